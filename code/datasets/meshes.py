@@ -1,0 +1,111 @@
+"""Points from mesh files: the vertices of OBJ, OFF and STL, in the order of the file.
+
+Only the vertices are wanted, so they are read here: mesh libraries merge them by an absolute tolerance,
+reorder them, follow material files and guess encodings.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from datasets.table import AXES, COLOURS, NORMALS, Table, line_blocks, parse_rows, shorten
+from utils.errors import UserError
+
+STL_HEADER_BYTES = 84  # 80 of free text, then the number of facets
+STL_FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+
+
+def read_obj(handle: BinaryIO, path: Path) -> Table:
+    """Read the vertices (v), their colours if behind them, and their normals (vn) if there is one for each.
+
+    Materials are never looked at. Normals that the faces share out otherwise than one to a vertex are left
+    out, and the note says so.
+    """
+    vertices: list[bytes] = []
+    normals: list[bytes] = []
+    faces, one_each = False, True
+    for block in line_blocks(handle, path):
+        for line in block:
+            match line.split(None, 1):
+                case [b"v", _]:
+                    vertices.append(line)
+                case [b"vn", _]:
+                    normals.append(line)
+                case [b"f", corners]:
+                    faces = True
+                    one_each = one_each and all(map(_same_indices, corners.split()))
+    if not vertices:
+        raise UserError(f"{path} holds no vertices: expected lines 'v x y z'")
+    width = len(vertices[0].split())
+    names = AXES + COLOURS if width == 7 else AXES
+    if width < 4:
+        raise UserError(f"{path} has a vertex that is not 'v x y z': {shorten(vertices[0])}")
+    columns = [
+        parse_rows(
+            vertices,
+            width=width,
+            used=range(1, 1 + len(names)),
+            where=f"{path}, vertex",
+            first=1,
+        )
+    ]
+    note = f"points are the {len(vertices)} vertices of a mesh" if faces else None
+    if normals and one_each and len(normals) == len(vertices):
+        columns.append(parse_rows(normals, width=4, used=(1, 2, 3), where=f"{path}, vertex normal", first=1))
+        names = (*names, *NORMALS)
+    elif normals:
+        left_out = "its normals are not one to a vertex and were left out"
+        note = f"{note}; {left_out}" if note else left_out
+    return Table(np.hstack(columns), names, note)
+
+
+def _same_indices(corner: bytes) -> bool:
+    """Whether a face's corner (v, v/vt, v//vn or v/vt/vn) takes the normal of its vertex's own number."""
+    vertex, *rest = corner.split(b"/")
+    return len(rest) < 2 or (vertex == rest[1] and not vertex.startswith(b"-"))
+
+
+def read_off(handle: BinaryIO, path: Path) -> Table:
+    """Read the vertices of a text OFF file, with normals where the keyword is NOFF (Geomview's manual)."""
+    lines = [line.split(b"#", 1)[0] for block in line_blocks(handle, path) for line in block]
+    lines = [line for line in lines if line.strip()]
+    head = re.match(rb"\s*(?:ST)?C?(N?)OFF\s+(\d{1,18})\s+(\d{1,18})\b", b" ".join(lines[:2]))
+    if head is None:
+        raise UserError(f"{path} does not begin as a text OFF file: expected 'OFF' and its counts of things")
+    count = int(head[2])
+    keyword_alone = len(lines[0].split()) == 1
+    rows = lines[1 + keyword_alone :][:count]
+    if len(rows) < count or count == 0:
+        raise UserError(f"{path} holds {len(rows)} of {count} vertices: copy or export it again")
+    names = AXES + NORMALS if head[1] else AXES
+    width = len(rows[0].split())
+    if width < len(names):
+        raise UserError(f"{path} has a vertex of fewer than {len(names)} numbers: {shorten(rows[0])}")
+    values = parse_rows(rows, width=width, used=range(len(names)), where=f"{path}, vertex", first=1)
+    return Table(values, names, f"points are the {count} vertices of a mesh" if int(head[3]) else None)
+
+
+def read_stl(handle: BinaryIO, path: Path) -> Table:
+    """Read the corners of the facets of a binary or text STL file, each place once."""
+    size = os.fstat(handle.fileno()).st_size
+    start = handle.read(STL_HEADER_BYTES)
+    facets = int.from_bytes(start[80:], "little")
+    # binary files may begin with "solid" too, so the size is asked first
+    if size >= STL_HEADER_BYTES and size == STL_HEADER_BYTES + facets * STL_FACET.itemsize:
+        corners = np.fromfile(handle, STL_FACET, facets)["corners"].reshape(-1, 3).astype(np.float64)
+    elif start.lstrip().startswith(b"solid"):
+        handle.seek(0)
+        lines = [line for block in line_blocks(handle, path) for line in block if b"vertex" in line]
+        corners = parse_rows(lines, width=4, used=(1, 2, 3), where=f"{path}, vertex", first=1)
+    else:
+        raise UserError(
+            f"{path} has {size} bytes, which fits neither a text STL ('solid ...') nor the {facets} facets "
+            "its header promises: copy or export it again"
+        )
+    if len(corners) == 0:
+        raise UserError(f"{path} holds no facets: expected a mesh")
+    first = np.sort(np.unique(corners, axis=0, return_index=True)[1])
+    return Table(corners[first], AXES, f"points are the {len(first)} vertices of a mesh")

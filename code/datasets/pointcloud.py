@@ -1,0 +1,193 @@
+"""The input: a file -> a checked PointCloud, and the Normalisation between its units and the network's.
+
+A cloud that cannot enclose anything, or that is not what the file's owner thinks it is, is refused here.
+"""
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from datasets.readers import read_table
+from datasets.table import AXES, COLOURS, NORMALS, Table
+from utils.errors import UserError
+
+Array = npt.NDArray[np.float64]
+
+LEAST_POINTS = 10
+# thinner than this part of its extent, a cloud is flat: the rounding of a tilted plane to six decimals or to
+# single precision stays below it, and no surface so thin can be reconstructed
+FLAT = 1e-5
+EXTENT_BOUND = 1e100  # beyond it (or its inverse) squares of coordinates leave double precision
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """Points on a curve or surface, in the input's units.
+
+    points (N, d) float64; normals (N, d) float64 of unit length, or None; colours (N, 3) uint8, or None;
+    note: what the user should know of how the file was read, or None.
+    """
+
+    points: Array
+    normals: Array | None = None
+    colours: npt.NDArray[np.uint8] | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """The similarity that puts a cloud into the unit ball: (x - centre) / scale, in double precision."""
+
+    centre: Array  # (d,), the middle of the bounding box
+    scale: float  # the largest distance of a point from the centre
+
+    @classmethod
+    def fit(cls, points: Array) -> Self:
+        """Fit to points (N, d) that are not all equal."""
+        low, high = points.min(axis=0), points.max(axis=0)
+        centre = low + (high - low) / 2
+        return cls(centre, float(np.linalg.norm(points - centre, axis=1).max()))
+
+    def apply(self, x: npt.ArrayLike) -> Array:
+        """Take points (..., d) from the input's units into the unit ball."""
+        return (np.asarray(x, dtype=np.float64) - self.centre) / self.scale
+
+    def invert(self, x: npt.ArrayLike) -> Array:
+        """Take points (..., d) from the unit ball back to the input's units."""
+        return np.asarray(x, dtype=np.float64) * self.scale + self.centre
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain lists and floats, for a checkpoint."""
+        return {"centre": self.centre.tolist(), "scale": self.scale}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Self:
+        """Take what to_dict gave."""
+        return cls(np.asarray(plain["centre"], dtype=np.float64), float(plain["scale"]))
+
+
+def load_point_cloud(
+    path: str | PathLike[str], d_in: int | None = None, drop_invalid: bool = False
+) -> PointCloud:
+    """Read a cloud and check that a closed curve or surface can be fitted to it.
+
+    ``d_in`` (2, 3 or None for what the file has) is the dimension the configuration asks for: a 3D cloud
+    with one z throughout is given as 2D when it asks for 2. ``drop_invalid`` drops rows with NaN or infinity,
+    which are refused otherwise.
+
+    Raises UserError for a file that cannot be read or understood (datasets.readers), another dimension than
+    d_in, rows that are not finite, normals of length zero, fewer than 10 points, and points that are all
+    equal, on one line or in one plane.
+    """
+    path = Path(path)
+    table = read_table(path)
+    notes = [table.note]
+    finite = np.logical_and.reduce(np.isfinite(table.values), axis=1)
+    if not finite.all():
+        table = _without_invalid(path, table, finite, drop_invalid)
+        notes.append(f"{np.count_nonzero(~finite)} rows with NaN or infinity dropped")
+    if len(table.values) < LEAST_POINTS:
+        raise UserError(f"{path} holds {len(table.values)} points: expected {LEAST_POINTS} or more")
+
+    columns = dict(zip(table.names, table.values.T, strict=True))
+    axes = [axis for axis in AXES if axis in columns]
+    if d_in not in (None, len(axes)):
+        if d_in == 2 and np.ptp(columns["z"]) == 0:
+            axes = ["x", "y"]
+            notes.append("z is the same throughout and was left out")
+        else:
+            raise UserError(
+                f"{path} has {len(table.names)} columns ({len(axes)}D) but train.d_in = {d_in}: "
+                f"set train.d_in = {len(axes)} or leave it unset"
+            )
+    points = np.stack([columns[axis] for axis in axes], axis=-1)
+    _check_shape(path, points)
+    return PointCloud(
+        points,
+        _normals(path, columns, axes),
+        _colours(path, columns),
+        "; ".join(note for note in notes if note) or None,
+    )
+
+
+def _without_invalid(path: Path, table: Table, finite: npt.NDArray[np.bool_], drop_invalid: bool) -> Table:
+    if drop_invalid:
+        return Table(table.values[finite], table.names)
+    first = int(np.flatnonzero(~finite)[0])
+    wrong = np.array(table.names)[~np.isfinite(table.values[first])]
+    raise UserError(
+        f"{path} has NaN or infinity in {np.count_nonzero(~finite)} of {len(finite)} rows (first in row "
+        f"{first + 1}: {', '.join(wrong)}): train.drop_invalid = true drops them"
+    )
+
+
+def _check_shape(path: Path, points: Array) -> None:
+    """Refuse points (N, d) whose smallest enclosing slab has no thickness to speak of, or no sane size.
+
+    Invariant under scaling and shifting, up to what double precision has left at that offset.
+    """
+    count, d = points.shape
+    largest = np.abs(points).max()
+    if largest > EXTENT_BOUND:
+        raise UserError(
+            f"{path} has coordinates up to {largest:.3g}: expected at most {EXTENT_BOUND:.0e}; "
+            "is it damaged, or of another format?"
+        )
+    low = points.min(axis=0)
+    extent = np.ptp(points, axis=0).max()
+    rounding = 4 * np.finfo(np.float64).eps * largest
+    if extent <= max(rounding, 1 / EXTENT_BOUND):
+        raise UserError(f"{path}: all {count} points are equal: expected points on a curve or surface")
+    unit = (points - low) / extent
+    unit -= unit.mean(axis=0)
+    _, directions = np.linalg.eigh(unit.T @ unit)
+    # thickness is measured along the directions, not taken from the eigenvalues: those are squares
+    thickness = np.sort(np.ptp(unit @ directions, axis=0))
+    flat = thickness <= FLAT * thickness[-1] + rounding / extent
+    if flat[:-1].all():
+        needs = "a closed curve encloses an area" if d == 2 else "a closed surface encloses a volume"
+        raise UserError(f"{path}: all {count} points lie on one straight line: {needs}; check the columns")
+    if flat[0]:
+        raise UserError(
+            f"{path}: all {count} points lie in one plane: a closed surface encloses a volume; for a planar "
+            "curve give two columns (x y)"
+        )
+
+
+def _normals(path: Path, columns: dict[str, Array], axes: list[str]) -> Array | None:
+    """Take the normals (N, d) if there are, at unit length."""
+    given = [name for name in NORMALS if name in columns]
+    if not given:
+        return None
+    expected = [f"n{axis}" for axis in axes]
+    if missing := [name for name in expected if name not in given]:
+        raise UserError(f"{path} has {', '.join(given)} but not {', '.join(missing)}: give all or none")
+    if len(given) > len(axes) and columns["nz"].any():
+        raise UserError(f"{path} is read as 2D but some normals have nz other than 0: remove the normals")
+    normals = np.stack([columns[name] for name in expected], axis=-1)
+    if normals.max() > 1 and normals.min() >= 0 and np.array_equal(normals, np.round(normals)):
+        raise UserError(
+            f"{path} has whole numbers from 0 up where normals were expected: if they are colours, name the "
+            "columns in a header line (x y z red green blue) or remove them"
+        )
+    # the largest component is divided out first: lengths of 1e-200 and 1e200 have squares too
+    largest = np.abs(normals).max(axis=1, keepdims=True)
+    if zero := np.count_nonzero(largest == 0):
+        raise UserError(f"{path} has {zero} of {len(normals)} normals of length zero: mend or remove them")
+    normals /= largest
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return normals
+
+
+def _colours(path: Path, columns: dict[str, Array]) -> npt.NDArray[np.uint8] | None:
+    """Take the colours (N, 3) if all three are there, whether they run to 1 or to 255."""
+    if not all(name in columns for name in COLOURS):
+        return None
+    colours = np.stack([columns[name] for name in COLOURS], axis=-1)
+    if colours.min() < 0 or colours.max() > 255:
+        raise UserError(f"{path} has colours outside 0 to 255 (or 0 to 1): mend or remove them")
+    return np.round(colours * 255 if colours.max() <= 1 else colours).astype(np.uint8)

@@ -1,0 +1,122 @@
+"""The PHASE loss (Lipman 2021, sections 3 and 4): λ · reconstruction + WCH + μ · normals.
+
+The network gives u, as published, or w, the log transform of u. It is the same loss either way; in terms of
+w nothing has to take the logarithm of 1 - |u|, which a network may push below zero.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from model.sample import Batch
+
+
+class DifferentiableField(Protocol):
+    """A field that gives its value (...) alone, or together with its gradient (..., d)."""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """The value (...) at x (..., d)."""
+
+    @property
+    def value_and_gradient(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """Value (...) and gradient (..., d) at x (..., d)."""
+
+
+TOLERANCE = 1e-6  # 1 - |u| is kept above this: beyond, w is past 13.8 √ε and single precision has no more
+
+
+def u_from_w(w: Tensor, epsilon: float) -> Tensor:
+    """The phase u = sign(w) (1 - exp(-|w| / √ε)) of a distance w (inverse of the log transform, derived)."""
+    return torch.sign(w) * -torch.expm1(-w.abs() / math.sqrt(epsilon))
+
+
+def w_from_u(u: Tensor, epsilon: float) -> Tensor:
+    """The log transform w = -√ε log(1 - |u|) sign(u) (Lipman 2021, eq. 9); |u| is cut just below 1."""
+    return -math.sqrt(epsilon) * torch.log1p(-u.abs().clamp(max=1 - TOLERANCE)) * torch.sign(u)
+
+
+def gradient_of_w(u: Tensor, gradient_of_u: Tensor, epsilon: float) -> Tensor:
+    """∇w = √ε ∇u / (1 - |u|) (..., d), the derivative of the log transform; at u = 0 it is √ε ∇u."""
+    return math.sqrt(epsilon) * gradient_of_u / (1 - u.abs()).clamp(min=TOLERANCE).unsqueeze(-1)
+
+
+def double_well(u: Tensor) -> Tensor:
+    """W(u) = u² - 2|u| + 1 = (|u| - 1)², zero in the two pure phases u = ±1."""
+    return (u.abs() - 1) ** 2
+
+
+@dataclass(frozen=True)
+class PhaseLoss:
+    """F = λ L + WCH + μ N, as named terms.
+
+    Attributes:
+        lambda_: λ, weight of the reconstruction term.
+        mu: μ, weight of the normal term; 0 leaves it out.
+        epsilon: ε; √ε is the width of the transition from -1 to 1, in normalised units.
+        output: what the network gives, "u" or "w".
+
+    Raises:
+        ValueError: a line "name: what is wrong" for each value out of range.
+    """
+
+    lambda_: float = 10.0
+    mu: float = 1.0
+    epsilon: float = 0.01
+    output: Literal["u", "w"] = "w"
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.lambda_ > 0:
+            problems.append(f"lambda: must be above 0, got {self.lambda_}")
+        if not self.mu >= 0:
+            problems.append(f"mu: must be 0 or above, got {self.mu}")
+        if not self.epsilon > 0:
+            problems.append(f"epsilon: must be above 0, got {self.epsilon}")
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    def __call__(self, field: DifferentiableField, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms; their sum is F.
+
+        reconstruction: λ mean_i |mean_{y in ball i} u(y)|
+        gradient, potential: ∫_Ω ε‖∇u‖² and ∫_Ω W(u), the two halves of WCH
+        normals: μ mean_i ‖n_i - ∇w(x_i)‖, or without normals μ mean_i (1 - ‖∇w(x_i)‖)²
+        """
+        terms = {"reconstruction": self.lambda_ * self.phase(field(batch.balls)).mean(-1).abs().mean()}
+        value, gradient = field.value_and_gradient(batch.omega)
+        if self.output == "w":  # u = sign(w)(1 - exp(-|w|/√ε)) put into both (derived)
+            potential = torch.exp(-2.0 / math.sqrt(self.epsilon) * value.abs())
+            kinetic = potential * gradient.square().sum(-1)
+        else:
+            potential = double_well(value)
+            kinetic = self.epsilon * gradient.square().sum(-1)
+        terms["gradient"] = (batch.weights * kinetic).mean()
+        terms["potential"] = (batch.weights * potential).mean()
+        if self.mu > 0:
+            slope = self.distance_gradient(*field.value_and_gradient(batch.points))
+            if batch.normals is None:
+                misfit = (1 - torch.linalg.vector_norm(slope, dim=-1)).square()
+            else:
+                misfit = torch.linalg.vector_norm(batch.normals - slope, dim=-1)
+            terms["normals"] = self.mu * misfit.mean()
+        return terms
+
+    def phase(self, value: Tensor) -> Tensor:
+        """The occupancy-like u (...) from the network's output (...)."""
+        return value if self.output == "u" else u_from_w(value, self.epsilon)
+
+    def distance(self, value: Tensor) -> Tensor:
+        """The signed distance w (...), normalised units, from the network's output (...)."""
+        return value if self.output == "w" else w_from_u(value, self.epsilon)
+
+    def distance_gradient(self, value: Tensor, gradient: Tensor) -> Tensor:
+        """∇w (..., d) from the network's output (...) and its gradient (..., d)."""
+        return gradient if self.output == "w" else gradient_of_w(value, gradient, self.epsilon)
+
+    def level(self, phase: float) -> float:
+        """The signed distance, normalised units, at which u is ``phase``, between -1 and 1."""
+        return float(w_from_u(torch.tensor(phase, dtype=torch.float64), self.epsilon))

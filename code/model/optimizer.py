@@ -1,0 +1,81 @@
+"""How the weights move: Adam, or Muon for the matrices between hidden layers, and the learning rate's course."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Step:
+    """lr = max(initial · factor^⌊epoch / interval⌋, 5e-6), as in IGR."""
+
+    initial: float
+    interval: int
+    factor: float
+
+    def __call__(self, epoch: int, progress: float) -> float:
+        """The rate at a step; ``progress``, the share of the run that is over, plays no part."""
+        return max(self.initial * self.factor ** (epoch // self.interval), 5e-6)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """lr falls from initial to final along half a cosine over the whole run."""
+
+    initial: float
+    final: float
+
+    def __call__(self, epoch: int, progress: float) -> float:
+        """The rate when the share ``progress`` (0 to 1) of the run is over."""
+        return self.final + (self.initial - self.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+class Optimizers:
+    """Adam over all parameters, or Muon over the hidden matrices and Adam over the rest, as one.
+
+    Args:
+        network: what to optimise; with "muon" its ``hidden_matrices()`` go to Muon (Jordan et al. 2024),
+            whose steps are scaled to Adam's root mean square, so that one learning rate serves both.
+        name: "adam" or "muon".
+        weight_decay: L2 penalty of Adam, and decoupled decay of Muon.
+        clip_gradient: largest allowed norm of the whole gradient, or None.
+    """
+
+    def __init__(
+        self, network: nn.Module, name: str, weight_decay: float = 0.0, clip_gradient: float | None = None
+    ) -> None:
+        matrices: list[nn.Parameter] = network.hidden_matrices() if name == "muon" else []  # type: ignore[operator]
+        taken = {id(p) for p in matrices}
+        self.parameters = list(network.parameters())
+        rest = [p for p in self.parameters if id(p) not in taken]
+        self.members: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, weight_decay=weight_decay)]
+        if matrices:
+            self.members.append(
+                torch.optim.Muon(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+            )
+        self.clip_gradient = clip_gradient
+
+    def step(self, loss: Tensor, learning_rate: float) -> None:
+        """One descent step on a loss, at a learning rate."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.clip_gradient is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.clip_gradient)
+        for member in self.members:
+            for group in member.param_groups:
+                group["lr"] = learning_rate
+            member.step()
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The members' states."""
+        return [member.state_dict() for member in self.members]
+
+    def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
+        """Take up the members' states; they must be of the same optimiser and network."""
+        for member, state in zip(self.members, states, strict=True):
+            member.load_state_dict(state)

@@ -1,0 +1,131 @@
+"""Which points one training step looks at: the data, the balls about them, and Ω with its weights.
+
+The integral over Ω is estimated without bias whatever the density q of the points:
+∫ f dx = E_q[f / q], so each point carries the weight 1/q and the estimate is the mean of weight · f.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from utils.general import sample_ball
+
+MAX_VOXELS = 2_000_000  # of the density's grid: 16 MB, and half a second to set up
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The points of one step, in normalised coordinates.
+
+    Attributes:
+        points: points of the cloud (N, d).
+        normals: their unit normals (N, d), or None.
+        balls: points in the δ-balls about them (N, p, d).
+        omega: points in Ω (M, d).
+        weights: 1 / density of each (M,), so that ∫_Ω f is estimated by mean(weights · f(omega)).
+    """
+
+    points: Tensor
+    normals: Tensor | None
+    balls: Tensor
+    omega: Tensor
+    weights: Tensor
+
+
+class OmegaDensity:
+    """A piecewise constant density on Ω: a share near the data, the rest uniform.
+
+    Near means: falling off as exp(-2 distance / width) from the cloud, as the WCH integrand does about the
+    surface for width = √ε, but no steeper than one voxel.
+
+    Args:
+        points: the cloud (N, d), normalised.
+        lower: corner of Ω (d,).
+        upper: the opposite corner (d,).
+        near_fraction: share of the points that follow the data, 0 (uniform) to below 1.
+        width: of the band, in normalised units.
+    """
+
+    def __init__(
+        self,
+        points: npt.NDArray[np.float64],
+        lower: npt.NDArray[np.float64],
+        upper: npt.NDArray[np.float64],
+        near_fraction: float,
+        width: float,
+    ) -> None:
+        size = upper - lower
+        d = len(size)
+        shape = np.ones(d, dtype=np.int64)  # uniform is one voxel
+        if near_fraction > 0:
+            edge = max(width / 2, float(np.prod(size) / MAX_VOXELS) ** (1.0 / d))
+            shape = np.maximum(1, np.ceil(size / edge).astype(np.int64))
+        voxel = size / shape
+        mass = np.full(shape, (1.0 - near_fraction) / np.prod(shape))
+        if near_fraction > 0:
+            empty = np.ones(shape, dtype=bool)
+            empty[tuple(np.clip((points - lower) // voxel, 0, shape - 1).astype(np.int64).T)] = False
+            distance = np.maximum(0.0, distance_transform_edt(empty, sampling=voxel) - voxel.max())
+            near = np.exp(-2.0 * distance / width)
+            mass += near_fraction * near / near.sum()
+        self.shape = tuple(int(n) for n in shape)
+        self.lower = torch.tensor(lower, dtype=torch.float32)
+        self.voxel = torch.tensor(voxel, dtype=torch.float32)
+        self.cumulative = torch.tensor(np.cumsum(mass.ravel()) / mass.sum())
+        self.inverse_density = torch.tensor(np.prod(voxel) * mass.sum() / mass.ravel(), dtype=torch.float32)
+
+    def to(self, device: torch.device) -> "OmegaDensity":
+        """Move the tables to a device."""
+        for name in ("lower", "voxel", "cumulative", "inverse_density"):
+            setattr(self, name, getattr(self, name).to(device))
+        return self
+
+    def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Points (count, d) of this density and their weights 1/density (count,)."""
+        device = self.lower.device
+        u = torch.rand(count, dtype=torch.float64, device=device, generator=generator)
+        cell = torch.searchsorted(self.cumulative, u).clamp_(max=len(self.cumulative) - 1)
+        index = torch.stack(torch.unravel_index(cell, self.shape), dim=-1)
+        inside = torch.rand((count, len(self.shape)), device=device, generator=generator)
+        return self.lower + (index + inside) * self.voxel, self.inverse_density[cell]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws the batches of a run; the cost of a draw does not depend on the number of points.
+
+    Attributes:
+        points: the cloud (N, d), normalised.
+        normals: its unit normals (N, d), or None when the run does not use them.
+        omega: the density of the points in Ω.
+        points_batch: points of the cloud per batch, drawn with replacement.
+        pts_per_ball: points in the ball about each of them.
+        ball_radius: δ, in normalised units.
+        pts_in_omega: points in Ω per batch.
+    """
+
+    points: Tensor
+    normals: Tensor | None
+    omega: OmegaDensity
+    points_batch: int
+    pts_per_ball: int
+    ball_radius: float
+    pts_in_omega: int
+
+    def draw(self, generator: torch.Generator) -> Batch:
+        """The next batch."""
+        n = len(self.points)
+        chosen = torch.randint(n, (self.points_batch,), device=self.points.device, generator=generator)
+        points = self.points[chosen]
+        omega, weights = self.omega.sample(self.pts_in_omega, generator)
+        return Batch(
+            points=points,
+            normals=None if self.normals is None else self.normals[chosen],
+            balls=sample_ball(points, self.ball_radius, self.pts_per_ball, generator),
+            omega=omega,
+            weights=weights,
+        )

@@ -1,0 +1,193 @@
+"""From a trained field to what a user opens: the surface, its pictures and page, its measurements."""
+
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datasets.pointcloud import PointCloud, load_point_cloud
+from reconstruction.field import NeuralField
+from reconstruction.training import Announce
+from utils.config import PlotConfig
+from utils.errors import UserError
+from utils.experiment import Experiment
+from utils.files import write_whole
+from utils.mesh import extract_surface, read_surface, refine, vertex_normals, write_surface
+from utils.metrics import compare_surfaces, compare_to_points
+from utils.page import surface_page
+from utils.plots import cuts_picture, loss_curves, render_surface
+from utils.surface import Surface, carry_colours, transform
+
+SAMPLES = 1_000_000  # of a surface for its distances to a target, as the published benchmarks take
+CLOUD_SAMPLES = 100_000  # of a surface for its distances to the input
+
+
+def surface_of(
+    field: NeuralField,
+    cloud: PointCloud | None,
+    plot: PlotConfig,
+    announce: Announce | None = None,
+    resolution: int | None = None,
+    allow_open: bool = False,
+) -> Surface:
+    """The level set of a field in the input's units, with normals, and colours if the cloud has them.
+
+    Args:
+        field: the trained field.
+        cloud: where colours come from, or None.
+        plot: grid and level.
+        announce: receives lines about the extraction, or None.
+        resolution: instead of plot.resolution, for a preview.
+        allow_open: whether a surface may leave Ω.
+
+    Raises:
+        UserError: there is no such surface, or it leaves Ω.
+    """
+    level = field.loss.level(plot.mc_value)
+    surface = extract_surface(
+        field.normalised,
+        field.lower,
+        field.upper,
+        resolution or plot.resolution,
+        level,
+        grid_axis="longest" if plot.is_uniform_grid else "shortest",
+        keep_components=plot.keep_components,
+        allow_open=allow_open,
+        announce=announce,
+    )
+    surface = refine(surface, field.normalised_value_and_gradient, level)
+    surface = vertex_normals(surface, lambda x: field.normalised_value_and_gradient(x)[1])
+    surface = transform(surface, field.normalisation.scale, field.normalisation.centre)
+    if cloud is not None and cloud.colours is not None:
+        surface = carry_colours(surface, cloud.points, cloud.colours)
+    return surface
+
+
+def evaluate(
+    field: NeuralField,
+    cloud: PointCloud,
+    plot: PlotConfig,
+    experiment: Experiment,
+    epoch: int,
+    announce: Announce,
+    *,
+    target: Path | None = None,
+    query: Path | None = None,
+) -> dict[str, Path]:
+    """Write evaluation/<epoch>/ of a run; returns what was written, by what it is.
+
+    Args:
+        field: the trained field.
+        cloud: its input.
+        plot: what to write, and how fine.
+        experiment: the run.
+        epoch: the step that the field has had.
+        announce: receives the lines a user should see.
+        target: a mesh, curve or cloud to measure against, or None.
+        query: points at which to write u, w and ∇w, or None.
+
+    Raises:
+        UserError: there is no surface; a file cannot be read or written; or plot.overwrite = false and the
+            evaluation exists.
+    """
+    folder = experiment.folder / "evaluation" / str(epoch)
+    if folder.exists() and any(folder.iterdir()) and not plot.overwrite:
+        raise UserError(f"{folder}: exists, and plot.overwrite = false; move it away or set plot.overwrite = true")
+    goal = None if target is None else _read_target(target, field.dimension)
+    asked = None if query is None else load_query(query, field.dimension)
+    folder.mkdir(parents=True, exist_ok=True)
+    written: dict[str, Path] = {}
+
+    if asked is not None:
+        written["query"] = _write_query(folder / "query.npz", field, asked)
+
+    started = time.monotonic()
+    surface = surface_of(field, cloud, plot, announce if plot.verbose else None)
+    if plot.save_ply:
+        curve = field.dimension == 2
+        written["curve" if curve else "mesh"] = path = (
+            folder / f"surface.{plot.curve_format if curve else plot.mesh_format}"
+        )
+        note = write_surface(path, surface, "made by PHASE, in the units of the input")
+        if note:
+            announce(note)
+    extraction = time.monotonic() - started
+
+    if plot.save_html:
+        written["page"] = folder / "surface.html"
+        surface_page(written["page"], surface, cloud.points, f"{experiment.folder.name}, step {epoch}")
+    written["picture"] = folder / "surface.png"
+    render_surface(written["picture"], surface, cloud.points)
+    written["cuts"] = folder / "cuts.png"
+    box = field.normalisation.invert(np.stack([field.lower, field.upper]))
+    cuts_picture(written["cuts"], field.u, field.w, box[0], box[1], cloud.points)
+    records = experiment.records()
+    if records:
+        written["losses"] = folder / "losses.png"
+        loss_curves(written["losses"], records)
+
+    metrics: dict[str, Any] = {
+        "epoch": epoch,
+        "seconds_extraction": round(extraction, 3),
+        "resolution": plot.resolution,
+        "scale": field.normalisation.scale,
+        "components": surface.components()[0],
+        "closed": surface.is_closed(),
+        "euler_characteristic": surface.euler_characteristic(),
+        "input": compare_to_points(surface, cloud.points, CLOUD_SAMPLES),
+    }
+    if goal is not None and target is not None:
+        is_cloud = not len(goal.cells)
+        compare = compare_to_points(surface, goal.vertices, SAMPLES) if is_cloud else compare_surfaces(surface, goal)
+        metrics["target"] = {"path": str(target), **compare}
+    written["metrics"] = folder / "metrics.json"
+    write_whole(written["metrics"], (json.dumps(metrics, indent=2) + "\n").encode())
+    return written
+
+
+def preview(field: NeuralField, cloud: PointCloud, plot: PlotConfig, folder: Path, epoch: int) -> str:
+    """Write plots/<epoch>.png (and .ply) of a coarse surface; returns the line that says what came of it."""
+    try:
+        surface = surface_of(field, cloud, plot, None, plot.preview_resolution, allow_open=True)
+    except UserError as error:
+        return f"preview at step {epoch}: {error}"
+    if plot.save_ply:
+        write_surface(folder / f"{epoch}.ply", surface)
+    render_surface(folder / f"{epoch}.png", surface, None, size=(1000, 500))
+    return f"preview at step {epoch}: {folder / f'{epoch}.png'}"
+
+
+def load_query(path: Path, dimension: int) -> npt.NDArray[np.float64]:
+    """The points (N, d) of a file, at any place and any number: they need not look like a surface.
+
+    Raises:
+        UserError: no such file, or it does not hold points of that dimension.
+    """
+    return load_point_cloud(path, d_in=dimension, as_surface=False).points
+
+
+def _write_query(path: Path, field: NeuralField, points: npt.NDArray[np.float64]) -> Path:
+    content = io.BytesIO()
+    answers = {"u": field.u(points), "w": field.w(points), "gradient": field.gradient(points)}
+    np.savez(content, points=points, **answers)  # type: ignore[arg-type]
+    write_whole(path, content.getvalue())
+    return path
+
+
+def _read_target(path: Path, dimension: int) -> Surface:
+    """A mesh or curve, or a cloud as a surface without cells.
+
+    Raises:
+        UserError: no such file, or of another dimension.
+    """
+    if path.suffix.lower() in (".ply", ".obj", ".off", ".stl", ".glb", ".npz"):
+        target = read_surface(path)
+    else:
+        target = Surface(load_query(path, dimension), np.zeros((0, dimension), dtype=np.int64))
+    if target.dimension != dimension:
+        raise UserError(f"{path}: is {target.dimension}D, but the run is {dimension}D: give a target of the same kind")
+    return target

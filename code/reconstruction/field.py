@@ -1,0 +1,162 @@
+"""The trained field as its users ask for it: u, w and ∇w at any points, in the input's units."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from datasets.pointcloud import Normalisation
+from model.sample import Batch
+from utils.build import build, find_class
+from utils.config import Config, config_from_dict
+from utils.errors import UserError
+from utils.experiment import read_checkpoint
+
+Array = npt.NDArray[np.float64]
+CHUNK = 1 << 16  # points per evaluation: 256 wide layers then take 64 MB each
+
+
+class Loss(Protocol):
+    """What a run needs of a loss: named terms for training, and the meaning of the network's output."""
+
+    def __call__(self, field: Any, batch: Batch, /) -> dict[str, Tensor]:
+        """The weighted terms of a batch."""
+
+    def phase(self, value: Tensor) -> Tensor:
+        """The occupancy-like u in (-1, 1) from the network's output."""
+
+    def distance(self, value: Tensor) -> Tensor:
+        """The signed distance, normalised units, from the network's output."""
+
+    def distance_gradient(self, value: Tensor, gradient: Tensor) -> Tensor:
+        """Its gradient, from the output and the output's gradient."""
+
+    def level(self, phase: float) -> float:
+        """The signed distance, normalised units, at which u has a value."""
+
+
+def build_model(config: Config, d: int, problems: list[str]) -> tuple[nn.Module, Loss] | None:
+    """The network and the loss that a configuration describes; what is wrong is appended to ``problems``."""
+    kind = config.network.loss["type"]
+    network = loss = None
+    try:
+        network_class = find_class(config.train.network_class)
+        network = build(network_class, config.network.inputs, "network.inputs", problems, d_in=d)
+    except UserError as error:
+        problems.append(f"train.network_class: {error}")
+    try:
+        loss_class = find_class(f"model.loss.{kind}.{kind.capitalize()}Loss")
+        parameters = {key: value for key, value in config.network.loss.items() if key != "type"}
+        loss = build(loss_class, parameters, "network.loss", problems, output=config.network.output)
+    except UserError as error:
+        problems.append(f"network.loss.type: {error}")
+    return None if network is None or loss is None else (network, loss)
+
+
+def check_model(config: Config, problems: list[str]) -> None:
+    """Append what is wrong with the configured network and loss; nothing of their size is allocated."""
+    with torch.device("meta"):
+        build_model(config, config.train.d_in or 3, problems)
+
+
+@dataclass(frozen=True)
+class NeuralField:
+    """A network with what turns its output into u and w, and the frame of the input.
+
+    Attributes:
+        network: maps normalised points (..., d) to (...).
+        loss: gives the output its meaning.
+        normalisation: from the input's frame to the normalised one.
+        lower: corner of Ω (d,), normalised.
+        upper: the opposite corner (d,), normalised.
+        device: where the network is.
+    """
+
+    network: nn.Module
+    loss: Loss
+    normalisation: Normalisation
+    lower: Array
+    upper: Array
+    device: torch.device
+
+    @property
+    def dimension(self) -> int:
+        """2 or 3."""
+        return len(self.lower)
+
+    def u(self, points: Array) -> Array:
+        """The phase u (N,) at points (N, d) in the input's units: about -1 inside, 1 outside."""
+        return self._ask(points, lambda x: self.loss.phase(self.network(x)))
+
+    def w(self, points: Array) -> Array:
+        """The signed distance w (N,) at points (N, d), both in the input's units; negative inside."""
+        return self._ask(points, lambda x: self.loss.distance(self.network(x))) * self.normalisation.scale
+
+    def gradient(self, points: Array) -> Array:
+        """∇w (N, d) at points (N, d) in the input's units; of length about 1, outward on the surface."""
+        return self._ask(points, lambda x: self.normalised_value_and_gradient(x)[1])
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """w (N,) at normalised float32 points (N, d) on the CPU, in normalised units."""
+        with torch.no_grad():
+            return self.loss.distance(self.network(x.to(self.device))).cpu()
+
+    def normalised_value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """w (N,) and ∇w (N, d) at normalised float32 points (N, d), without a graph."""
+        with torch.no_grad():
+            value, gradient = self.network.value_and_gradient(x.to(self.device))  # type: ignore[operator]
+            return self.loss.distance(value).cpu(), self.loss.distance_gradient(value, gradient).cpu()
+
+    def _ask(self, points: Array, question: Callable[[Tensor], Tensor]) -> Array:
+        points = np.asarray(points, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != self.dimension:
+            raise ValueError(f"points: expected shape (N, {self.dimension}), got {points.shape}")
+        x = torch.from_numpy(self.normalisation.apply(points).astype(np.float32))
+        with torch.no_grad():
+            answers = [question(part.to(self.device)).cpu() for part in x.split(CHUNK)]
+        return torch.cat(answers).double().numpy()
+
+
+def field_from_checkpoint(checkpoint: dict[str, Any], device: torch.device, source: str) -> NeuralField:
+    """The field that a checkpoint holds; ``source`` names it in errors.
+
+    Raises:
+        UserError: the weights are not those of the network that its configuration describes.
+    """
+    problems: list[str] = []
+    model = build_model(config_from_dict(checkpoint["config"], source), checkpoint["d"], problems)
+    if model is None or problems:
+        raise UserError(f"{source}: {'; '.join(problems)}")
+    network, loss = model
+    try:
+        network.load_state_dict(checkpoint["network"])
+    except RuntimeError:
+        raise UserError(
+            f"{source}: holds the weights of another network than its configuration describes; "
+            "load another with --checkpoint N"
+        ) from None
+    return NeuralField(
+        network.to(device).eval(),
+        loss,
+        Normalisation.from_dict(checkpoint["normalisation"]),
+        np.array(checkpoint["omega"]["lower"]),
+        np.array(checkpoint["omega"]["upper"]),
+        device,
+    )
+
+
+def load_field(run_or_checkpoint: str | Path) -> NeuralField:
+    """The field of a run's folder (its latest checkpoint) or of a checkpoint file, on the CPU.
+
+    Raises:
+        UserError: nothing to load there.
+    """
+    path = Path(run_or_checkpoint)
+    if path.is_dir():
+        path = path / "checkpoints" / "latest.pth"
+    return field_from_checkpoint(read_checkpoint(path), torch.device("cpu"), str(path))

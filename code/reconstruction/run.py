@@ -1,0 +1,314 @@
+"""From a point cloud to a surface, on the command line and in Python.
+
+    python code/reconstruction/run.py                            train on setup.conf's cloud, then mesh it
+    python code/reconstruction/run.py --input scan.ply           train on another
+    python code/reconstruction/run.py --eval --checkpoint 1000   mesh what step 1000 had learnt
+    python code/reconstruction/run.py --help                     everything else
+
+The functions read in the order in which a run goes: ``main`` → ``train`` or ``evaluate``; ``reconstruct`` is
+the same for arrays, without files. Imports that take seconds are inside the functions, so that ``--help`` and
+errors in a configuration come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+STARTED = time.monotonic()
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "code"))
+
+from utils.errors import UserError  # noqa: E402
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import torch
+
+    from datasets.pointcloud import PointCloud
+    from reconstruction.field import NeuralField
+    from utils.config import Config
+    from utils.experiment import Experiment
+    from utils.surface import Surface
+
+EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
+EVALUATION_SECONDS = 20.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, 2 for a mistake that the user can mend."""
+    options = _parser().parse_args(arguments)
+    if options.debug:
+        return run(options)
+    try:
+        return run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped before there was anything to save", file=sys.stderr)
+        return 130
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train or evaluate, as the options ask."""
+    from reconstruction.field import check_model
+    from reconstruction.training import Interrupted
+    from utils.config import load_config
+
+    config = load_config(_configuration_path(options.conf), _overrides(options), check_model)
+    for line in config.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    try:
+        written = evaluate(config, options) if options.eval else train(config, options)
+    except Interrupted as stop:
+        print(f"stopped at step {stop.epoch} and saved; go on with the same command and --is_continue")
+        return stop.status
+    print()
+    for name, path in written.items():
+        print(f"{name + ':':9s} {path}")
+    return 0
+
+
+def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
+    """Train from the start or from a checkpoint, then write the evaluation of the last step."""
+    from dataclasses import replace
+
+    from reconstruction import evaluation
+    from reconstruction.field import check_model
+    from reconstruction.training import fit
+    from utils.config import override, to_hocon
+    from utils.distributed import choose_device, keep_freed_memory
+    from utils.experiment import Experiment
+    from utils.files import write_whole
+
+    checkpoint = None
+    if options.is_continue:
+        experiment = Experiment.find(_exps_dir(config), config.train.expname, options.timestamp)
+        checkpoint = experiment.load_checkpoint(options.checkpoint)
+        config = replace(
+            override(checkpoint["config"], _overrides(options), check_model), plot=config.plot
+        )
+        if config.train.time_budget is None and checkpoint["epoch"] >= config.train.nepoch:
+            raise UserError(
+                f"{experiment.folder}: step {checkpoint['epoch']} of {config.train.nepoch} is done; "
+                "--nepoch N continues up to step N"
+            )
+        _say(f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has")
+    cloud, config = _load_cloud(config)
+    device, line = choose_device(options.gpu)
+    _say(line)
+    keep_freed_memory()
+    if checkpoint is None:
+        experiment = Experiment.create(_exps_dir(config), config.train.expname)
+        write_whole(experiment.folder / "config.conf", to_hocon(config).encode())
+    else:
+        experiment.rewind_log(checkpoint["epoch"])
+    _say(f"run: {experiment.folder}")
+
+    def preview(field: NeuralField, epoch: int) -> None:
+        _say(evaluation.preview(field, cloud, config.plot, experiment.folder / "plots", epoch))
+
+    budget = config.train.time_budget
+    field, epoch = fit(
+        config,
+        cloud,
+        device,
+        _say,
+        experiment=experiment,
+        checkpoint=checkpoint,
+        preview=preview,
+        started=STARTED,
+        reserve=0.0 if budget is None else min(EVALUATION_SECONDS, EVALUATION_SHARE * 60 * budget),
+    )
+    _say(f"trained {epoch} steps; extracting the surface")
+    written = evaluation.evaluate(field, cloud, config.plot, experiment, epoch, _say)
+    _show_metrics(written["metrics"])
+    return written
+
+
+def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
+    """Write the evaluation of a checkpoint."""
+    from reconstruction import evaluation
+    from reconstruction.field import field_from_checkpoint
+    from utils.config import override
+    from utils.distributed import choose_device
+    from utils.experiment import Experiment
+
+    experiment = Experiment.find(_exps_dir(config), config.train.expname, options.timestamp)
+    checkpoint = experiment.load_checkpoint(options.checkpoint)
+    device, line = choose_device(options.gpu)
+    _say(line)
+    _say(f"evaluating step {checkpoint['epoch']} of {experiment.folder}")
+    field = field_from_checkpoint(checkpoint, device, str(experiment.folder))
+    cloud, _ = _load_cloud(override(checkpoint["config"], _overrides(options)))
+    written = evaluation.evaluate(
+        field,
+        cloud,
+        config.plot,
+        experiment,
+        checkpoint["epoch"],
+        _say,
+        target=options.target,
+        query=options.query,
+    )
+    _show_metrics(written["metrics"])
+    return written
+
+
+def reconstruct(
+    points: npt.ArrayLike,
+    normals: npt.ArrayLike | None = None,
+    overrides: dict[str, Any] | None = None,
+    gpu: str = "auto",
+) -> tuple[Surface, NeuralField]:
+    """A surface and its field from points alone; no file is read or written.
+
+    Args:
+        points: (N, d), d = 2 or 3, in any unit.
+        normals: (N, d), pointing outward; given, they are used.
+        overrides: configuration keys and values, such as {"train.nepoch": 500}; the rest has its defaults.
+        gpu: as on the command line.
+
+    Returns:
+        The surface in the points' frame (``Surface.to_trimesh()`` makes a trimesh of it), and the field,
+        which answers ``u(x)``, ``w(x)`` and ``gradient(x)``.
+
+    Raises:
+        UserError: what is wrong with the points, a key or a value; or there is no surface.
+    """
+    from datasets.pointcloud import point_cloud
+    from reconstruction.evaluation import surface_of
+    from reconstruction.field import check_model
+    from reconstruction.training import fit
+    from utils.config import Config, override
+    from utils.distributed import choose_device
+
+    cloud = point_cloud(points, normals)
+    keys = {"network.has_normals": normals is not None, **(overrides or {})}
+    texts = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    config = override(Config().to_dict(), texts, check_model)
+    field, _ = fit(config, cloud, choose_device(gpu)[0], lambda line: None)
+    return surface_of(field, cloud, config.plot), field
+
+
+def load_field(run_or_checkpoint: str | Path) -> NeuralField:
+    """The field of a run's folder or of a checkpoint file; see ``reconstruction.field.load_field``."""
+    from reconstruction.field import load_field
+
+    return load_field(run_or_checkpoint)
+
+
+def _parser() -> argparse.ArgumentParser:
+    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        pass
+
+    parser = argparse.ArgumentParser(
+        prog="run.py", description=(__doc__ or "").split("\n\nThe functions")[0], formatter_class=Formatter
+    )
+    what = parser.add_argument_group("what to do")
+    what.add_argument("--eval", action="store_true", help="mesh, draw and measure a checkpoint; no training")
+    what.add_argument(
+        "--is_continue", action="store_true", help="go on with a run, up to its nepoch, with its configuration"
+    )
+    what.add_argument("--input", metavar="PATH", type=Path, help="the point cloud, instead of train.input_path")
+    what.add_argument("--target", metavar="PATH", type=Path, help="with --eval: a mesh or cloud to measure against")
+    what.add_argument(
+        "--query", metavar="PATH", type=Path, help="with --eval: points at which to write u, w and ∇w (query.npz)"
+    )
+    how = parser.add_argument_group("how", "each stands for a key of the configuration and wins over it")
+    how.add_argument(
+        "--conf", metavar="PATH", default="setup.conf", help="as given, else a file at the project's root"
+    )
+    how.add_argument("--nepoch", metavar="N", type=int, help="number of steps; train.nepoch")
+    how.add_argument("--minutes", metavar="M", type=float, help="time for the whole command; train.time_budget")
+    how.add_argument("--points_batch", metavar="N", type=int, help="points per step; train.points_batch")
+    how.add_argument("--seed", metavar="N", type=int, help="seed of everything random; train.seed")
+    how.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="any key, in HOCON; can be repeated"
+    )
+    how.add_argument("--gpu", metavar="WHICH", default="auto", help="auto (the freest), cpu, ignore, or a number")
+    which = parser.add_argument_group("which run")
+    which.add_argument("--expname", metavar="NAME", help="its name; train.expname")
+    which.add_argument("--exps_dir", metavar="PATH", type=Path, help="the folder of all runs; train.exps_dir")
+    which.add_argument("--timestamp", metavar="STAMP", default="latest", help="the run's folder")
+    which.add_argument("--checkpoint", metavar="N", default="latest", help="the step to load")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    """The flags as HOCON texts; --set comes last and so wins."""
+    flags = {
+        "train.input_path": None if options.input is None else str(options.input),
+        "train.nepoch": options.nepoch,
+        "train.time_budget": options.minutes,
+        "train.points_batch": options.points_batch,
+        "train.seed": options.seed,
+        "train.expname": options.expname,
+        "train.exps_dir": None if options.exps_dir is None else str(options.exps_dir.absolute()),
+    }
+    given = [f"{key} = {json.dumps(value)}" for key, value in flags.items() if value is not None]
+    return [*given, *options.set]
+
+
+def _configuration_path(name: str) -> Path:
+    path = Path(name)
+    return path if path.exists() or path.is_absolute() or not (ROOT / path).exists() else ROOT / path
+
+
+def _exps_dir(config: Config) -> Path:
+    return ROOT / "exps" if config.train.exps_dir is None else Path(config.train.exps_dir)
+
+
+def _load_cloud(config: Config) -> tuple[PointCloud, Config]:
+    """The cloud, and the configuration with the path that it was found at."""
+    from dataclasses import replace
+
+    from datasets.pointcloud import load_point_cloud
+
+    t = config.train
+    if t.input_path is None:
+        raise UserError("train.input_path: not set; give the point cloud with --input PATH")
+    path = Path(t.input_path)
+    if not path.is_absolute() and not path.exists() and (ROOT / path).exists():
+        path = ROOT / path
+    cloud = load_point_cloud(path, t.d_in, t.drop_invalid)
+    if config.network.has_normals and cloud.normals is None:
+        raise UserError(
+            f"{path}: has no normals, but network.has_normals = true: set it to false, or give a file with them"
+        )
+    kind = "with normals" if cloud.normals is not None else "without normals"
+    used = "" if cloud.normals is None or config.network.has_normals else ", not used (network.has_normals = false)"
+    _say(f"cloud: {path}, {len(cloud.points)} points in {cloud.points.shape[1]}D, {kind}{used}")
+    if cloud.note:
+        _say(f"note: {cloud.note}")
+    return cloud, replace(config, train=replace(t, input_path=str(path.absolute())))
+
+
+def _show_metrics(path: Path) -> None:
+    metrics = json.loads(path.read_text())
+    pieces, far = metrics["components"], metrics["input"]
+    _say(
+        f"surface: {pieces} {'piece' if pieces == 1 else 'pieces'}, {'closed' if metrics['closed'] else 'OPEN'}; "
+        f"points to surface: mean {far['cloud_to_surface_mean']:.4g}, max {far['cloud_to_surface_max']:.4g}"
+    )
+    if "target" in metrics:
+        target = metrics["target"]
+        _say(f"to the target: d_C {target['d_C']:.4g}, d_H {target['d_H']:.4g}")
+
+
+def _say(line: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(line)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    sys.exit(main())

@@ -1,0 +1,291 @@
+"""From a cloud to a trained field: the loop, in the order in which the data flows."""
+
+import math
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from datasets.pointcloud import Normalisation, PointCloud
+from model.optimizer import Cosine, Optimizers, Step
+from model.sample import OmegaDensity, Sampler
+from reconstruction.field import NeuralField, build_model
+from utils.config import Config
+from utils.errors import UserError
+from utils.experiment import Experiment
+from utils.interrupt import StopRequest, deferred_signals
+
+Announce = Callable[[str], None]
+Preview = Callable[[NeuralField, int], None]
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved its state; ``status`` is the exit status it should end with."""
+
+    def __init__(self, status: int, epoch: int) -> None:
+        super().__init__(f"stopped at step {epoch}")
+        self.status = status
+        self.epoch = epoch
+
+
+@dataclass
+class Clock:
+    """How much of a run is over: steps of nepoch, or seconds of a budget if there is one.
+
+    Attributes:
+        nepoch: steps of the whole run.
+        budget: seconds of the whole training, or None.
+        before: seconds used before this process took over.
+        start: when this process started, by ``time.monotonic``.
+    """
+
+    nepoch: int
+    budget: float | None
+    before: float
+    start: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the run, those of earlier processes included."""
+        return self.before + time.monotonic() - self.start
+
+    def progress(self, epoch: int) -> float:
+        """The share of the run that is over before a step: 0 at the start, 1 and above at the end."""
+        return epoch / self.nepoch if self.budget is None else self.seconds / self.budget
+
+
+def fit(
+    config: Config,
+    cloud: PointCloud,
+    device: torch.device,
+    announce: Announce,
+    *,
+    experiment: Experiment | None = None,
+    checkpoint: dict[str, Any] | None = None,
+    preview: Preview | None = None,
+    started: float | None = None,
+    reserve: float = 0.0,
+) -> tuple[NeuralField, int]:
+    """Fit a field to a cloud; returns it with the number of steps it has had.
+
+    Args:
+        config: everything that can be set.
+        cloud: the points, in the input's units.
+        device: where to compute.
+        announce: receives the lines a user should see.
+        experiment: where checkpoints and the log go; None writes nothing.
+        checkpoint: the state to go on from, or None to begin.
+        preview: called with the field and the step every plot_frequency steps.
+        started: when the command started (``time.monotonic``), for a time budget; now if None.
+        reserve: seconds of a time budget to leave for what comes after the training.
+
+    Raises:
+        UserError: the checkpoint does not belong to this cloud, or the loss is no longer finite.
+        Interrupted: Ctrl-C or SIGTERM came; the state is saved if there is an experiment.
+    """
+    t = config.train
+    if config.network.has_normals and cloud.normals is None:
+        raise UserError(
+            "network.has_normals = true, but the cloud has no normals: set it to false, or give a file with them"
+        )
+
+    # the cloud in the unit ball, and the box Ω in which the field is learned
+    normalisation = Normalisation.fit(cloud.points)
+    points = normalisation.apply(cloud.points)
+    middle = (points.max(0) + points.min(0)) / 2
+    half = (points.max(0) - points.min(0)) / 2 * t.bounding_box_scale
+    lower, upper = middle - half, middle + half
+    sampler = _sampler(config, cloud, points, lower, upper, device)
+
+    # the network, its start and its optimiser
+    torch.manual_seed(t.seed)
+    problems: list[str] = []
+    model = build_model(config, points.shape[1], problems)
+    if model is None or problems:
+        raise UserError("; ".join(problems))
+    network, loss = model
+    network.to(device)
+    field = NeuralField(network, loss, normalisation, lower, upper, device)
+    optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient)
+    schedule = _schedule(config)
+    generator = torch.Generator(device).manual_seed(t.seed)
+    fingerprint = {"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())}
+
+    # where an earlier run stopped
+    epoch, seconds = 0, 0.0
+    if checkpoint is not None:
+        if checkpoint["cloud"] != fingerprint:
+            raise UserError(
+                f"train.input_path: {t.input_path} is not the cloud that this run was started with "
+                f"({checkpoint['cloud']['points']} points, now {fingerprint['points']}, or changed values): "
+                "start a new run without --is_continue"
+            )
+        epoch, seconds = checkpoint["epoch"], checkpoint["seconds"]
+        network.load_state_dict(checkpoint["network"])
+        optimizers.load_state_dict(checkpoint["optimizers"])
+        generator.set_state(checkpoint["generator"])
+
+    def save() -> None:
+        if experiment is not None:
+            experiment.save_checkpoint(
+                {
+                    "epoch": epoch,
+                    "seconds": clock.seconds,
+                    "config": config.to_dict(),
+                    "d": points.shape[1],
+                    "network": {name: value.cpu() for name, value in network.state_dict().items()},
+                    "optimizers": optimizers.state_dict(),
+                    "generator": generator.get_state(),
+                    "normalisation": normalisation.to_dict(),
+                    "omega": {"lower": lower.tolist(), "upper": upper.tolist()},
+                    "cloud": fingerprint,
+                }
+            )
+
+    budget = None if t.time_budget is None else max(60 * t.time_budget - reserve, 1.0)
+    clock = Clock(t.nepoch, budget, seconds, time.monotonic() if started is None else started)
+    writer = _tensorboard(experiment, announce) if t.tensorboard and experiment is not None else None
+    with deferred_signals() as stop, _bar(clock, epoch) as bar:
+        status = Status(clock, bar, announce, experiment, writer, epoch)
+        while (progress := clock.progress(epoch)) < 1 and not stop.signal:
+            batch = sampler.draw(generator)
+            terms = loss(network, batch)
+            total = torch.stack(list(terms.values())).sum()
+            rate = schedule(epoch, progress)
+            optimizers.step(total, rate)
+            epoch += 1
+            bar.update(epoch - bar.n if budget is None else 0)
+            status.add(terms)
+            if _due(epoch, t.status_frequency):
+                status.report(epoch, rate)
+            if _due(epoch, t.checkpoint_frequency):
+                status.check(epoch)
+                save()
+            if preview is not None and _due(epoch, t.plot_frequency) and clock.progress(epoch) < 1:
+                preview(field, epoch)
+        status.check(epoch)
+        _finish(stop, epoch, save)
+    return field, epoch
+
+
+class Status:
+    """Sums the terms of the steps since the last report on the device, so that the loop never waits for it."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        bar: Any,
+        announce: Announce,
+        experiment: Experiment | None,
+        writer: Any,
+        epoch: int,
+    ) -> None:
+        self.clock, self.bar, self.announce = clock, bar, announce
+        self.experiment, self.writer = experiment, writer
+        self.names: list[str] = []
+        self.sums: Tensor | None = None
+        self.last = epoch
+        self.shown = 0.0
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Count the terms of one step."""
+        self.names = list(terms)
+        values = torch.stack([term.detach() for term in terms.values()])
+        self.sums = values if self.sums is None else self.sums + values
+
+    def check(self, epoch: int) -> dict[str, float]:
+        """The means since the last report.
+
+        Raises:
+            UserError: one of them is NaN or infinite.
+        """
+        if self.sums is None:
+            return {}
+        means = dict(zip(self.names, (self.sums / (epoch - self.last)).tolist(), strict=True))
+        for name, value in means.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"the loss term '{name}' became {value} between steps {self.last} and {epoch}: the last "
+                    "checkpoint before is kept; lower learning_rate_schedule's Initial, or set "
+                    "train.clip_gradient = 1"
+                )
+        return means
+
+    def report(self, epoch: int, rate: float) -> None:
+        """Log the means and show them."""
+        means = self.check(epoch)
+        loss = sum(means.values())
+        record = {"epoch": epoch, "loss": loss, **means, "lr": rate, "time": round(self.clock.seconds, 3)}
+        if self.experiment is not None:
+            self.experiment.log(record)
+        if self.writer is not None:
+            for name in ("loss", *means, "lr"):
+                self.writer.add_scalar(name, record[name], epoch)
+            self.writer.flush()
+        shown = {"loss": f"{loss:.4f}", **{name: f"{value:.4f}" for name, value in means.items()}}
+        self.bar.set_postfix(shown, refresh=False)
+        if self.bar.disable and self.clock.seconds - self.shown > 10:  # no terminal: a line now and then
+            self.shown = self.clock.seconds
+            terms = ", ".join(f"{name} {value}" for name, value in shown.items())
+            self.announce(f"step {epoch}, {self.clock.progress(epoch):.0%}, {self.clock.seconds:.0f} s: {terms}")
+        elif self.clock.budget is not None:
+            self.bar.update(round(min(self.clock.seconds, self.clock.budget)) - self.bar.n)
+        self.sums, self.last = None, epoch
+
+
+def _due(epoch: int, frequency: int) -> bool:
+    return frequency > 0 and epoch % frequency == 0
+
+
+def _finish(stop: StopRequest, epoch: int, save: Callable[[], None]) -> None:
+    save()
+    if stop.signal:
+        raise Interrupted(stop.exit_status, epoch)
+
+
+def _sampler(
+    config: Config, cloud: PointCloud, points: Any, lower: Any, upper: Any, device: torch.device
+) -> Sampler:
+    t, s = config.train, config.network.sampler
+    near = s.properties.near_fraction if s.sampler_type == "NearData" else 0.0
+    return Sampler(
+        points=torch.tensor(points, dtype=torch.float32, device=device),
+        normals=(
+            torch.tensor(cloud.normals, dtype=torch.float32, device=device) if config.network.has_normals else None
+        ),
+        omega=OmegaDensity(points, lower, upper, near, s.properties.near_width).to(device),
+        points_batch=t.points_batch,
+        pts_per_ball=t.pts_per_ball,
+        ball_radius=t.ball_sigma,
+        pts_in_omega=t.pts_in_omega,
+    )
+
+
+def _schedule(config: Config) -> Step | Cosine:
+    (given,) = config.train.learning_rate_schedule
+    if given.Interval is not None and given.Factor is not None:
+        return Step(given.Initial, given.Interval, given.Factor)
+    return Cosine(given.Initial, given.Final or 0.0)
+
+
+def _bar(clock: Clock, epoch: int) -> Any:
+    """A progress bar on a terminal, over steps or seconds; elsewhere it draws nothing."""
+    if clock.budget is None:
+        return tqdm(total=clock.nepoch, initial=epoch, unit="step", disable=None, dynamic_ncols=True)
+    return tqdm(total=round(clock.budget), unit="s", disable=None, dynamic_ncols=True)
+
+
+def _tensorboard(experiment: Experiment | None, announce: Announce) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        announce("train.tensorboard = true, but TensorBoard is not installed: pip install tensorboard")
+        return None
+    assert experiment is not None
+    return SummaryWriter(str(experiment.folder / "tensorboard"))  # type: ignore[no-untyped-call]

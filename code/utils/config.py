@@ -1,0 +1,331 @@
+"""The configuration: its keys, defaults and ranges, read from HOCON and checked whole before any work.
+
+The dataclasses below are the only place where a default stands. setup.conf explains every key.
+"""
+
+import copy
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from utils.build import build
+from utils.errors import UserError
+from utils.hocon import merge, parse, read_file, write
+
+
+def _require(*rules: tuple[bool, str]) -> None:
+    """Raise a ValueError with one line for each rule that does not hold."""
+    broken = [text for holds, text in rules if not holds]
+    if broken:
+        raise ValueError("\n".join(broken))
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """The learning rate over a run, in the family's form.
+
+    Step: Initial times Factor after every Interval steps. Cosine: from Initial down to Final, half a wave.
+    """
+
+    Type: Literal["Step", "Cosine"]
+    Initial: float
+    Interval: int | None = None
+    Factor: float | None = None
+    Final: float | None = None
+
+    def __post_init__(self) -> None:
+        interval, factor, final = self.Interval, self.Factor, self.Final
+        step = self.Type == "Step"
+        _require(
+            (self.Initial > 0, f"Initial: expected more than 0, got {self.Initial}"),
+            (not step or interval is not None, "Interval: missing; Step lowers the rate at every Interval"),
+            (not step or factor is not None, "Factor: missing; Step multiplies the rate by Factor"),
+            (not step or final is None, "Final: has no meaning for Step; remove it"),
+            (step or final is not None, "Final: missing; Cosine ends at Final"),
+            (step or interval is None, "Interval: has no meaning for Cosine; remove it"),
+            (step or factor is None, "Factor: has no meaning for Cosine; remove it"),
+            (interval is None or interval >= 1, f"Interval: expected at least 1 step, got {interval}"),
+            (factor is None or 0 < factor <= 1, f"Factor: expected more than 0, at most 1, got {factor}"),
+            (final is None or 0 <= final <= self.Initial, f"Final: expected 0 to Initial, got {final}"),
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What is fitted, for how long and how."""
+
+    expname: str = "phase"
+    exps_dir: str | None = None
+    input_path: str | None = None
+    d_in: int | None = None
+    drop_invalid: bool = False
+    seed: int = 0
+    nepoch: int = 2000
+    time_budget: float | None = None
+    points_batch: int = 4096
+    pts_per_ball: int = 1
+    ball_sigma: float = 0.001
+    pts_in_omega: int = 4096
+    bounding_box_scale: float = 1.5
+    optimizer: Literal["adam", "muon"] = "muon"
+    learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Initial=0.001, Final=0.00001),)
+    weight_decay: float = 0.0
+    clip_gradient: float | None = None
+    network_class: str = "model.network.ImplicitNet"
+    status_frequency: int = 50
+    checkpoint_frequency: int = 500
+    plot_frequency: int = 1000
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        name, budget, clip = self.expname, self.time_budget, self.clip_gradient
+        schedules = len(self.learning_rate_schedule)
+        is_folder = bool(name.strip()) and name not in (".", "..") and not re.search(r"[/\\\0]", name)
+        _require(
+            (is_folder, f"expname: expected a folder's name without / or \\, got {name!r}"),
+            (self.exps_dir != "", "exps_dir: expected a folder or null, got ''"),
+            (self.input_path != "", "input_path: expected a file, a folder or null, got ''"),
+            (self.d_in in (None, 2, 3), f"d_in: expected 2, 3 or null, got {self.d_in}"),
+            (0 <= self.seed < 2**63, f"seed: expected 0 to 2^63 - 1, got {self.seed}"),
+            (budget is None or budget > 0, f"time_budget: expected more than 0 minutes, got {budget}"),
+            *(self._at_least(1, key) for key in ("nepoch", "points_batch", "pts_per_ball", "pts_in_omega")),
+            *(self._at_least(0, key) for key in ("ball_sigma", "weight_decay")),
+            self._at_least(1, "bounding_box_scale"),
+            (schedules == 1, f"learning_rate_schedule: expected exactly one entry, got {schedules}"),
+            (clip is None or clip > 0, f"clip_gradient: expected more than 0 or null, got {clip}"),
+            *(self._at_least(0, f"{kind}_frequency") for kind in ("status", "checkpoint", "plot")),
+        )
+
+    def _at_least(self, lowest: int, key: str) -> tuple[bool, str]:
+        value = getattr(self, key)
+        return value >= lowest, f"{key}: expected at least {lowest}, got {value}"
+
+
+@dataclass(frozen=True)
+class PlotConfig:
+    """How the surface is extracted, and what is written."""
+
+    resolution: int = 256
+    mc_value: float = 0.0
+    is_uniform_grid: bool = True
+    verbose: bool = False
+    save_html: bool = True
+    save_ply: bool = True
+    mesh_format: Literal["ply", "obj", "stl", "glb"] = "ply"
+    curve_format: Literal["ply", "svg", "npz"] = "ply"
+    overwrite: bool = True
+    keep_components: int | None = None
+    preview_resolution: int = 64
+
+    def __post_init__(self) -> None:
+        keep, preview = self.keep_components, self.preview_resolution
+        _require(
+            (8 <= self.resolution <= 2048, f"resolution: expected 8 to 2048, got {self.resolution}"),
+            (-1 < self.mc_value < 1, f"mc_value: expected a level between -1 and 1, got {self.mc_value}"),
+            (keep is None or keep >= 1, f"keep_components: expected at least 1 or null, got {keep}"),
+            (8 <= preview <= 2048, f"preview_resolution: expected 8 to 2048, got {preview}"),
+        )
+
+
+@dataclass(frozen=True)
+class SamplerProperties:
+    """How the points in Ω are drawn."""
+
+    near_fraction: float = 0.5
+    near_width: float = 0.1
+
+    def __post_init__(self) -> None:
+        share, width = self.near_fraction, self.near_width
+        _require(
+            (0 <= share < 1, f"near_fraction: expected 0 to less than 1, got {share}"),
+            (width > 0, f"near_width: expected more than 0, got {width}"),
+        )
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """Which points of Ω a step looks at."""
+
+    sampler_type: Literal["Uniform", "NearData"] = "NearData"
+    properties: SamplerProperties = SamplerProperties()
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The field, its loss and its samples.
+
+    The keys of ``inputs`` and ``loss`` are the parameters of the classes that train.network_class and
+    loss.type name; they are checked when those are built.
+    """
+
+    has_normals: bool = False
+    output: Literal["u", "w"] = "w"
+    inputs: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
+    sampler: SamplerConfig = SamplerConfig()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "loss", {"type": "phase", **self.loss})
+        kind = self.loss["type"]
+        _require((isinstance(kind, str), f"loss: expected type to name a loss, such as phase, got {kind!r}"))
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration.
+
+    ``warnings`` holds at most one line: the family's keys that were given and mean nothing here.
+    """
+
+    train: TrainConfig = TrainConfig()
+    plot: PlotConfig = PlotConfig()
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dicts, lists and scalars with the file's key names; ``config_from_dict`` reads it."""
+        sections = asdict(self)
+        del sections["warnings"]
+        train = sections["train"]
+        train["learning_rate_schedule"] = [
+            {key: value for key, value in entry.items() if value is not None}
+            for entry in train["learning_rate_schedule"]
+        ]
+        return sections
+
+
+# Keys that configurations of IGR and of its forks have and that mean nothing here, with the reason.
+_FAMILY = {
+    "train.preprocess": "clouds are always centred and scaled",
+    "train.dataset": "the data is what input_path names",
+    "train.dataset_path": "the data is what input_path names",
+    "train.latent_size": "one shape has no latent code",
+    "network.sampler.properties.global_sigma": "Ω is the bounding box times bounding_box_scale",
+    "network.sampler.properties.local_sigma": "the points near the data are set by ball_sigma",
+    "network.loss.normals_lambda": "the normal term's weight is mu",
+    "network.loss.latent_lambda": "one shape has no latent code",
+}
+
+
+def load_config(
+    path: Path,
+    overrides: Sequence[str] = (),
+    checks: Callable[[Config, list[str]], None] | None = None,
+) -> Config:
+    """Read a configuration file and check all of it.
+
+    Args:
+        path: HOCON file.
+        overrides: HOCON texts such as ``train.seed=3``, merged over the file in this order.
+        checks: appends problems that need more than the schema, in the form of ``build``'s. If the schema
+            has problems too, the configuration it sees has defaults in their place.
+
+    Raises:
+        UserError: unreadable file, bad HOCON, or the list of everything wrong in it.
+    """
+    document = parse(read_file(path), str(path))
+    tree, places = document.tree, {key: f"line {line}" for key, line in document.lines.items()}
+    tree = _with_overrides(tree, overrides, places)
+    tree, idle = _without_family_keys(tree)
+    warnings = (f"{path}: keys without meaning here: {'; '.join(idle)}",) if idle else ()
+    return _checked(tree, str(path), warnings, places, checks)
+
+
+def config_from_dict(tree: Mapping[str, Any], source: str = "checkpoint") -> Config:
+    """The configuration that ``Config.to_dict`` gave; ``source`` names it in errors.
+
+    Raises:
+        UserError: an unknown key or a value out of its type or range.
+    """
+    return _checked(tree, source)
+
+
+def override(
+    tree: Mapping[str, Any],
+    overrides: Sequence[str],
+    checks: Callable[[Config, list[str]], None] | None = None,
+    source: str = "checkpoint",
+) -> Config:
+    """The configuration that ``Config.to_dict`` gave, with HOCON texts merged over it.
+
+    Raises:
+        UserError: as ``load_config``.
+    """
+    places: dict[str, str] = {}
+    return _checked(_with_overrides(tree, overrides, places), source, (), places, checks)
+
+
+def to_hocon(config: Config) -> str:
+    """The resolved configuration as HOCON text, which ``load_config`` reads back equal."""
+    return write(config.to_dict())
+
+
+def _with_overrides(
+    tree: Mapping[str, Any], overrides: Sequence[str], places: dict[str, str]
+) -> dict[str, Any]:
+    """The tree with HOCON texts merged over it in their order; ``places`` learns where their keys stand."""
+    merged = dict(tree)
+    for text in overrides:
+        given = parse(text, f"--set {text!r}")
+        if not given.tree:
+            raise UserError(f"--set {text!r}: expected key=value, such as train.seed=3")
+        merged = merge(merged, given.tree)
+        places |= dict.fromkeys(given.lines, "--set")
+    return merged
+
+
+def _checked(
+    tree: Mapping[str, Any],
+    source: str,
+    warnings: tuple[str, ...] = (),
+    places: Mapping[str, str] | None = None,
+    checks: Callable[[Config, list[str]], None] | None = None,
+) -> Config:
+    problems: list[str] = []
+    config = build(Config, tree, "", problems, warnings=warnings)
+    if config is not None and checks is not None:
+        checks(config, problems)
+    if config is None or problems:
+        raise _error(source, problems, places or {})
+    return config
+
+
+def _error(source: str, problems: Sequence[str], places: Mapping[str, str]) -> UserError:
+    """All problems in one error, each with the line it stands on where that is known."""
+    texts = []
+    for problem in problems:
+        key = re.split(": | = ", problem)[0]
+        place = places.get(key) or places.get(key.split("[")[0])
+        texts.append(f"{place}: {problem}" if place else problem)
+    if len(texts) == 1:
+        return UserError(f"{source}: {texts[0]}")
+    return UserError("\n  ".join([f"{source}: {len(texts)} problems in the configuration", *texts]))
+
+
+def _without_family_keys(tree: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The tree without the family's idle keys, and a text for each of them, with its reason."""
+    tree = copy.deepcopy(tree)
+    is_phase = _section(tree, "network.loss").get("type", "phase") == "phase"
+    idle = []
+    for path, reason in _FAMILY.items():
+        parent, _, key = path.rpartition(".")
+        section = _section(tree, parent)
+        if key in section and (is_phase or parent != "network.loss"):  # another loss may have such a weight
+            del section[key]
+            idle.append(f"{path} ({reason})")
+    sampler = _section(tree, "network.sampler")
+    if sampler.get("sampler_type") == "NormalPerPoint":
+        sampler["sampler_type"] = "Uniform"
+        reason = "read as Uniform: the family's PHASE drew Ω uniformly whatever it said"
+        idle.append(f"network.sampler.sampler_type = NormalPerPoint ({reason})")
+    return tree, idle
+
+
+def _section(tree: dict[str, Any], path: str) -> dict[str, Any]:
+    """The section at a dotted path; an empty one if there is none."""
+    for name in path.split("."):
+        below = tree.get(name)
+        tree = below if isinstance(below, dict) else {}
+    return tree

@@ -1,0 +1,200 @@
+"""A run on disk: exps/<expname>/<timestamp>/ with its configuration, checkpoints, log, plots, evaluations.
+
+A checkpoint is one file that describes itself, made of tensors, numbers, strings, dicts and lists only, so it
+is read without pickle. Every file is written under a temporary name and renamed: whoever reads beside a
+writing run sees the old file or the new one, never half of one.
+"""
+
+import io
+import json
+import os
+import pickle
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.errors import UserError
+
+FORMAT = 1
+TIMESTAMP = "%Y_%m_%d_%H_%M_%S"
+CHECKPOINT_KEYS = frozenset(
+    {"format", "epoch", "seconds", "config", "d", "network", "optimizers", "generator", "normalisation",
+     "omega", "cloud"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The folder of one run; made by ``create`` or found by ``find``."""
+
+    folder: Path
+
+    @staticmethod
+    def create(exps_dir: Path, expname: str) -> "Experiment":
+        """Make exps_dir/expname/<now>/; two runs in the same second get different folders.
+
+        Raises:
+            UserError: the folder cannot be made.
+        """
+        stamp = datetime.now().strftime(TIMESTAMP)
+        for attempt in range(1000):
+            folder = exps_dir / expname / (f"{stamp}_{attempt}" if attempt else stamp)
+            try:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir()
+            except FileExistsError:
+                if folder.is_dir():
+                    continue
+                raise UserError(f"{folder.parent} is not a folder: choose another --exps_dir") from None
+            except OSError as error:
+                raise UserError(
+                    f"{folder}: cannot be made ({error.strerror}): choose a folder that can be written "
+                    "with --exps_dir"
+                ) from None
+            for name in ("checkpoints", "plots", "evaluation"):
+                (folder / name).mkdir()
+            return Experiment(folder)
+        raise UserError(f"{folder}: a thousand runs of this second exist; choose another --expname")
+
+    @staticmethod
+    def find(exps_dir: Path, expname: str, timestamp: str = "latest") -> "Experiment":
+        """The run of that name and timestamp; "latest" is the newest that has a checkpoint.
+
+        Raises:
+            UserError: there is none; the text names the folder looked in and lists what there is.
+        """
+        parent = exps_dir / expname
+        if not parent.is_dir():
+            others = _listing(exps_dir, "the experiments there are")
+            raise UserError(f"{parent}: no such experiment to load; {others}")
+        if timestamp != "latest":
+            if not (parent / timestamp).is_dir():
+                raise UserError(f"{parent / timestamp}: no such run; {_listing(parent, 'the runs there are')}")
+            return Experiment(parent / timestamp)
+        runs = sorted((p for p in parent.iterdir() if p.is_dir()), key=lambda p: _natural(p.name))
+        trained = [run for run in runs if (run / "checkpoints" / "latest.pth").is_file()]
+        if not trained:
+            raise UserError(f"{parent}: no run with a checkpoint to load; {_listing(parent, 'the runs there are')}")
+        return Experiment(trained[-1])
+
+    @property
+    def log_path(self) -> Path:
+        """The log, one JSON object per line."""
+        return self.folder / "log.jsonl"
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one record to the log."""
+        with self.log_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        """The log's records; a last line cut short by a crash is left out."""
+        if not self.log_path.is_file():
+            return []
+        records = []
+        for line in self.log_path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return records
+
+    def rewind_log(self, epoch: int) -> None:
+        """Drop the records after a step from which the run is about to continue."""
+        kept = [json.dumps(record) + "\n" for record in self.records() if record["epoch"] <= epoch]
+        with atomic_write(self.log_path) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
+
+    def save_checkpoint(self, checkpoint: dict[str, Any]) -> Path:
+        """Write checkpoints/<epoch>.pth and latest.pth.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written; earlier checkpoints stay whole.
+        """
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, **checkpoint}, buffer)
+        path = self.folder / "checkpoints" / f"{checkpoint['epoch']}.pth"
+        try:
+            for name in (path, path.with_name("latest.pth")):
+                with atomic_write(name) as temporary:
+                    temporary.write_bytes(buffer.getvalue())
+        except OSError as error:
+            raise UserError(
+                f"{path}: the checkpoint cannot be written ({error.strerror}); the earlier ones are whole: "
+                "make room and go on with --is_continue"
+            ) from None
+        return path
+
+    def load_checkpoint(self, checkpoint: str = "latest") -> dict[str, Any]:
+        """The checkpoint of a step, or the latest; raises as ``read_checkpoint``."""
+        path = self.folder / "checkpoints" / f"{checkpoint}.pth"
+        if not path.is_file():
+            raise UserError(f"{path}: no such checkpoint; {_listing(path.parent, 'the checkpoints there are')}")
+        return read_checkpoint(path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, without pickle.
+
+    Raises:
+        UserError: no such file, not a checkpoint, truncated, or of another format.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = all(item.compress_type == zipfile.ZIP_STORED for item in archive.infolist())
+        if not packed:
+            raise UserError(f"{path}: not a checkpoint of this program: its parts are compressed")
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile):
+        raise UserError(f"{path}: not a checkpoint, or cut short: load another with --checkpoint N") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format", "none") if isinstance(data, dict) else "none"
+        raise UserError(f"{path}: not a checkpoint of this program (format {found}, expected {FORMAT})")
+    missing = CHECKPOINT_KEYS - data.keys()
+    if missing:
+        raise UserError(f"{path}: not a whole checkpoint: {', '.join(sorted(missing))} missing")
+    return data
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``: written to disk and renamed to it on success, removed on failure."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts 2 before 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def _listing(folder: Path, title: str) -> str:
+    """"title: a, b, c", at most a dozen, the newest last; or that there are none."""
+    names = [p.stem if p.suffix == ".pth" else p.name for p in folder.iterdir()] if folder.is_dir() else []
+    names = sorted((name for name in names if not name.startswith(".")), key=_natural)
+    return f"{title}: {', '.join(names[-12:])}" if names else f"{title}: none"

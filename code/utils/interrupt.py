@@ -1,0 +1,42 @@
+"""Ctrl-C and SIGTERM, turned into a request to stop after the step at hand."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopRequest:
+    """What arrived: ``signal`` is 0 until a signal does."""
+
+    signal: int = 0
+
+    @property
+    def exit_status(self) -> int:
+        """128 + the signal's number, as shells count: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.signal
+
+
+@contextmanager
+def deferred_signals() -> Iterator[StopRequest]:
+    """Note the first SIGINT or SIGTERM in the yielded object; a second one acts at once."""
+    request = StopRequest()
+    previous = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        request.signal = number
+        restore()
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, note)
+    except ValueError:  # not in the main thread, where Python takes no signals: the caller's affair
+        pass
+    try:
+        yield request
+    finally:
+        restore()
