@@ -124,6 +124,12 @@ def test_slabs_join_exactly(monkeypatch):
     assert len(np.unique(slabs.vertices, axis=0)) == len(slabs.vertices)
 
 
+def test_the_surface_is_followed_where_the_bound_fails(monkeypatch):
+    whole = extract_surface(torus, LOWER, UPPER, 64)
+    monkeypatch.setattr(sparse_grid, "SAFETY", 0.2)  # few blocks are found by their bound
+    np.testing.assert_array_equal(extract_surface(torus, LOWER, UPPER, 64).vertices, whole.vertices)
+
+
 def test_sphere_at_512_needs_few_evaluations():
     seen = 0
 

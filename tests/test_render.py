@@ -55,14 +55,19 @@ def test_edges_are_smoothed():
 
 
 @pytest.mark.parametrize(
-    ("up", "view", "axis", "brighter"),
+    ("up", "view", "axis", "where"),
     [
-        ("y", AHEAD, (1, 0, 0), "right"), ("y", AHEAD, (0, 1, 0), "top"), ("y", View(90, 0), (0, 0, -1), "right"),
-        ("z", AHEAD, (1, 0, 0), "right"), ("z", AHEAD, (0, 0, 1), "top"), ("z", View(90, 0), (0, 1, 0), "right"),
-        ("y", View(180, 0), (-1, 0, 0), "right"), ("y", View(0, 89), (0, 0, -1), "top"),
+        ("y", AHEAD, (1, 0, 0), "right"),
+        ("y", AHEAD, (0, 1, 0), "top"),
+        ("y", View(90, 0), (0, 0, -1), "right"),
+        ("y", View(180, 0), (-1, 0, 0), "right"),
+        ("y", View(0, 89), (0, 0, -1), "top"),
+        ("z", AHEAD, (1, 0, 0), "right"),
+        ("z", AHEAD, (0, 0, 1), "top"),
+        ("z", View(90, 0), (0, 1, 0), "right"),
     ],
-)  # fmt: skip
-def test_what_is_where(up, view, axis, brighter):
+)
+def test_what_is_where(up, view, axis, where):
     ball = sphere()
     red = ball.vertices @ np.array(axis) > 0.05
     painted = replace(ball, colours=np.where(red[:, None], [200, 20, 20], [20, 20, 200]).astype(np.uint8))
@@ -70,7 +75,7 @@ def test_what_is_where(up, view, axis, brighter):
     is_red = foreground(image) & (image[..., 0] > image[..., 2])
     is_blue = foreground(image) & (image[..., 0] < image[..., 2])
     rows, columns = np.indices(is_red.shape)
-    place = columns if brighter == "right" else -rows
+    place = columns if where == "right" else -rows
     assert place[is_red].mean() > place[is_blue].mean() + 50
     assert is_red.sum() == pytest.approx(is_blue.sum(), rel=0.25)
 
@@ -126,8 +131,10 @@ def test_a_cloud_is_drawn_as_balls():
     image = render_views([(cloud, AHEAD)], width=1000, height=1000)[0]
     seen = foreground(image)
     pixel = 0.94 * 1000 / (2 / 5)  # per unit at distance 1; the points are 5 away
-    assert seen.sum() == pytest.approx(3 * np.pi * (0.006 * pixel / 5) ** 2, rel=0.2)
-    assert (image[seen].mean(axis=0)[0] > image[seen].mean(axis=0)[2] + 50).all()
+    radius = 0.006 * np.hypot(1, 0.5) * pixel / 5
+    assert 3 * np.pi * (0.8 * radius) ** 2 < seen.sum() < 3 * np.pi * (radius + 0.7) ** 2
+    red, _, blue = image[seen].mean(axis=0)
+    assert red > blue + 50
 
 
 def test_balls_keep_their_points_and_colours():

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from datasets.table import AXES, COLOURS, NORMALS, Table, line_blocks, parse_rows, shorten
+from datasets.table import AXES, COLOURS, NORMALS, Table, line_blocks, parse_rows, shorten, to_double
 from utils.errors import UserError
 
 STL_HEADER_BYTES = 84  # 80 of free text, then the number of facets
@@ -95,7 +95,7 @@ def read_stl(handle: BinaryIO, path: Path) -> Table:
     facets = int.from_bytes(start[80:], "little")
     # binary files may begin with "solid" too, so the size is asked first
     if size >= STL_HEADER_BYTES and size == STL_HEADER_BYTES + facets * STL_FACET.itemsize:
-        corners = np.fromfile(handle, STL_FACET, facets)["corners"].reshape(-1, 3).astype(np.float64)
+        corners = to_double(np.fromfile(handle, STL_FACET, facets)["corners"].reshape(-1, 3))
     elif start.lstrip().startswith(b"solid"):
         handle.seek(0)
         lines = [line for block in line_blocks(handle, path) for line in block if b"vertex" in line]

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from datasets.table import MAX_VALUES, Table, known_columns, line_blocks, parse_rows, shorten
+from datasets.table import MAX_VALUES, Table, known_columns, line_blocks, parse_rows, shorten, to_double
 from utils.errors import UserError
 
 MAX_HEADER_BYTES = 1 << 16
@@ -167,7 +167,7 @@ def _binary_vertices(
     records = np.fromfile(handle, record, vertex.count)
     values = np.empty((vertex.count, len(places)))
     for column, place in enumerate(places.values()):
-        values[:, column] = records[str(place)]
+        values[:, column] = to_double(records[str(place)])
     return values
 
 

@@ -83,8 +83,44 @@ def load_point_cloud(
     d_in, rows that are not finite, normals of length zero, fewer than 10 points, and points that are all
     equal, on one line or in one plane.
     """
+    return _cloud(Path(path), read_table(Path(path)), d_in, drop_invalid)
+
+
+def point_cloud(points: npt.ArrayLike, normals: npt.ArrayLike | None = None) -> PointCloud:
+    """Check arrays (N, 2 or 3) of points and, if there are, normals as ``load_point_cloud`` checks a file.
+
+    Raises UserError as there, and for arrays of another shape.
+    """
+    values = np.asarray(points, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] not in (2, 3):
+        raise UserError(f"points: expected an array of shape (N, 2) or (N, 3), got {values.shape}")
+    names = list(AXES[: values.shape[1]])
+    if normals is not None:
+        directions = np.asarray(normals, dtype=np.float64)
+        if directions.shape != values.shape:
+            raise UserError(f"normals: expected the shape of the points {values.shape}, got {directions.shape}")
+        names += [f"n{axis}" for axis in names]
+        values = np.concatenate([values, directions], axis=1)
+    return _cloud(Path("points"), Table(values, tuple(names)), None, False)
+
+
+def load_points(path: str | PathLike[str], d: int) -> Array:
+    """Points (N, d) from a file, at any place and in any number: places to ask, not a surface.
+
+    Raises UserError for a file that cannot be read, of another dimension, or with rows that are not finite.
+    """
     path = Path(path)
     table = read_table(path)
+    axes = [axis for axis in AXES if axis in table.names]
+    if len(axes) != d:
+        raise UserError(f"{path} holds {len(axes)}D points: expected {d}D, as the run is")
+    points = np.stack([table.values[:, table.names.index(axis)] for axis in axes], axis=-1)
+    if not np.isfinite(points).all():
+        raise UserError(f"{path} has NaN or infinity among its points: remove those rows")
+    return points
+
+
+def _cloud(path: Path, table: Table, d_in: int | None, drop_invalid: bool) -> PointCloud:
     notes = [table.note]
     finite = np.logical_and.reduce(np.isfinite(table.values), axis=1)
     if not finite.all():

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from datasets.meshes import read_obj, read_off, read_stl
 from datasets.ply import read_ply
-from datasets.table import COLOURS, MAX_VALUES, POSITIONAL, POSITIONAL_TEXT, Table, shorten
+from datasets.table import COLOURS, MAX_VALUES, POSITIONAL, POSITIONAL_TEXT, Table, shorten, to_double
 from datasets.text import read_text
 from utils.errors import UserError
 
@@ -122,7 +122,7 @@ def _read_array(handle: IO[bytes], size: int, where: str) -> npt.NDArray[np.floa
     if len(content) < needed:
         raise UserError(f"{where} is cut short: {len(content)} of {needed} bytes are there; save it again")
     array = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C")
-    return array.astype(np.float64, order="C")
+    return to_double(array)
 
 
 def _name_columns(values: npt.NDArray[np.float64], where: str) -> Table:

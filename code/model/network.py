@@ -68,10 +68,10 @@ class FourierFeatureMapping(nn.Module):
         """
         k = len(self.frequencies)
         d = features.shape[-1] // (1 + 2 * k)
-        _, sines, cosines = features.split([d, k * d, k * d], dim=-1)
-        in_x, in_sines, in_cosines = gradient.split([d, k * d, k * d], dim=-1)
-        in_angles = (cosines * in_sines - sines * in_cosines).unflatten(-1, (k, d))
-        return in_x + (in_angles * self.frequencies.unsqueeze(-1)).sum(dim=-2)
+        _, sines, cosines = torch.split(features, [d, k * d, k * d], dim=-1)
+        in_x, in_sines, in_cosines = torch.split(gradient, [d, k * d, k * d], dim=-1)
+        in_angles = (cosines * in_sines - sines * in_cosines).reshape(*gradient.shape[:-1], k, d)
+        return in_x.add((in_angles * self.frequencies.unsqueeze(-1)).sum(dim=-2))
 
 
 class ImplicitNet(nn.Module):
@@ -135,18 +135,19 @@ class ImplicitNet(nn.Module):
         # The theorem holds for infinite width and a ReLU; at the widths and softness in use the shape is
         # off by a third of its radius. A ridge regression of the last layer alone takes out most of that.
         x = nn.functional.normalize(torch.randn(4096, d), dim=-1) * torch.rand(4096, 1) * 2 * radius
-        columns = torch.cat([self._last_hidden(x if self.embed is None else self.embed(x)), torch.ones(4096, 1)], dim=-1).double()
+        h = self._last_hidden(x if self.embed is None else self.embed(x))
+        columns = torch.cat([h, torch.ones(4096, 1)], dim=-1).double()
         misfit = x.norm(dim=-1) - radius - self(x)
         gram = columns.T @ columns + 4096 * RIDGE * torch.eye(columns.shape[-1])
         step = torch.linalg.solve(gram, columns.T @ misfit.double()).float()
-        last.weight += step[:-1]
-        last.bias += step[-1]
+        last.weight.add_(step[:-1])
+        last.bias.add_(step[-1])
 
     def layers(self) -> list[nn.Linear]:
         """The linear layers from input to output."""
         return [self.get_submodule(f"lin{i}") for i in range(self.depth)]  # type: ignore[misc]
 
-    def hidden_matrices(self) -> list[nn.Parameter]:
+    def hidden_matrices(self) -> list[Tensor]:
         """The weights between hidden layers, those that a matrix optimiser such as Muon is meant for."""
         return [layer.weight for layer in self.layers()[1:-1]]
 
@@ -161,7 +162,9 @@ class ImplicitNet(nn.Module):
         features: Tensor = x if self.embed is None else self.embed(x)
         parameters = [p for layer in self.layers() for p in (layer.weight, layer.bias)]
         flat = features.reshape(-1, features.shape[-1])
-        value, gradient = _ValueAndGradient.apply(flat, self.skip_in, self.beta, *parameters)
+        value, gradient = _ValueAndGradient.apply(  # type: ignore[no-untyped-call]
+            flat, self.skip_in, self.beta, *parameters
+        )
         value, gradient = value.reshape(x.shape[:-1]), gradient.reshape(features.shape)
         return value, gradient if self.embed is None else self.embed.pull_back(features, gradient)
 
@@ -213,7 +216,7 @@ class _ValueAndGradient(torch.autograd.Function):
         return value, g[-1] + through_skips if skip_in else g[-1]
 
     @staticmethod
-    def backward(ctx: Any, value_bar: Tensor, gradient_bar: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, value_bar: Tensor, gradient_bar: Tensor) -> tuple[Tensor | None, ...]:  
         depth, skip_in = ctx.depth, ctx.skip_in
         saved = list(ctx.saved_tensors)
         weights, h, s = saved[: depth + 1], saved[depth + 1 : 2 * depth + 2], saved[2 * depth + 2 : 3 * depth + 2]

@@ -48,7 +48,7 @@ class Optimizers:
     def __init__(
         self, network: nn.Module, name: str, weight_decay: float = 0.0, clip_gradient: float | None = None
     ) -> None:
-        matrices: list[nn.Parameter] = network.hidden_matrices() if name == "muon" else []  # type: ignore[operator]
+        matrices: list[Tensor] = network.hidden_matrices() if name == "muon" else []  # type: ignore[operator]
         taken = {id(p) for p in matrices}
         self.parameters = list(network.parameters())
         rest = [p for p in self.parameters if id(p) not in taken]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datasets.pointcloud import PointCloud, load_point_cloud
+from datasets.pointcloud import PointCloud, load_points
 from reconstruction.field import NeuralField
 from reconstruction.training import Announce
 from utils.config import PlotConfig
@@ -98,7 +98,7 @@ def evaluate(
     if folder.exists() and any(folder.iterdir()) and not plot.overwrite:
         raise UserError(f"{folder}: exists, and plot.overwrite = false; move it away or set plot.overwrite = true")
     goal = None if target is None else _read_target(target, field.dimension)
-    asked = None if query is None else load_query(query, field.dimension)
+    asked = None if query is None else load_points(query, field.dimension)
     folder.mkdir(parents=True, exist_ok=True)
     written: dict[str, Path] = {}
 
@@ -119,9 +119,9 @@ def evaluate(
 
     if plot.save_html:
         written["page"] = folder / "surface.html"
-        surface_page(written["page"], surface, cloud.points, f"{experiment.folder.name}, step {epoch}")
+        surface_page(written["page"], surface, cloud.points, f"{experiment.folder.name}, step {epoch}", up=plot.up)
     written["picture"] = folder / "surface.png"
-    render_surface(written["picture"], surface, cloud.points)
+    render_surface(written["picture"], surface, cloud.points, up=plot.up)
     written["cuts"] = folder / "cuts.png"
     box = field.normalisation.invert(np.stack([field.lower, field.upper]))
     cuts_picture(written["cuts"], field.u, field.w, box[0], box[1], cloud.points)
@@ -157,17 +157,8 @@ def preview(field: NeuralField, cloud: PointCloud, plot: PlotConfig, folder: Pat
         return f"preview at step {epoch}: {error}"
     if plot.save_ply:
         write_surface(folder / f"{epoch}.ply", surface)
-    render_surface(folder / f"{epoch}.png", surface, None, size=(1000, 500))
+    render_surface(folder / f"{epoch}.png", surface, None, up=plot.up, size=(1000, 500))
     return f"preview at step {epoch}: {folder / f'{epoch}.png'}"
-
-
-def load_query(path: Path, dimension: int) -> npt.NDArray[np.float64]:
-    """The points (N, d) of a file, at any place and any number: they need not look like a surface.
-
-    Raises:
-        UserError: no such file, or it does not hold points of that dimension.
-    """
-    return load_point_cloud(path, d_in=dimension, as_surface=False).points
 
 
 def _write_query(path: Path, field: NeuralField, points: npt.NDArray[np.float64]) -> Path:
@@ -187,7 +178,7 @@ def _read_target(path: Path, dimension: int) -> Surface:
     if path.suffix.lower() in (".ply", ".obj", ".off", ".stl", ".glb", ".npz"):
         target = read_surface(path)
     else:
-        target = Surface(load_query(path, dimension), np.zeros((0, dimension), dtype=np.int64))
+        target = Surface(load_points(path, dimension), np.zeros((0, dimension), dtype=np.int64))
     if target.dimension != dimension:
         raise UserError(f"{path}: is {target.dimension}D, but the run is {dimension}D: give a target of the same kind")
     return target

@@ -118,7 +118,7 @@ class NeuralField:
             raise ValueError(f"points: expected shape (N, {self.dimension}), got {points.shape}")
         x = torch.from_numpy(self.normalisation.apply(points).astype(np.float32))
         with torch.no_grad():
-            answers = [question(part.to(self.device)).cpu() for part in x.split(CHUNK)]
+            answers = [question(part.to(self.device)).cpu() for part in torch.split(x, CHUNK)]
         return torch.cat(answers).double().numpy()
 
 

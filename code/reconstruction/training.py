@@ -288,4 +288,4 @@ def _tensorboard(experiment: Experiment | None, announce: Announce) -> Any:
         announce("train.tensorboard = true, but TensorBoard is not installed: pip install tensorboard")
         return None
     assert experiment is not None
-    return SummaryWriter(str(experiment.folder / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(experiment.folder / "tensorboard"))

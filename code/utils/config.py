@@ -118,6 +118,7 @@ class PlotConfig:
     overwrite: bool = True
     keep_components: int | None = None
     preview_resolution: int = 64
+    up: Literal["y", "z"] = "z"
 
     def __post_init__(self) -> None:
         keep, preview = self.keep_components, self.preview_resolution

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 class StopRequest:
@@ -21,7 +22,7 @@ class StopRequest:
 def deferred_signals() -> Iterator[StopRequest]:
     """Note the first SIGINT or SIGTERM in the yielded object; a second one acts at once."""
     request = StopRequest()
-    previous = {}
+    previous: dict[int, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         request.signal = number

@@ -51,7 +51,7 @@ def surface_page(
         margin={"l": 60, "r": 20, "b": 50, "t": 80},
     )
     page = figure.to_html(
-        include_plotlyjs=True, default_height="96vh", config={"displaylogo": False, "responsive": True}
+        include_plotlyjs=True, default_height="94vh", config={"displaylogo": False, "responsive": True}
     )
     write_whole(path, page.encode())
 

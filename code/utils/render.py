@@ -26,7 +26,7 @@ EYE_DISTANCE = 5.0  # in radii of the scene: a mild perspective
 FILLED = 0.94  # the part of an image that the scene may fill
 BAND_ROWS = 64  # image rows traced at a time, which bounds the memory
 SUBPIXELS = 2  # rays per pixel along each side
-AMBIENT_RAYS = 8  # per ray that hits
+AMBIENT_RAYS = 6  # per ray that hits
 OFFSET = 2e-4  # secondary rays start this far off the surface, in radii
 
 # linear RGB of a surface, and of its back, which is seen only where it is open or inside out
@@ -38,7 +38,7 @@ FILL_LIGHT = np.array([0.85, -0.05, 0.52], dtype=np.float32)
 KEY, FILL, AMBIENT, GLOSS = 1.20, 0.22, 0.48, 0.08  # strengths
 LIGHT_RADIUS = 0.08  # of the key light, as seen at distance 1: softens its shadows
 BALL_RADIUS = 0.006  # of a drawn point, as a fraction of the scene's radius
-POINT_COLOUR = np.array([214, 96, 40], dtype=np.uint8)
+POINT_COLOUR = np.array([240, 120, 50], dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,11 @@ class _Traced:
         hit = found["primID"] >= 0
         light = np.ones((len(rays), 3), dtype=np.float32)
         row, column = np.indices((len(y), len(x))) % SUBPIXELS
-        stratum = (SUBPIXELS * row + column).reshape(-1)[hit]
+        stratum = (SUBPIXELS * row + column).reshape(-1)[hit].astype(np.float32)
         light[hit] = self._shade(rays[hit], found["primID"][hit], found["u"][hit], found["v"][hit], stratum)
         return light.reshape(len(y), len(x), 3)
 
-    def _shade(self, rays: Float32, cell: Ints, u: Float32, v: Float32, stratum: Ints) -> Float32:
+    def _shade(self, rays: Float32, cell: Ints, u: Float32, v: Float32, stratum: Float32) -> Float32:
         """Linear RGB (N, 3) in [0, 1] where the rays (N, 3) meet the cells at barycentric (1 - u - v, u, v).
 
         `stratum` (N,) numbers the rays of a pixel: their random directions share out the sphere.
@@ -151,19 +151,19 @@ class _Traced:
         points = (weights * corners).sum(axis=1)
         normals = _unit((weights * corner_normals).sum(axis=1))
         flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        inside = (flat * rays).sum(axis=1) > 0
+        inside = _dot(flat, rays) > 0
         side = np.where(inside, -1, 1).astype(np.float32)[:, None]
         normals, corner_normals = normals * side, corner_normals * side[:, None]
         albedo = np.where(inside[:, None], INSIDE, (weights * self.albedo[ids]).sum(axis=1))
 
         # rays start from the rounded surface that the normals describe, or coarse triangles would shade
         # themselves (Hanika, "Hacking the Shadow Terminator", Ray Tracing Gems II, 2021)
-        depth = ((points[:, None] - corners) * corner_normals).sum(axis=2, keepdims=True)
+        depth = _dot(points[:, None] - corners, corner_normals)[..., None]
         start = points + (weights * np.maximum(-depth, 0) * corner_normals).sum(axis=1) + OFFSET * normals
 
         towards_key = _unit(KEY_LIGHT + LIGHT_RADIUS * self._directions(stratum, stratum, SUBPIXELS**2))
         lit = self._is_open(start, towards_key)
-        key = lit * np.maximum((normals * towards_key).sum(axis=1), 0)
+        key = lit * np.maximum(_dot(normals, towards_key), 0)
         fill = np.maximum(normals @ _unit(FILL_LIGHT), 0)
         ambient = np.zeros(len(rays), dtype=np.float32)
         for k in range(AMBIENT_RAYS):
@@ -171,7 +171,7 @@ class _Traced:
             sky = _unit(normals + 0.999 * self._directions(stratum, k, AMBIENT_RAYS))
             ambient += self._is_open(start, sky) * (0.7 + 0.3 * sky[:, 1]) / AMBIENT_RAYS
         halfway = _unit(towards_key - rays)
-        gloss = lit * np.maximum((normals * halfway).sum(axis=1), 0) ** 40
+        gloss = lit * np.maximum(_dot(normals, halfway), 0) ** 40
         diffuse = (KEY * key + FILL * fill + AMBIENT * ambient)[:, None] * albedo
         return np.asarray(np.minimum(diffuse + GLOSS * gloss[:, None], 1), dtype=np.float32)
 
@@ -179,7 +179,7 @@ class _Traced:
         """(N,): whether nothing stands in the way from the starts (N, 3) in the directions (N, 3)."""
         return np.asarray(self.scene.run(start, direction, query="OCCLUDED") == -1)
 
-    def _directions(self, stratum: Ints, part: Ints | int, parts: int) -> Float32:
+    def _directions(self, stratum: Float32, part: Float32 | int, parts: int) -> Float32:
         """(N, 3): random unit vectors in the given band of the sphere and the given one of its wedges."""
         z, turn = self.noise.random((2, len(stratum)), dtype=np.float32)
         z = 1 - 2 * (stratum + z) / SUBPIXELS**2
@@ -204,4 +204,8 @@ def _vertex_normals(surface: Surface) -> Float64:
 def _unit(vectors: Float32) -> Float32:
     """Vectors (N, 3) at length 1; a zero vector stays zero."""
     tiny = np.finfo(vectors.dtype).tiny
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), tiny))
+    return np.asarray(vectors / np.maximum(np.sqrt(_dot(vectors, vectors)), tiny)[..., None])
+
+
+def _dot(a: Float32, b: Float32) -> Float32:
+    return np.asarray(np.einsum("...i,...i->...", a, b))

@@ -107,8 +107,14 @@ class SparseGrid:
             candidates = np.argwhere(near & ~done)
             reach = bound[tuple((candidates // ratio).T)] * (np.sqrt(3) * BLOCK / 2)
             candidates = candidates[np.abs(centre[tuple(candidates.T)]) <= reach]
-            wanted = crossed & ~done
+            wanted = crossed.copy()
             wanted[tuple(candidates.T)] = True
+            for axis in range(3):  # and wherever the sign changes between two centres
+                signs, both = np.moveaxis(np.sign(centre), axis, 0), np.moveaxis(wanted, axis, 0)
+                change = signs[1:] * signs[:-1] < 0
+                both[1:] |= change
+                both[:-1] |= change
+            wanted &= ~done
             new = np.argwhere(wanted)
             if not len(new):
                 return

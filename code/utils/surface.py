@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import trimesh
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
@@ -30,6 +31,12 @@ class Surface:
     def dimension(self) -> int:
         """2 for a curve, 3 for a mesh."""
         return int(self.vertices.shape[1])
+
+    def to_trimesh(self) -> trimesh.Trimesh:
+        """The mesh (d = 3) as a trimesh, vertex normals and colours included."""
+        return trimesh.Trimesh(
+            self.vertices, self.cells, vertex_normals=self.normals, vertex_colors=self.colours, process=False
+        )
 
     def cell_vectors(self) -> npt.NDArray[np.float64]:
         """(F, d) outward normals whose length is the cell's measure (length or area)."""

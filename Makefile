@@ -1,0 +1,24 @@
+# The commands of every day: `make demo` shows what the project does, `make test` checks all of it.
+# PYTHON is the interpreter that the virtual environment is made with, 3.11 or newer.
+
+PYTHON ?= python3
+
+.PHONY: demo test lint .venv
+
+demo: .venv/installed
+	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
+
+test: lint
+	.venv/bin/python -m pytest
+
+lint: .venv/installed
+	.venv/bin/ruff check code data tests
+	.venv/bin/mypy
+
+.venv: .venv/installed
+
+# the stamp is touched last, so that an installation cut short is done again
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.txt
+	touch $@
