@@ -90,6 +90,20 @@ def test_gradient_in_x_and_in_the_parameters_against_finite_differences(d, featu
 
 
 @pytest.mark.parametrize("features", [False, True])
+def test_derivatives_that_the_fast_way_does_not_know_are_refused(features):
+    """They would be wrong without a word: in x, and a second time in the parameters."""
+    net = network(2, use_FFM=features, k=2)
+    x = points(5, 2).requires_grad_(True)
+    value, gradient = net.value_and_gradient(x)
+    for result in (value, gradient):
+        with pytest.raises(RuntimeError, match="not have been used in the graph"):
+            torch.autograd.grad(result.sum(), x)
+    first = torch.autograd.grad(loss(value, gradient), net.lin1.weight, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        torch.autograd.grad(first.square().sum(), net.lin1.weight)
+
+
+@pytest.mark.parametrize("features", [False, True])
 def test_leading_dimensions_are_kept(features):
     net = network(3, (16, 16, 16), use_FFM=features, k=2, skip_in=() if features else (1,))
     x = points(2, 3, 4, 3)
@@ -198,16 +212,17 @@ def test_pull_back_is_the_chain_rule(d):
 @pytest.mark.parametrize("features", [False, True])
 @pytest.mark.parametrize("d", [2, 3])
 def test_the_start_is_a_sphere(d, features, skip, radius):
-    net = network(d, (128,) * 4, skip_in=skip, use_FFM=features, radius_init=radius, dtype=torch.float32)
+    """Within a tenth of the radius on average; the theorem alone, without the fit, is off by a third."""
+    net = network(d, (64,) * 4, skip_in=skip, use_FFM=features, k=4, radius_init=radius, dtype=torch.float32)
     generator = torch.Generator().manual_seed(4)
-    away = torch.nn.functional.normalize(torch.randn(2000, d, generator=generator), dim=-1)
+    away = torch.nn.functional.normalize(torch.randn(500, d, generator=generator), dim=-1)
     corners = torch.tensor(list(itertools.product([-1.5, 1.5], repeat=d)))
-    box = 3 * torch.rand(20000, d, generator=generator) - 1.5
+    box = 3 * torch.rand(4000, d, generator=generator) - 1.5
     with torch.no_grad():
-        on, centre = net(radius * away), net(torch.zeros(d))
-        assert on.abs().mean() < 0.06 * radius
-        assert on.abs().max() < 0.25 * radius
-        assert centre < -0.5 * radius
+        on = net(radius * away)
+        assert on.abs().mean() < 0.1 * radius
+        assert on.abs().max() < 0.3 * radius
+        assert net(torch.zeros(d)) < -0.5 * radius
         assert (net(corners) > 0).all()
         assert (net(box[box.norm(dim=-1) > 1.25 * radius]) > 0).all()
         assert (net(box[box.norm(dim=-1) < 0.75 * radius]) < 0).all()

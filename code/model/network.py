@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, relu, softplus
 
 SQRT_HALF = math.sqrt(0.5)
@@ -35,8 +36,8 @@ def value_and_gradient(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
 class FourierFeatureMapping(nn.Module):
     """x -> [x, sin(2^j π/2 x), cos(2^j π/2 x)] for j = 0 … k-1: (..., d) to (..., d (1 + 2k)).
 
-    The slowest wave has period 4, which is wider than Ω (at most 3 wide in 3D, 4 in 2D): no ghost copies of
-    the surface can appear. The raw x is among the features, first.
+    The slowest wave has period 4, and Ω is no wider (at most 3 in 3D, 4 in 2D): no ghost copies of the
+    surface can appear. The raw x is among the features, first.
 
     Args:
         k: number of frequencies, at least 1.
@@ -158,7 +159,11 @@ class ImplicitNet(nn.Module):
         return linear(h, last.weight, last.bias).squeeze(-1)
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The field (...) and its gradient (..., d) at x (..., d), both differentiable in the parameters."""
+        """The field (...) and its gradient (..., d) at x (..., d), both differentiable in the parameters.
+
+        Once, and not in x: the backward pass knows nothing else, and asking for more is an error.
+        """
+        x = x.detach()
         features: Tensor = x if self.embed is None else self.embed(x)
         parameters = [p for layer in self.layers() for p in (layer.weight, layer.bias)]
         flat = features.reshape(-1, features.shape[-1])
@@ -216,7 +221,8 @@ class _ValueAndGradient(torch.autograd.Function):
         return value, g[-1] + through_skips if skip_in else g[-1]
 
     @staticmethod
-    def backward(ctx: Any, value_bar: Tensor, gradient_bar: Tensor) -> tuple[Tensor | None, ...]:  
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, value_bar: Tensor, gradient_bar: Tensor) -> tuple[Tensor | None, ...]:
         depth, skip_in = ctx.depth, ctx.skip_in
         saved = list(ctx.saved_tensors)
         weights, h, s = saved[: depth + 1], saved[depth + 1 : 2 * depth + 2], saved[2 * depth + 2 : 3 * depth + 2]

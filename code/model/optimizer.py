@@ -1,4 +1,4 @@
-"""How the weights move: Adam, or Muon for the matrices between hidden layers, and the learning rate's course."""
+"""How the weights move: Adam, or Muon for the matrices between hidden layers; the learning rate's course."""
 
 import math
 from collections.abc import Sequence

@@ -28,12 +28,10 @@ from utils.errors import UserError  # noqa: E402
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import torch
 
     from datasets.pointcloud import PointCloud
     from reconstruction.field import NeuralField
     from utils.config import Config
-    from utils.experiment import Experiment
     from utils.surface import Surface
 
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training

@@ -7,13 +7,9 @@ writing run sees the old file or the new one, never half of one.
 
 import io
 import json
-import os
 import pickle
 import re
-import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +18,7 @@ from typing import Any
 import torch
 
 from utils.errors import UserError
+from utils.files import write_whole
 
 FORMAT = 1
 TIMESTAMP = "%Y_%m_%d_%H_%M_%S"
@@ -110,8 +107,7 @@ class Experiment:
     def rewind_log(self, epoch: int) -> None:
         """Drop the records after a step from which the run is about to continue."""
         kept = [json.dumps(record) + "\n" for record in self.records() if record["epoch"] <= epoch]
-        with atomic_write(self.log_path) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
+        write_whole(self.log_path, "".join(kept).encode())
 
     def save_checkpoint(self, checkpoint: dict[str, Any]) -> Path:
         """Write checkpoints/<epoch>.pth and latest.pth.
@@ -122,15 +118,12 @@ class Experiment:
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, **checkpoint}, buffer)
         path = self.folder / "checkpoints" / f"{checkpoint['epoch']}.pth"
-        try:
-            for name in (path, path.with_name("latest.pth")):
-                with atomic_write(name) as temporary:
-                    temporary.write_bytes(buffer.getvalue())
-        except OSError as error:
-            raise UserError(
-                f"{path}: the checkpoint cannot be written ({error.strerror}); the earlier ones are whole: "
-                "make room and go on with --is_continue"
-            ) from None
+        for name in (path, path.with_name("latest.pth")):
+            write_whole(
+                name,
+                buffer.getvalue(),
+                "the checkpoints before it are whole: make room and go on with --is_continue",
+            )
         return path
 
     def load_checkpoint(self, checkpoint: str = "latest") -> dict[str, Any]:
@@ -164,28 +157,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if missing:
         raise UserError(f"{path}: not a whole checkpoint: {', '.join(sorted(missing))} missing")
     return data
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``: written to disk and renamed to it on success, removed on failure."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -30,8 +30,9 @@ def sample_ball(center: Any, radius: float, n_points: int, generator: Any) -> An
         step: Any = torch.randn(shape, **kind)
         reach: Any = radius * torch.rand((*lead, n_points, 1), **kind) ** (1.0 / d)
         return center.unsqueeze(-2) + step * (reach / torch.linalg.vector_norm(step, dim=-1, keepdim=True))
-    step = generator.standard_normal(shape)
-    reach = radius * generator.random((*lead, n_points, 1)) ** (1.0 / d)
+    real = np.result_type(center, np.float32)  # float64 for integers, too
+    step = generator.standard_normal(shape, dtype=real)
+    reach = radius * generator.random((*lead, n_points, 1), dtype=real) ** (1.0 / d)
     return center[..., None, :] + step * (reach / np.linalg.norm(step, axis=-1, keepdims=True))
 
 
@@ -44,12 +45,10 @@ def sample_omega(box_coords: Any, n_points: int, generator: Any) -> Any:
     d = box_coords.shape[-1]
     if isinstance(box_coords, Tensor):
         lower, upper = box_coords.amin(0), box_coords.amax(0)
-        unit: Any = torch.rand(
-            (n_points, d), dtype=lower.dtype, device=lower.device, generator=generator
-        )
+        unit: Any = torch.rand((n_points, d), dtype=lower.dtype, device=lower.device, generator=generator)
     else:
         lower, upper = box_coords.min(0), box_coords.max(0)
-        unit = generator.random((n_points, d))
+        unit = generator.random((n_points, d), dtype=np.result_type(box_coords, np.float32))
     return lower + unit * (upper - lower)
 
 
@@ -60,7 +59,7 @@ def chamfer_dist(mesh_x: Any, mesh_y: Any, sample_count: int = 100000, seed: int
     therefore never falls below about ½ √(area / sample_count); ``utils.metrics`` measures to the surface
     itself and is what the runs report.
     """
-    points_x, points_y = (_sample_mesh(mesh, sample_count, seed + i) for i, mesh in enumerate((mesh_x, mesh_y)))
+    points_x, points_y = _sample_mesh(mesh_x, sample_count, seed), _sample_mesh(mesh_y, sample_count, seed + 1)
     x_to_y = cKDTree(points_y).query(points_x, workers=-1)[0]
     y_to_x = cKDTree(points_x).query(points_y, workers=-1)[0]
     return float((x_to_y.mean() + y_to_x.mean()) / 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import numpy.typing as npt
 import trimesh
 
 from utils.errors import UserError
-from utils.surface import Surface
+from utils.files import write_whole
+from utils.surface import Surface, polylines
 
 Bytes = Callable[[Surface, str], bytes]
 
@@ -36,14 +36,7 @@ def write_surface(path: Path | str, surface: Surface, metadata_comment: str | No
             f"{path}: a {name} cannot be written as {kind or 'a file without extension'}; "
             f"use one of {', '.join(writers)}"
         )
-    content = writers[kind](surface, metadata_comment or "")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
+    write_whole(path, writers[kind](surface, metadata_comment or ""))
     if kind not in (".stl", ".glb") or not len(surface.vertices):
         return None
     size = float(np.ptp(surface.vertices, axis=0).max())
@@ -154,7 +147,7 @@ def _svg(surface: Surface, comment: str) -> bytes:
     left, top = low[0] - margin, -high[1] - margin
     width, height = (high - low + 2 * margin).tolist()
     parts = []
-    for line in _polylines(surface):
+    for line in polylines(surface):
         closed = line[0] == line[-1]
         points = surface.vertices[line[:-1] if closed else line]
         parts.append("M " + " L ".join(f"{x:.17g},{-y:.17g}" for x, y in points.tolist()) + " Z" * closed)
@@ -166,19 +159,6 @@ def _svg(surface: Surface, comment: str) -> bytes:
         f'<path fill="#cfd8dc" stroke="#263238" stroke-width="{0.05 * margin:.6g}" fill-rule="evenodd"\n'
         f'd="{" ".join(parts)}"/>\n</svg>\n'
     ).encode()
-
-
-def _polylines(surface: Surface) -> list[list[int]]:
-    """Vertex numbers along each curve; a closed one ends where it starts."""
-    following = dict(surface.cells.tolist())
-    starts = sorted(following.keys() - set(following.values()))  # open curves first, from their ends
-    lines = []
-    while following:
-        line = [starts.pop(0) if starts else next(iter(following))]
-        while line[-1] in following:
-            line.append(following.pop(line[-1]))
-        lines.append(line)
-    return lines
 
 
 def _npz(surface: Surface, comment: str) -> bytes:

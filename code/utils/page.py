@@ -8,9 +8,9 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 
 from utils.files import write_whole
-from utils.plots import DOTS, FILL, LINE, polylines, thinned
+from utils.plots import DOTS, FILL, LINE, thinned
 from utils.render import FRONT, Up
-from utils.surface import Surface, carry_colours
+from utils.surface import Surface, carry_colours, polylines
 
 Float64 = npt.NDArray[np.float64]
 
@@ -110,7 +110,7 @@ def _mesh_figure(mesh: Surface, offset: Float64, points: Float64, up: Up) -> go.
 def _curve_figure(surface: Surface, offset: Float64, points: Float64) -> go.Figure:
     """The curves in one trace, with a gap after each."""
     gap = np.full((1, 2), np.nan)
-    parts = [part - offset for line in polylines(surface) for part in (line, gap)]
+    parts = [part - offset for line in polylines(surface) for part in (surface.vertices[line], gap)]
     x, y = np.concatenate(parts)[:-1].astype(np.float32).T
     fill = "toself" if surface.is_closed() else "none"
     curve = go.Scatter(

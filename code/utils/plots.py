@@ -25,7 +25,7 @@ from matplotlib.ticker import MaxNLocator
 from utils.errors import UserError
 from utils.files import write_whole
 from utils.render import BACK, FRONT, Up, View, render_views
-from utils.surface import Surface
+from utils.surface import Surface, polylines
 
 Float64 = npt.NDArray[np.float64]
 Field = Callable[[Float64], npt.NDArray[np.floating]]
@@ -136,7 +136,7 @@ def _draw_curve(axes: Axes, panel: _Panel, colours: ScalarMappable) -> None:
     surface = panel.surface
     if surface.is_closed():
         # the non-zero rule of Agg leaves holes open, because curves turn around the inside
-        outlines = [Outline(line, closed=True) for line in polylines(surface)]
+        outlines = [Outline(surface.vertices[line], closed=True) for line in polylines(surface)]
         axes.add_patch(PathPatch(Outline.make_compound_path(*outlines), facecolor=FILL, edgecolor="none"))
     ends = list(surface.vertices[surface.cells])
     segments = LineCollection(ends, linewidths=2.0, colors=LINE, capstyle="round")
@@ -146,20 +146,6 @@ def _draw_curve(axes: Axes, panel: _Panel, colours: ScalarMappable) -> None:
     dots = surface.vertices if not len(surface.cells) else panel.points
     if dots is not None:
         axes.plot(*thinned(dots).T, ".", color=DOTS, markersize=4)
-
-
-def polylines(surface: Surface) -> list[Float64]:
-    """The curves of a 2D surface, each (n, 2) in order; a closed one ends with the point it starts from."""
-    following = dict(surface.cells.tolist())
-    open_ends = set(following) - set(following.values())
-    lines = []
-    for start in [*open_ends, *following]:
-        line = [start]
-        while line[-1] in following:
-            line.append(following.pop(line[-1]))
-        if len(line) > 1:
-            lines.append(surface.vertices[line])
-    return lines
 
 
 def thinned(points: Float64, count: int = SHOWN_POINTS) -> Float64:

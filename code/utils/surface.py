@@ -124,6 +124,19 @@ def largest_components(surface: Surface, keep: int) -> tuple[Surface, int]:
     return select_cells(surface, np.isin(labels, kept)), count - keep
 
 
+def polylines(surface: Surface) -> list[list[int]]:
+    """Vertex numbers along each curve of a 2D surface; a closed one ends where it starts."""
+    following = dict(surface.cells.tolist())
+    starts = sorted(following.keys() - set(following.values()))  # open curves first, from their ends
+    lines = []
+    while following:
+        line = [starts.pop(0) if starts else next(iter(following))]
+        while line[-1] in following:
+            line.append(following.pop(line[-1]))
+        lines.append(line)
+    return lines
+
+
 def transform(surface: Surface, scale: float, centre: npt.NDArray[np.float64]) -> Surface:
     """The surface with vertices scale * x + centre: from normalised back to input units (scale > 0)."""
     return replace(surface, vertices=scale * surface.vertices + np.asarray(centre, dtype=np.float64))
