@@ -103,7 +103,7 @@ def trained(clouds: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
     """The folders of two finished runs of 250 steps, on the circle and on the sphere. Not to be changed."""
     exps = tmp_path_factory.mktemp("trained")
     for name, path in zip(("circle", "sphere"), clouds, strict=True):
-        further = ("--nepoch", 250, "--set", "train.checkpoint_frequency=100", "--set", "train.plot_frequency=100")
+        further = ("--nepoch", 250, "--set", "train.checkpoint_frequency=100", "--set", "train.plot_frequency=200")
         assert main(tiny_arguments(exps, ("--input", path, "--expname", name, *further))) == 0
     (circle,), (sphere,) = (exps / "circle").iterdir(), (exps / "sphere").iterdir()
     return circle, sphere

@@ -97,12 +97,12 @@ class ImplicitNet(nn.Module):
     def __init__(
         self,
         d_in: int,
-        dims: Sequence[int],
+        dims: Sequence[int] = (128, 128, 128, 128),
         skip_in: Sequence[int] = (),
         geometric_init: bool = True,
         radius_init: float = 0.5,
         beta: float = 100.0,
-        use_FFM: bool = False,
+        use_FFM: bool = True,
         k: int = 6,
     ) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ class _ValueAndGradient(torch.autograd.Function):
         return value, g[-1] + through_skips if skip_in else g[-1]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, value_bar: Tensor, gradient_bar: Tensor) -> tuple[Tensor | None, ...]:
         depth, skip_in = ctx.depth, ctx.skip_in
         saved = list(ctx.saved_tensors)

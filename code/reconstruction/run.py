@@ -59,6 +59,10 @@ def run(options: argparse.Namespace) -> int:
     from reconstruction.training import Interrupted
     from utils.config import load_config
 
+    if not options.eval and (options.target or options.query):
+        raise UserError("--target and --query look at a trained run: add --eval")
+    if options.eval and options.is_continue:
+        raise UserError("--eval and --is_continue: one or the other; a run that is continued is also evaluated")
     config = load_config(_configuration_path(options.conf), _overrides(options), check_model)
     for line in config.warnings:
         print(f"warning: {line}", file=sys.stderr)

@@ -86,7 +86,8 @@ def fit(
         reserve: seconds of a time budget to leave for what comes after the training.
 
     Raises:
-        UserError: the checkpoint does not belong to this cloud, or the loss is no longer finite.
+        UserError: the checkpoint does not belong to this cloud, the loss is no longer finite, or a time budget
+            was over before the first step.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved if there is an experiment.
     """
     t = config.train
@@ -169,6 +170,10 @@ def fit(
                 save()
             if preview is not None and _due(epoch, t.plot_frequency) and clock.progress(epoch) < 1:
                 preview(field, epoch)
+        if epoch == 0 and not stop.signal:
+            raise UserError(
+                f"train.time_budget: {t.time_budget} minutes were over before the first step: give more with --minutes"
+            )
         status.check(epoch)
         _finish(stop, epoch, save)
     return field, epoch

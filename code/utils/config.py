@@ -62,7 +62,7 @@ class TrainConfig:
     d_in: int | None = None
     drop_invalid: bool = False
     seed: int = 0
-    nepoch: int = 2000
+    nepoch: int = 1500
     time_budget: float | None = None
     points_batch: int = 4096
     pts_per_ball: int = 1
@@ -70,7 +70,7 @@ class TrainConfig:
     pts_in_omega: int = 4096
     bounding_box_scale: float = 1.5
     optimizer: Literal["adam", "muon"] = "muon"
-    learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Initial=0.001, Final=0.00001),)
+    learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Initial=0.002, Final=0.00002),)
     weight_decay: float = 0.0
     clip_gradient: float | None = None
     network_class: str = "model.network.ImplicitNet"

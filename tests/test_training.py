@@ -1,0 +1,271 @@
+"""Training: the same run twice is the same to the last bit, in one piece or in two; stopping loses nothing."""
+
+import math
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import ROOT, TINY, records, tiny_arguments
+from datasets.pointcloud import PointCloud
+from reconstruction import training
+from reconstruction.field import check_model
+from reconstruction.run import main
+from reconstruction.training import fit
+from utils.config import Config, load_config
+from utils.errors import UserError
+from utils.experiment import Experiment, read_checkpoint
+
+STEP = "train.learning_rate_schedule=[{Type=Step, Initial=0.005, Interval=7, Factor=0.5}]"  # whatever nepoch is
+
+
+def tiny(*overrides: str) -> Config:
+    return load_config(TINY, overrides, check_model)
+
+
+def train(config: Config, cloud: PointCloud, folder: Path, checkpoint: dict[str, Any] | None = None) -> Experiment:
+    experiment = Experiment.create(folder, "run")
+    fit(config, cloud, torch.device("cpu"), lambda line: None, experiment=experiment, checkpoint=checkpoint)
+    return experiment
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two nested structures of tensors and scalars hold the same bits."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def same_state(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return all(equal(a[key], b[key]) for key in ("epoch", "network", "optimizers", "generator"))
+
+
+@pytest.fixture(params=[2, 3], ids=["2D", "3D"])
+def cloud(request, shapes) -> PointCloud:
+    return PointCloud(shapes[request.param - 2])
+
+
+@pytest.fixture
+def circle(shapes) -> PointCloud:
+    return PointCloud(shapes[0])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_ten_steps_and_ten_more_are_twenty_to_the_last_bit(tmp_path, cloud, optimizer):
+    keys = (STEP, f"train.optimizer={optimizer}", "train.status_frequency=1", "network.inputs.dims=[16,16,16]")
+    whole = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path)
+    first = train(tiny(*keys, "train.nepoch=10"), cloud, tmp_path)
+    second = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path, first.load_checkpoint())
+    assert same_state(second.load_checkpoint(), whole.load_checkpoint())
+    assert not same_state(first.load_checkpoint() | {"epoch": 20}, whole.load_checkpoint())
+
+    def losses(run: Experiment) -> list[list[float]]:
+        return [[value for key, value in record.items() if key != "time"] for record in run.records()]
+
+    assert losses(first) + losses(second) == losses(whole)
+    assert len(losses(whole)) == 20
+
+
+def test_a_checkpoint_is_named_after_the_step_it_holds(tmp_path, circle):
+    run = train(tiny(STEP, "train.nepoch=7", "train.checkpoint_frequency=3"), circle, tmp_path)
+    folder = run.folder / "checkpoints"
+    assert {path.stem for path in folder.iterdir()} == {"3", "6", "7", "latest"}
+    for epoch in (3, 6, 7):
+        alone = train(tiny(STEP, f"train.nepoch={epoch}"), circle, tmp_path)
+        assert same_state(run.load_checkpoint(str(epoch)), alone.load_checkpoint())
+    assert (folder / "latest.pth").read_bytes() == (folder / "7.pth").read_bytes()
+
+
+def test_a_checkpoint_describes_itself(tmp_path, circle):
+    config = tiny("train.nepoch=1")
+    data = train(config, circle, tmp_path).load_checkpoint()
+    assert data["config"] == config.to_dict()
+    assert data["d"] == 2
+    assert data["cloud"]["points"] == 200
+    assert data["normalisation"]["centre"] == pytest.approx([5, -3])
+    assert data["normalisation"]["scale"] == pytest.approx(20)
+    assert data["omega"]["upper"] == pytest.approx([1.5, 1.5], rel=1e-3)  # 200 points miss the poles by 1e-4
+    assert not any(name.startswith("module.") for name in data["network"])
+
+
+def test_the_log_holds_the_means_since_the_line_before(tmp_path, circle):
+    keys = (STEP, "train.nepoch=6")
+    each = train(tiny(*keys, "train.status_frequency=1"), circle, tmp_path).records()
+    pairs = train(tiny(*keys, "train.status_frequency=2"), circle, tmp_path).records()
+    terms = ("reconstruction", "gradient", "potential", "normals")
+    assert [record["epoch"] for record in pairs] == [2, 4, 6]
+    for i, record in enumerate(pairs):
+        assert set(record) == {"epoch", "loss", *terms, "lr", "time"}
+        for term in terms:
+            assert record[term] == pytest.approx((each[2 * i][term] + each[2 * i + 1][term]) / 2, rel=1e-6)
+        assert record["loss"] == pytest.approx(sum(record[term] for term in terms))
+    assert [record["time"] for record in pairs] == sorted(record["time"] for record in pairs)
+    # the rate at the line's step, the first of which is number 0
+    assert [record["lr"] for record in each] == pytest.approx([0.005] * 6)
+
+
+def test_the_learning_rate_follows_the_cosine_down_to_final(tmp_path, circle):
+    run = train(tiny("train.nepoch=8", "train.status_frequency=4"), circle, tmp_path)
+    half_wave = [0.00005 + 0.00495 * (1 + math.cos(math.pi * step / 8)) / 2 for step in (3, 7)]
+    assert [record["lr"] for record in run.records()] == pytest.approx(half_wave)
+
+
+def test_a_loss_that_diverges_stops_the_run_and_keeps_the_checkpoint(tmp_path, circle):
+    good = train(tiny(STEP, "train.nepoch=5"), circle, tmp_path)
+    before = (good.folder / "checkpoints" / "latest.pth").read_bytes()
+    config = tiny(STEP.replace("0.005", "1e30"), "train.nepoch=20")
+    with pytest.raises(UserError, match=r"the loss term '\w+' became (nan|inf) between steps 5 and 10") as caught:
+        fit(
+            config, circle, torch.device("cpu"), lambda line: None,
+            experiment=good, checkpoint=good.load_checkpoint(),
+        )  # fmt: skip
+    assert "\n" not in str(caught.value)
+    assert "Initial" in str(caught.value)
+    folder = good.folder / "checkpoints"
+    assert {path.name for path in folder.iterdir()} == {"5.pth", "latest.pth"}
+    assert (folder / "latest.pth").read_bytes() == before
+
+
+@pytest.mark.parametrize("term", ["reconstruction", "potential"])
+def test_a_term_that_is_not_a_number_is_named_at_the_next_checkpoint(monkeypatch, tmp_path, circle, term):
+    build = training.build_model
+
+    def broken(*arguments: Any) -> Any:
+        network, loss = build(*arguments)
+
+        def losing(field: Any, batch: Any) -> dict[str, torch.Tensor]:
+            terms = loss(field, batch)
+            return terms | {term: terms[term].detach() * math.nan}  # spares the weights
+
+        return network, losing
+
+    monkeypatch.setattr(training, "build_model", broken)
+    keys = ("train.nepoch=9", "train.checkpoint_frequency=2", "train.status_frequency=0")
+    with pytest.raises(UserError, match=rf"'{term}' became nan between steps 0 and 2"):
+        train(tiny(*keys), circle, tmp_path)
+    assert list((tmp_path / "run").glob("*/checkpoints/*")) == []
+
+
+def test_mu_zero_leaves_the_normal_term_out(tmp_path, cloud):
+    run = train(tiny("network.loss.mu=0"), cloud, tmp_path)
+    assert [record["epoch"] for record in run.records()] == [5, 10]
+    assert "normals" not in run.records()[0]
+
+
+def test_fewer_points_than_the_batch_are_enough(tmp_path, shapes):
+    run = train(tiny("train.points_batch=64"), PointCloud(shapes[0][::16]), tmp_path)
+    assert run.load_checkpoint()["epoch"] == 10
+    assert run.load_checkpoint()["cloud"]["points"] == 13
+
+
+def test_normals_are_used_when_asked_for_and_must_be_there(tmp_path, circle):
+    with pytest.raises(UserError, match="has_normals = true, but the cloud has no normals"):
+        train(tiny("network.has_normals=true"), circle, tmp_path)
+    outward = (circle.points - [5, -3]) / 20
+    runs = [
+        train(tiny(f"network.has_normals={used}", STEP), replace(circle, normals=outward), tmp_path)
+        for used in ("true", "false")
+    ]
+    assert not same_state(runs[0].load_checkpoint(), runs[1].load_checkpoint())
+
+
+def test_a_seed_is_a_run(tmp_path, cloud):
+    first, again, other = (
+        train(tiny(f"train.seed={seed}"), cloud, tmp_path).load_checkpoint() for seed in (3, 3, 4)
+    )
+    assert same_state(first, again)
+    assert not equal(first["network"], other["network"])
+
+
+def test_another_cloud_is_not_gone_on_with(tmp_path, circle):
+    run = train(tiny(), circle, tmp_path)
+    moved = PointCloud(circle.points + np.array([0, 1e-9]))
+    for other in (moved, PointCloud(circle.points[:-1])):
+        with pytest.raises(UserError, match=r"train\.input_path: .* is not the cloud .*200 points.*--is_continue"):
+            train(tiny("train.nepoch=20"), other, tmp_path, run.load_checkpoint())
+
+
+def test_previews_come_between_the_steps_but_not_after_the_last(circle):
+    seen = []
+    config = tiny("train.plot_frequency=5", "train.nepoch=15")
+    fit(config, circle, torch.device("cpu"), lambda line: None, preview=lambda field, epoch: seen.append(epoch))
+    assert seen == [5, 10]
+
+
+def test_a_time_budget_rules_and_the_rate_ends_low(tmp_path, circle):
+    started = time.monotonic()
+    run = train(tiny("train.time_budget=0.02", "train.nepoch=1", "train.status_frequency=1"), circle, tmp_path)
+    assert 1.2 <= time.monotonic() - started < 10
+    last = run.records()[-1]
+    assert last["epoch"] > 10
+    assert 0.00005 <= last["lr"] < 0.0005
+    assert last["epoch"] == run.load_checkpoint()["epoch"]
+
+
+def test_a_time_budget_spent_before_the_first_step_is_an_error(tmp_path, circle):
+    with pytest.raises(UserError, match=r"train\.time_budget.*before the first step"):
+        fit(
+            tiny("train.time_budget=0.02"), circle, torch.device("cpu"), lambda line: None,
+            started=time.monotonic() - 60,
+        )  # fmt: skip
+
+
+def test_a_time_budget_counts_what_an_earlier_process_used(tmp_path, circle):
+    checkpoint = train(tiny(), circle, tmp_path).load_checkpoint()
+    checkpoint["seconds"] = 3599.0
+    run = train(tiny("train.time_budget=60", "train.status_frequency=1"), circle, tmp_path, checkpoint)
+    assert run.records()[0]["lr"] < 0.0001  # at its end
+    assert 3600 <= run.load_checkpoint()["seconds"] < 3610
+
+
+LONG = ("--nepoch", 1500, "--set", "train.status_frequency=50")  # long enough to be stopped within
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(clouds, tmp_path_factory) -> dict[str, Any]:
+    exps = tmp_path_factory.mktemp("uninterrupted")
+    assert main(tiny_arguments(exps, ("--input", clouds[0], *LONG))) == 0
+    return Experiment.find(exps, "tiny").load_checkpoint()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_continuing_ends_as_if_nothing_had_been(
+    tmp_path, clouds, command, uninterrupted, number, status
+):
+    arguments = tiny_arguments(tmp_path / "exps", ("--input", clouds[0], *LONG))
+    process = subprocess.Popen(
+        [sys.executable, "code/reconstruction/run.py", *arguments],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not list(tmp_path.glob("exps/tiny/*/log.jsonl")) and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert "Traceback" not in err
+    (folder,) = (tmp_path / "exps" / "tiny").iterdir()
+    stopped = read_checkpoint(folder / "checkpoints" / "latest.pth")["epoch"]
+    assert 50 <= stopped < 1500
+    assert f"stopped at step {stopped} and saved" in out
+    assert not list((folder / "evaluation").iterdir())
+
+    assert command("--input", clouds[0], *LONG, "--is_continue").status == 0
+    assert same_state(read_checkpoint(folder / "checkpoints" / "latest.pth"), uninterrupted)
+    assert [record["epoch"] for record in records(folder)] == list(range(50, 1501, 50))
+
+
+def test_signals_are_python_s_again_after_the_training(tmp_path, circle):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    train(tiny(), circle, tmp_path)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
