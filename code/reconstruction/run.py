@@ -109,8 +109,6 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     if checkpoint is None:
         experiment = Experiment.create(_exps_dir(config), config.train.expname)
         write_whole(experiment.folder / "config.conf", to_hocon(config).encode())
-    else:
-        experiment.rewind_log(checkpoint["epoch"])
     _say(f"run: {experiment.folder}")
 
     def preview(field: NeuralField, epoch: int) -> None:
@@ -148,7 +146,12 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     _say(line)
     _say(f"evaluating step {checkpoint['epoch']} of {experiment.folder}")
     field = field_from_checkpoint(checkpoint, device, str(experiment.folder))
-    cloud, _ = _load_cloud(override(checkpoint["config"], _overrides(options)))
+    cloud, config_of_run = _load_cloud(override(checkpoint["config"], _overrides(options)))
+    if cloud.points.shape[1] != field.dimension:
+        raise UserError(
+            f"{config_of_run.train.input_path}: is {cloud.points.shape[1]}D, but the run is {field.dimension}D: "
+            "leave --input out, or give the cloud that the run was trained on"
+        )
     written = evaluation.evaluate(
         field,
         cloud,
@@ -208,7 +211,9 @@ def load_field(run_or_checkpoint: str | Path) -> NeuralField:
 
 def _parser() -> argparse.ArgumentParser:
     class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        pass
+        def _get_help_string(self, action: argparse.Action) -> str | None:
+            """Leave out defaults that say nothing."""
+            return super()._get_help_string(action) if action.default else action.help
 
     parser = argparse.ArgumentParser(
         prog="run.py", description=(__doc__ or "").split("\n\nThe functions")[0], formatter_class=Formatter
@@ -223,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--query", metavar="PATH", type=Path, help="with --eval: points at which to write u, w and ∇w (query.npz)"
     )
-    how = parser.add_argument_group("how", "each stands for a key of the configuration and wins over it")
+    how = parser.add_argument_group("how", "those that name a key win over the configuration, which is the default")
     how.add_argument(
         "--conf", metavar="PATH", default="setup.conf", help="as given, else a file at the project's root"
     )

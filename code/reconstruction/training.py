@@ -86,8 +86,8 @@ def fit(
         reserve: seconds of a time budget to leave for what comes after the training.
 
     Raises:
-        UserError: the checkpoint does not belong to this cloud, the loss is no longer finite, or a time budget
-            was over before the first step.
+        UserError: the checkpoint does not belong to this cloud, network or optimiser; the loss is no longer
+            finite; or a time budget was over before the first step.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved if there is an experiment.
     """
     t = config.train
@@ -128,9 +128,17 @@ def fit(
                 "start a new run without --is_continue"
             )
         epoch, seconds = checkpoint["epoch"], checkpoint["seconds"]
-        network.load_state_dict(checkpoint["network"])
-        optimizers.load_state_dict(checkpoint["optimizers"])
+        try:
+            network.load_state_dict(checkpoint["network"])
+            optimizers.load_state_dict(checkpoint["optimizers"])
+        except (RuntimeError, ValueError):
+            raise UserError(
+                f"the checkpoint of step {epoch} has the weights of another network, or the state of another "
+                "optimizer, than configured: leave network.inputs and train.optimizer as they were"
+            ) from None
         generator.set_state(checkpoint["generator"])
+        if experiment is not None:
+            experiment.rewind_log(epoch)
 
     def save() -> None:
         if experiment is not None:

@@ -1,0 +1,113 @@
+"""Who may import whom: read from the syntax trees, so that the direction of the data stays what it is."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+CODE = ROOT / "code"
+OWN = {"datasets", "model", "reconstruction", "utils"}
+
+# What a module may import of ours: the first row whose pattern is the module's name or a package above it.
+BASE = ("utils.errors", "utils.files", "utils.general")
+SURFACE = tuple(
+    f"utils.{name}"
+    for name in ("mesh", "mesh_files", "surface", "sparse_grid", "metrics", "plots", "page", "render")
+)
+RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    (SURFACE, (*BASE, *SURFACE)),
+    (("utils",), ("utils.errors", "utils.files", "utils.build", "utils.hocon")),
+    (("datasets",), (*BASE, "datasets")),
+    (("model.loss",), (*BASE, "model.network", "model.sample")),
+    (("model",), BASE),
+    (("reconstruction",), ("datasets", "model", "reconstruction", "utils")),
+]
+
+
+def modules(code: Path) -> Iterator[tuple[str, ast.Module]]:
+    """The dotted name and syntax tree of every module under a folder."""
+    for path in sorted(code.rglob("*.py")):
+        parts = path.relative_to(code).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), ast.parse(path.read_text())
+
+
+def own_imports(tree: ast.Module) -> Iterator[str]:
+    """The modules of ours that a syntax tree imports, wherever the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            # `from utils import mesh` names a module, `from utils.mesh import read` a thing in one
+            module = "." * node.level + (node.module or "")
+            names = [f"{module}.{alias.name}" if "." not in module else module for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.startswith(".") or name.split(".")[0] in OWN)
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def violations(code: Path) -> list[str]:
+    """"a imports b" for every import that the rules do not allow."""
+    found = []
+    for name, tree in modules(code):
+        allowed = next((allowed for who, allowed in RULES if within(name, who)), ())
+        for imported in own_imports(tree):
+            if imported != name and not within(imported, allowed):
+                found.append(f"{name} imports {imported}")
+    return found
+
+
+def test_imports_go_one_way():
+    assert len(list(modules(CODE))) > 20
+    assert violations(CODE) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "imported"),
+    [
+        ("utils/errors.py", "import utils.config", "utils.config"),
+        ("utils/general.py", "from datasets.pointcloud import PointCloud", "datasets.pointcloud"),
+        ("utils/config.py", "def f():\n    from model import network", "model.network"),
+        ("utils/metrics.py", "from utils.config import Config", "utils.config"),
+        ("utils/plots.py", "if True:\n    import model.loss.phase as p", "model.loss.phase"),
+        ("utils/mesh.py", "from reconstruction.field import NeuralField", "reconstruction.field"),
+        ("datasets/pointcloud.py", "from utils.config import Config", "utils.config"),
+        ("model/network.py", "from model.loss.phase import PhaseLoss", "model.loss.phase"),
+        ("model/sample.py", "from model import network", "model.network"),
+        ("model/loss/phase.py", "from model.loss.other import OtherLoss", "model.loss.other"),
+        ("model/loss/phase.py", "from . import other", "."),
+        ("elsewhere.py", "from utils.errors import UserError", "utils.errors"),
+    ],
+)
+def test_an_import_against_the_direction_is_found(tmp_path, module, line, imported):
+    path = tmp_path / module
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"from utils.errors import UserError\nimport math\n{line}\n")
+    name = module.removesuffix(".py").replace("/", ".")
+    assert f"{name} imports {imported}" in violations(tmp_path)
+
+
+def test_only_one_file_knows_of_gpus():
+    say_so = {path.relative_to(CODE).as_posix() for path in CODE.rglob("*.py") if "cuda" in path.read_text().lower()}
+    assert say_so == {"utils/distributed.py"}
+
+
+def test_the_folder_code_does_not_hide_the_standard_library_s_module():
+    assert not (CODE / "__init__.py").exists()
+    for folder in (ROOT, CODE):
+        check = "import code, pdb; code.InteractiveConsole"
+        done = subprocess.run([sys.executable, "-c", check], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_every_file_says_what_it_is_for():
+    silent = [name for name, tree in modules(CODE) if tree.body and not ast.get_docstring(tree)]
+    assert silent == []
