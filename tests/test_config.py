@@ -277,7 +277,7 @@ def test_checks_are_gathered_with_the_rest(conf):
         "  line 4: network.inputs.dims: expected something else",
     ]
     assert seen[0].network.inputs == {"dims": [1]}
-    assert (seen[0].train.nepoch, seen[0].train.seed) == (2000, 7)
+    assert (seen[0].train.nepoch, seen[0].train.seed) == (Config().train.nepoch, 7)
 
 
 def test_dict_and_back():

@@ -14,7 +14,7 @@ SKIPS = [(), (1,), (2, 4)]
 
 def network(d, dims=DIMS, seed=0, dtype=torch.float64, **options):
     torch.manual_seed(seed)
-    return ImplicitNet(d, dims, **options).to(dtype)
+    return ImplicitNet(d, dims, **{"use_FFM": False, **options}).to(dtype)
 
 
 def points(*shape, seed=1):

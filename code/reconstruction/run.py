@@ -61,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
 
     if not options.eval and (options.target or options.query):
         raise UserError("--target and --query look at a trained run: add --eval")
+    if not (options.eval or options.is_continue) and (options.checkpoint != "latest" or options.timestamp != "latest"):
+        raise UserError("--checkpoint and --timestamp name something to load: add --eval or --is_continue")
     if options.eval and options.is_continue:
         raise UserError("--eval and --is_continue: one or the other; a run that is continued is also evaluated")
     config = load_config(_configuration_path(options.conf), _overrides(options), check_model)

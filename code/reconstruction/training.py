@@ -19,10 +19,13 @@ from reconstruction.field import NeuralField, build_model
 from utils.config import Config
 from utils.errors import UserError
 from utils.experiment import Experiment
-from utils.interrupt import StopRequest, deferred_signals
+from utils.interrupt import deferred_signals
 
 Announce = Callable[[str], None]
 Preview = Callable[[NeuralField, int], None]
+
+
+REMEDY = "lower learning_rate_schedule's Initial, or set train.clip_gradient = 1"
 
 
 class Interrupted(Exception):
@@ -141,6 +144,11 @@ def fit(
             experiment.rewind_log(epoch)
 
     def save() -> None:
+        status.check(epoch)
+        if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+            raise UserError(
+                f"the weights became NaN or infinite at step {epoch}: the last checkpoint before is kept; {REMEDY}"
+            )
         if experiment is not None:
             experiment.save_checkpoint(
                 {
@@ -161,7 +169,7 @@ def fit(
     clock = Clock(t.nepoch, budget, seconds, time.monotonic() if started is None else started)
     writer = _tensorboard(experiment, announce) if t.tensorboard and experiment is not None else None
     with deferred_signals() as stop, _bar(clock, epoch) as bar:
-        status = Status(clock, bar, announce, experiment, writer, epoch)
+        status, rate = Status(clock, bar, announce, experiment, writer, epoch), 0.0
         while (progress := clock.progress(epoch)) < 1 and not stop.signal:
             batch = sampler.draw(generator)
             terms = loss(network, batch)
@@ -174,7 +182,6 @@ def fit(
             if _due(epoch, t.status_frequency):
                 status.report(epoch, rate)
             if _due(epoch, t.checkpoint_frequency):
-                status.check(epoch)
                 save()
             if preview is not None and _due(epoch, t.plot_frequency) and clock.progress(epoch) < 1:
                 preview(field, epoch)
@@ -182,8 +189,11 @@ def fit(
             raise UserError(
                 f"train.time_budget: {t.time_budget} minutes were over before the first step: give more with --minutes"
             )
-        status.check(epoch)
-        _finish(stop, epoch, save)
+        if status.pending:
+            status.report(epoch, rate)
+        save()
+        if stop.signal:
+            raise Interrupted(stop.exit_status, epoch)
     return field, epoch
 
 
@@ -212,6 +222,11 @@ class Status:
         values = torch.stack([term.detach() for term in terms.values()])
         self.sums = values if self.sums is None else self.sums + values
 
+    @property
+    def pending(self) -> bool:
+        """Whether steps have been counted that no report has shown."""
+        return self.sums is not None
+
     def check(self, epoch: int) -> dict[str, float]:
         """The means since the last report.
 
@@ -225,8 +240,7 @@ class Status:
             if not math.isfinite(value):
                 raise UserError(
                     f"the loss term '{name}' became {value} between steps {self.last} and {epoch}: the last "
-                    "checkpoint before is kept; lower learning_rate_schedule's Initial, or set "
-                    "train.clip_gradient = 1"
+                    f"checkpoint before is kept; {REMEDY}"
                 )
         return means
 
@@ -254,12 +268,6 @@ class Status:
 
 def _due(epoch: int, frequency: int) -> bool:
     return frequency > 0 and epoch % frequency == 0
-
-
-def _finish(stop: StopRequest, epoch: int, save: Callable[[], None]) -> None:
-    save()
-    if stop.signal:
-        raise Interrupted(stop.exit_status, epoch)
 
 
 def _sampler(

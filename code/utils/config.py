@@ -86,7 +86,7 @@ class TrainConfig:
         _require(
             (is_folder, f"expname: expected a folder's name without / or \\, got {name!r}"),
             (self.exps_dir != "", "exps_dir: expected a folder or null, got ''"),
-            (self.input_path != "", "input_path: expected a file, a folder or null, got ''"),
+            (self.input_path != "", "input_path: expected a file or null, got ''"),
             (self.d_in in (None, 2, 3), f"d_in: expected 2, 3 or null, got {self.d_in}"),
             (0 <= self.seed < 2**63, f"seed: expected 0 to 2^63 - 1, got {self.seed}"),
             (budget is None or budget > 0, f"time_budget: expected more than 0 minutes, got {budget}"),
