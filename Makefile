@@ -3,13 +3,17 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test lint .venv
+.PHONY: demo test lint benchmark .venv
 
 demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
 
 test: lint
 	.venv/bin/python -m pytest
+
+# DATA is a folder of scans and meshes; see code/reconstruction/benchmark.py for what else can be asked
+benchmark: .venv/installed
+	.venv/bin/python code/reconstruction/benchmark.py $(DATA)
 
 lint: .venv/installed
 	.venv/bin/ruff check code data tests

@@ -24,7 +24,7 @@ STARTED = time.monotonic()
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "code"))
 
-from utils.errors import UserError  # noqa: E402
+from utils.errors import UserError
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -1,0 +1,227 @@
+"""Ours against Screened Poisson on a folder of scans and meshes: same cores, one after the other, one table.
+
+    python code/reconstruction/benchmark.py DATA --out results --budget 2 --seeds 0,1,2
+
+In DATA, ``name.ply`` with ``name_gt.off`` (or .ply, .obj, .stl) beside it is a scan with its true surface; any
+other mesh is sampled into clouds, one for each of --clouds. Every method runs as a command of its own, so time
+is wall clock of the whole command and memory its peak. What is in --out already is not done again.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import numpy as np
+
+from datasets.pointcloud import load_point_cloud
+from utils.errors import UserError
+from utils.files import write_whole
+from utils.mesh import read_surface
+from utils.metrics import compare_surfaces, compare_to_points, distance_to_surface, sample_surface
+from utils.plots import render_side_by_side
+from utils.surface import Surface
+
+SUFFIXES = (".ply", ".obj", ".off", ".stl")
+CLOUD_SUFFIXES = (*SUFFIXES, ".xyz", ".npy", ".npz", ".txt")
+# d_C and d_H in millimetres of methods without normals, as the PINC paper tabulates them (NeurIPS 2023)
+PUBLISHED = {
+    "dc": {"PHASE+FF": (0.19, 4.65), "DiGS": (0.15, 1.70), "PINC": (0.14, 2.56), "SIREN": (0.34, 6.27),
+           "IGR": (0.63, 10.35)},
+    "lord_quas": {"PHASE+FF": (0.11, 0.71), "DiGS": (0.12, 0.91), "PINC": (0.10, 0.92), "SIREN": (0.35, 8.96),
+                  "IGR": (0.16, 4.22)},
+}  # fmt: skip
+COLUMNS = ("d_C", "d_H", "mean_rec_to_target", "max_rec_to_target", "mean_target_to_rec", "max_target_to_rec",
+           "normal_consistency", "iou", "components", "genus", "euler_characteristic",
+           "target_euler_characteristic", "cloud_to_surface_max", "seconds", "megabytes")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cloud with the surface that it was taken from."""
+
+    name: str
+    cloud: Path
+    target: Path
+
+
+def main() -> int:
+    """Run what is missing, then write the table and the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder of scans and meshes")
+    parser.add_argument("--out", type=Path, default=Path("benchmark"), help="folder of results (default: benchmark)")
+    parser.add_argument("--budget", type=float, default=2.0, metavar="MINUTES", help="time for ours (default: 2)")
+    parser.add_argument("--seeds", default="0", help="of ours (default: 0)")
+    parser.add_argument("--only", default="", help="names of cases, or their beginnings, separated by commas")
+    parser.add_argument(
+        "--clouds",
+        default="5000:0.005,20000:0",
+        help="points:noise of the clouds taken from a mesh; noise is a share of the radius (default: %(default)s)",
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="handed to ours")
+    options = parser.parse_args()
+    try:
+        cases = list(find_cases(options.data, options.out, options.clouds))
+        names = tuple(name for name in options.only.split(",") if name)
+        cases = [case for case in cases if not names or case.name.startswith(names)]
+        if not cases:
+            raise UserError(f"{options.data}: no scan with its _gt mesh and no mesh to sample (with this --only)")
+        rows = []
+        for case in cases:
+            for method, seed, command in commands(case, options):
+                row = run_once(case, method, seed, command, options.out)
+                shown = ("case", "method", "seed", "d_C", "d_H", "seconds", "failed")
+                print("  ".join(f"{key} {_text(row[key])}" for key in shown if key in row), flush=True)
+                rows.append(row)
+            _picture(case, options.out)
+        _write_tables(rows, options.out)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def find_cases(data: Path, out: Path, clouds: str) -> Iterator[Case]:
+    """The cases of a folder, by name; clouds of meshes are made under ``out/clouds``, the same every time."""
+    files = sorted(path for path in data.rglob("*") if path.suffix.lower() in CLOUD_SUFFIXES)
+    for path in files:
+        if path.stem.endswith("_gt"):
+            continue
+        truths = [path.with_name(f"{path.stem}_gt{suffix}") for suffix in SUFFIXES]
+        truth = next((candidate for candidate in truths if candidate.is_file()), None)
+        if truth is not None:
+            yield Case(path.stem, path, truth)
+        elif path.suffix.lower() in SUFFIXES:
+            surface = read_surface(path)
+            for entry in clouds.split(",") if len(surface.cells) else []:
+                count, noise = entry.split(":")
+                name = f"{path.stem}-{count}-{float(noise):g}"
+                yield Case(name, _sampled(surface, int(count), float(noise), out / "clouds" / f"{name}.npz"), path)
+
+
+def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int, list[str]]]:
+    """Method, seed and command of everything that is run on a case; {mesh} stands for its result."""
+    ours = [sys.executable, str(HERE / "run.py"), "--input", str(case.cloud), "--minutes", str(options.budget),
+            "--exps_dir", str(options.out / "exps")]  # fmt: skip
+    ours += [word for text in options.set for word in ("--set", text)]
+    poisson = [sys.executable, str(HERE / "poisson.py"), str(case.cloud), "{mesh}"]
+    kinds: list[tuple[str, list[str], list[str]]] = [("", [], [])]
+    if load_point_cloud(case.cloud).normals is not None:
+        kinds.append(("+normals", ["--set", "network.has_normals=true"], ["--normals"]))
+    for suffix, ours_flags, poisson_flags in kinds:
+        for seed in (int(text) for text in options.seeds.split(",")):
+            method = f"ours{suffix}"
+            expname = f"{case.name}-{method}-{options.budget:g}-{seed}"
+            yield method, seed, [*ours, "--seed", str(seed), "--expname", expname, *ours_flags]
+        for depth in (8, 9):
+            yield f"poisson{depth}{suffix}", 0, [*poisson, "--depth", str(depth), *poisson_flags]
+
+
+def run_once(case: Case, method: str, seed: int, command: list[str], out: Path) -> dict[str, Any]:
+    """The row of one command: read if it is there, else run and measured."""
+    folder = out / "results" / case.name
+    folder.mkdir(parents=True, exist_ok=True)
+    record, mesh = folder / f"{method}-{seed}.json", folder / f"{method}-{seed}.ply"
+    if record.is_file():
+        row: dict[str, Any] = json.loads(record.read_text())
+        return row
+    row = {"case": case.name, "method": method, "seed": seed}
+    row["command"] = [word.replace("{mesh}", str(mesh)) for word in command]
+    status, output, row["seconds"], row["megabytes"] = _timed(row["command"])
+    produced = mesh if mesh.is_file() else _mesh_in(output)
+    if status != 0 or produced is None:
+        row["failed"] = output.strip().splitlines()[-1:] or [f"exit status {status}"]
+    else:
+        surface = read_surface(produced)
+        if produced != mesh:
+            write_whole(mesh, produced.read_bytes())
+        row |= compare_surfaces(surface, read_surface(case.target))
+        row |= {key.removeprefix("reconstruction_"): value for key, value in row.items() if "reconstruction_" in key}
+        cloud = compare_to_points(surface, load_point_cloud(case.cloud).points, 1000)
+        row["cloud_to_surface_max"] = cloud["cloud_to_surface_max"]
+    write_whole(record, (json.dumps(row, indent=1) + "\n").encode())
+    return row
+
+
+def _timed(command: list[str]) -> tuple[int, str, float, float]:
+    """Exit status, output, wall-clock seconds and peak megabytes of a command."""
+    started = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    per_megabyte = 1e6 if sys.platform == "darwin" else 1e3
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, output, time.monotonic() - started, usage.ru_maxrss / per_megabyte
+
+
+def _mesh_in(output: str) -> Path | None:
+    """The mesh that run.py says it wrote."""
+    paths = [line.split(":", 1)[1].strip() for line in output.splitlines() if line.startswith("mesh:")]
+    return Path(paths[-1]) if paths else None
+
+
+def _sampled(surface: Surface, count: int, noise: float, path: Path) -> Path:
+    """A cloud of a surface: uniform, with Gaussian noise of a share of the radius, and its true normals."""
+    points, cells = sample_surface(surface, count, seed=0)
+    radius = float(np.linalg.norm(np.ptp(surface.vertices, axis=0))) / 2
+    points = points + noise * radius * np.random.default_rng(1).standard_normal(points.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.savez(file, points=points, normals=surface.cell_normals()[cells])
+    return path
+
+
+def _picture(case: Case, out: Path) -> None:
+    """The surfaces of a case side by side, their distance to the true one as colour."""
+    target = read_surface(case.target)
+    meshes = {path.stem: read_surface(path) for path in sorted((out / "results" / case.name).glob("*.ply"))}
+    errors = {name: distance_to_surface(mesh.vertices, target)[0] for name, mesh in meshes.items()}
+    if meshes:
+        render_side_by_side(out / f"{case.name}.png", meshes, values=errors, label="distance to the true surface")
+
+
+def _write_tables(rows: list[dict[str, Any]], out: Path) -> None:
+    """table.csv, a row per run, and table.md, a row per case and method: the median over seeds (and worst)."""
+    with (out / "table.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ("case", "method", "seed", *COLUMNS, "failed"), extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    lines = ["| case | method | runs | " + " | ".join(COLUMNS) + " |", "|" + "---|" * (3 + len(COLUMNS))]
+    for case in dict.fromkeys(row["case"] for row in rows):
+        for method in dict.fromkeys(row["method"] for row in rows if row["case"] == case):
+            runs = [row for row in rows if (row["case"], row["method"]) == (case, method)]
+            good = [row for row in runs if "failed" not in row]
+            cells = [_summary([row[column] for row in good if column in row], column) for column in COLUMNS]
+            failed = f" ({len(runs) - len(good)} failed)" if len(good) < len(runs) else ""
+            lines.append(f"| {case} | {method} | {len(runs)}{failed} | " + " | ".join(cells) + " |")
+        for method, (mean, largest) in PUBLISHED.get(case, {}).items():
+            lines.append(f"| {case} | {method}, published | | {mean} | {largest} |" + " |" * (len(COLUMNS) - 2))
+    write_whole(out / "table.md", ("\n".join(lines) + "\n").encode())
+    print("\n".join(lines))
+
+
+def _summary(values: list[float], column: str) -> str:
+    if not values:
+        return ""
+    worst = min(values) if column in ("normal_consistency", "iou") else max(values)
+    middle = float(np.median(values))
+    return _text(middle) if worst == middle else f"{_text(middle)} (worst {_text(worst)})"
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
