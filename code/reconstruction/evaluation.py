@@ -106,7 +106,7 @@ def evaluate(
         written["query"] = _write_query(folder / "query.npz", field, asked)
 
     started = time.monotonic()
-    surface = surface_of(field, cloud, plot, announce if plot.verbose else None)
+    surface = surface_of(field, cloud, plot, announce)
     if plot.save_ply:
         curve = field.dimension == 2
         written["curve" if curve else "mesh"] = path = (
@@ -149,16 +149,20 @@ def evaluate(
     return written
 
 
-def preview(field: NeuralField, cloud: PointCloud, plot: PlotConfig, folder: Path, epoch: int) -> str:
-    """Write plots/<epoch>.png (and .ply) of a coarse surface; returns the line that says what came of it."""
+def preview(
+    field: NeuralField, cloud: PointCloud, plot: PlotConfig, folder: Path, epoch: int, announce: Announce
+) -> None:
+    """Write plots/<epoch>.png (and .ply) of a coarse surface, and say what came of it; no surface is no error."""
+    details = announce if plot.verbose else None
     try:
-        surface = surface_of(field, cloud, plot, None, plot.preview_resolution, allow_open=True)
+        surface = surface_of(field, cloud, plot, details, plot.preview_resolution, allow_open=True)
     except UserError as error:
-        return f"preview at step {epoch}: {error}"
+        announce(f"preview at step {epoch}: {error}")
+        return
     if plot.save_ply:
         write_surface(folder / f"{epoch}.ply", surface)
     render_surface(folder / f"{epoch}.png", surface, None, up=plot.up, size=(1000, 500))
-    return f"preview at step {epoch}: {folder / f'{epoch}.png'}"
+    announce(f"preview at step {epoch}: {folder / f'{epoch}.png'}")
 
 
 def _write_query(path: Path, field: NeuralField, points: npt.NDArray[np.float64]) -> Path:

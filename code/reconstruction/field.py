@@ -18,7 +18,9 @@ from utils.errors import UserError
 from utils.experiment import read_checkpoint
 
 Array = npt.NDArray[np.float64]
-CHUNK = 1 << 16  # points per evaluation: 256 wide layers then take 64 MB each
+# points at a time: the network of 8 × 512 then takes half a gigabyte; gradients keep every layer, so fewer
+CHUNK = 1 << 16
+GRADIENT_CHUNK = 1 << 13
 
 
 class Loss(Protocol):
@@ -27,8 +29,17 @@ class Loss(Protocol):
     def __call__(self, field: Any, batch: Batch, /) -> dict[str, Tensor]:
         """The weighted terms of a batch."""
 
+    def for_noise(self, noise: float) -> "Loss":
+        """The loss for a cloud with this much noise, normalised units; what the configuration left open is set."""
+
+    def at(self, progress: float) -> "Loss":
+        """The loss when a share of the run, 0 to 1, is over; what is annealed has the value of that moment."""
+
     def phase(self, value: Tensor) -> Tensor:
         """The occupancy-like u in (-1, 1) from the network's output."""
+
+    def output_for(self, distance: Tensor) -> Tensor:
+        """The network's output that means a signed distance, normalised units."""
 
     def distance(self, value: Tensor) -> Tensor:
         """The signed distance, normalised units, from the network's output."""
@@ -104,13 +115,18 @@ class NeuralField:
     def normalised(self, x: Tensor) -> Tensor:
         """w (N,) at normalised float32 points (N, d) on the CPU, in normalised units."""
         with torch.no_grad():
-            return self.loss.distance(self.network(x.to(self.device))).cpu()
+            parts = [self.loss.distance(self.network(part.to(self.device))).cpu() for part in torch.split(x, CHUNK)]
+            return torch.cat(parts)
 
     def normalised_value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """w (N,) and ∇w (N, d) at normalised float32 points (N, d), without a graph."""
+        values, gradients = [], []
         with torch.no_grad():
-            value, gradient = self.network.value_and_gradient(x.to(self.device))  # type: ignore[operator]
-            return self.loss.distance(value).cpu(), self.loss.distance_gradient(value, gradient).cpu()
+            for part in torch.split(x, GRADIENT_CHUNK):
+                value, gradient = self.network.value_and_gradient(part.to(self.device))  # type: ignore[operator]
+                values.append(self.loss.distance(value).cpu())
+                gradients.append(self.loss.distance_gradient(value, gradient).cpu())
+        return torch.cat(values), torch.cat(gradients)
 
     def _ask(self, points: Array, question: Callable[[Tensor], Tensor]) -> Array:
         points = np.asarray(points, dtype=np.float64)

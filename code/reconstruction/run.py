@@ -114,7 +114,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     _say(f"run: {experiment.folder}")
 
     def preview(field: NeuralField, epoch: int) -> None:
-        _say(evaluation.preview(field, cloud, config.plot, experiment.folder / "plots", epoch))
+        evaluation.preview(field, cloud, config.plot, experiment.folder / "plots", epoch, _say)
 
     budget = config.train.time_budget
     field, epoch = fit(

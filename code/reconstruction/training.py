@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets.pointcloud import Normalisation, PointCloud
+from datasets.pointcloud import Normalisation, PointCloud, noise_level
 from model.optimizer import Cosine, Optimizers, Step
 from model.sample import OmegaDensity, Sampler
+from model.start import fit_start, flood
 from reconstruction.field import NeuralField, build_model
 from utils.config import Config
 from utils.errors import UserError
@@ -25,6 +26,7 @@ Announce = Callable[[str], None]
 Preview = Callable[[NeuralField, int], None]
 
 
+BALL_NOISE, BALL_LEAST, BALL_MOST = 2.0, 0.001, 0.02  # δ from the noise, normalised
 REMEDY = "lower learning_rate_schedule's Initial, or set train.clip_gradient = 1"
 
 
@@ -105,7 +107,9 @@ def fit(
     middle = (points.max(0) + points.min(0)) / 2
     half = (points.max(0) - points.min(0)) / 2 * t.bounding_box_scale
     lower, upper = middle - half, middle + half
-    sampler = _sampler(config, cloud, points, lower, upper, device)
+    noise = noise_level(points)
+    radius = min(max(BALL_NOISE * noise, BALL_LEAST), BALL_MOST) if t.ball_sigma is None else t.ball_sigma
+    sampler = _sampler(config, cloud, points, lower, upper, radius, device)
 
     # the network, its start and its optimiser
     torch.manual_seed(t.seed)
@@ -113,13 +117,17 @@ def fit(
     model = build_model(config, points.shape[1], problems)
     if model is None or problems:
         raise UserError("; ".join(problems))
-    network, loss = model
-    network.to(device)
+    network, loss = model[0].to(device), model[1].for_noise(noise)
+    announce(f"noise of the points: about {noise * normalisation.scale:.3g}; δ = {radius * normalisation.scale:.3g}")
     field = NeuralField(network, loss, normalisation, lower, upper, device)
     optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient)
     schedule = _schedule(config)
     generator = torch.Generator(device).manual_seed(t.seed)
     fingerprint = {"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())}
+
+    if t.start == "flood" and checkpoint is None and (coarse := flood(points, lower, upper)) is not None:
+        places, values = (torch.tensor(part, dtype=torch.float32, device=device) for part in coarse)
+        fit_start(network, Optimizers(network, t.optimizer), places, loss.output_for(values), generator)
 
     # where an earlier run stopped
     epoch, seconds = 0, 0.0
@@ -172,7 +180,7 @@ def fit(
         status, rate = Status(clock, bar, announce, experiment, writer, epoch), 0.0
         while (progress := clock.progress(epoch)) < 1 and not stop.signal:
             batch = sampler.draw(generator)
-            terms = loss(network, batch)
+            terms = loss.at(progress)(network, batch)
             total = torch.stack(list(terms.values())).sum()
             rate = schedule(epoch, progress)
             optimizers.step(total, rate)
@@ -271,7 +279,7 @@ def _due(epoch: int, frequency: int) -> bool:
 
 
 def _sampler(
-    config: Config, cloud: PointCloud, points: Any, lower: Any, upper: Any, device: torch.device
+    config: Config, cloud: PointCloud, points: Any, lower: Any, upper: Any, radius: float, device: torch.device
 ) -> Sampler:
     t, s = config.train, config.network.sampler
     near = s.properties.near_fraction if s.sampler_type == "NearData" else 0.0
@@ -283,7 +291,7 @@ def _sampler(
         omega=OmegaDensity(points, lower, upper, near, s.properties.near_width).to(device),
         points_batch=t.points_batch,
         pts_per_ball=t.pts_per_ball,
-        ball_radius=t.ball_sigma,
+        ball_radius=radius,
         pts_in_omega=t.pts_in_omega,
     )
 

@@ -66,9 +66,10 @@ class TrainConfig:
     time_budget: float | None = None
     points_batch: int = 4096
     pts_per_ball: int = 1
-    ball_sigma: float = 0.001
+    ball_sigma: float | None = None
     pts_in_omega: int = 4096
     bounding_box_scale: float = 1.5
+    start: Literal["flood", "sphere"] = "flood"
     optimizer: Literal["adam", "muon"] = "muon"
     learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Initial=0.002, Final=0.00002),)
     weight_decay: float = 0.0
@@ -80,7 +81,7 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        name, budget, clip = self.expname, self.time_budget, self.clip_gradient
+        name, budget, clip, ball = self.expname, self.time_budget, self.clip_gradient, self.ball_sigma
         schedules = len(self.learning_rate_schedule)
         is_folder = bool(name.strip()) and name not in (".", "..") and not re.search(r"[/\\\0]", name)
         _require(
@@ -91,7 +92,8 @@ class TrainConfig:
             (0 <= self.seed < 2**63, f"seed: expected 0 to 2^63 - 1, got {self.seed}"),
             (budget is None or budget > 0, f"time_budget: expected more than 0 minutes, got {budget}"),
             *(self._at_least(1, key) for key in ("nepoch", "points_batch", "pts_per_ball", "pts_in_omega")),
-            *(self._at_least(0, key) for key in ("ball_sigma", "weight_decay")),
+            (ball is None or ball >= 0, f"ball_sigma: expected at least 0 or null, got {ball}"),
+            self._at_least(0, "weight_decay"),
             self._at_least(1, "bounding_box_scale"),
             (schedules == 1, f"learning_rate_schedule: expected exactly one entry, got {schedules}"),
             (clip is None or clip > 0, f"clip_gradient: expected more than 0 or null, got {clip}"),

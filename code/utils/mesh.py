@@ -61,6 +61,9 @@ def extract_surface(
     cells = np.ceil(sides / cell - 1e-9).astype(np.int64)
     origin = 0.5 * (low + high) - 0.5 * cell * cells
 
+    if announce:
+        counts = " × ".join(f"{count + 1:,}" for count in cells)
+        announce(f"extracting from a grid of {counts} points, at most {CHUNK:,} of them evaluated at a time")
     march = _march_squares if len(cells) == 2 else _march_cubes
     vertices, elements, exits, evaluations, some_value = march(field, origin, cell, cells, level)
     if not len(elements):
