@@ -141,7 +141,7 @@ def test_sphere_at_512_needs_few_evaluations():
     lines = []
     surface = extract_surface(counted, LOWER, UPPER, 512, announce=lines.append)
     assert seen < 0.06 * 513**3
-    assert lines == [f"evaluated {seen:,} of {513**3:,} grid points ({seen / 513**3:.1%})"]
+    assert lines[1:] == [f"evaluated {seen:,} of {513**3:,} grid points ({seen / 513**3:.1%})"]
     assert surface.is_closed()
     assert surface.euler_characteristic() == 2
     # a chord of length h sags by h²/8 below a unit circle; single precision adds 1e-7
@@ -163,7 +163,7 @@ def test_topology_and_orientation():
         union(torus, ball(0.2, (0.0, 0.0, 0.7))), LOWER, UPPER, 80, keep_components=1, announce=lines.append
     )
     assert (largest.components()[0], largest.euler_characteristic()) == (1, 0)
-    assert lines[1] == "left out 1 smaller components, kept the 1 largest"
+    assert lines[2] == "left out 1 smaller components, kept the 1 largest"
     assert largest.measure() == pytest.approx(4 * math.pi**2 * 0.6 * 0.2, rel=0.01)
 
 

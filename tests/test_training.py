@@ -15,6 +15,7 @@ import torch
 
 from conftest import ROOT, TINY, records, tiny_arguments
 from datasets.pointcloud import PointCloud
+from model.loss.phase import PhaseLoss
 from reconstruction import training
 from reconstruction.field import check_model
 from reconstruction.run import main
@@ -144,11 +145,12 @@ def test_a_term_that_is_not_a_number_is_named_at_the_next_checkpoint(monkeypatch
     def broken(*arguments: Any) -> Any:
         network, loss = build(*arguments)
 
-        def losing(field: Any, batch: Any) -> dict[str, torch.Tensor]:
-            terms = loss(field, batch)
-            return terms | {term: terms[term].detach() * math.nan}  # spares the weights
+        class Losing(PhaseLoss):
+            def __call__(self, field: Any, batch: Any) -> dict[str, torch.Tensor]:
+                terms = super().__call__(field, batch)
+                return terms | {term: terms[term].detach() * math.nan}  # spares the weights
 
-        return network, losing
+        return network, Losing(**vars(loss))
 
     monkeypatch.setattr(training, "build_model", broken)
     keys = ("train.nepoch=9", "train.checkpoint_frequency=2", "train.status_frequency=0")

@@ -1,4 +1,4 @@
-"""A start near the answer: the coarse inside of a cloud, found by flooding, and a network fitted to it.
+"""A start near the answer: the coarse inside of a cloud, found by flooding.
 
 u and -u, and inside a closed sheet |u|, cost the loss the same, so what the sphere of the usual start gets wrong
 (a hole right through the shape, say) can stay wrong. Flooding asks the cloud itself: with every point thickened
@@ -8,12 +8,8 @@ to a ball, what water from the corners of Ω cannot reach is inside.
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy.ndimage import distance_transform_edt, label
 from scipy.spatial import cKDTree
-from torch import Tensor
-
-from model.optimizer import Optimizers
 
 Array = npt.NDArray[np.float64]
 
@@ -21,7 +17,6 @@ VOXELS = {2: 256, 3: 72}  # along the longest side of Ω
 NEIGHBOURS = 8  # the distance to that many tells how far apart the points are
 LADDER = 1.25  # factor between the radii tried
 WIDEST = 0.35  # radius, normalised, beyond which thickening has lost the shape
-STEPS, BATCH, RATE = 150, 4096, 2e-3  # of the fit: five seconds on two cores
 CLOSING = 2.0  # how many times the first radius that encloses anything is still tried
 LEAST = 0.002  # share of Ω that must be enclosed to count
 BACKED = 0.85  # share of the points that must have inside within two voxels
@@ -67,16 +62,3 @@ def flood(points: Array, lower: Array, upper: Array) -> tuple[Array, Array] | No
     if (cKDTree(centres[sign < 0]).query(points, workers=-1)[0] <= 2 * cell).mean() < BACKED:
         return None
     return centres.reshape(-1, len(size)), (sign * distance).ravel()
-
-
-def fit_start(
-    network: torch.nn.Module,
-    optimizers: Optimizers,
-    places: Tensor,
-    values: Tensor,
-    generator: torch.Generator,
-) -> None:
-    """Bring a network to given values (M,) at places (M, d), by least squares on random batches."""
-    for step in range(STEPS):
-        chosen = torch.randint(len(places), (BATCH,), device=places.device, generator=generator)
-        optimizers.step((network(places[chosen]) - values[chosen]).abs().mean(), RATE * (1 - step / STEPS))

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from datasets.pointcloud import Normalisation, PointCloud, noise_level
 from model.optimizer import Cosine, Optimizers, Step
 from model.sample import OmegaDensity, Sampler
-from model.start import fit_start, flood
+from model.start import flood
 from reconstruction.field import NeuralField, build_model
 from utils.config import Config
 from utils.errors import UserError
@@ -27,6 +27,7 @@ Preview = Callable[[NeuralField, int], None]
 
 
 BALL_NOISE, BALL_LEAST, BALL_MOST = 2.0, 0.001, 0.02  # δ from the noise, normalised
+START_STEPS, START_BATCH, START_RATE = 150, 4096, 2e-3  # of the fit to a coarse start
 REMEDY = "lower learning_rate_schedule's Initial, or set train.clip_gradient = 1"
 
 
@@ -127,7 +128,7 @@ def fit(
 
     if t.start == "flood" and checkpoint is None and (coarse := flood(points, lower, upper)) is not None:
         places, values = (torch.tensor(part, dtype=torch.float32, device=device) for part in coarse)
-        fit_start(network, Optimizers(network, t.optimizer), places, loss.output_for(values), generator)
+        _fit_values(network, Optimizers(network, t.optimizer), places, loss.output_for(values), generator)
 
     # where an earlier run stopped
     epoch, seconds = 0, 0.0
@@ -272,6 +273,16 @@ class Status:
         elif self.clock.budget is not None:
             self.bar.update(round(min(self.clock.seconds, self.clock.budget)) - self.bar.n)
         self.sums, self.last = None, epoch
+
+
+def _fit_values(
+    network: nn.Module, optimizers: Optimizers, places: Tensor, values: Tensor, generator: torch.Generator
+) -> None:
+    """Bring a network near given values (M,) at places (M, d): some steps of least absolute deviations."""
+    for step in range(START_STEPS):
+        chosen = torch.randint(len(places), (START_BATCH,), device=places.device, generator=generator)
+        misfit = (network(places[chosen]) - values[chosen]).abs().mean()
+        optimizers.step(misfit, START_RATE * (1 - step / START_STEPS))
 
 
 def _due(epoch: int, frequency: int) -> bool:

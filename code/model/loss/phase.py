@@ -49,7 +49,7 @@ def double_well(u: Tensor) -> Tensor:
     return (u.abs() - 1) ** 2
 
 
-CLEAN_LAMBDA, NOISY_LAMBDA, CLEAN_NOISE = 60.0, 3.0, 0.0012
+CLEAN_LAMBDA, NOISY_LAMBDA, CLEAN_NOISE = 60.0, 6.0, 0.0012
 ANNEALED = 0.5  # share of the run after which ε has its final value
 
 
@@ -73,8 +73,8 @@ class PhaseLoss:
     lambda_: float | None = None
     mu: float = 1.0
     epsilon: float = 0.01
-    epsilon_start: float | None = None
     output: Literal["u", "w"] = "w"
+    epsilon_start: float | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -95,7 +95,7 @@ class PhaseLoss:
         """The loss for a cloud whose points stand off the surface by ``noise``, normalised units; sets an open λ.
 
         λ balances the points against the smallest area, so it should fall as they become less certain. The form
-        λ = 60 (0.0012 / noise)^1.5, between 3 and 60, was measured on scans and on samples with known noise.
+        λ = 60 (0.0012 / noise)^1.5, between 6 and 60, was measured on scans and on samples with known noise.
         """
         if self.lambda_ is not None:
             return self
