@@ -22,6 +22,7 @@ from utils.mesh import (
     vertex_normals,
     write_surface,
 )
+from utils.surface import substantial_components
 
 LOWER, UPPER = np.full(3, -1.0), np.full(3, 1.0)
 
@@ -409,3 +410,14 @@ def test_files_of_others(tmp_path):
     mesh = read_surface(str(Path(tmp_path / "mesh.ply")))
     np.testing.assert_array_equal(mesh.cells, [[0, 1, 2]])
     np.testing.assert_array_equal(mesh.normals, [[0, 0, 1]] * 3)
+
+
+def test_pieces_below_a_share_of_the_largest_are_left_out():
+    big, small = (trimesh.creation.box(extents=(side,) * 3) for side in (1.0, 0.2))  # areas 6 and 0.24
+    small.apply_translation([2, 0, 0])
+    both = trimesh.util.concatenate([big, small])
+    surface = Surface(np.asarray(both.vertices), np.asarray(both.faces, dtype=np.int64))
+    kept, dropped = substantial_components(surface, 0.05)
+    assert (dropped, kept.measure()) == (1, pytest.approx(6.0))
+    everything, dropped = substantial_components(surface, 0.03)
+    assert (dropped, everything.measure()) == (0, pytest.approx(6.24))

@@ -20,7 +20,7 @@ from utils.mesh import extract_surface, read_surface, refine, vertex_normals, wr
 from utils.metrics import compare_surfaces, compare_to_points
 from utils.page import surface_page
 from utils.plots import cuts_picture, loss_curves, render_surface
-from utils.surface import Surface, carry_colours, transform
+from utils.surface import Surface, carry_colours, substantial_components, transform
 
 SAMPLES = 1_000_000  # of a surface for its distances to a target, as the published benchmarks take
 CLOUD_SAMPLES = 100_000  # of a surface for its distances to the input
@@ -59,6 +59,9 @@ def surface_of(
         allow_open=allow_open,
         announce=announce,
     )
+    surface, dropped = substantial_components(surface, plot.least_component)
+    if dropped and announce:
+        announce(f"left out {dropped} pieces below plot.least_component = {plot.least_component:g} of the largest")
     surface = refine(surface, field.normalised_value_and_gradient, level)
     surface = vertex_normals(surface, lambda x: field.normalised_value_and_gradient(x)[1])
     surface = transform(surface, field.normalisation.scale, field.normalisation.centre)

@@ -119,6 +119,7 @@ class PlotConfig:
     curve_format: Literal["ply", "svg", "npz"] = "ply"
     overwrite: bool = True
     keep_components: int | None = None
+    least_component: float = 0.01
     preview_resolution: int = 64
     up: Literal["y", "z"] = "z"
 
@@ -128,6 +129,7 @@ class PlotConfig:
             (8 <= self.resolution <= 2048, f"resolution: expected 8 to 2048, got {self.resolution}"),
             (-1 < self.mc_value < 1, f"mc_value: expected a level between -1 and 1, got {self.mc_value}"),
             (keep is None or keep >= 1, f"keep_components: expected at least 1 or null, got {keep}"),
+            (0 <= self.least_component <= 1, f"least_component: expected 0 to 1, got {self.least_component}"),
             (8 <= preview <= 2048, f"preview_resolution: expected 8 to 2048, got {preview}"),
         )
 

@@ -137,6 +137,14 @@ def polylines(surface: Surface) -> list[list[int]]:
     return lines
 
 
+def substantial_components(surface: Surface, share: float) -> tuple[Surface, int]:
+    """The pieces whose length or area is at least this share of the largest one's, and how many were left out."""
+    count, piece = surface.components()
+    measures = np.bincount(piece, weights=surface.cell_measures(), minlength=count)
+    keep = measures >= share * measures.max()
+    return (surface, 0) if keep.all() else (select_cells(surface, keep[piece]), int(count - keep.sum()))
+
+
 def transform(surface: Surface, scale: float, centre: npt.NDArray[np.float64]) -> Surface:
     """The surface with vertices scale * x + centre: from normalised back to input units (scale > 0)."""
     return replace(surface, vertices=scale * surface.vertices + np.asarray(centre, dtype=np.float64))
