@@ -2,7 +2,7 @@
 
 u and -u, and inside a closed sheet |u|, cost the loss the same, so what the sphere of the usual start gets wrong
 (a hole right through the shape, say) can stay wrong. Flooding asks the cloud itself: with every point thickened
-to a ball, what water from the corners of Ω cannot reach is inside.
+to a ball, what water from the walls of Ω cannot reach is inside.
 """
 
 
@@ -47,14 +47,16 @@ def flood(points: Array, lower: Array, upper: Array) -> tuple[Array, Array] | No
     some = points[:: max(1, len(points) // 2000)]
     gap = float(np.median(tree.query(some, k=min(NEIGHBOURS, len(points)), workers=-1)[0][:, -1]))
 
-    inside = np.zeros(distance.shape, dtype=bool)
+    inside, border = np.zeros(distance.shape, dtype=bool), np.ones(distance.shape, dtype=bool)
+    border[(slice(1, -1),) * len(size)] = False
     first, radius = 0.0, max(gap, cell)
     while radius <= (min(WIDEST, CLOSING * first) if first else WIDEST):
         regions, _ = label(distance > radius)
-        enclosed = (regions > 0) & (regions != regions.flat[0])
-        if first == 0.0 and regions.flat[0] and enclosed.mean() > LEAST:
-            first, outside = radius, regions == regions.flat[0]
-        inside |= enclosed
+        # what water from the walls of Ω reaches, and (0) the thickened points
+        wet = np.isin(regions, np.append(np.unique(regions[border]), 0))
+        if first == 0.0 and (~wet).mean() > LEAST:
+            first, outside = radius, wet & (regions > 0)
+        inside |= ~wet
         radius *= LADDER
     if not first:
         return None

@@ -103,10 +103,18 @@ def find_cases(data: Path, out: Path, clouds: str) -> Iterator[Case]:
             yield Case(path.stem, path, truth)
         elif path.suffix.lower() in SUFFIXES:
             surface = read_surface(path)
-            for entry in clouds.split(",") if len(surface.cells) else []:
-                count, noise = entry.split(":")
-                name = f"{path.stem}-{count}-{float(noise):g}"
-                yield Case(name, _sampled(surface, int(count), float(noise), out / "clouds" / f"{name}.npz"), path)
+            for count, noise in _clouds(clouds) if len(surface.cells) else []:
+                name = f"{path.stem}-{count}-{noise:g}"
+                yield Case(name, _sampled(surface, count, noise, out / "clouds" / f"{name}.npz"), path)
+
+
+def _clouds(text: str) -> list[tuple[int, float]]:
+    """The (points, noise) of "5000:0.005,20000:0"."""
+    try:
+        pairs = [entry.split(":") for entry in text.split(",")]
+        return [(int(count), float(noise)) for count, noise in pairs]
+    except ValueError:
+        raise UserError(f"--clouds {text!r}: expected points:noise, such as 5000:0.005,20000:0") from None
 
 
 def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int, list[str]]]:
