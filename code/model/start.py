@@ -5,7 +5,6 @@ u and -u, and inside a closed sheet |u|, cost the loss the same, so what the sph
 to a ball, what water from the walls of Ω cannot reach is inside.
 """
 
-
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt, label
@@ -35,8 +34,8 @@ def flood(points: Array, lower: Array, upper: Array) -> tuple[Array, Array] | No
         upper: the opposite corner (d,).
 
     Returns:
-        Centres of voxels (M, d) and their signed distances (M,), or None where too little is
-        enclosed, or too many points have no inside near them: a scan with large gaps.
+        Centres of voxels (M, d) and their signed distances (M,), or None where too little is enclosed, or too many
+        points have no inside near them: a scan with large gaps.
     """
     size = upper - lower
     cell = size.max() / VOXELS[len(size)]

@@ -106,7 +106,7 @@ class NeuralField:
 
     def w(self, points: Array) -> Array:
         """The signed distance w (N,) at points (N, d), both in the input's units; negative inside."""
-        return self._ask(points, lambda x: self.loss.distance(self.network(x))) * self.normalisation.scale
+        return self._ask(points, self.normalised) * self.normalisation.scale
 
     def gradient(self, points: Array) -> Array:
         """∇w (N, d) at points (N, d) in the input's units; of length about 1, outward on the surface."""
