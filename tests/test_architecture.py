@@ -23,7 +23,8 @@ RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (SURFACE, (*BASE, *SURFACE)),
     (("utils",), ("utils.errors", "utils.files", "utils.build", "utils.hocon")),
     (("datasets",), (*BASE, "datasets")),
-    (("model.loss",), (*BASE, "model.network", "model.sample")),
+    (("model.loss.base",), (*BASE, "model.network", "model.sample")),
+    (("model.loss",), (*BASE, "model.network", "model.sample", "model.loss.base")),
     (("model",), BASE),
     (("reconstruction",), ("datasets", "model", "reconstruction", "utils")),
 ]
@@ -83,6 +84,7 @@ def test_imports_go_one_way():
         ("model/network.py", "from model.loss.phase import PhaseLoss", "model.loss.phase"),
         ("model/sample.py", "from model import network", "model.network"),
         ("model/loss/phase.py", "from model.loss.other import OtherLoss", "model.loss.other"),
+        ("model/loss/base.py", "from model.loss.phase import PhaseLoss", "model.loss.phase"),
         ("model/loss/phase.py", "from . import other", "."),
         ("elsewhere.py", "from utils.errors import UserError", "utils.errors"),
     ],

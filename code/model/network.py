@@ -29,8 +29,16 @@ def value_and_gradient(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         value = field(x)
-        (gradient,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+        gradient = derivative(value, x)
     return value, gradient
+
+
+def derivative(value: Tensor, x: Tensor) -> Tensor:
+    """The gradient (..., d) of values (...) in the points x (..., d) they were computed from, by automatic
+    differentiation; it can be differentiated again, in x and in parameters.
+    """
+    gradient: Tensor = torch.autograd.grad(value.sum(), x, create_graph=True)[0]
+    return gradient
 
 
 class FourierFeatureMapping(nn.Module):
@@ -147,6 +155,11 @@ class ImplicitNet(nn.Module):
     def layers(self) -> list[nn.Linear]:
         """The linear layers from input to output."""
         return [self.get_submodule(f"lin{i}") for i in range(self.depth)]  # type: ignore[misc]
+
+    @property
+    def twice_differentiable(self) -> bool:
+        """Whether the field has second derivatives in x; those of a ReLU network are zero."""
+        return self.beta > 0
 
     def hidden_matrices(self) -> list[Tensor]:
         """The weights between hidden layers, those that a matrix optimiser such as Muon is meant for."""

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.ndimage import distance_transform_edt
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from utils.general import sample_ball
 
 MAX_VOXELS = 2_000_000  # of the density's grid: 16 MB, and half a second to set up
+NEIGHBOURS = 50  # the distance to that many is the spread of the points near the data (Gropp et al. 2020)
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Batch:
         balls: points in the δ-balls about them (N, p, d).
         omega: points in Ω (M, d).
         weights: 1 / density of each (M,), so that ∫_Ω f is estimated by mean(weights · f(omega)).
+        near: a Gaussian point about each of ``points`` (N, d), or None where the loss does not ask for it.
     """
 
     points: Tensor
@@ -34,6 +37,7 @@ class Batch:
     balls: Tensor
     omega: Tensor
     weights: Tensor
+    near: Tensor | None = None
 
 
 class OmegaDensity:
@@ -94,6 +98,12 @@ class OmegaDensity:
         return self.lower + (index + inside) * self.voxel, self.inverse_density[cell]
 
 
+def neighbour_distance(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The distance (N,) of each of the points (N, d) to its 50th neighbour, the last one where there are fewer."""
+    last = min(NEIGHBOURS + 1, len(points))  # the first is the point itself
+    return np.asarray(cKDTree(points).query(points, k=[last], workers=-1)[0][:, 0], dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class Sampler:
     """Draws the batches of a run; the cost of a draw does not depend on the number of points.
@@ -106,6 +116,7 @@ class Sampler:
         pts_per_ball: points in the ball about each of them.
         ball_radius: δ, in normalised units.
         pts_in_omega: points in Ω per batch.
+        spread: standard deviations (N,) of the Gaussians about the points, for ``Batch.near``; None draws none.
     """
 
     points: Tensor
@@ -115,6 +126,7 @@ class Sampler:
     pts_per_ball: int
     ball_radius: float
     pts_in_omega: int
+    spread: Tensor | None = None
 
     def draw(self, generator: torch.Generator) -> Batch:
         """The next batch."""
@@ -122,10 +134,16 @@ class Sampler:
         chosen = torch.randint(n, (self.points_batch,), device=self.points.device, generator=generator)
         points = self.points[chosen]
         omega, weights = self.omega.sample(self.pts_in_omega, generator)
+        balls = sample_ball(points, self.ball_radius, self.pts_per_ball, generator)
+        near = None
+        if self.spread is not None:
+            step = torch.randn(points.shape, device=points.device, generator=generator)
+            near = points + self.spread[chosen].unsqueeze(-1) * step
         return Batch(
             points=points,
             normals=None if self.normals is None else self.normals[chosen],
-            balls=sample_ball(points, self.ball_radius, self.pts_per_ball, generator),
+            balls=balls,
             omega=omega,
             weights=weights,
+            near=near,
         )

@@ -1,9 +1,10 @@
 """The trained field as its users ask for it: u, w and ∇w at any points, in the input's units."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,21 @@ Array = npt.NDArray[np.float64]
 # points at a time: the network of 8 × 512 then takes half a gigabyte; gradients keep every layer, so fewer
 CHUNK = 1 << 16
 GRADIENT_CHUNK = 1 << 13
+WALL = 32  # points along a side of Ω's walls, at which the sign of a field is looked at
 
 
 class Loss(Protocol):
-    """What a run needs of a loss: named terms for training, and the meaning of the network's output."""
+    """What a run needs of a loss: named terms for training, and the meaning of the network's output.
+
+    Attributes:
+        near: whether it looks at ``Batch.near``.
+        needs_normals: whether it has no meaning without normals.
+        needs_second_derivatives: whether the network must be twice differentiable in x.
+    """
+
+    near: ClassVar[bool]
+    needs_normals: ClassVar[bool]
+    needs_second_derivatives: ClassVar[bool]
 
     def __call__(self, field: Any, batch: Batch, /) -> dict[str, Tensor]:
         """The weighted terms of a batch."""
@@ -63,10 +75,24 @@ def build_model(config: Config, d: int, problems: list[str]) -> tuple[nn.Module,
     try:
         loss_class = find_class(f"model.loss.{kind}.{kind.capitalize()}Loss")
         parameters = {key: value for key, value in config.network.loss.items() if key != "type"}
-        loss = build(loss_class, parameters, "network.loss", problems, output=config.network.output)
+        given = {"output": config.network.output} if "output" in signature(loss_class).parameters else {}
+        if config.network.output == "u" and not given:
+            problems.append(f"network.output: only the phase loss can learn u; remove it for {kind}")
+        loss = build(loss_class, parameters, "network.loss", problems, **given)
     except UserError as error:
         problems.append(f"network.loss.type: {error}")
-    return None if network is None or loss is None else (network, loss)
+    if loss is not None and loss.needs_normals and not config.network.has_normals:
+        problems.append(
+            f"network.has_normals: the {kind} loss needs normals; set it to true, with a cloud that has them"
+        )
+    if network is None or loss is None:
+        return None
+    if loss.needs_second_derivatives and not getattr(network, "twice_differentiable", False):
+        problems.append(
+            f"network.loss.type: {kind} needs second derivatives, which the configured network does not have; set "
+            "network.inputs.beta = 100, or train.network_class = model.siren.SirenNet"
+        )
+    return network, loss
 
 
 def check_model(config: Config, problems: list[str]) -> None:
@@ -86,6 +112,7 @@ class NeuralField:
         lower: corner of Ω (d,), normalised.
         upper: the opposite corner (d,), normalised.
         device: where the network is.
+        sign: 1, or -1 where the network gives the negative of what its loss means (``outward``).
     """
 
     network: nn.Module
@@ -94,6 +121,21 @@ class NeuralField:
     lower: Array
     upper: Array
     device: torch.device
+    sign: float = 1.0
+
+    def outward(self) -> Self:
+        """The field with the sign that makes most of the walls of Ω outside.
+
+        Where neither the loss nor the start tells inside from outside, f and -f are as good; and what encloses
+        nothing but the cloud ends before the walls.
+        """
+        ticks = np.linspace(self.lower, self.upper, WALL)  # (WALL, d)
+        lattice = np.stack(np.meshgrid(*ticks.T, indexing="ij"), axis=-1)
+        walls = np.concatenate(
+            [lattice.take(side, axis).reshape(-1, self.dimension) for axis in range(self.dimension) for side in (0, -1)]
+        )
+        inside = self.normalised(torch.from_numpy(walls.astype(np.float32))) < 0
+        return replace(self, sign=-self.sign) if inside.double().mean() > 0.5 else self
 
     @property
     def dimension(self) -> int:
@@ -102,7 +144,7 @@ class NeuralField:
 
     def u(self, points: Array) -> Array:
         """The phase u (N,) at points (N, d) in the input's units: about -1 inside, 1 outside."""
-        return self._ask(points, lambda x: self.loss.phase(self.network(x)))
+        return self._ask(points, lambda x: self.loss.phase(self.sign * self.network(x)))
 
     def w(self, points: Array) -> Array:
         """The signed distance w (N,) at points (N, d), both in the input's units; negative inside."""
@@ -115,15 +157,18 @@ class NeuralField:
     def normalised(self, x: Tensor) -> Tensor:
         """w (N,) at normalised float32 points (N, d) on the CPU, in normalised units."""
         with torch.no_grad():
-            parts = [self.loss.distance(self.network(part.to(self.device))).cpu() for part in torch.split(x, CHUNK)]
-            return torch.cat(parts)
+            outputs = (self.sign * self.network(part.to(self.device)) for part in torch.split(x, CHUNK))
+            return torch.cat([self.loss.distance(output).cpu() for output in outputs])
 
     def normalised_value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """w (N,) and ∇w (N, d) at normalised float32 points (N, d), without a graph."""
         values, gradients = [], []
         with torch.no_grad():
             for part in torch.split(x, GRADIENT_CHUNK):
-                value, gradient = self.network.value_and_gradient(part.to(self.device))  # type: ignore[operator]
+                value, gradient = (
+                    self.sign * output
+                    for output in self.network.value_and_gradient(part.to(self.device))  # type: ignore[operator]
+                )
                 values.append(self.loss.distance(value).cpu())
                 gradients.append(self.loss.distance_gradient(value, gradient).cpu())
         return torch.cat(values), torch.cat(gradients)
@@ -163,7 +208,7 @@ def field_from_checkpoint(checkpoint: dict[str, Any], device: torch.device, sour
         np.array(checkpoint["omega"]["lower"]),
         np.array(checkpoint["omega"]["upper"]),
         device,
-    )
+    ).outward()
 
 
 def load_field(run_or_checkpoint: str | Path) -> NeuralField:

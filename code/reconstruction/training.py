@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from datasets.pointcloud import Normalisation, PointCloud, noise_level
 from model.optimizer import Cosine, Optimizers, Step
-from model.sample import OmegaDensity, Sampler
+from model.sample import OmegaDensity, Sampler, neighbour_distance
 from model.start import flood
 from reconstruction.field import NeuralField, build_model
 from utils.config import Config
@@ -110,7 +110,6 @@ def fit(
     lower, upper = middle - half, middle + half
     noise = noise_level(points)
     radius = min(max(BALL_NOISE * noise, BALL_LEAST), BALL_MOST) if t.ball_sigma is None else t.ball_sigma
-    sampler = _sampler(config, cloud, points, lower, upper, radius, device)
 
     # the network, its start and its optimiser
     torch.manual_seed(t.seed)
@@ -120,6 +119,7 @@ def fit(
         raise UserError("; ".join(problems))
     network, loss = model[0].to(device), model[1].for_noise(noise)
     announce(f"noise of the points: about {noise * normalisation.scale:.3g}; δ = {radius * normalisation.scale:.3g}")
+    sampler = _sampler(config, cloud, points, lower, upper, radius, loss.near, device)
     field = NeuralField(network, loss, normalisation, lower, upper, device)
     optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient)
     schedule = _schedule(config)
@@ -193,7 +193,7 @@ def fit(
             if _due(epoch, t.checkpoint_frequency):
                 save()
             if preview is not None and _due(epoch, t.plot_frequency) and clock.progress(epoch) < 1:
-                preview(field, epoch)
+                preview(field.outward(), epoch)
         if epoch == 0 and not stop.signal:
             raise UserError(
                 f"train.time_budget: {t.time_budget} minutes were over before the first step: give more with --minutes"
@@ -203,7 +203,10 @@ def fit(
         save()
         if stop.signal:
             raise Interrupted(stop.exit_status, epoch)
-    return field, epoch
+    outward = field.outward()
+    if outward.sign < 0:
+        announce("the field was negative on the walls of Ω: its sign is turned, so that inside is negative")
+    return outward, epoch
 
 
 class Status:
@@ -290,7 +293,14 @@ def _due(epoch: int, frequency: int) -> bool:
 
 
 def _sampler(
-    config: Config, cloud: PointCloud, points: Any, lower: Any, upper: Any, radius: float, device: torch.device
+    config: Config,
+    cloud: PointCloud,
+    points: Any,
+    lower: Any,
+    upper: Any,
+    radius: float,
+    near_points: bool,
+    device: torch.device,
 ) -> Sampler:
     t, s = config.train, config.network.sampler
     near = s.properties.near_fraction if s.sampler_type == "NearData" else 0.0
@@ -304,6 +314,9 @@ def _sampler(
         pts_per_ball=t.pts_per_ball,
         ball_radius=radius,
         pts_in_omega=t.pts_in_omega,
+        spread=(
+            torch.tensor(neighbour_distance(points), dtype=torch.float32, device=device) if near_points else None
+        ),
     )
 
 

@@ -5,26 +5,14 @@ w nothing has to take the logarithm of 1 - |u|, which a network may push below z
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from model.loss.base import DifferentiableField, DistanceLoss
 from model.sample import Batch
-
-
-class DifferentiableField(Protocol):
-    """A field that gives its value (...) alone, or together with its gradient (..., d)."""
-
-    def __call__(self, x: Tensor, /) -> Tensor:
-        """The value (...) at x (..., d)."""
-
-    @property
-    def value_and_gradient(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        """Value (...) and gradient (..., d) at x (..., d)."""
-
 
 TOLERANCE = 1e-6  # 1 - |u| is kept above this: beyond, w is past 13.8 √ε and single precision has no more
 
@@ -54,7 +42,7 @@ ANNEALED = 0.5  # share of the run after which ε has its final value
 
 
 @dataclass(frozen=True)
-class PhaseLoss:
+class PhaseLoss(DistanceLoss):
     """F = λ L + WCH + μ N, as named terms.
 
     Attributes:

@@ -1,0 +1,198 @@
+"""What losses share: the field they look at, means over its points, and what a signed distance means.
+
+A loss that learns the signed distance itself derives from ``DistanceLoss`` and adds its terms. Four terms that
+several publications have in common are ``FourTermLoss``; what some of them add, and anneal, is ``AnnealedLoss``.
+Losses do not know each other.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from model.network import derivative
+from model.sample import Batch
+
+OFF_SURFACE = 100.0  # of exp(-100 |f|), which is 1/e at a distance of 0.01
+
+
+class DifferentiableField(Protocol):
+    """A field that gives its value (...) alone, or together with its gradient (..., d)."""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """The value (...) at x (..., d)."""
+
+    @property
+    def value_and_gradient(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """Value (...) and gradient (..., d) at x (..., d)."""
+
+
+class DistanceLoss:
+    """A loss whose network gives the signed distance w itself, in normalised units, negative inside.
+
+    Attributes:
+        near: whether the loss looks at ``Batch.near``.
+        needs_normals: whether it has no meaning without normals.
+        needs_second_derivatives: whether the network must be twice differentiable in x.
+    """
+
+    near: ClassVar[bool] = False
+    needs_normals: ClassVar[bool] = False
+    needs_second_derivatives: ClassVar[bool] = False
+
+    def for_noise(self, noise: float) -> Self:
+        """The loss for a cloud with this much noise, normalised units: the same."""
+        return self
+
+    def at(self, progress: float) -> Self:
+        """The loss when a share of the run, 0 to 1, is over: the same."""
+        return self
+
+    def phase(self, value: Tensor) -> Tensor:
+        """w cut at ±1, as u: these losses have no phase, and so ``plot.mc_value`` is a distance, as in IGR."""
+        return value.clamp(-1.0, 1.0)
+
+    def output_for(self, distance: Tensor) -> Tensor:
+        """The network's output (...) that means a signed distance (...), normalised units."""
+        return distance
+
+    def distance(self, value: Tensor) -> Tensor:
+        """The signed distance w (...), normalised units, from the network's output (...)."""
+        return value
+
+    def distance_gradient(self, value: Tensor, gradient: Tensor) -> Tensor:
+        """∇w (..., d) from the network's output (...) and its gradient (..., d)."""
+        return gradient
+
+    def level(self, phase: float) -> float:
+        """The signed distance, normalised units, at which u is ``phase``, between -1 and 1."""
+        return phase
+
+
+@dataclass(frozen=True)
+class FourTermLoss(DistanceLoss):
+    """s mean|f| + n mean(1 - cos∠(∇f, n)) + o mean exp(-100|f|) + e mean|‖∇f‖ - 1|, as named terms.
+
+    The first two means are over the cloud, the third over Ω, the last over the points of both. Without normals the
+    second term is left out.
+
+    Attributes:
+        surface: s.
+        normals: n.
+        off: o.
+        eikonal: e.
+        either_way: whether normals may point either way: |cos| in place of cos.
+
+    Raises:
+        ValueError: a line "name: what is wrong" for each value out of range.
+    """
+
+    surface: float = 3000.0
+    normals: float = 100.0
+    off: float = 100.0
+    eikonal: float = 50.0
+
+    either_way: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check(self.problems())
+
+    def problems(self) -> list[str]:
+        """A line "name: what is wrong" for each value out of range."""
+        return weight_problems(surface=self.surface, normals=self.normals, off=self.off, eikonal=self.eikonal)
+
+    def four_terms(
+        self, field: DifferentiableField, batch: Batch, value: Tensor, gradient: Tensor
+    ) -> dict[str, Tensor]:
+        """The weighted terms of a batch, given value (M,) and gradient (M, d) at ``batch.omega``."""
+        value_at_data, gradient_at_data = field.value_and_gradient(batch.points)
+        terms = {
+            "surface": self.surface * value_at_data.abs().mean(),
+            "off": self.off * mean_over_omega(torch.exp(-OFF_SURFACE * value.abs()), batch),
+            "eikonal": self.eikonal * joint_mean(steepness(gradient_at_data), steepness(gradient), batch),
+        }
+        if batch.normals is not None:
+            cosine = cosine_similarity(gradient_at_data, batch.normals, dim=-1)
+            terms["normals"] = self.normals * (1 - (cosine.abs() if self.either_way else cosine)).mean()
+        return terms
+
+
+@dataclass(frozen=True)
+class AnnealedLoss(FourTermLoss):
+    """The four terms, and a mean over Ω of something of second order, whose weight falls to zero during the run.
+
+    Attributes:
+        divergence: its weight at the start.
+        constant_until: share of the run up to which the weight is constant.
+        zero_from: share of the run from which it is zero; between the two it falls linearly.
+    """
+
+    divergence: float = 100.0
+    constant_until: float = 0.2
+    zero_from: float = 0.4
+
+    needs_second_derivatives: ClassVar[bool] = True
+
+    def problems(self) -> list[str]:
+        """A line "name: what is wrong" for each value out of range."""
+        found = super().problems() + weight_problems(divergence=self.divergence)
+        if not 0 <= self.constant_until <= 1:
+            found.append(f"constant_until: expected a share of the run, 0 to 1, got {self.constant_until}")
+        if not self.constant_until <= self.zero_from:
+            found.append(f"zero_from: expected constant_until ({self.constant_until}) or more, got {self.zero_from}")
+        return found
+
+    def at(self, progress: float) -> Self:
+        """The loss when a share of the run, 0 to 1, is over: with the weight of that moment."""
+        start, end = self.constant_until, self.zero_from
+        if progress < start:
+            return self
+        remaining = (end - progress) / (end - start) if progress < end else 0.0
+        return replace(self, divergence=self.divergence * remaining)
+
+    def __call__(self, field: DifferentiableField, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms of a batch: surface, off, eikonal, normals if there are, and divergence."""
+        if self.divergence == 0:
+            terms = self.four_terms(field, batch, *field.value_and_gradient(batch.omega))
+            return {**terms, "divergence": torch.zeros_like(terms["surface"])}
+        x = batch.omega.detach().requires_grad_(True)
+        value = field(x)
+        gradient = derivative(value, x)
+        terms = self.four_terms(field, batch, value, gradient)
+        return {**terms, "divergence": self.divergence * mean_over_omega(self.second_order(x, gradient), batch)}
+
+    @abstractmethod
+    def second_order(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """What the weight is of (M,), from the gradient (M, d) at x (M, d); it stays differentiable."""
+
+
+def mean_over_omega(values: Tensor, batch: Batch) -> Tensor:
+    """The mean over Ω of a function with values (M,) at ``batch.omega``, whatever the density of these points."""
+    return (batch.weights * values).mean() / batch.weights.mean()
+
+
+def joint_mean(values: Tensor, in_omega: Tensor, batch: Batch) -> Tensor:
+    """The mean over values (N,) at points of any kind and values (M,) at ``batch.omega``, taken as uniform in Ω."""
+    n, m = len(values), len(in_omega)
+    return (n * values.mean() + m * mean_over_omega(in_omega, batch)) / (n + m)
+
+
+def steepness(gradient: Tensor) -> Tensor:
+    """| ‖∇f‖ - 1 | (...) of gradients (..., d): how far from the eikonal equation."""
+    misfit: Tensor = (torch.linalg.vector_norm(gradient, dim=-1) - 1).abs()
+    return misfit
+
+
+def weight_problems(**weights: float) -> list[str]:
+    """A line "name: what is wrong" for each weight that is not 0 or above."""
+    return [f"{name}: must be 0 or above, got {value}" for name, value in weights.items() if not value >= 0]
+
+
+def check(problems: list[str]) -> None:
+    """Raise a ValueError with these lines, if there are any."""
+    if problems:
+        raise ValueError("\n".join(problems))

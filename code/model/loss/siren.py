@@ -1,0 +1,27 @@
+"""The SIREN loss (Sitzmann et al. 2020, Implicit Neural Representations with Periodic Activations, section 4.2)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from model.loss.base import DifferentiableField, FourTermLoss
+from model.sample import Batch
+
+
+@dataclass(frozen=True)
+class SirenLoss(FourTermLoss):
+    """3000 mean|f| + 100 mean(1 - cos∠(∇f, n)) + 100 mean exp(-100|f|) + 50 mean|‖∇f‖ - 1|, as named terms.
+
+    The first two means are over the cloud, the third over Ω, the last over both. Without normals, which the
+    publication has, the second term is left out, as later publications do; the walls of Ω then say which side is
+    outside. The defaults of ``surface``, ``normals``, ``off`` and ``eikonal`` are the four weights of the authors'
+    code; it takes the first three means over all points, with zeros at those of the other kind, so that with as many
+    points in Ω as of the cloud they count half of what they do here.
+
+    Raises:
+        ValueError: a line "name: what is wrong" for each weight out of range.
+    """
+
+    def __call__(self, field: DifferentiableField, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms of a batch: surface, off, eikonal and, with normals, normals."""
+        return self.four_terms(field, batch, *field.value_and_gradient(batch.omega))
