@@ -5,6 +5,7 @@ The integral over Ω is estimated without bias whatever the density q of the poi
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ class Batch:
         balls: points in the δ-balls about them (N, p, d).
         omega: points in Ω (M, d).
         weights: 1 / density of each (M,), so that ∫_Ω f is estimated by mean(weights · f(omega)).
+        beyond: which points of ``omega`` (M,) lie beyond the cloud's bounding box, and so outside.
         near: a Gaussian point about each of ``points`` (N, d), or None where the loss does not ask for it.
     """
 
@@ -37,6 +39,7 @@ class Batch:
     balls: Tensor
     omega: Tensor
     weights: Tensor
+    beyond: Tensor | None = None
     near: Tensor | None = None
 
 
@@ -128,6 +131,11 @@ class Sampler:
     pts_in_omega: int
     spread: Tensor | None = None
 
+    @cached_property
+    def box(self) -> tuple[Tensor, Tensor]:
+        """The lower and the upper corner (d,) of the cloud's bounding box."""
+        return self.points.amin(0), self.points.amax(0)
+
     def draw(self, generator: torch.Generator) -> Batch:
         """The next batch."""
         n = len(self.points)
@@ -145,5 +153,6 @@ class Sampler:
             balls=balls,
             omega=omega,
             weights=weights,
+            beyond=((omega < self.box[0]) | (omega > self.box[1])).any(-1),
             near=near,
         )

@@ -42,7 +42,7 @@ def surface_of(
         plot: grid and level.
         announce: receives lines about the extraction, or None.
         resolution: instead of plot.resolution, for a preview.
-        allow_open: whether a surface may leave Ω.
+        allow_open: whether a surface may leave Ω even if plot.allow_open is false.
 
     Raises:
         UserError: there is no such surface, or it leaves Ω.
@@ -56,7 +56,7 @@ def surface_of(
         level,
         grid_axis="longest" if plot.is_uniform_grid else "shortest",
         keep_components=plot.keep_components,
-        allow_open=allow_open,
+        allow_open=allow_open or plot.allow_open,
         announce=announce,
     )
     surface, dropped = substantial_components(surface, plot.least_component)

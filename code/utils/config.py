@@ -117,6 +117,7 @@ class PlotConfig:
     save_ply: bool = True
     mesh_format: Literal["ply", "obj", "stl", "glb"] = "ply"
     curve_format: Literal["ply", "svg", "npz"] = "ply"
+    allow_open: bool = False
     overwrite: bool = True
     keep_components: int | None = None
     least_component: float = 0.01

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from model.loss.base import DifferentiableField, DistanceLoss
+from model.loss.base import DifferentiableField, DistanceLoss, check, mean_over_omega
 from model.sample import Batch
 
 
@@ -16,9 +16,10 @@ from model.sample import Batch
 class OccupancyLoss(DistanceLoss):
     """Cross entropy of the probability to be outside, σ(f), at points that are known to be inside or outside.
 
-    The publication takes its labels from watertight meshes; a cloud has none, so here the points x ± t n, offset
-    along the normals with t even in (0, offset], are labelled: minus inside, plus outside. The surface is where the
-    probability is 1/2, f = 0. There are no weights.
+    The publication takes points all over a box, and their labels from watertight meshes. A cloud has none, so here the
+    points x ± t n, offset along the normals with t even in (0, offset], are labelled: minus inside, plus outside; and
+    the points of Ω beyond the cloud's bounding box, which are outside. The surface is where the probability is 1/2,
+    f = 0. There are no weights.
 
     f is a logit and no distance. What is given as w is f · offset: right in sign and growing away from the surface,
     but not in its length, and ‖∇w‖ is not 1. u is σ(f) carried to (-1, 1).
@@ -36,18 +37,19 @@ class OccupancyLoss(DistanceLoss):
     needs_normals: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.offset > 0:
-            raise ValueError(f"offset: must be above 0, got {self.offset}")
+        check([] if self.offset > 0 else [f"offset: must be above 0, got {self.offset}"])
 
     def __call__(self, field: DifferentiableField, batch: Batch) -> dict[str, Tensor]:
-        """The cross entropy of a batch in its two halves: inside and outside."""
+        """The cross entropy of a batch by its kinds of points: inside, outside, and beyond the cloud (as part of Ω)."""
         assert batch.normals is not None
+        assert batch.beyond is not None
         n = len(batch.points)  # drawn at random: even steps along the batch are as good as random ones
         share = (torch.arange(n, dtype=batch.points.dtype, device=batch.points.device) + 0.5) / n
         step = self.offset * share.unsqueeze(-1) * batch.normals
         return {
             "inside": 0.5 * softplus(field(batch.points - step)).mean(),  # -log(1 - σ(f))
             "outside": 0.5 * softplus(-field(batch.points + step)).mean(),  # -log σ(f)
+            "beyond": mean_over_omega(batch.beyond * softplus(-field(batch.omega)), batch),
         }
 
     def phase(self, value: Tensor) -> Tensor:
