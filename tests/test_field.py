@@ -1,6 +1,7 @@
 """The field's answers are in the input's units: about a sphere they are known in closed form."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -141,3 +142,28 @@ def test_query_writes_what_the_field_answers(command: Command, trained, shapes, 
         np.testing.assert_array_equal(answers["u"], field.u(points))
         np.testing.assert_array_equal(answers["w"], field.w(points))
         np.testing.assert_array_equal(answers["gradient"], field.gradient(points))
+
+
+@pytest.mark.parametrize("output", ["u", "w"])
+@pytest.mark.parametrize("d", [2, 3])
+def test_the_walls_of_omega_are_outside_whatever_sign_the_network_has(output, d):
+    right = sphere_field(output, np.arange(d, dtype=float), 4.0)
+    assert right.outward() is right
+
+    class Negative(SphereNetwork):
+        def forward(self, x: Tensor) -> Tensor:
+            return -super().forward(x)
+
+        def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            value, gradient = SphereNetwork(self.output).value_and_gradient(x)
+            return -value, -gradient
+
+    wrong = replace(right, network=Negative(output))
+    turned = wrong.outward()
+    points = np.random.default_rng(0).uniform(-3, 5, (20, d))
+    np.testing.assert_array_equal(wrong.w(points), -right.w(points))
+    for question in ("u", "w", "gradient"):
+        np.testing.assert_array_equal(getattr(turned, question)(points), getattr(right, question)(points))
+    x = torch.rand(7, d) - 0.5
+    torch.testing.assert_close(turned.normalised_value_and_gradient(x), right.normalised_value_and_gradient(x))
+    assert turned.outward() is turned

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from model.sample import OmegaDensity, Sampler
+from model.sample import OmegaDensity, Sampler, neighbour_distance
 
 WIDTH = 0.2
 BOXES = {  # corners of Ω, neither centred nor cubic
@@ -217,3 +217,42 @@ def test_every_point_is_drawn_equally_often():
         counts[i] = (batch.points == point).all(-1).sum()
     assert counts.sum() == 20_000
     assert ((counts - 2000).abs() < 4 * math.sqrt(20_000 * 0.1 * 0.9)).all()
+
+
+# what some losses ask for besides
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_the_spread_is_the_distance_to_the_50th_neighbour(d):
+    cloud = np.random.default_rng(0).random((120, d))
+    distances = np.sort(np.linalg.norm(cloud[:, None] - cloud, axis=-1), axis=1)
+    np.testing.assert_allclose(neighbour_distance(cloud), distances[:, 50])  # 0 is the point itself
+    few = np.linalg.norm(cloud[:20, None] - cloud[:20], axis=-1)
+    np.testing.assert_allclose(neighbour_distance(cloud[:20]), few.max(axis=1))  # the last there is
+
+
+def test_near_points_are_gaussian_about_their_own_point():
+    cloud = torch.tensor([[-0.5, 0.0], [0.5, 0.0]])
+    spread = torch.tensor([0.01, 0.1])
+    omega = OmegaDensity(cloud.numpy().astype(float), np.full(2, -1.0), np.full(2, 1.0), 0.0, 0.1)
+    sampler = Sampler(cloud, None, omega, 4000, 1, 0.0, 50, spread)
+    batch = sampler.draw(torch.Generator().manual_seed(0))
+    assert batch.near is not None
+    offset = batch.near - batch.points
+    for point, sigma in zip(cloud, spread, strict=True):
+        here = offset[(batch.points == point).all(-1)]
+        assert here.std(dim=0).tolist() == pytest.approx([sigma.item()] * 2, rel=0.06)
+        assert here.mean(dim=0).abs().max() < 0.1 * sigma
+    plain = Sampler(cloud, None, omega, 4000, 1, 0.0, 50).draw(torch.Generator().manual_seed(0))
+    assert plain.near is None
+    assert torch.equal(plain.omega, batch.omega)
+
+
+def test_points_beyond_the_cloud_s_box_are_told():
+    cloud = torch.tensor([[-0.5, -0.25], [0.5, 0.25]])
+    omega = OmegaDensity(cloud.numpy().astype(float), np.full(2, -1.0), np.full(2, 1.0), 0.0, 0.1)
+    batch = Sampler(cloud, None, omega, 4, 1, 0.0, 500).draw(torch.Generator().manual_seed(0))
+    assert batch.beyond is not None
+    within = (batch.omega.abs() <= torch.tensor([0.5, 0.25])).all(-1)
+    assert torch.equal(batch.beyond, ~within)
+    assert batch.beyond.double().mean().item() == pytest.approx(1 - 0.5 / 4, abs=0.05)
