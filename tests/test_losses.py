@@ -266,7 +266,7 @@ def test_every_parameter_has_a_finite_gradient(kind, network, d, normals):
             {"surface": -1.0, "divergence": -2.0},
             "surface: must be 0 or above, got -1.0\ndivergence: must be 0 or above, got -2.0",
         ),
-        (DigsLoss, {"constant_until": 2.0, "zero_from": 3.0}, "constant_until: expected a share of the run, 0 to 1, got 2.0"),
+        (DigsLoss, {"constant_until": 2.0}, "constant_until: expected a share of the run, 0 to 1, got 2.0"),
         (SteikLoss, {"zero_from": 0.1}, "zero_from: expected constant_until (0.2) or more, got 0.1"),
         (OccupancyLoss, {"offset": 0.0}, "offset: must be above 0, got 0.0"),
     ],
@@ -294,7 +294,7 @@ def test_a_configuration_per_loss_with_the_defaults_of_the_publication(name):
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        (("type=digs", "inputs.beta=0"), r"network\.loss\.type: digs needs second derivatives.*beta = 100, or .*SirenNet"),
+        (("type=digs", "inputs.beta=0"), r"loss\.type: digs needs second derivatives.*beta = 100, or .*SirenNet"),
         (("type=steik", "inputs.beta=0"), r"network\.loss\.type: steik needs second derivatives"),
         (("type=occupancy",), r"network\.has_normals: the occupancy loss needs normals; set it to true"),
         (("type=siren", "output=u"), r"network\.output: only the phase loss can learn u; remove it for siren"),
@@ -308,3 +308,22 @@ def test_what_a_loss_cannot_work_with_is_refused_at_the_start(overrides, text):
     with pytest.raises(UserError, match=text) as caught:
         load_config(TINY, keys, check_model)
     assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_of_igr_runs_once_its_loss_is_named(tmp_path):
+    path = tmp_path / "setup.conf"
+    path.write_text("""
+train { d_in = 3, weight_decay = 0, network_class = model.network.ImplicitNet
+    learning_rate_schedule = [{ "Type" : "Step", "Initial" : 0.005, "Interval" : 2000, "Factor" : 0.5 }] }
+network {
+    inputs { dims = [ 8, 8, 8 ], skip_in = [], geometric_init = True, radius_init = 1, beta = 100 }
+    sampler { sampler_type = NormalPerPoint, properties { global_sigma = 1.8 } }
+    loss { lambda = 0.2, normals_lambda = 3 }
+}
+""")
+    config = load_config(path, ("network.loss.type=igr",), check_model)
+    assert config.network.loss == {"type": "igr", "lambda": 0.2, "normals_lambda": 3}
+    (warning,) = config.warnings
+    assert "global_sigma" in warning
+    assert "points about the data are drawn where the loss asks for them" in warning
+    assert "normals_lambda" not in warning

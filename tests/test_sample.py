@@ -169,15 +169,17 @@ def sampler(d=3, n=200, normals=True, **sizes):
 @pytest.mark.parametrize("d", [2, 3])
 def test_shapes_of_a_batch(d):
     batch = sampler(d).draw(torch.Generator().manual_seed(0))
-    shapes = {name: tuple(tensor.shape) for name, tensor in vars(batch).items()}
+    drawn = {name: tensor for name, tensor in vars(batch).items() if tensor is not None}
+    shapes = {name: tuple(tensor.shape) for name, tensor in drawn.items()}
     assert shapes == {
         "points": (30, d),
         "normals": (30, d),
         "balls": (30, 8, d),
         "omega": (70, d),
         "weights": (70,),
+        "beyond": (70,),
     }
-    assert {tensor.dtype for tensor in vars(batch).values()} == {torch.float32}
+    assert {tensor.dtype for name, tensor in drawn.items() if name != "beyond"} == {torch.float32}
     assert sampler(d, normals=False).draw(torch.Generator().manual_seed(0)).normals is None
 
 
@@ -186,7 +188,8 @@ def test_batches_follow_the_generator():
     first, second = sampler().draw(one), sampler().draw(one)
     for expected in (first, second):
         got = sampler().draw(two)
-        assert all(torch.equal(t, getattr(got, name)) for name, t in vars(expected).items())
+        drawn = {name: tensor for name, tensor in vars(expected).items() if tensor is not None}
+        assert all(torch.equal(tensor, getattr(got, name)) for name, tensor in drawn.items())
     assert not torch.equal(first.points, second.points)
     assert not torch.equal(first.omega, second.omega)
 

@@ -117,7 +117,7 @@ def test_matrices_between_hidden_layers():
     ("options", "text"),
     [
         ({"dims": ()}, "dims: expected 1 or more hidden layers with init = siren, each at least 1 wide, got []"),
-        ({"dims": (8, 0)}, "dims: expected 1 or more hidden layers with init = siren, each at least 1 wide, got [8, 0]"),
+        ({"dims": (0,)}, "dims: expected 1 or more hidden layers with init = siren, each at least 1 wide, got [0]"),
         (
             {"dims": (8, 8), "init": "multifrequency"},
             "dims: expected 3 or more hidden layers with init = multifrequency, each at least 1 wide, got [8, 8]",

@@ -325,6 +325,8 @@ def _without_family_keys(tree: dict[str, Any]) -> tuple[dict[str, Any], list[str
     if sampler.get("sampler_type") == "NormalPerPoint":
         sampler["sampler_type"] = "Uniform"
         reason = "read as Uniform: the family's PHASE drew Ω uniformly whatever it said"
+        if not is_phase:
+            reason = "read as Uniform: points about the data are drawn where the loss asks for them"
         idle.append(f"network.sampler.sampler_type = NormalPerPoint ({reason})")
     return tree, idle
 

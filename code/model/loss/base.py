@@ -142,7 +142,7 @@ class AnnealedLoss(FourTermLoss):
         found = super().problems() + weight_problems(divergence=self.divergence)
         if not 0 <= self.constant_until <= 1:
             found.append(f"constant_until: expected a share of the run, 0 to 1, got {self.constant_until}")
-        if not self.constant_until <= self.zero_from:
+        elif not self.constant_until <= self.zero_from:
             found.append(f"zero_from: expected constant_until ({self.constant_until}) or more, got {self.zero_from}")
         return found
 
