@@ -47,7 +47,8 @@ def append_line(path: Path, line: str, remedy: str = "choose another folder") ->
                 if file.write(content) < len(content):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError:
-                file.truncate(end)
+                with suppress(OSError):
+                    file.truncate(end)
                 raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); {remedy}") from None
