@@ -4,12 +4,16 @@
     python tests/torture.py --kills 0 --steps 20000  the memory alone
 
 Tiny runs in 2D and 3D, with checkpoints, previews and an evaluation, are killed (kill -9) one to five times each:
-every second time at any moment of their life, imports included, else at a moment of writing (victim.py). After each
-kill every file under its final name must be whole, and no more than checkpoint_frequency steps lost. A run with a
-checkpoint is continued, one without is started again. At its end it must be, to the last bit, the run that was
-never killed: checkpoints, log (times aside), surface.
+every second time at any moment of their life, the earlier the likelier, else at a moment of writing. A file that appears whole gives three of
+these: before it is opened under its temporary name; half of it written, before it is forced to the disk; and all of
+it, before it is renamed. A line of the log gives one, before it is written.
 
-The second part trains on for many tiny steps and compares the memory with that after a few.
+After each kill every file under its final name must be whole, and no more than checkpoint_frequency steps lost. A run
+with a checkpoint is continued, one without is started again. At its end it must be, to the last bit, the run that
+was never killed: checkpoints, log (times aside), surface. Each life is a process of its own, a fork of this one, so
+that the imports, which write nothing, are paid for once.
+
+The other part trains for many tiny steps and compares the memory with that after a few.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import json
 import math
 import resource
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -40,12 +44,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "code"))
 
 from datasets.pointcloud import PointCloud
+from reconstruction import evaluation, run
 from reconstruction.field import check_model
 from reconstruction.training import fit
 from utils.config import load_config
 from utils.experiment import Experiment, read_checkpoint
 from utils.files import TEMPORARY
 from utils.mesh import read_surface
+
+assert evaluation  # imported for the forks
 
 TINY = ROOT / "tests" / "data" / "tiny.conf"
 EPOCHS, FREQUENCY = 120, 20
@@ -77,7 +84,7 @@ def sphere(dimension: int) -> np.ndarray:
 
 @dataclass
 class Tally:
-    """What was seen."""
+    """What was seen: kills by kind and stage, runs compared, files read, steps lost at each kill."""
 
     timed: int = 0
     writing: int = 0
@@ -88,10 +95,62 @@ class Tally:
     lost: list[int] = field(default_factory=list)
 
 
-def command(cloud: Path, exps: Path, last: int, *more: str) -> list[str]:
-    """A tiny run that kills itself at a moment of writing; 0 does not."""
-    given = ["--input", str(cloud), "--exps_dir", str(exps), *KEYS, *more]
-    return [sys.executable, str(ROOT / "tests" / "victim.py"), str(last), *given]
+@dataclass
+class Life:
+    """How a process went: minus the signal that ended it, or its exit status; what it said; moments of writing."""
+
+    status: int
+    said: str
+    moments: int
+
+
+def live(arguments: list[str], exps: Path, last: int = 0, seconds: float = math.inf) -> Life:
+    """Run the command line in a process of its own, killed at a moment of writing (0: none), or after some seconds."""
+    said = exps.with_suffix(".said")
+    process = os.fork()
+    if process == 0:
+        os.dup2(os.open(said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND), 1)
+        os.dup2(1, 2)
+        status, moments = 1, count_moments(exps, last)
+        try:
+            status = run.main([*arguments, "--exps_dir", str(exps)])
+        finally:
+            print(f"moments: {moments[0]}", flush=True)
+            os._exit(status)
+    started = time.monotonic()
+    while not (found := os.waitpid(process, os.WNOHANG))[0]:
+        time.sleep(0.001)
+        if time.monotonic() - started > seconds:
+            os.kill(process, signal.SIGKILL)
+            seconds = math.inf
+    text = said.read_text()
+    count = text.rpartition("moments: ")[2]
+    return Life(os.waitstatus_to_exitcode(found[1]), text, int(count) if count.strip().isdigit() else 0)
+
+
+def count_moments(folder: Path, last: int) -> list[int]:
+    """Count the moments of writing below a folder from now on, and die at the last."""
+    moments, fsync = [0], os.fsync
+
+    def is_last() -> bool:
+        moments[0] += 1
+        return moments[0] == last
+
+    def watch(event: str, given: tuple[Any, ...]) -> None:
+        if event not in ("open", "os.rename") or not str(given[0]).startswith(f"{folder}/"):
+            return
+        if (event == "os.rename" or set(str(given[1])) & set("wxa")) and is_last():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def half(descriptor: int) -> None:
+        if is_last():
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(descriptor)
+
+    sys.addaudithook(watch)
+    os.fsync = half
+    return moments
 
 
 def check_whole(folder: Path) -> int:
@@ -143,46 +202,35 @@ def account(folder: Path) -> dict[str, Any]:
     return {"checkpoints": checkpoints, "log": log, "surface": list(surface)}
 
 
-def whole_life(cloud: Path, exps: Path) -> tuple[dict[str, Any], float, int]:
+def whole_life(arguments: list[str], exps: Path) -> tuple[dict[str, Any], float, int]:
     """A run that nobody kills: its account, its seconds, and its moments of writing."""
     started = time.monotonic()
-    done = subprocess.run(command(cloud, exps, 0), capture_output=True, text=True, check=True)
-    (line,) = (line for line in done.stdout.splitlines() if line.startswith("moments: "))
+    life = live(arguments, exps)
+    assert life.status == 0, life.said
     (folder,) = exps.glob("tiny/*")
-    return account(folder), time.monotonic() - started, int(line.split()[1])
+    return account(folder), time.monotonic() - started, life.moments
 
 
 def killed_life(
-    cloud: Path, exps: Path, expected: dict[str, Any], seconds: float, moments: int,
+    arguments: list[str], exps: Path, expected: dict[str, Any], seconds: float, moments: int,
     kills: int, rng: np.random.Generator, tally: Tally,
 ) -> None:  # fmt: skip
-    """One run, killed so many times, continued, and compared at its end."""
-    exps.mkdir()
-    while True:
-        folder = newest(exps)
+    """One run, killed so many times at most, continued, and compared at its end."""
+    folder = None
+    while folder is None or not Experiment(folder).is_evaluated(EPOCHS):
         begun = folder is not None and (folder / "checkpoints" / "latest.pth").is_file()
-        if folder is not None and not begun and tally.early <= 2:  # what --is_continue says then
-            done = subprocess.run(command(cloud, exps, 0, "--is_continue"), capture_output=True, text=True, check=False)
-            assert done.returncode == 2, done.stderr
-            assert "no run with a checkpoint to load: start one without --is_continue" in done.stderr, done.stderr
-        more = ["--is_continue"] if begun else []
+        if folder is not None and not begun:
+            life = live([*arguments, "--is_continue"], exps)
+            assert life.status == 2, life.said
+            assert "no run with a checkpoint to load: start one without --is_continue" in life.said, life.said
         timed = bool(rng.integers(2))
-        last = 0 if timed or not kills else int(rng.integers(1, moments + 1))
-        victim = subprocess.Popen(
-            command(cloud, exps, last, *more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        try:
-            _, err = victim.communicate(timeout=rng.uniform(0, seconds) if kills and timed else 300)
-        except subprocess.TimeoutExpired:
-            victim.kill()
-            _, err = victim.communicate()
+        how = {"seconds": seconds * rng.uniform() ** 2} if timed else {"last": int(rng.integers(1, moments + 1))}
+        life = live([*arguments, "--is_continue"] if begun else arguments, exps, **(how if kills else {}))
         folder = newest(exps)
-        if folder is not None:
-            tally.files += check_whole(folder)
-        if victim.returncode == 0:
-            break
-        assert victim.returncode == -9, err
-        assert "Traceback" not in err, err
+        tally.files += 0 if folder is None else check_whole(folder)
+        if life.status != -signal.SIGKILL:
+            assert life.status == 0, life.said
+            continue
         kills -= 1
         tally.timed, tally.writing = tally.timed + timed, tally.writing + (not timed)
         tally.early += folder is None or not (folder / "checkpoints" / "latest.pth").is_file()
@@ -190,7 +238,6 @@ def killed_life(
         if folder is not None:
             tally.lost.append(lost_steps(folder))
             assert tally.lost[-1] <= FREQUENCY, f"{folder}: {tally.lost[-1]} steps lost"
-    assert folder is not None
     left = [path for path in folder.rglob(".*") if "evaluation" not in path.parts]
     assert not left, f"left behind: {left}"
     found = account(folder)
@@ -206,12 +253,14 @@ def kill(kills: int, seed: int, dimensions: Sequence[int], folder: Path) -> Tall
     for dimension in dimensions:
         cloud = folder / f"cloud{dimension}.xyz"
         np.savetxt(cloud, sphere(dimension), fmt="%.17g")
-        references[dimension] = (cloud, *whole_life(cloud, folder / f"reference{dimension}"))
+        arguments = ["--input", str(cloud), *KEYS]
+        references[dimension] = (arguments, *whole_life(arguments, folder / f"reference{dimension}"))
     while (left := kills - tally.timed - tally.writing) > 0:
-        cloud, *reference = references[dimensions[tally.runs % len(dimensions)]]
         exps = folder / f"run{tally.runs}"
-        killed_life(cloud, exps, *reference, min(left, int(rng.integers(1, 6))), rng, tally)
+        arguments, *reference = references[dimensions[tally.runs % len(dimensions)]]
+        killed_life(arguments, exps, *reference, min(left, int(rng.integers(1, 6))), rng, tally)
         shutil.rmtree(exps)
+        print(f"{tally.timed + tally.writing} kills, {tally.runs} runs the same to the last bit", flush=True)
     return tally
 
 
@@ -240,10 +289,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--steps", type=int, default=20_000, help="of the run whose memory is measured; 0: none")
     options = parser.parse_args()
-    started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        print(f"seed {options.seed}")
+        print(f"seed {options.seed}", flush=True)
+        if options.steps:
+            before, after = memory(200, options.steps, Path(folder))
+            print(f"memory: {before:.1f} MiB after 200 steps, {after:.1f} MiB after {options.steps}")
         if options.kills:
+            started = time.monotonic()
             t = kill(options.kills, options.seed, (2, 3), Path(folder))
             print(
                 f"{t.timed + t.writing} kills survived ({t.timed} at any moment, {t.writing} while writing; {t.early} "
@@ -251,9 +303,6 @@ def main() -> int:
                 f"{t.files} files read, none cut short; at most {max(t.lost)} steps lost of {FREQUENCY} between "
                 f"checkpoints; {time.monotonic() - started:.0f} s"
             )
-        if options.steps:
-            before, after = memory(200, options.steps, Path(folder))
-            print(f"memory: {before:.1f} MiB after 200 steps, {after:.1f} MiB after {options.steps}")
     return 0
 
 
