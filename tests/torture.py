@@ -4,9 +4,9 @@
     python tests/torture.py --kills 0 --steps 20000  the memory alone
 
 Tiny runs in 2D and 3D, with checkpoints, previews and an evaluation, are killed (kill -9) one to five times each:
-every second time at any moment of their life, the earlier the likelier, else at a moment of writing. A file that appears whole gives three of
-these: before it is opened under its temporary name; half of it written, before it is forced to the disk; and all of
-it, before it is renamed. A line of the log gives one, before it is written.
+every second time at any moment of their life, the earlier the likelier, else at a moment of writing. A file that
+appears whole gives three of these: before it is opened under its temporary name; half of it written, before it is
+forced to the disk; and all of it, before it is renamed. A line of the log gives one, before it is written.
 
 After each kill every file under its final name must be whole, and no more than checkpoint_frequency steps lost. A run
 with a checkpoint is continued, one without is started again. At its end it must be, to the last bit, the run that
