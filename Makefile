@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test lint benchmark bench-step .venv
+.PHONY: demo test lint benchmark bench-step torture .venv
 
 demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
@@ -17,6 +17,10 @@ benchmark: .venv/installed
 
 bench-step: .venv/installed
 	.venv/bin/python code/reconstruction/bench_step.py
+
+# kills tiny runs at random moments, see tests/torture.py; e.g. make torture ARGUMENTS="--kills 10 --seed 3"
+torture: .venv/installed
+	.venv/bin/python tests/torture.py $(ARGUMENTS)
 
 lint: .venv/installed
 	.venv/bin/ruff check code data tests

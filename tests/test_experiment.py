@@ -100,7 +100,7 @@ def test_runs_that_are_missing_are_named_with_those_there_are(tmp_path):
     run = Experiment.create(tmp_path, "b")
     with pytest.raises(UserError, match=rf"{tmp_path}/a: no such experiment to load; the experiments there are: b$"):
         Experiment.find(tmp_path, "a")
-    with pytest.raises(UserError, match=rf"b: no run with a checkpoint to load; .*{run.folder.name}$"):
+    with pytest.raises(UserError, match=rf"b: no run with a checkpoint to load: start .*{run.folder.name}$"):
         Experiment.find(tmp_path, "b")
     with pytest.raises(UserError, match=rf"b/2001: no such run; the runs there are: {run.folder.name}$"):
         Experiment.find(tmp_path, "b", "2001")

@@ -98,11 +98,14 @@ def evaluate(
             evaluation exists.
     """
     folder = experiment.folder / "evaluation" / str(epoch)
-    if folder.exists() and any(folder.iterdir()) and not plot.overwrite:
+    if not plot.overwrite and any(not path.name.startswith(".") for path in folder.glob("*")):
         raise UserError(f"{folder}: exists, and plot.overwrite = false; move it away or set plot.overwrite = true")
     goal = None if target is None else _read_target(target, field.dimension)
     asked = None if query is None else load_points(query, field.dimension)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}): make room, then use --eval") from None
     written: dict[str, Path] = {}
 
     if asked is not None:
@@ -128,7 +131,7 @@ def evaluate(
     written["cuts"] = folder / "cuts.png"
     box = field.normalisation.invert(np.stack([field.lower, field.upper]))
     cuts_picture(written["cuts"], field.u, field.w, box[0], box[1], cloud.points)
-    records = experiment.records()
+    records = [record for record in experiment.records() if "loss" in record]
     if records:
         written["losses"] = folder / "losses.png"
         loss_curves(written["losses"], records)
@@ -155,16 +158,19 @@ def evaluate(
 def preview(
     field: NeuralField, cloud: PointCloud, plot: PlotConfig, folder: Path, epoch: int, announce: Announce
 ) -> None:
-    """Write plots/<epoch>.png (and .ply) of a coarse surface, and say what came of it; no surface is no error."""
+    """Write plots/<epoch>.png (and .ply) of a coarse surface, and say what came of it.
+
+    No surface, and a file that cannot be written, are no errors: a training does not end for want of a picture.
+    """
     details = announce if plot.verbose else None
     try:
         surface = surface_of(field, cloud, plot, details, plot.preview_resolution, allow_open=True)
+        if plot.save_ply:
+            write_surface(folder / f"{epoch}.ply", surface)
+        render_surface(folder / f"{epoch}.png", surface, None, up=plot.up, size=(1000, 500))
     except UserError as error:
         announce(f"preview at step {epoch}: {error}")
         return
-    if plot.save_ply:
-        write_surface(folder / f"{epoch}.ply", surface)
-    render_surface(folder / f"{epoch}.png", surface, None, up=plot.up, size=(1000, 500))
     announce(f"preview at step {epoch}: {folder / f'{epoch}.png'}")
 
 

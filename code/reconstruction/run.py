@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "code"))
 
 from utils.errors import UserError
+from utils.interrupt import Terminated, terminable
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -43,14 +44,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.debug:
         return run(options)
-    try:
-        return run(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped before there was anything to save", file=sys.stderr)
-        return 130
+    with terminable():
+        try:
+            return run(options)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as stop:
+            print("stopped at once: nothing is saved since the last checkpoint, if there is one", file=sys.stderr)
+            return 143 if isinstance(stop, Terminated) else 130
 
 
 def run(options: argparse.Namespace) -> int:
@@ -71,7 +73,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         written = evaluate(config, options) if options.eval else train(config, options)
     except Interrupted as stop:
-        print(f"stopped at step {stop.epoch} and saved; go on with the same command and --is_continue")
+        saved = f"not saved, as {stop.failure}" if stop.failure else "saved"
+        print(f"stopped at step {stop.epoch} and {saved}; go on with the same command and --is_continue")
         return stop.status
     print()
     for name, path in written.items():
@@ -98,7 +101,8 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         config = replace(
             override(checkpoint["config"], _overrides(options), check_model), plot=config.plot
         )
-        if config.train.time_budget is None and checkpoint["epoch"] >= config.train.nepoch:
+        done = config.train.time_budget is None and checkpoint["epoch"] >= config.train.nepoch
+        if done and (options.checkpoint != "latest" or experiment.is_evaluated(checkpoint["epoch"])):
             raise UserError(
                 f"{experiment.folder}: step {checkpoint['epoch']} of {config.train.nepoch} is done; "
                 "--nepoch N continues up to step N"
@@ -117,19 +121,20 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         evaluation.preview(field, cloud, config.plot, experiment.folder / "plots", epoch, _say)
 
     budget = config.train.time_budget
-    field, epoch = fit(
-        config,
-        cloud,
-        device,
-        _say,
-        experiment=experiment,
-        checkpoint=checkpoint,
-        preview=preview,
-        started=STARTED,
-        reserve=0.0 if budget is None else min(EVALUATION_SECONDS, EVALUATION_SHARE * 60 * budget),
-    )
-    _say(f"trained {epoch} steps; extracting the surface")
-    written = evaluation.evaluate(field, cloud, config.plot, experiment, epoch, _say)
+    with experiment.claimed():
+        field, epoch = fit(
+            config,
+            cloud,
+            device,
+            _say,
+            experiment=experiment,
+            checkpoint=checkpoint,
+            preview=preview,
+            started=STARTED,
+            reserve=0.0 if budget is None else min(EVALUATION_SECONDS, EVALUATION_SHARE * 60 * budget),
+        )
+        _say(f"trained {epoch} steps; extracting the surface")
+        written = evaluation.evaluate(field, cloud, config.plot, experiment, epoch, _say)
     _show_metrics(written["metrics"])
     return written
 

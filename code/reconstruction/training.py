@@ -17,6 +17,7 @@ from model.optimizer import Cosine, Optimizers, Step
 from model.sample import OmegaDensity, Sampler, neighbour_distance
 from model.start import flood
 from reconstruction.field import NeuralField, build_model
+from reconstruction.health import SMALLER_STEP, Course, Failure, course_of
 from utils.config import Config
 from utils.errors import UserError
 from utils.experiment import Experiment
@@ -28,16 +29,19 @@ Preview = Callable[[NeuralField, int], None]
 
 BALL_NOISE, BALL_LEAST, BALL_MOST = 2.0, 0.001, 0.02  # δ from the noise, normalised
 START_STEPS, START_BATCH, START_RATE = 150, 4096, 2e-3  # of the fit to a coarse start
-REMEDY = "lower learning_rate_schedule's Initial, or set train.clip_gradient = 1"
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved its state; ``status`` is the exit status it should end with."""
+    """The run was asked to stop and has saved its state; ``status`` is the exit status it should end with.
 
-    def __init__(self, status: int, epoch: int) -> None:
+    ``failure`` says why the state was not saved, and is empty otherwise.
+    """
+
+    def __init__(self, status: int, epoch: int, failure: str = "") -> None:
         super().__init__(f"stopped at step {epoch}")
         self.status = status
         self.epoch = epoch
+        self.failure = failure
 
 
 @dataclass
@@ -49,12 +53,14 @@ class Clock:
         budget: seconds of the whole training, or None.
         before: seconds used before this process took over.
         start: when this process started, by ``time.monotonic``.
+        spent: seconds of the budget that were over when the run started anew, else 0.
     """
 
     nepoch: int
     budget: float | None
     before: float
     start: float
+    spent: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -63,7 +69,9 @@ class Clock:
 
     def progress(self, epoch: int) -> float:
         """The share of the run that is over before a step: 0 at the start, 1 and above at the end."""
-        return epoch / self.nepoch if self.budget is None else self.seconds / self.budget
+        if self.budget is None:
+            return epoch / self.nepoch
+        return (self.seconds - self.spent) / max(self.budget - self.spent, 1e-9)
 
 
 def fit(
@@ -92,10 +100,38 @@ def fit(
         reserve: seconds of a time budget to leave for what comes after the training.
 
     Raises:
-        UserError: the checkpoint does not belong to this cloud, network or optimiser; the loss is no longer
-            finite; or a time budget was over before the first step.
+        UserError: the checkpoint does not belong to this cloud, network or optimiser; a time budget was over before
+            the first step; a file cannot be written; or, as Failure, the loss is no longer finite, no surface is left,
+            or it leaves Ω, and that for the second time, as the first is mended if train.mend.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved if there is an experiment.
     """
+    started = time.monotonic() if started is None else started
+    t = config.train
+    budget = None if t.time_budget is None else max(60 * t.time_budget - reserve, 1.0)
+    seconds = 0.0 if checkpoint is None else checkpoint["seconds"]
+    course = course_of(config, checkpoint, experiment)
+    clock = Clock(t.nepoch, budget, seconds, started, course.mending.spent)
+    while True:
+        try:
+            return _fit(config, cloud, device, announce, clock, course, experiment, checkpoint, preview)
+        except Failure as failure:
+            checkpoint = course.mend(failure, clock.seconds, over=budget is not None and clock.seconds >= budget)
+            clock.spent = course.mending.spent
+            announce(f"warning: {failure}; going on {course.mending.action} (train.mend = true)")
+
+
+def _fit(
+    config: Config,
+    cloud: PointCloud,
+    device: torch.device,
+    announce: Announce,
+    clock: Clock,
+    course: Course,
+    experiment: Experiment | None,
+    checkpoint: dict[str, Any] | None,
+    preview: Preview | None,
+) -> tuple[NeuralField, int]:
+    """``fit``, up to the end or a Failure."""
     t = config.train
     if config.network.has_normals and cloud.normals is None:
         raise UserError(
@@ -112,7 +148,7 @@ def fit(
     radius = min(max(BALL_NOISE * noise, BALL_LEAST), BALL_MOST) if t.ball_sigma is None else t.ball_sigma
 
     # the network, its start and its optimiser
-    torch.manual_seed(t.seed)
+    torch.manual_seed(course.mending.seed)
     problems: list[str] = []
     model = build_model(config, points.shape[1], problems)
     if model is None or problems:
@@ -123,7 +159,7 @@ def fit(
     field = NeuralField(network, loss, normalisation, lower, upper, device)
     optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient)
     schedule = _schedule(config)
-    generator = torch.Generator(device).manual_seed(t.seed)
+    generator = torch.Generator(device).manual_seed(course.mending.seed)
     fingerprint = {"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())}
 
     if t.start == "flood" and checkpoint is None and (coarse := flood(points, lower, upper)) is not None:
@@ -131,7 +167,7 @@ def fit(
         _fit_values(network, Optimizers(network, t.optimizer), places, loss.output_for(values), generator)
 
     # where an earlier run stopped
-    epoch, seconds = 0, 0.0
+    epoch = 0
     if checkpoint is not None:
         if checkpoint["cloud"] != fingerprint:
             raise UserError(
@@ -139,7 +175,7 @@ def fit(
                 f"({checkpoint['cloud']['points']} points, now {fingerprint['points']}, or changed values): "
                 "start a new run without --is_continue"
             )
-        epoch, seconds = checkpoint["epoch"], checkpoint["seconds"]
+        epoch = checkpoint["epoch"]
         try:
             network.load_state_dict(checkpoint["network"])
             optimizers.load_state_dict(checkpoint["optimizers"])
@@ -149,48 +185,69 @@ def fit(
                 "optimizer, than configured: leave network.inputs and train.optimizer as they were"
             ) from None
         generator.set_state(checkpoint["generator"])
-        if experiment is not None:
-            experiment.rewind_log(epoch)
 
-    def save() -> None:
+    def write(action: Callable[[], object]) -> None:
+        try:
+            action()
+        except UserError as error:
+            if t.on_save_error == "stop":
+                raise
+            announce(f"warning: {error}; training goes on (train.on_save_error = continue)")
+
+    if experiment is not None and (checkpoint is not None or course.mending.reason):
+        experiment.rewind_log(epoch)
+        if course.mending.reason and course.mending.since == epoch:
+            note = {"epoch": epoch + 1, "mended": course.mending.reason, "how": course.mending.action}
+            write(lambda: experiment.log(note))
+
+    def save(last: bool = False) -> None:
         status.check(epoch)
         if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
-            raise UserError(
-                f"the weights became NaN or infinite at step {epoch}: the last checkpoint before is kept; {REMEDY}"
+            raise Failure(
+                f"the weights became NaN or infinite at step {epoch}: the last checkpoint before is kept; "
+                f"{SMALLER_STEP}"
             )
-        if experiment is not None:
-            experiment.save_checkpoint(
-                {
-                    "epoch": epoch,
-                    "seconds": clock.seconds,
-                    "config": config.to_dict(),
-                    "d": points.shape[1],
-                    "network": {name: value.cpu() for name, value in network.state_dict().items()},
-                    "optimizers": optimizers.state_dict(),
-                    "generator": generator.get_state(),
-                    "normalisation": normalisation.to_dict(),
-                    "omega": {"lower": lower.tolist(), "upper": upper.tolist()},
-                    "cloud": fingerprint,
-                }
-            )
+        level = loss.level(config.plot.mc_value)
+        # a run that was asked to stop is looked at when it goes on, at the step where it would have been
+        healthy = not stop.signal and course.examine(field, sampler.points, level, epoch, clock.progress(epoch))
+        state = course.saved(
+            {
+                "epoch": epoch,
+                "seconds": clock.seconds,
+                "config": config.to_dict(),
+                "d": points.shape[1],
+                "network": {name: value.cpu() for name, value in network.state_dict().items()},
+                "optimizers": optimizers.state_dict(),
+                "generator": generator.get_state(),
+                "status": status.state_dict(),
+                "normalisation": normalisation.to_dict(),
+                "omega": {"lower": lower.tolist(), "upper": upper.tolist()},
+                "cloud": fingerprint,
+            },
+            healthy,
+        )
+        if experiment is not None and last:
+            experiment.save_checkpoint(state)
+        elif experiment is not None:
+            write(lambda: experiment.save_checkpoint(state))
 
-    budget = None if t.time_budget is None else max(60 * t.time_budget - reserve, 1.0)
-    clock = Clock(t.nepoch, budget, seconds, time.monotonic() if started is None else started)
     writer = _tensorboard(experiment, announce) if t.tensorboard and experiment is not None else None
     with deferred_signals() as stop, _bar(clock, epoch) as bar:
-        status, rate = Status(clock, bar, announce, experiment, writer, epoch), 0.0
+        status, rate = Status(clock, bar, announce, experiment, writer, epoch, write), 0.0
+        if checkpoint is not None:
+            status.load_state_dict(checkpoint.get("status", {}), device)
         while (progress := clock.progress(epoch)) < 1 and not stop.signal:
             batch = sampler.draw(generator)
             terms = loss.at(progress)(network, batch)
             total = torch.stack(list(terms.values())).sum()
-            rate = schedule(epoch, progress)
+            rate = course.mending.factor * schedule(epoch, progress)
             optimizers.step(total, rate)
             epoch += 1
-            bar.update(epoch - bar.n if budget is None else 0)
+            bar.update(epoch - bar.n if clock.budget is None else 0)
             status.add(terms)
             if _due(epoch, t.status_frequency):
                 status.report(epoch, rate)
-            if _due(epoch, t.checkpoint_frequency):
+            if _due(epoch, t.checkpoint_frequency) and clock.progress(epoch) < 1:
                 save()
             if preview is not None and _due(epoch, t.plot_frequency) and clock.progress(epoch) < 1:
                 preview(field.outward(), epoch)
@@ -198,9 +255,14 @@ def fit(
             raise UserError(
                 f"train.time_budget: {t.time_budget} minutes were over before the first step: give more with --minutes"
             )
-        if status.pending:
+        if status.pending and not stop.signal:  # a run that goes on later reports them when they are due
             status.report(epoch, rate)
-        save()
+        try:
+            save(last=True)
+        except Failure as failure:
+            if stop.signal:
+                raise Interrupted(stop.exit_status, epoch, str(failure)) from None
+            raise
         if stop.signal:
             raise Interrupted(stop.exit_status, epoch)
     outward = field.outward()
@@ -220,9 +282,10 @@ class Status:
         experiment: Experiment | None,
         writer: Any,
         epoch: int,
+        write: Callable[[Callable[[], object]], None],
     ) -> None:
         self.clock, self.bar, self.announce = clock, bar, announce
-        self.experiment, self.writer = experiment, writer
+        self.experiment, self.writer, self.write = experiment, writer, write
         self.names: list[str] = []
         self.sums: Tensor | None = None
         self.last = epoch
@@ -239,20 +302,29 @@ class Status:
         """Whether steps have been counted that no report has shown."""
         return self.sums is not None
 
+    def state_dict(self) -> dict[str, Any]:
+        """What has been counted and not reported, for a checkpoint."""
+        return {"names": self.names, "sums": self.sums, "last": self.last} if self.pending else {}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Count on from what a checkpoint holds, so that the log of a run in two parts is that of one in one."""
+        if state:
+            self.names, self.sums, self.last = state["names"], state["sums"].to(device), state["last"]
+
     def check(self, epoch: int) -> dict[str, float]:
         """The means since the last report.
 
         Raises:
-            UserError: one of them is NaN or infinite.
+            Failure: one of them is NaN or infinite.
         """
         if self.sums is None:
             return {}
         means = dict(zip(self.names, (self.sums / (epoch - self.last)).tolist(), strict=True))
         for name, value in means.items():
             if not math.isfinite(value):
-                raise UserError(
+                raise Failure(
                     f"the loss term '{name}' became {value} between steps {self.last} and {epoch}: the last "
-                    f"checkpoint before is kept; {REMEDY}"
+                    f"checkpoint before is kept; {SMALLER_STEP}"
                 )
         return means
 
@@ -261,8 +333,8 @@ class Status:
         means = self.check(epoch)
         loss = sum(means.values())
         record = {"epoch": epoch, "loss": loss, **means, "lr": rate, "time": round(self.clock.seconds, 3)}
-        if self.experiment is not None:
-            self.experiment.log(record)
+        if (experiment := self.experiment) is not None:
+            self.write(lambda: experiment.log(record))
         if self.writer is not None:
             for name in ("loss", *means, "lr"):
                 self.writer.add_scalar(name, record[name], epoch)

@@ -79,6 +79,8 @@ class TrainConfig:
     checkpoint_frequency: int = 500
     plot_frequency: int = 1000
     tensorboard: bool = False
+    mend: bool = True
+    on_save_error: Literal["stop", "continue"] = "stop"
 
     def __post_init__(self) -> None:
         name, budget, clip, ball = self.expname, self.time_budget, self.clip_gradient, self.ball_sigma

@@ -7,9 +7,12 @@ writing run sees the old file or the new one, never half of one.
 
 import io
 import json
+import os
 import pickle
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,9 +21,10 @@ from typing import Any
 import torch
 
 from utils.errors import UserError
-from utils.files import write_whole
+from utils.files import append_line, remove_leftovers, write_whole
 
 FORMAT = 1
+MAKE_ROOM = "the checkpoints before it are whole: make room and go on with --is_continue"
 TIMESTAMP = "%Y_%m_%d_%H_%M_%S"
 CHECKPOINT_KEYS = frozenset(
     {"format", "epoch", "seconds", "config", "d", "network", "optimizers", "generator", "normalisation",
@@ -47,6 +51,8 @@ class Experiment:
             try:
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 folder.mkdir()
+                for name in ("checkpoints", "plots", "evaluation"):
+                    (folder / name).mkdir()
             except FileExistsError:
                 if folder.is_dir():
                     continue
@@ -56,8 +62,6 @@ class Experiment:
                     f"{folder}: cannot be made ({error.strerror}): choose a folder that can be written "
                     "with --exps_dir"
                 ) from None
-            for name in ("checkpoints", "plots", "evaluation"):
-                (folder / name).mkdir()
             return Experiment(folder)
         raise UserError(f"{folder}: a thousand runs of this second exist; choose another --expname")
 
@@ -79,8 +83,49 @@ class Experiment:
         runs = sorted((p for p in parent.iterdir() if p.is_dir()), key=lambda p: _natural(p.name))
         trained = [run for run in runs if (run / "checkpoints" / "latest.pth").is_file()]
         if not trained:
-            raise UserError(f"{parent}: no run with a checkpoint to load; {_listing(parent, 'the runs there are')}")
+            raise UserError(
+                f"{parent}: no run with a checkpoint to load: start one without --is_continue or --eval; "
+                f"{_listing(parent, 'the runs there are')}"
+            )
         return Experiment(trained[-1])
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Be the one process that trains this run, and remove what a killed one left half written.
+
+        The claim is a lock on the folder, which the system lifts however the process ends. Where the file system has
+        no such locks, or on Windows, nothing is checked.
+
+        Raises:
+            UserError: another process trains it.
+        """
+        descriptor = None
+        try:
+            import fcntl
+
+            descriptor = os.open(self.folder, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            assert descriptor is not None
+            os.close(descriptor)
+            raise UserError(
+                f"{self.folder}: another process is training this run; wait for it, or stop it first"
+            ) from None
+        except (ImportError, OSError):
+            pass
+        try:
+            for folder in (self.folder, self.folder / "checkpoints", self.folder / "plots"):
+                remove_leftovers(folder)
+            for folder in self.folder.glob("evaluation/*"):  # where --eval may be at work
+                remove_leftovers(folder, older_than=3600)
+            yield
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def is_evaluated(self, epoch: int) -> bool:
+        """Whether the evaluation of a step is complete: its metrics are written last."""
+        return (self.folder / "evaluation" / str(epoch) / "metrics.json").is_file()
 
     @property
     def log_path(self) -> Path:
@@ -88,9 +133,12 @@ class Experiment:
         return self.folder / "log.jsonl"
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append one record to the log."""
-        with self.log_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        """Append one record to the log.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written; the records before stay whole.
+        """
+        append_line(self.log_path, json.dumps(record), MAKE_ROOM)
 
     def records(self) -> list[dict[str, Any]]:
         """The log's records; a last line cut short by a crash is left out."""
@@ -107,7 +155,7 @@ class Experiment:
     def rewind_log(self, epoch: int) -> None:
         """Drop the records after a step from which the run is about to continue."""
         kept = [json.dumps(record) + "\n" for record in self.records() if record["epoch"] <= epoch]
-        write_whole(self.log_path, "".join(kept).encode())
+        write_whole(self.log_path, "".join(kept).encode(), MAKE_ROOM)
 
     def save_checkpoint(self, checkpoint: dict[str, Any]) -> Path:
         """Write checkpoints/<epoch>.pth and latest.pth.
@@ -119,18 +167,16 @@ class Experiment:
         torch.save({"format": FORMAT, **checkpoint}, buffer)
         path = self.folder / "checkpoints" / f"{checkpoint['epoch']}.pth"
         for name in (path, path.with_name("latest.pth")):
-            write_whole(
-                name,
-                buffer.getvalue(),
-                "the checkpoints before it are whole: make room and go on with --is_continue",
-            )
+            write_whole(name, buffer.getvalue(), MAKE_ROOM)
         return path
 
     def load_checkpoint(self, checkpoint: str = "latest") -> dict[str, Any]:
         """The checkpoint of a step, or the latest; raises as ``read_checkpoint``."""
         path = self.folder / "checkpoints" / f"{checkpoint}.pth"
         if not path.is_file():
-            raise UserError(f"{path}: no such checkpoint; {_listing(path.parent, 'the checkpoints there are')}")
+            there_are = _listing(path.parent, "the checkpoints there are")
+            none = "; the run ended before its first: start a new one" if there_are.endswith(": none") else ""
+            raise UserError(f"{path}: no such checkpoint; {there_are}{none}")
         return read_checkpoint(path)
 
 

@@ -1,10 +1,15 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
+import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from utils.errors import UserError
+
+TEMPORARY = re.compile(r"\..+\.\d+\.\d{16,}")  # .<name>.<process>.<nanoseconds>, as write_whole names them
 
 
 def write_whole(path: Path | str, content: bytes, remedy: str = "choose another folder") -> None:
@@ -21,6 +26,42 @@ def write_whole(path: Path | str, content: bytes, remedy: str = "choose another 
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except BaseException as error:  # Ctrl-C too: nothing is left beside the file
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(f"{path}: cannot be written ({error.strerror}); {remedy}") from None
+        raise
+
+
+def append_line(path: Path, line: str, remedy: str = "choose another folder") -> None:
+    """Add a line to a file; if the disk takes only a part of it, the part is taken back.
+
+    Raises UserError, ending in the remedy, where that fails; the lines before are then untouched.
+    """
+    content = f"{line}\n".encode()
+    try:
+        with path.open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                if file.write(content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(end)
+                raise
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({error.strerror}); {remedy}") from None
+
+
+def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
+    """Delete the temporary files in a folder that writers killed at work have left.
+
+    Args:
+        folder: where no other process writes, or else
+        older_than: age in seconds beyond which a temporary file has no living writer.
+    """
+    for path in folder.glob(".*"):
+        with suppress(OSError):
+            if TEMPORARY.fullmatch(path.name) and path.stat().st_mtime <= time.time() - older_than:
+                path.unlink()

@@ -1,10 +1,32 @@
-"""Ctrl-C and SIGTERM, turned into a request to stop after the step at hand."""
+"""Ctrl-C and SIGTERM: a request to stop after the step at hand, or an exception that leaves at once."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came where nothing asked for it to be deferred."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise ``Terminated``, as Ctrl-C raises KeyboardInterrupt, so that files are left in order."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    try:
+        previous = signal.signal(signal.SIGTERM, leave)
+    except ValueError:  # not in the main thread, as below
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 class StopRequest:
