@@ -49,12 +49,17 @@ class Clock:
         budget: seconds of the whole training, or None.
         before: seconds used before this process took over.
         start: when this process started, by ``time.monotonic``.
+        period: minutes between two times that ``struck`` is true; None for never.
     """
 
     nepoch: int
     budget: float | None
     before: float
     start: float
+    period: float | None = None
+
+    def __post_init__(self) -> None:
+        self._counted = self.seconds
 
     @property
     def seconds(self) -> float:
@@ -64,6 +69,13 @@ class Clock:
     def progress(self, epoch: int) -> float:
         """The share of the run that is over before a step: 0 at the start, 1 and above at the end."""
         return epoch / self.nepoch if self.budget is None else self.seconds / self.budget
+
+    def struck(self) -> bool:
+        """Whether the period is over; if it is, the next one begins."""
+        if self.period is None or self.seconds - self._counted < 60 * self.period:
+            return False
+        self._counted = self.seconds
+        return True
 
 
 def fit(
@@ -175,7 +187,7 @@ def fit(
             )
 
     budget = None if t.time_budget is None else max(60 * t.time_budget - reserve, 1.0)
-    clock = Clock(t.nepoch, budget, seconds, time.monotonic() if started is None else started)
+    clock = Clock(t.nepoch, budget, seconds, time.monotonic() if started is None else started, t.checkpoint_minutes)
     writer = _tensorboard(experiment, announce) if t.tensorboard and experiment is not None else None
     with deferred_signals() as stop, _bar(clock, epoch) as bar:
         status, rate = Status(clock, bar, announce, experiment, writer, epoch), 0.0
@@ -190,7 +202,7 @@ def fit(
             status.add(terms)
             if _due(epoch, t.status_frequency):
                 status.report(epoch, rate)
-            if _due(epoch, t.checkpoint_frequency):
+            if clock.struck() or _due(epoch, t.checkpoint_frequency):
                 save()
             if preview is not None and _due(epoch, t.plot_frequency) and clock.progress(epoch) < 1:
                 preview(field, epoch)
