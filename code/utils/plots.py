@@ -246,15 +246,16 @@ def fields_picture(
     scattered = lower + np.random.default_rng(0).random((PROFILE_POINTS, 2)) * (upper - lower)
     maps = [{"u": field.u(where), "w": field.w(where)} for field in fields.values()]
     distances = [field.distance(scattered) for field in fields.values()]
-    far = max(float(np.abs(values).max()) for values in distances)
-    top = {"u": 1.0, "w": far}
+    deepest, farthest = float(np.min(distances)), float(np.max(distances))
+    line = np.linspace(deepest, farthest, 801)
+    ranges = {"u": (-1.1, 1.1), "w": (1.1 * deepest, 1.1 * farthest)}
+    top = {"u": 1.0, "w": max(-deepest, farthest)}
     levels = {name: MaxNLocator(20, symmetric=True).tick_values(-top[name], top[name]) for name in top}
 
     figure = _figure((1200, 40 + 250 * len(fields)))
     figure.set_layout_engine("constrained")
     grid = figure.subplots(len(fields), 4, squeeze=False)
     for row, (title, field), values, distance in zip(grid, fields.items(), maps, distances, strict=True):
-        line = np.linspace(-far, far, 801)
         for axes, name in zip(row[:2], ("u", "w"), strict=True):
             cut = values[name].reshape(len(y), len(x))
             axes.contourf(x, y, cut, levels[name], cmap="RdBu_r", extend="both")
@@ -265,7 +266,7 @@ def fields_picture(
         for axes, name, truth in ((row[2], "u", field.ideal(line)), (row[3], "w", line)):
             axes.plot(distance, getattr(field, name)(scattered), ".", color=DOTS, markersize=2)
             axes.plot(line, truth, color=LINE, linewidth=1.0)
-            axes.set(xlim=(-far, far), ylim=(-1.1 * top[name], 1.1 * top[name]), title=f"{name} against the distance")
+            axes.set(xlim=(deepest, farthest), ylim=ranges[name], title=f"{name} against the distance")
             axes.grid(alpha=0.3)
         row[0].set_ylabel(title, fontsize=12)
     _save(figure, path)
