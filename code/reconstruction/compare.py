@@ -13,14 +13,15 @@ its name, and records/, what is known of them. Another request on this cloud wri
 """
 
 import argparse
-import importlib.util
 import json
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -170,7 +171,7 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
             expname = re.sub(r"[^\w.,=+-]", "_", name)
             yield Method(name, [*ours, "--conf", str(conf), "--expname", expname, *sets], [path, conf])
     if cloud.points.shape[1] == 3 and not options.sweep:
-        if importlib.util.find_spec("open3d") is None:
+        if find_spec("open3d") is None:
             print("no row for Screened Poisson: pip install open3d")
         else:
             poisson = [sys.executable, str(HERE / "poisson.py"), str(path), "{mesh}"]
@@ -219,7 +220,7 @@ def measured(
     name = re.sub(r"\W+", "-", method.name)
     run = run_once(records, name, method.command, method.reads)
     if "failed" in run:
-        return run
+        return {"failed": run["failed"].replace(f"{ROOT}/", "")}
     mesh = Path(run["written"]["mesh"])
     folder = Path(run["written"]["metrics"]).parents[2] if "metrics" in run["written"] else None
     request = checksums([mesh, path, *([] if target_path is None else [target_path])])
@@ -350,4 +351,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no run is left behind
     sys.exit(main())

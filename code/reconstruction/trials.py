@@ -106,7 +106,8 @@ def timed(command: Sequence[str]) -> tuple[int, str, float, float]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
     assert process.stdout is not None
     try:
-        output = process.stdout.read()
+        with process.stdout:
+            output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
     except BaseException:
         process.terminate()

@@ -158,9 +158,10 @@ def _side_by_side(points: Float64, shown: Sequence[Shown], up: Up) -> go.Figure:
         figure.update_xaxes(matches="x").update_yaxes(matches="y", scaleanchor="x")
     else:
         everything = np.concatenate([points, *(surface.vertices for surface in surfaces.values())]) - offset
-        ranges = zip("xyz", everything.min(axis=0), everything.max(axis=0), strict=True)
-        axes = {f"{name}axis": {"range": [low, high], "visible": False} for name, low, high in ranges}
-        figure.update_scenes(aspectmode="data", camera=camera(up), dragmode="turntable", **axes)
+        low, high = everything.min(axis=0), everything.max(axis=0)
+        axes = {f"{name}axis": {"range": [low[k], high[k]], "visible": False} for k, name in enumerate("xyz")}
+        sides = dict(zip("xyz", (high - low) / (high - low).max(), strict=True))
+        figure.update_scenes(aspectmode="manual", aspectratio=sides, camera=camera(up), dragmode="turntable", **axes)
     figure.update_layout(
         template="plotly_white", height=ROW_HEIGHT * rows + 60, showlegend=False,
         margin={"l": 30, "r": 10, "b": 20, "t": 40},
