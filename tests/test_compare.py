@@ -86,14 +86,14 @@ def test_a_plane_cloud_gives_a_table_a_page_and_a_picture(tmp_path, clouds, conf
         assert 0 < float(row["d_C"]) < float(row["d_H"]) < 0.3 * RADIUS
         assert 0.9 < float(row["normal_consistency"]) <= 1
         assert (row["components"], row["steps"], row["seconds"]) == ("1", "20", "1.5")
-        assert float(row["eikonal_omega"]) > 0
+        assert float(row["eikonal_box"]) > 0
         assert float(row["eikonal_band"]) > 0
         assert "failed" not in row
         assert "genus" not in row  # a curve has none
     text = (folder / "table.md").read_text()
     command, header, _, first, *_ = (line for line in text.splitlines() if line)
     assert command.startswith(f"    python code/reconstruction/compare.py --input {clouds[0]} --losses phase,peer")
-    assert header.startswith("| method | d_C | d_H | normal consistency | eikonal error in Ω |")
+    assert header.startswith("| method | d_C | d_H | normal consistency | eikonal error in the box |")
     assert first.startswith(f"| phase | {float(rows[0]['d_C']):.4g} |")
     assert "Device: CPU, 1 threads." in text
     out = capsys.readouterr().out
@@ -102,7 +102,7 @@ def test_a_plane_cloud_gives_a_table_a_page_and_a_picture(tmp_path, clouds, conf
     assert (folder / "fields.png").read_bytes().startswith(b"\x89PNG")
     page = (folder / "compare.html").read_text()
     assert f"<td>{float(rows[1]['d_H']):.4g}</td>" in page
-    assert page.count('<img alt="u and w on Ω, and against the signed distance to the target" src="data:image/png') == 1
+    assert page.count('<img alt="u and w, and both against the signed distance to the target" src="data:image/png') == 1
 
     # the peer has its own file, and both have their checkpoints measured
     used = [next((folder / name).iterdir()) / "config.conf" for name in ("phase", "peer")]

@@ -35,7 +35,7 @@ from reconstruction.evaluation import surface_of
 from reconstruction.field import NeuralField, field_from_checkpoint
 from reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
 from utils.comparison_page import Shown, comparison_page
-from utils.config import config_from_dict
+from utils.config import TrainConfig, config_from_dict
 from utils.distributed import choose_device
 from utils.errors import UserError
 from utils.experiment import Experiment, read_checkpoint
@@ -56,7 +56,8 @@ CHECKPOINTS = 8  # of a run, for its error against time
 SAMPLES, HISTORY_SAMPLES = 1_000_000, 50_000  # of a surface, for its distances to the target
 HISTORY_RESOLUTION = 128  # of the surfaces of checkpoints, at most
 EIKONAL_POINTS = 100_000
-BAND = 0.05  # how far from the points its band reaches, of the cloud's radius
+BOX = TrainConfig.bounding_box_scale  # the same for all, whatever Ω a configuration has
+BAND = 0.05  # how far from the points their band reaches, of the cloud's radius
 COLUMNS = {
     "method": "method",
     "d_C": "d_C",
@@ -64,7 +65,7 @@ COLUMNS = {
     "normal_consistency": "normal consistency",
     "cloud_to_surface_mean": "points to surface, mean",
     "cloud_to_surface_max": "points to surface, max",
-    "eikonal_omega": "eikonal error in Ω",
+    "eikonal_box": "eikonal error in the box",
     "eikonal_band": "eikonal error near the points",
     "components": "pieces",
     "genus": "genus",
@@ -73,8 +74,8 @@ COLUMNS = {
     "failed": "failed",
 }
 NOTE = (
-    "Lengths in the cloud's unit. Eikonal error: mean of | ‖∇w‖ - 1 | of the signed distance w, in all of Ω and within "
-    f"{BAND:g} radii of the points; 0 is a distance."
+    "Lengths in the cloud's unit. Eikonal error: mean of | ‖∇w‖ - 1 | of the signed distance w, in the cloud's "
+    f"bounding box × {BOX:g} and within {BAND:g} radii of the points; 0 is a distance."
 )
 
 
@@ -132,7 +133,7 @@ def compare(options: argparse.Namespace, command: str) -> None:
     write_csv(folder / "table.csv", columns, rows)
     text = f"    {command}\n\n{markdown(table[0], table[1:])}\n{note}\n"
     write_whole(folder / "table.md", text.encode())
-    pictures = _pictures(rows, target, folder)
+    pictures = _pictures(rows, cloud, target, folder)
     shown = [Shown(row["method"], _surface(row), row.get("history", ())) for row in rows]
     if target is not None:
         shown.insert(0, Shown("target", target))
@@ -242,10 +243,10 @@ def _measures(mesh: Path, folder: Path | None, cloud: PointCloud, target: Surfac
     generator = np.random.default_rng(0)
     centres = cloud.points[generator.integers(len(cloud.points), size=EIKONAL_POINTS)]
     near = sample_ball(centres, BAND * Normalisation.fit(cloud.points).scale, 1, generator)[:, 0]
-    everywhere = sample_omega(_box(field), EIKONAL_POINTS, generator)
+    everywhere = sample_omega(_box(cloud), EIKONAL_POINTS, generator)
     return row | {
         "steps": checkpoint["epoch"],
-        "eikonal_omega": eikonal_error(field.gradient, everywhere),
+        "eikonal_box": eikonal_error(field.gradient, everywhere),
         "eikonal_band": eikonal_error(field.gradient, near),
         "history": list(_history(folder, cloud, target)),
     }
@@ -294,7 +295,7 @@ def _surface(row: Row) -> Surface | None:
     return None if "failed" in row else read_surface(row["written"]["mesh"])
 
 
-def _pictures(rows: list[Row], target: Surface | None, folder: Path) -> dict[str, Path]:
+def _pictures(rows: list[Row], cloud: PointCloud, target: Surface | None, folder: Path) -> dict[str, Path]:
     """The pictures of the page, by caption: in 2D one of all fields, in 3D the cuts of each."""
     runs = {row["method"]: row for row in rows if "failed" not in row and "cuts" in row["written"]}
     cuts = {f"{name}: u and w on planes through the middle": Path(row["written"]["cuts"]) for name, row in runs.items()}
@@ -305,10 +306,9 @@ def _pictures(rows: list[Row], target: Surface | None, folder: Path) -> dict[str
     for name, field in fields.items():
         curve = target or read_surface(runs[name]["written"]["mesh"])
         shown[name] = PlaneField(field.u, field.w, partial(signed_distance, surface=curve), _ideal(field))
-    boxes = np.concatenate([_box(field) for field in fields.values()])
-    fields_picture(folder / "fields.png", shown, boxes.min(axis=0), boxes.max(axis=0))
+    fields_picture(folder / "fields.png", shown, *_box(cloud))
     of = "the target" if target is not None else "its own curve"
-    return {f"u and w on Ω, and against the signed distance to {of}": folder / "fields.png"}
+    return {f"u and w, and both against the signed distance to {of}": folder / "fields.png"}
 
 
 def _ideal(field: NeuralField) -> Callable[[Array], Array]:
@@ -326,9 +326,11 @@ def _field(folder: Path) -> NeuralField:
     return field_from_checkpoint(Experiment(folder).load_checkpoint(), torch.device("cpu"), str(folder))
 
 
-def _box(field: NeuralField) -> Array:
-    """The corners (2, d) of Ω in input units."""
-    return field.normalisation.invert(np.stack([field.lower, field.upper]))
+def _box(cloud: PointCloud) -> Array:
+    """The corners (2, d) of the box in which fields are looked at, input units."""
+    low, high = cloud.points.min(axis=0), cloud.points.max(axis=0)
+    reach = BOX * (high - low) / 2
+    return np.stack([(low + high) / 2 - reach, (low + high) / 2 + reach])
 
 
 def _parser() -> argparse.ArgumentParser:
