@@ -188,13 +188,14 @@ def test_fields_stand_in_rows_against_their_distance(tmp_path):
     fields_picture(tmp_path / "f.png", {"right": right, "wrong": wrong}, lower, upper, resolution=40)
     picture = pixels(tmp_path / "f.png")
     assert picture.shape == (540, 1200, 3)
-    ((points,),) = [asked]  # the distance is asked for once, at points all over the box
+    (points,) = asked  # the distance is asked for once, at points all over the box
     assert (points.min(axis=0) < 0.95 * lower).all()
     assert (points.max(axis=0) > 0.95 * upper).all()
 
-    # where the field is the distance its dots cover the line, which shows where it is not
-    line = (np.abs(picture.astype(int) - [0x27, 0x42, 0x5F]) < 12).all(axis=-1)[:, 900:]
-    assert line[270:].sum() > 3 * line[:270].sum()
+    # the dots of w against the distance rise in the first row, where w is the distance, and fall in the second
+    dots = (picture[..., 0].astype(int) - picture[..., 2] > 60)[:, 920:]
+    tilts = [np.corrcoef(*np.nonzero(part)[::-1])[0, 1] for part in (dots[:270], dots[270:])]
+    assert tilts == [pytest.approx(-1, abs=0.1), pytest.approx(1, abs=0.1)]  # rows of pixels count downwards
     # the outside is red in the first row, blue in the second
     corner = picture[:, 60:250].astype(int)
     red = (corner[..., 0] - corner[..., 2] > 80).sum(axis=1)
