@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test lint benchmark bench-step torture .venv
+.PHONY: demo test lint benchmark compare bench-step torture .venv
 
 demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
@@ -14,6 +14,10 @@ test: lint
 # DATA is a folder of scans and meshes; see code/reconstruction/benchmark.py for what else can be asked
 benchmark: .venv/installed
 	.venv/bin/python code/reconstruction/benchmark.py $(DATA)
+
+# INPUT is a cloud; see code/reconstruction/compare.py for what else can be asked
+compare: .venv/installed
+	.venv/bin/python code/reconstruction/compare.py --input $(INPUT)
 
 bench-step: .venv/installed
 	.venv/bin/python code/reconstruction/bench_step.py

@@ -1,7 +1,7 @@
 """Make the sample clouds of this folder again, bit for bit.
 
     pip install pymeshfix==0.18.1      # carries the Stanford bunny as a mesh; nothing else of it is used
-    python data/make_samples.py        # writes bunny.xyz, two_shapes_2d.xyz and torus_normals.ply
+    python data/make_samples.py        # writes bunny.xyz, two_shapes_2d.xyz and its curves, torus_normals.ply
 
 ``--analytic`` leaves the bunny out and so needs numpy alone. README.md says where each cloud comes from.
 """
@@ -76,6 +76,15 @@ def two_shapes() -> Array:
     return np.concatenate([star(even), disc(np.arange(300) / 300 * 2 * np.pi)])
 
 
+def two_curves() -> tuple[Array, npt.NDArray[np.int32]]:
+    """Draw the star (1400 segments) and the circle (600), counter-clockwise: points (2000, 2), segments (2000, 2)."""
+    parts = [(star, 1400), (disc, 600)]
+    points = [shape(np.arange(n) / n * 2 * np.pi) for shape, n in parts]
+    start = np.arange(2000)
+    end = np.concatenate([np.roll(start[:1400], -1), np.roll(start[1400:], -1)])
+    return np.concatenate(points), np.stack([start, end], axis=-1).astype(np.int32)
+
+
 def torus(seed: int = 0) -> tuple[Array, Array]:
     """Draw points uniformly by area from the torus about z with TORUS_RADII: points and outward normals.
 
@@ -105,11 +114,24 @@ def ply_bytes(points: Array, normals: Array) -> bytes:
     return "\n".join(header).encode() + np.concatenate([points, normals], axis=1).astype("<f4").tobytes()
 
 
+def curve_bytes(points: Array, segments: npt.NDArray[np.int32]) -> bytes:
+    """Write points (n, 2) and segments (m, 2) as a binary PLY with edges and z = 0, double precision."""
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
+    header += [f"property double {name}" for name in "xyz"]
+    header += [f"element edge {len(segments)}", "property int vertex1", "property int vertex2", "end_header", ""]
+    deep = np.concatenate([points, np.zeros((len(points), 1))], axis=1)
+    return "\n".join(header).encode() + deep.astype("<f8").tobytes() + segments.astype("<i4").tobytes()
+
+
 def main() -> None:
     """Write the clouds beside this script."""
     parser = argparse.ArgumentParser(description="Make the sample clouds of this folder again.")
     parser.add_argument("--analytic", action="store_true", help="leave out the bunny (needs pymeshfix)")
-    samples = {"two_shapes_2d.xyz": xyz_bytes(two_shapes()), "torus_normals.ply": ply_bytes(*torus())}
+    samples = {
+        "two_shapes_2d.xyz": xyz_bytes(two_shapes()),
+        "two_shapes_2d_gt.ply": curve_bytes(*two_curves()),
+        "torus_normals.ply": ply_bytes(*torus()),
+    }
     if not parser.parse_args().analytic:
         samples["bunny.xyz"] = xyz_bytes(bunny())
     for name, content in samples.items():

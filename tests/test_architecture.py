@@ -17,8 +17,10 @@ OWN = {"datasets", "model", "reconstruction", "utils"}
 BASE = ("utils.errors", "utils.files", "utils.general")
 SURFACE = tuple(
     f"utils.{name}"
-    for name in ("mesh", "mesh_files", "surface", "sparse_grid", "metrics", "plots", "page", "render")
-)
+    for name in (
+        "mesh", "mesh_files", "surface", "sparse_grid", "metrics", "plots", "page", "comparison_page", "render",
+    )
+)  # fmt: skip
 RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (SURFACE, (*BASE, *SURFACE)),
     (("utils",), ("utils.errors", "utils.files", "utils.build", "utils.hocon")),

@@ -1,11 +1,18 @@
 """The benchmark's cases and tables; what it runs is tested with those commands."""
 
+import csv
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import trimesh
 
-from reconstruction.benchmark import Case, _summary, find_cases
+from reconstruction import trials
+from reconstruction.benchmark import Case, _summary, find_cases, main
 from utils.errors import UserError
+from utils.mesh import write_surface
+from utils.surface import Surface
 
 
 @pytest.fixture
@@ -47,3 +54,43 @@ def test_a_summary_gives_the_median_and_the_worst():
 def test_malformed_clouds_are_refused(data, tmp_path):
     with pytest.raises(UserError, match=r"--clouds 'many': expected points:noise, such as 5000:0\.005"):
         list(find_cases(data, tmp_path / "out", "many"))
+
+
+def test_the_benchmark_runs_what_is_missing_and_writes_its_tables(data, tmp_path, monkeypatch, capsys):
+    out, ran = tmp_path / "out", []
+
+    def timed(command: list[str]) -> tuple[int, str, float, float]:
+        """In place of both programs: ours names its mesh, Poisson writes where it is told and fails at depth 9."""
+        name, mesh = Path(command[1]).name, tmp_path / "ours.ply"
+        ran.append(name)
+        if name == "poisson.py":
+            mesh = Path(command[3])
+            if command[command.index("--depth") + 1] == "9":
+                return 2, "error: no memory\n", 1.0, 1.0
+        ball = trimesh.creation.icosphere(2, radius=1.1)
+        write_surface(mesh, Surface(np.asarray(ball.vertices), np.asarray(ball.faces, dtype=np.int64)))
+        return 0, f"\nmesh:     {mesh}\n", 2.0, 50.0
+
+    monkeypatch.setattr(trials, "timed", timed)
+
+    def call(*more: str) -> list[dict[str, str]]:
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", str(data), "--out", str(out), "--only", "scan", *more])
+        assert main() == 0
+        with (out / "table.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    ours, poisson8, poisson9 = call()
+    assert ran == ["run.py", "poisson.py", "poisson.py"]
+    assert (ours["method"], ours["seconds"], ours["megabytes"]) == ("ours", "2.0", "50.0")
+    assert float(ours["d_C"]) == pytest.approx(0.1, rel=0.03)
+    assert (ours["d_C"], ours["genus"], ours["components"]) == (poisson8["d_C"], "0.0", "1.0")
+    assert (poisson9["d_C"], poisson9["failed"]) == ("", "no memory")
+    table = capsys.readouterr().out
+    assert "| scan | poisson9 | 1 (1 failed) |" in table
+    assert (out / "table.md").read_text() in table
+    assert (out / "scan.png").read_bytes().startswith(b"\x89PNG")
+
+    call()
+    assert ran[3:] == ["poisson.py"]  # what failed is tried again
+    call("--budget", "3")
+    assert ran[4:] == ["run.py", "poisson.py"]  # another command is not the old result

@@ -175,6 +175,7 @@ RANGES = [
     ("train", "clip_gradient", [0.0], [None, 1.0]),
     ("train", "status_frequency", [-1], [0]),
     ("train", "checkpoint_frequency", [-1], [0]),
+    ("train", "checkpoint_minutes", [0.0, -1.0], [None, 0.5]),
     ("train", "plot_frequency", [-1], [0]),
     ("train", "learning_rate_schedule", [(), (LearningRate("Cosine", 1.0, Final=0.1),) * 2], []),
     ("plot", "resolution", [7, 2049], [8, 2048]),

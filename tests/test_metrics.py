@@ -16,7 +16,9 @@ from utils.metrics import (
     compare_to_points,
     contains,
     distance_to_surface,
+    eikonal_error,
     sample_surface,
+    signed_distance,
 )
 
 
@@ -194,3 +196,24 @@ def test_degenerate_cells_do_not_count():
     result = compare_surfaces(spoiled, shape, samples=2000)
     assert result["reconstruction_cells"] == 12
     assert result["normal_consistency"] == pytest.approx(1, abs=1e-2)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_a_distance_has_no_eikonal_error_and_twice_a_distance_has_one(d):
+    points = np.random.default_rng(0).normal(size=(500, d))
+
+    def outward(x):  # the gradient of |x| - r, the distance to a circle or a sphere
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    assert eikonal_error(outward, points) == pytest.approx(0.0, abs=1e-12)
+    assert eikonal_error(lambda x: 2 * outward(x), points) == pytest.approx(1.0)
+    # slopes of 2 and of 0 in equal parts are as far from a distance as any of them, not 1 on average
+    assert eikonal_error(lambda x: 2 * outward(x) * (np.arange(500) % 2)[:, None], points) == pytest.approx(1.0)
+
+
+def test_signed_distances_to_a_square_and_a_cube():
+    points = np.array([[0.0, 0.0], [0.5, 0.25], [1.5, 0.0], [1.5, 2.0]])  # of a square of side 2 about zero
+    expected = [-1.0, -0.5, 0.5, math.hypot(0.5, 1.0)]
+    np.testing.assert_allclose(signed_distance(points, square(2.0)), expected)
+    deep = np.concatenate([points, np.zeros((4, 1))], axis=1)
+    np.testing.assert_allclose(signed_distance(deep, cube(2.0)), expected)

@@ -14,7 +14,9 @@ from utils.files import write_whole
 from utils.plots import (
     DOTS,
     FILL,
+    PlaneField,
     cuts_picture,
+    fields_picture,
     loss_curves,
     render_side_by_side,
     render_surface,
@@ -165,6 +167,41 @@ def test_thinned_keeps_all_or_a_spread_few():
     assert set(few[:, 0]) <= set(points[:, 0])
     assert few[:, 0].mean() == pytest.approx(1498.5, rel=0.2)
     np.testing.assert_array_equal(few, thinned(points, 100))
+
+
+# --- fields of the plane
+
+
+def test_fields_stand_in_rows_against_their_distance(tmp_path):
+    asked: list[Array] = []
+
+    def spied(points: Array) -> Array:
+        asked.append(points)
+        return distance(points)
+
+    def ideal(values: Array) -> Array:
+        return np.sign(values) * (1 - np.exp(-np.abs(values) / 0.1))
+
+    lower, upper = np.array([-2.0, -1.5]), np.array([2.0, 1.5])
+    right = PlaneField(transition, distance, spied, ideal)
+    wrong = PlaneField(lambda x: -transition(x), lambda x: -distance(x), distance, ideal)
+    fields_picture(tmp_path / "f.png", {"right": right, "wrong": wrong}, lower, upper, resolution=40)
+    picture = pixels(tmp_path / "f.png")
+    assert picture.shape == (540, 1200, 3)
+    (points,) = asked  # the distance is asked for once, at points all over the box
+    assert (points.min(axis=0) < 0.95 * lower).all()
+    assert (points.max(axis=0) > 0.95 * upper).all()
+
+    # the dots of w against the distance rise in the first row, where w is the distance, and fall in the second
+    dots = (picture[..., 0].astype(int) - picture[..., 2] > 60)[:, 920:]
+    tilts = [np.corrcoef(*np.nonzero(part)[::-1])[0, 1] for part in (dots[:270], dots[270:])]
+    assert tilts == [pytest.approx(-1, abs=0.1), pytest.approx(1, abs=0.1)]  # rows of pixels count downwards
+    # the outside is red in the first row, blue in the second
+    corner = picture[:, 60:250].astype(int)
+    red = (corner[..., 0] - corner[..., 2] > 80).sum(axis=1)
+    blue = (corner[..., 2] - corner[..., 0] > 80).sum(axis=1)
+    assert red[:270].sum() > blue[:270].sum()
+    assert red[270:].sum() < blue[270:].sum()
 
 
 # --- cuts

@@ -11,6 +11,8 @@ import pytest
 
 from datasets.pointcloud import Normalisation, load_point_cloud
 from utils.errors import UserError
+from utils.mesh import read_surface
+from utils.metrics import distance_to_surface, signed_distance
 
 Array = npt.NDArray[np.float64]
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -217,6 +219,16 @@ class TestSamples:
         assert len(points) == 1000
         gaps = np.linalg.norm(np.diff(points[:700], axis=0), axis=1)
         assert gaps.max() / gaps.min() < 1.01
+
+    def test_two_shapes_have_their_curves_as_a_target(self) -> None:
+        curves = read_surface(DATA / "two_shapes_2d_gt.ply")
+        assert curves.is_closed()
+        assert curves.components()[0] == 2
+        points = load_point_cloud(DATA / "two_shapes_2d.xyz").points
+        assert distance_to_surface(points, curves)[0].max() < 3e-5  # the chords of 2000 segments
+        # the middles of the star, whose valleys are nearest, and of the disc; and a point above the disc
+        asked = np.array([[-1.2, 0.0], [1.1, 0.3], [1.1, 1.5]])
+        np.testing.assert_allclose(signed_distance(asked, curves), [-0.7, -0.7, 0.5], atol=1e-4)
 
     def test_bunny(self) -> None:
         cloud = load_point_cloud(DATA / "bunny.xyz")

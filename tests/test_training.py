@@ -78,6 +78,13 @@ def test_a_checkpoint_is_named_after_the_step_it_holds(tmp_path, circle):
     assert (folder / "latest.pth").read_bytes() == (folder / "7.pth").read_bytes()
 
 
+def test_checkpoints_come_by_the_minute_too(tmp_path, circle):
+    always = train(tiny(STEP, "train.nepoch=3", "train.checkpoint_minutes=1e-9"), circle, tmp_path / "always")
+    assert {path.stem for path in (always.folder / "checkpoints").iterdir()} == {"1", "2", "3", "latest"}
+    never = train(tiny(STEP, "train.nepoch=3", "train.checkpoint_minutes=1000"), circle, tmp_path / "never")
+    assert {path.stem for path in (never.folder / "checkpoints").iterdir()} == {"3", "latest"}
+
+
 def test_a_checkpoint_describes_itself(tmp_path, circle):
     config = tiny("train.nepoch=1")
     data = train(config, circle, tmp_path).load_checkpoint()

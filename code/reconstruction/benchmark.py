@@ -4,20 +4,15 @@
 
 In DATA, ``name.ply`` with ``name_gt.off`` (or .ply, .obj, .stl) beside it is a scan with its true surface; any
 other mesh is sampled into clouds, one for each of --clouds. Every method runs as a command of its own, so time
-is wall clock of the whole command and memory its peak. What is in --out already is not done again.
+is wall clock of the whole command and memory its peak. What is in --out already is not done again; a command or a
+file that changed is.
 """
 
 import argparse
-import csv
-import json
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -25,6 +20,7 @@ sys.path.insert(0, str(HERE.parent))
 import numpy as np
 
 from datasets.pointcloud import load_point_cloud
+from reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
 from utils.errors import UserError
 from utils.files import write_whole
 from utils.mesh import read_surface
@@ -79,11 +75,11 @@ def main() -> int:
         rows = []
         for case in cases:
             for method, seed, command in commands(case, options):
-                row = run_once(case, method, seed, command, options.out)
+                row = measured(case, method, seed, command, options.out)
                 shown = ("case", "method", "seed", "d_C", "d_H", "seconds", "failed")
-                print("  ".join(f"{key} {_text(row[key])}" for key in shown if key in row), flush=True)
+                print("  ".join(f"{key} {cell(row[key])}" for key in shown if key in row), flush=True)
                 rows.append(row)
-            _picture(case, options.out)
+            _picture(case, rows, options.out)
         _write_tables(rows, options.out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -127,7 +123,7 @@ def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int
     if load_point_cloud(case.cloud).normals is not None:
         kinds.append(("+normals", ["--set", "network.has_normals=true"], ["--normals"]))
     for suffix, ours_flags, poisson_flags in kinds:
-        for seed in (int(text) for text in options.seeds.split(",")):
+        for seed in (int(number) for number in options.seeds.split(",")):
             method = f"ours{suffix}"
             expname = f"{case.name}-{method}-{options.budget:g}-{seed}"
             yield method, seed, [*ours, "--seed", str(seed), "--expname", expname, *ours_flags]
@@ -135,48 +131,24 @@ def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int
             yield f"poisson{depth}{suffix}", 0, [*poisson, "--depth", str(depth), *poisson_flags]
 
 
-def run_once(case: Case, method: str, seed: int, command: list[str], out: Path) -> dict[str, Any]:
-    """The row of one command: read if it is there, else run and measured."""
+def measured(case: Case, method: str, seed: int, command: list[str], out: Path) -> Row:
+    """The row of one command: run and measured, each unless it has been."""
     folder = out / "results" / case.name
-    folder.mkdir(parents=True, exist_ok=True)
-    record, mesh = folder / f"{method}-{seed}.json", folder / f"{method}-{seed}.ply"
-    if record.is_file():
-        row: dict[str, Any] = json.loads(record.read_text())
-        return row
-    row = {"case": case.name, "method": method, "seed": seed}
-    row["command"] = [word.replace("{mesh}", str(mesh)) for word in command]
-    status, output, row["seconds"], row["megabytes"] = _timed(row["command"])
-    produced = mesh if mesh.is_file() else _mesh_in(output)
-    if status != 0 or produced is None:
-        row["failed"] = output.strip().splitlines()[-1:] or [f"exit status {status}"]
-    else:
-        surface = read_surface(produced)
-        if produced != mesh:
-            write_whole(mesh, produced.read_bytes())
-        row |= compare_surfaces(surface, read_surface(case.target))
-        row |= {key.removeprefix("reconstruction_"): value for key, value in row.items() if "reconstruction_" in key}
-        cloud = compare_to_points(surface, load_point_cloud(case.cloud).points, 1000)
-        row["cloud_to_surface_max"] = cloud["cloud_to_surface_max"]
-    write_whole(record, (json.dumps(row, indent=1) + "\n").encode())
+    run = run_once(folder, f"{method}-{seed}", command, [case.cloud])
+    row = {"case": case.name, "method": method, "seed": seed, **run}
+    if "failed" not in run:
+        mesh = Path(run["written"]["mesh"])
+        request = checksums([mesh, case.target, case.cloud])
+        row |= remembered(folder, f"{method}-{seed}-measures", request, lambda stem: _measures(case, mesh))
     return row
 
 
-def _timed(command: list[str]) -> tuple[int, str, float, float]:
-    """Exit status, output, wall-clock seconds and peak megabytes of a command."""
-    started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    per_megabyte = 1e6 if sys.platform == "darwin" else 1e3
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, output, time.monotonic() - started, usage.ru_maxrss / per_megabyte
-
-
-def _mesh_in(output: str) -> Path | None:
-    """The mesh that run.py says it wrote."""
-    paths = [line.split(":", 1)[1].strip() for line in output.splitlines() if line.startswith("mesh:")]
-    return Path(paths[-1]) if paths else None
+def _measures(case: Case, mesh: Path) -> Row:
+    surface = read_surface(mesh)
+    row = compare_surfaces(surface, read_surface(case.target))
+    row |= {key.removeprefix("reconstruction_"): value for key, value in row.items() if "reconstruction_" in key}
+    cloud = compare_to_points(surface, load_point_cloud(case.cloud).points, 1000)
+    return row | {"cloud_to_surface_max": cloud["cloud_to_surface_max"]}
 
 
 def _sampled(surface: Surface, count: int, noise: float, path: Path) -> Path:
@@ -190,33 +162,35 @@ def _sampled(surface: Surface, count: int, noise: float, path: Path) -> Path:
     return path
 
 
-def _picture(case: Case, out: Path) -> None:
+def _picture(case: Case, rows: list[Row], out: Path) -> None:
     """The surfaces of a case side by side, their distance to the true one as colour."""
     target = read_surface(case.target)
-    meshes = {path.stem: read_surface(path) for path in sorted((out / "results" / case.name).glob("*.ply"))}
+    meshes = {
+        f"{row['method']}-{row['seed']}": read_surface(row["written"]["mesh"])
+        for row in rows
+        if row["case"] == case.name and "failed" not in row
+    }
     errors = {name: distance_to_surface(mesh.vertices, target)[0] for name, mesh in meshes.items()}
     if meshes:
         render_side_by_side(out / f"{case.name}.png", meshes, values=errors, label="distance to the true surface")
 
 
-def _write_tables(rows: list[dict[str, Any]], out: Path) -> None:
+def _write_tables(rows: list[Row], out: Path) -> None:
     """table.csv, a row per run, and table.md, a row per case and method: the median over seeds (and worst)."""
-    with (out / "table.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ("case", "method", "seed", *COLUMNS, "failed"), extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    lines = ["| case | method | runs | " + " | ".join(COLUMNS) + " |", "|" + "---|" * (3 + len(COLUMNS))]
+    write_csv(out / "table.csv", ("case", "method", "seed", *COLUMNS, "failed"), rows)
+    lines: list[list[object]] = []
     for case in dict.fromkeys(row["case"] for row in rows):
         for method in dict.fromkeys(row["method"] for row in rows if row["case"] == case):
             runs = [row for row in rows if (row["case"], row["method"]) == (case, method)]
             good = [row for row in runs if "failed" not in row]
             cells = [_summary([row[column] for row in good if column in row], column) for column in COLUMNS]
             failed = f" ({len(runs) - len(good)} failed)" if len(good) < len(runs) else ""
-            lines.append(f"| {case} | {method} | {len(runs)}{failed} | " + " | ".join(cells) + " |")
-        for method, (mean, largest) in PUBLISHED.get(case, {}).items():
-            lines.append(f"| {case} | {method}, published | | {mean} | {largest} |" + " |" * (len(COLUMNS) - 2))
-    write_whole(out / "table.md", ("\n".join(lines) + "\n").encode())
-    print("\n".join(lines))
+            lines.append([case, method, f"{len(runs)}{failed}", *cells])
+        for method, distances in PUBLISHED.get(case, {}).items():
+            lines.append([case, f"{method}, published", "", *distances, *[""] * (len(COLUMNS) - len(distances))])
+    table = markdown(["case", "method", "runs", *COLUMNS], lines)
+    write_whole(out / "table.md", table.encode())
+    print(table, end="")
 
 
 def _summary(values: list[float], column: str) -> str:
@@ -224,11 +198,7 @@ def _summary(values: list[float], column: str) -> str:
         return ""
     worst = min(values) if column in ("normal_consistency", "iou") else max(values)
     middle = float(np.median(values))
-    return _text(middle) if worst == middle else f"{_text(middle)} (worst {_text(worst)})"
-
-
-def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+    return cell(middle) if worst == middle else f"{cell(middle)} (worst {cell(worst)})"
 
 
 if __name__ == "__main__":

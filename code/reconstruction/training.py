@@ -54,6 +54,7 @@ class Clock:
         before: seconds used before this process took over.
         start: when this process started, by ``time.monotonic``.
         spent: seconds of the budget that were over when the run started anew, else 0.
+        period: minutes between two times that ``struck`` is true; None for never.
     """
 
     nepoch: int
@@ -61,6 +62,10 @@ class Clock:
     before: float
     start: float
     spent: float = 0.0
+    period: float | None = None
+
+    def __post_init__(self) -> None:
+        self._counted = self.seconds
 
     @property
     def seconds(self) -> float:
@@ -72,6 +77,13 @@ class Clock:
         if self.budget is None:
             return epoch / self.nepoch
         return (self.seconds - self.spent) / max(self.budget - self.spent, 1e-9)
+
+    def struck(self) -> bool:
+        """Whether the period is over; if it is, the next one begins."""
+        if self.period is None or self.seconds - self._counted < 60 * self.period:
+            return False
+        self._counted = self.seconds
+        return True
 
 
 def fit(
@@ -110,7 +122,7 @@ def fit(
     budget = None if t.time_budget is None else max(60 * t.time_budget - reserve, 1.0)
     seconds = 0.0 if checkpoint is None else checkpoint["seconds"]
     course = course_of(config, checkpoint, experiment)
-    clock = Clock(t.nepoch, budget, seconds, started, course.mending.spent)
+    clock = Clock(t.nepoch, budget, seconds, started, course.mending.spent, t.checkpoint_minutes)
     while True:
         try:
             return _fit(config, cloud, device, announce, clock, course, experiment, checkpoint, preview)
@@ -247,7 +259,7 @@ def _fit(
             status.add(terms)
             if _due(epoch, t.status_frequency):
                 status.report(epoch, rate)
-            if _due(epoch, t.checkpoint_frequency) and clock.progress(epoch) < 1:
+            if clock.struck() or (_due(epoch, t.checkpoint_frequency) and clock.progress(epoch) < 1):
                 save()
             if preview is not None and _due(epoch, t.plot_frequency) and clock.progress(epoch) < 1:
                 preview(field.outward(), epoch)

@@ -77,6 +77,7 @@ class TrainConfig:
     network_class: str = "model.network.ImplicitNet"
     status_frequency: int = 50
     checkpoint_frequency: int = 500
+    checkpoint_minutes: float | None = None
     plot_frequency: int = 1000
     tensorboard: bool = False
     mend: bool = True
@@ -84,7 +85,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         name, budget, clip, ball = self.expname, self.time_budget, self.clip_gradient, self.ball_sigma
-        schedules = len(self.learning_rate_schedule)
+        schedules, minutes = len(self.learning_rate_schedule), self.checkpoint_minutes
         is_folder = bool(name.strip()) and name not in (".", "..") and not re.search(r"[/\\\0]", name)
         _require(
             (is_folder, f"expname: expected a folder's name without / or \\, got {name!r}"),
@@ -98,6 +99,7 @@ class TrainConfig:
             self._at_least(0, "weight_decay"),
             self._at_least(1, "bounding_box_scale"),
             (schedules == 1, f"learning_rate_schedule: expected exactly one entry, got {schedules}"),
+            (minutes is None or minutes > 0, f"checkpoint_minutes: expected more than 0 or null, got {minutes}"),
             (clip is None or clip > 0, f"clip_gradient: expected more than 0 or null, got {clip}"),
             *(self._at_least(0, f"{kind}_frequency") for kind in ("status", "checkpoint", "plot")),
         )

@@ -6,6 +6,8 @@ sets of samples would show a floor of about half the spacing of the samples.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import igl
 import numpy as np
 import numpy.typing as npt
@@ -112,6 +114,16 @@ def compare_to_points(
         "surface_to_cloud_mean": float(outward.mean()),
         "surface_to_cloud_max": float(outward.max()),
     }
+
+
+def eikonal_error(gradient: Callable[[Array], Array], points: Array) -> float:
+    """Mean of | ‖∇w‖ - 1 | at points (N, d): how far a w with this gradient (N, d) is from a distance, which has 0."""
+    return float(np.abs(np.linalg.norm(gradient(points), axis=1) - 1).mean())
+
+
+def signed_distance(points: Array, surface: Surface) -> Array:
+    """Exact distances (N,) of points (N, d) to a closed surface, negative inside."""
+    return np.where(contains(surface, points), -1.0, 1.0) * distance_to_surface(points, surface)[0]
 
 
 def contains(surface: Surface, points: Array) -> npt.NDArray[np.bool_]:

@@ -37,11 +37,11 @@ def surface_page(
     precision; far from zero, an offset is taken off and the axes say it.
     """
     shown = thinned(points, max_points)
-    offset = _offset(np.concatenate([surface.vertices, points]))
+    offset = offset_of(np.concatenate([surface.vertices, points]))
     if surface.dimension == 2:
         figure, kept, cells = _curve_figure(surface, offset, shown), len(surface.cells), "segments"
     else:
-        mesh = _simplified(surface, max_faces)
+        mesh = simplified(surface, max_faces)
         figure, kept, cells = _mesh_figure(mesh, offset, shown, up), len(mesh.cells), "triangles"
     counts = f"{kept:,} of {len(surface.cells):,} {cells}, {len(shown):,} of {len(points):,} points"
     figure.update_layout(
@@ -56,7 +56,7 @@ def surface_page(
     write_whole(path, page.encode())
 
 
-def _offset(points: Float64) -> Float64:
+def offset_of(points: Float64) -> Float64:
     """(d,): a round number near the middle, where single precision at full coordinates would lose detail."""
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max())
@@ -66,11 +66,12 @@ def _offset(points: Float64) -> Float64:
     return np.asarray(np.round((low + high) / 2 / step) * step)
 
 
-def _axis_titles(offset: Float64) -> list[str]:
-    return [name if not o else f"{name} − {o:.15g}" for name, o in zip("xyz", offset, strict=False)]
+def _axis_titles(offset: Float64) -> dict[str, str]:
+    titles = (name if not o else f"{name} − {o:.15g}" for name, o in zip("xyz", offset, strict=False))
+    return {f"{name}axis_title_text": title for name, title in zip("xyz", titles, strict=False)}
 
 
-def _simplified(surface: Surface, max_faces: int) -> Surface:
+def simplified(surface: Surface, max_faces: int) -> Surface:
     """The surface with at most `max_faces` triangles, and the colours of the vertices nearest to its own."""
     if len(surface.cells) <= max_faces:
         return surface
@@ -83,42 +84,47 @@ def _simplified(surface: Surface, max_faces: int) -> Surface:
 
 
 def _mesh_figure(mesh: Surface, offset: Float64, points: Float64, up: Up) -> go.Figure:
+    figure = go.Figure([mesh_trace(mesh, offset, up), dots_trace(points, offset)])
+    figure.update_scenes(aspectmode="data", camera=camera(up), **_axis_titles(offset))
+    return figure
+
+
+def mesh_trace(mesh: Surface, offset: Float64, up: Up) -> go.Mesh3d:
+    """A mesh less an offset (3,), lit from the front."""
     x, y, z = (mesh.vertices - offset).astype(np.float32).T
     i, j, k = mesh.cells.astype(np.int32).T
-    upward, backward = np.eye(3)["xyz".index(up)], FRONT.axes(up)[2]
     light = 1e5 * FRONT.axes(up).T @ np.array([-0.6, 0.6, 0.5])
     colours = None if mesh.colours is None else [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in mesh.colours]
-    surface = go.Mesh3d(
+    return go.Mesh3d(
         x=x, y=y, z=z, i=i, j=j, k=k,
         name="surface", showlegend=True, color="#a9bfd8", vertexcolor=colours,
         lighting={**LIGHTING, **EPSILONS}, lightposition=dict(zip("xyz", light, strict=True)),
     )  # fmt: skip
-    x, y, z = (points - offset).astype(np.float32).T
-    dots = go.Scatter3d(x=x, y=y, z=z, mode="markers", name="points", marker={"size": 1.5, "color": DOTS})
-    figure = go.Figure([surface, dots])
-    figure.update_scenes(
-        aspectmode="data",
-        camera={
-            "up": dict(zip("xyz", upward, strict=True)),
-            "eye": dict(zip("xyz", 1.6 * backward, strict=True)),
-        },
-        **{f"{name}axis_title_text": text for name, text in zip("xyz", _axis_titles(offset), strict=True)},
-    )
-    return figure
+
+
+def dots_trace(points: Float64, offset: Float64) -> go.Scatter3d | go.Scatter:
+    """Points (N, d) less an offset (d,)."""
+    columns = dict(zip("xyz", (points - offset).astype(np.float32).T, strict=False))
+    kind, size = (go.Scatter, 3) if len(columns) == 2 else (go.Scatter3d, 1.5)
+    return kind(**columns, mode="markers", name="points", marker={"size": size, "color": DOTS})
+
+
+def camera(up: Up) -> dict[str, dict[str, float]]:
+    """The front view, for a scene."""
+    upward, backward = np.eye(3)["xyz".index(up)], FRONT.axes(up)[2]
+    return {"up": dict(zip("xyz", upward, strict=True)), "eye": dict(zip("xyz", 1.6 * backward, strict=True))}
 
 
 def _curve_figure(surface: Surface, offset: Float64, points: Float64) -> go.Figure:
-    """The curves in one trace, with a gap after each."""
+    figure = go.Figure([curve_trace(surface, offset), dots_trace(points, offset)])
+    figure.update_layout(**_axis_titles(offset), yaxis_scaleanchor="x")
+    return figure
+
+
+def curve_trace(surface: Surface, offset: Float64) -> go.Scatter:
+    """The curves less an offset (2,) in one trace, with a gap after each."""
     gap = np.full((1, 2), np.nan)
     parts = [part - offset for line in polylines(surface) for part in (surface.vertices[line], gap)]
     x, y = np.concatenate(parts)[:-1].astype(np.float32).T
     fill = "toself" if surface.is_closed() else "none"
-    curve = go.Scatter(
-        x=x, y=y, mode="lines", name="surface", fill=fill, fillcolor=FILL, line={"color": LINE}
-    )
-    x, y = (points - offset).astype(np.float32).T
-    dots = go.Scatter(x=x, y=y, mode="markers", name="points", marker={"size": 3, "color": DOTS})
-    figure = go.Figure([curve, dots])
-    x_title, y_title = _axis_titles(offset)
-    figure.update_layout(xaxis_title_text=x_title, yaxis_title_text=y_title, yaxis_scaleanchor="x")
-    return figure
+    return go.Scatter(x=x, y=y, mode="lines", name="surface", fill=fill, fillcolor=FILL, line={"color": LINE})

@@ -33,6 +33,7 @@ Field = Callable[[Float64], npt.NDArray[np.floating]]
 DPI = 100
 HEADER, BAR, TICKS = 36, 120, 48  # pixels for titles, for a colour bar, for the ticks of a 2D panel
 SHOWN_POINTS = 20_000
+PROFILE_POINTS = 1_000
 SLICE = 0.01  # half the thickness of the slice whose points a cut shows, of the box's longest side
 FILL, LINE, DOTS = "#b8cbe0", "#27425f", "#d66028"
 NOT_TERMS = ("epoch", "loss", "lr", "time")  # of a log record; all its other entries are terms of the loss
@@ -213,6 +214,61 @@ def cuts_picture(
             axes.set(xlabel="xyz"[i], ylabel="xyz"[j], xlim=x[[0, -1]], ylim=y[[0, -1]], aspect="equal")
             axes.set_title(", ".join([name, *(f"{'xyz'[k]} = {middle[k]:.6g}" for k in others)]))
         figure.colorbar(filled, ax=list(grid[row]), label="u" if name == "u" else "w (input units)")
+    _save(figure, path)
+
+
+@dataclass(frozen=True)
+class PlaneField:
+    """A field of the plane for ``fields_picture``.
+
+    u, w: (N, 2) -> (N,), w a length in input units. distance: (N, 2) -> (N,), the signed distance that w should be.
+    ideal: (N,) -> (N,), the u of such a distance.
+    """
+
+    u: Field
+    w: Field
+    distance: Field
+    ideal: Field
+
+
+def fields_picture(
+    path: Path, fields: Mapping[str, PlaneField], lower: Float64, upper: Float64, *, resolution: int = 200
+) -> None:
+    """PNG with a row for each field: u and w on the box from lower (2,) to upper (2,), and both against the distance.
+
+    Left, the zero level is black, and the contours of w are equally spaced, as they should then look. Right, a dot
+    is a point of the box; the line is what it would be if w were the distance. The scales are the same in all rows.
+    """
+    lower, upper = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
+    counts = np.ceil(resolution * (upper - lower) / (upper - lower).max()).astype(int) + 1
+    x, y = (np.linspace(lower[k], upper[k], counts[k]) for k in range(2))
+    where = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    scattered = lower + np.random.default_rng(0).random((PROFILE_POINTS, 2)) * (upper - lower)
+    maps = [{"u": field.u(where), "w": field.w(where)} for field in fields.values()]
+    distances = [field.distance(scattered) for field in fields.values()]
+    deepest, farthest = float(np.min(distances)), float(np.max(distances))
+    line = np.linspace(deepest, farthest, 801)
+    ranges = {"u": (-1.1, 1.1), "w": (1.1 * deepest, 1.1 * farthest)}
+    top = {"u": 1.0, "w": max(-deepest, farthest)}
+    levels = {name: MaxNLocator(20, symmetric=True).tick_values(-top[name], top[name]) for name in top}
+
+    figure = _figure((1200, 40 + 250 * len(fields)))
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(len(fields), 4, squeeze=False)
+    for row, (title, field), values, distance in zip(grid, fields.items(), maps, distances, strict=True):
+        for axes, name in zip(row[:2], ("u", "w"), strict=True):
+            cut = values[name].reshape(len(y), len(x))
+            axes.contourf(x, y, cut, levels[name], cmap="RdBu_r", extend="both")
+            if name == "w":
+                axes.contour(x, y, cut, levels[name], colors="0.4", linewidths=0.4, linestyles="solid")
+            axes.contour(x, y, cut, [0.0], colors="black", linewidths=1.2)
+            axes.set(aspect="equal", xticks=[], yticks=[], title=name)
+        for axes, name, truth in ((row[2], "u", field.ideal(line)), (row[3], "w", line)):
+            axes.plot(distance, getattr(field, name)(scattered), ".", color=DOTS, markersize=2)
+            axes.plot(line, truth, color=LINE, linewidth=1.0)
+            axes.set(xlim=(deepest, farthest), ylim=ranges[name], title=f"{name} against the distance")
+            axes.grid(alpha=0.3)
+        row[0].set_ylabel(title, fontsize=12)
     _save(figure, path)
 
 

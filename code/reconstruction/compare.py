@@ -1,0 +1,357 @@
+"""Losses, or settings of one, side by side on a cloud: the same time, the same threads, one table and one page.
+
+    python code/reconstruction/compare.py --input scan.ply --losses phase,igr,siren,digs --minutes 2
+    python code/reconstruction/compare.py --input scan.ply --target truth.obj --losses phase,igr --same-network
+    python code/reconstruction/compare.py --input curve.xyz --sweep network.loss.epsilon=0.04,0.01,0.0025
+
+A loss is trained as its publication says: with code/confs/LOSS.conf, and phase with setup.conf. Every run is a
+run.py of its own, one after the other. Interrupted, the same command goes on with the runs that are missing.
+
+Results are in <exps_dir>/compare-<cloud>/: table.md, table.csv, compare.html, in 2D fields.png, the runs, each under
+its name, and records/, what is known of them. Another request on this cloud writes its own table and page there;
+--expname gives it a folder of its own.
+"""
+
+import argparse
+import json
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import numpy as np
+import torch
+
+from datasets.pointcloud import Normalisation, PointCloud, load_point_cloud
+from reconstruction.evaluation import surface_of
+from reconstruction.field import NeuralField, field_from_checkpoint
+from reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
+from utils.comparison_page import Shown, comparison_page
+from utils.config import TrainConfig, config_from_dict
+from utils.distributed import choose_device
+from utils.errors import UserError
+from utils.experiment import Experiment, read_checkpoint
+from utils.files import write_whole
+from utils.general import sample_ball, sample_omega
+from utils.hocon import parse, read_file, write
+from utils.mesh import read_surface
+from utils.metrics import compare_surfaces, compare_to_points, eikonal_error, signed_distance
+from utils.plots import PlaneField, fields_picture
+from utils.surface import Surface
+
+Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+ROOT = HERE.parents[1]
+CONFS = ROOT / "code" / "confs"
+LOSSES = "phase,igr,siren,digs"
+CHECKPOINTS = 8  # of a run, for its error against time
+SAMPLES, HISTORY_SAMPLES = 1_000_000, 50_000  # of a surface, for its distances to the target
+HISTORY_RESOLUTION = 128  # of the surfaces of checkpoints, at most
+EIKONAL_POINTS = 100_000
+BOX = TrainConfig.bounding_box_scale  # the same for all, whatever Ω a configuration has
+BAND = 0.05  # how far from the points their band reaches, of the cloud's radius
+COLUMNS = {
+    "method": "method",
+    "d_C": "d_C",
+    "d_H": "d_H",
+    "normal_consistency": "normal consistency",
+    "cloud_to_surface_mean": "points to surface, mean",
+    "cloud_to_surface_max": "points to surface, max",
+    "eikonal_box": "eikonal error in the box",
+    "eikonal_band": "eikonal error near the points",
+    "components": "pieces",
+    "genus": "genus",
+    "steps": "steps",
+    "seconds": "seconds",
+    "failed": "failed",
+}
+NOTE = (
+    "Lengths in the cloud's unit. Eikonal error: mean of | ‖∇w‖ - 1 | of the signed distance w, in the cloud's "
+    f"bounding box × {BOX:g} and within {BAND:g} radii of the points; 0 is a distance."
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table: its name, the command that makes its surface, and the files that command reads."""
+
+    name: str
+    command: list[str]
+    reads: list[Path]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is missing, measure it, write the table and the page; returns the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(given)
+    try:
+        compare(options, shlex.join(["python", "code/reconstruction/compare.py", *given]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with the runs that are missing", file=sys.stderr)
+        return 130
+    return 0
+
+
+def compare(options: argparse.Namespace, command: str) -> None:
+    """Everything, in its order; ``command`` is what the table and the page say made them.
+
+    Raises:
+        UserError: the options, the cloud or the target are wrong; or no run gave a surface.
+    """
+    _, device = choose_device(options.gpu)
+    path = options.input if options.input.exists() or options.input.is_absolute() else ROOT / options.input
+    cloud = load_point_cloud(path)
+    if options.normals and cloud.normals is None:
+        raise UserError(f"{path}: has no normals: leave --normals out, or give a file with them")
+    target = None if options.target is None else _read_target(options.target, cloud.points.shape[1])
+    exps = ROOT / "exps" if options.exps_dir is None else options.exps_dir
+    folder = (exps / (options.expname or f"compare-{path.stem}")).absolute()
+
+    rows = []
+    for method in list(methods(options, path.absolute(), cloud, folder)):
+        print(f"{method.name}: {shlex.join(method.command)}", flush=True)
+        row = {"method": method.name, **measured(method, path, cloud, options.target, target, folder / "records")}
+        print("  ".join(f"{key} {cell(row[key])}" for key in COLUMNS if key in row), flush=True)
+        rows.append(row)
+    if all("failed" in row for row in rows):
+        raise UserError(f"every run failed; the first, {rows[0]['method']}: {rows[0]['failed']}")
+
+    columns = [key for key in COLUMNS if any(row.get(key) is not None for row in rows)]
+    table = [[COLUMNS[key] for key in columns], *([cell(row.get(key)) for key in columns] for row in rows)]
+    note = f"{NOTE} {device[0].upper()}{device[1:]}."
+    write_csv(folder / "table.csv", columns, rows)
+    text = f"    {command}\n\n{markdown(table[0], table[1:])}\n{note}\n"
+    write_whole(folder / "table.md", text.encode())
+    pictures = _pictures(rows, cloud, target, folder)
+    shown = [Shown(row["method"], _surface(row), row.get("history", ())) for row in rows]
+    if target is not None:
+        shown.insert(0, Shown("target", target))
+    error = COLUMNS[_error_column(target)]
+    title = f"{path.stem}: {len(rows)} reconstructions"
+    comparison_page(folder / "compare.html", title, command, note, table, cloud.points, shown, error, pictures)
+    print(f"\n{text}\npage: {folder / 'compare.html'}")
+
+
+def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: Path) -> Iterator[Method]:
+    """The rows that the options ask for.
+
+    Raises:
+        UserError: a loss that has no configuration, or a sweep that is none.
+    """
+    losses = (options.losses or ("phase" if options.sweep else LOSSES)).split(",")
+    settings = [("", "")]
+    if options.sweep:
+        if len(losses) > 1:
+            raise UserError(f"--sweep compares settings of one loss, but --losses names {len(losses)}: give one")
+        settings = list(_settings(options.sweep))
+    ours = [sys.executable, str(HERE / "run.py"), "--input", str(path), "--minutes", f"{options.minutes:g}"]
+    ours += ["--seed", str(options.seed), "--gpu", options.gpu, "--exps_dir", str(folder)]
+    keys = [
+        f"network.has_normals={'true' if options.normals else 'false'}",
+        "train.checkpoint_frequency=0",
+        f"train.checkpoint_minutes={options.minutes / CHECKPOINTS:g}",
+        "train.plot_frequency=0",  # a preview takes time from the training
+        *options.set,
+    ]
+    for loss in dict.fromkeys(losses):
+        conf = configuration(loss, options.same_network, folder)
+        for label, setting in settings:
+            name = label or loss
+            sets = [word for key in (*keys, setting) if key for word in ("--set", key)]
+            expname = re.sub(r"[^\w.,=+-]", "_", name)
+            yield Method(name, [*ours, "--conf", str(conf), "--expname", expname, *sets], [path, conf])
+    if cloud.points.shape[1] == 3 and not options.sweep:
+        if find_spec("open3d") is None:
+            print("no row for Screened Poisson: pip install open3d")
+        else:
+            poisson = [sys.executable, str(HERE / "poisson.py"), str(path), "{mesh}"]
+            yield Method("Screened Poisson", [*poisson, *(["--normals"] if options.normals else [])], [path])
+
+
+def configuration(loss: str, same_network: bool, folder: Path) -> Path:
+    """The configuration file of a loss: its publication's, or with ``same_network`` setup.conf with that loss.
+
+    Raises:
+        UserError: there is none for this loss, or it cannot be read.
+    """
+    setup = ROOT / "setup.conf"
+    path = setup if loss == "phase" else CONFS / f"{loss}.conf"
+    if not path.is_file():
+        known = sorted(["phase", *(conf.stem for conf in CONFS.glob("*.conf"))])
+        raise UserError(f"--losses {loss}: no such configuration, {path}; there are {', '.join(known)}")
+    if not same_network or loss == "phase":
+        return path
+    tree, peer = (parse(read_file(file), str(file)).tree for file in (setup, path))
+    tree["network"]["loss"] = peer.get("network", {}).get("loss", {})
+    own = folder / "confs" / path.name
+    own.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(own, write(tree).encode())
+    return own
+
+
+def _settings(sweep: str) -> Iterator[tuple[str, str]]:
+    """The label and the override of each value of "key=value,value"."""
+    key, _, values = sweep.partition("=")
+    try:
+        entries = parse(f"values = [{values}]", f"--sweep {sweep!r}").tree["values"] if key and values else []
+    except UserError:
+        entries = []
+    if len(entries) < 2:
+        raise UserError(f"--sweep {sweep!r}: expected a key and values, such as network.loss.epsilon=0.04,0.01,0.0025")
+    for value in entries:
+        text = json.dumps(value)
+        yield f"{key.rpartition('.')[2]}={text}", f"{key}={text}"
+
+
+def measured(
+    method: Method, path: Path, cloud: PointCloud, target_path: Path | None, target: Surface | None, records: Path
+) -> Row:
+    """The row of a method: run and measured, each unless it has been."""
+    name = re.sub(r"\W+", "-", method.name)
+    run = run_once(records, name, method.command, method.reads)
+    if "failed" in run:
+        return {"failed": run["failed"].replace(f"{ROOT}/", "")}
+    mesh = Path(run["written"]["mesh"])
+    folder = Path(run["written"]["metrics"]).parents[2] if "metrics" in run["written"] else None
+    request = checksums([mesh, path, *([] if target_path is None else [target_path])])
+    return run | remembered(
+        records, f"{name}-measures", request, lambda stem: _measures(mesh, folder, cloud, target, run["seconds"])
+    )
+
+
+def _measures(mesh: Path, folder: Path | None, cloud: PointCloud, target: Surface | None, seconds: float) -> Row:
+    """What is to be known of a surface and, where a run's folder is given, of its field and its course."""
+    surface = read_surface(mesh)
+    row: Row = {**_accuracy(surface, cloud, target, SAMPLES), "components": surface.components()[0]}
+    if surface.dimension == 3 and surface.is_closed():
+        row["genus"] = surface.genus()
+    if folder is None:
+        return row | {"history": [(seconds, row[_error_column(target)])]}
+    checkpoint = Experiment(folder).load_checkpoint()
+    field = _field(folder)
+    generator = np.random.default_rng(0)
+    centres = cloud.points[generator.integers(len(cloud.points), size=EIKONAL_POINTS)]
+    near = sample_ball(centres, BAND * Normalisation.fit(cloud.points).scale, 1, generator)[:, 0]
+    everywhere = sample_omega(_box(cloud), EIKONAL_POINTS, generator)
+    return row | {
+        "steps": checkpoint["epoch"],
+        "eikonal_box": eikonal_error(field.gradient, everywhere),
+        "eikonal_band": eikonal_error(field.gradient, near),
+        "history": list(_history(folder, cloud, target)),
+    }
+
+
+def _history(folder: Path, cloud: PointCloud, target: Surface | None) -> Iterator[tuple[float, float]]:
+    """Seconds and error of a run's checkpoints, in their order, from coarse surfaces; those without are left out."""
+    paths = [path for path in (folder / "checkpoints").glob("*.pth") if path.stem != "latest"]
+    for path in sorted(paths, key=lambda path: int(path.stem)):
+        checkpoint = read_checkpoint(path)
+        plot = config_from_dict(checkpoint["config"], str(path)).plot
+        field = field_from_checkpoint(checkpoint, torch.device("cpu"), str(path))
+        try:
+            surface = surface_of(
+                field, None, plot, resolution=min(HISTORY_RESOLUTION, plot.resolution), allow_open=True
+            )
+        except UserError:
+            continue  # no surface yet
+        error = _accuracy(surface, cloud, target, HISTORY_SAMPLES)[_error_column(target)]
+        yield round(checkpoint["seconds"], 2), error
+
+
+def _accuracy(surface: Surface, cloud: PointCloud, target: Surface | None, samples: int) -> dict[str, float]:
+    """Distances to the target, or without one of the points to the surface."""
+    if target is None:
+        found = compare_to_points(surface, cloud.points, 1000)
+        return {name: found[name] for name in ("cloud_to_surface_mean", "cloud_to_surface_max")}
+    found = compare_surfaces(surface, target, samples)
+    return {name: found[name] for name in ("d_C", "d_H", "normal_consistency")}
+
+
+def _error_column(target: Surface | None) -> str:
+    return "cloud_to_surface_mean" if target is None else "d_C"
+
+
+def _read_target(path: Path, dimension: int) -> Surface:
+    target = read_surface(path)
+    if not len(target.cells):
+        raise UserError(f"{path}: a target needs cells, but this is a cloud; leave --target out to measure the points")
+    if target.dimension != dimension:
+        raise UserError(f"{path}: is {target.dimension}D, but the cloud is {dimension}D: give one of the same kind")
+    return target
+
+
+def _surface(row: Row) -> Surface | None:
+    return None if "failed" in row else read_surface(row["written"]["mesh"])
+
+
+def _pictures(rows: list[Row], cloud: PointCloud, target: Surface | None, folder: Path) -> dict[str, Path]:
+    """The pictures of the page, by caption: in 2D one of all fields, in 3D the cuts of each."""
+    runs = {row["method"]: row for row in rows if "failed" not in row and "cuts" in row["written"]}
+    cuts = {f"{name}: u and w on planes through the middle": Path(row["written"]["cuts"]) for name, row in runs.items()}
+    fields = {name: _field(Path(row["written"]["metrics"]).parents[2]) for name, row in runs.items()}
+    if not fields or next(iter(fields.values())).dimension == 3:
+        return cuts
+    shown = {}
+    for name, field in fields.items():
+        curve = target or read_surface(runs[name]["written"]["mesh"])
+        shown[name] = PlaneField(field.u, field.w, partial(signed_distance, surface=curve), _ideal(field))
+    fields_picture(folder / "fields.png", shown, *_box(cloud))
+    of = "the target" if target is not None else "its own curve"
+    return {f"u and w, and both against the signed distance to {of}": folder / "fields.png"}
+
+
+def _ideal(field: NeuralField) -> Callable[[Array], Array]:
+    """The u (N,) that signed distances (N,), input units, would have."""
+
+    def ideal(distance: Array) -> Array:
+        normalised = torch.from_numpy(distance / field.normalisation.scale)
+        return np.asarray(field.loss.phase(field.loss.output_for(normalised)))
+
+    return ideal
+
+
+def _field(folder: Path) -> NeuralField:
+    """The field of a run, on the CPU."""
+    return field_from_checkpoint(Experiment(folder).load_checkpoint(), torch.device("cpu"), str(folder))
+
+
+def _box(cloud: PointCloud) -> Array:
+    """The corners (2, d) of the box in which fields are looked at, input units."""
+    low, high = cloud.points.min(axis=0), cloud.points.max(axis=0)
+    reach = BOX * (high - low) / 2
+    return np.stack([(low + high) / 2 - reach, (low + high) / 2 + reach])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", metavar="PATH", type=Path, required=True, help="the point cloud")
+    parser.add_argument("--target", metavar="PATH", type=Path, help="its true surface, a mesh or curve")
+    parser.add_argument("--losses", metavar="A,B", help=f"names of configurations (default: {LOSSES})")
+    parser.add_argument("--sweep", metavar="KEY=A,B", help="settings of one loss (default: of phase) instead")
+    parser.add_argument("--minutes", metavar="M", type=float, default=2.0, help="of every run (default: 2)")
+    parser.add_argument("--normals", action="store_true", help="use the normals of the file, in all that can")
+    parser.add_argument(
+        "--same-network", action="store_true", help="network, optimiser and batch of setup.conf for all losses"
+    )
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="for every run; repeatable")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of every run (default: 0)")
+    parser.add_argument("--gpu", metavar="WHICH", default="auto", help="as run.py's (default: auto)")
+    parser.add_argument("--exps_dir", metavar="PATH", type=Path, help="the folder of all results (default: exps/)")
+    parser.add_argument("--expname", metavar="NAME", help="the folder in it (default: compare-<cloud>)")
+    return parser
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no run is left behind
+    sys.exit(main())

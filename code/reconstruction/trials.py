@@ -1,0 +1,148 @@
+"""Commands that are run once, measured and remembered: what benchmark.py and compare.py have in common.
+
+Every method runs as a command of its own, so that its time is wall clock of the whole command and its memory the
+peak of it. What was computed is kept in a record, a JSON file named by all that was asked for: the same request is
+read back, another one has a record of its own, and what failed is tried again.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+from utils.files import write_whole
+
+Row = dict[str, Any]
+
+
+def remembered(folder: Path, name: str, request: Mapping[str, Any], compute: Callable[[Path], Row]) -> Row:
+    """What ``compute`` gives for a request, from its record in a folder if there is one.
+
+    Args:
+        folder: of the records; made if need be.
+        name: how the records of such requests begin.
+        request: everything that the result depends on, as JSON can hold it.
+        compute: gets the record's path without its suffix, under which it may keep files of its own. It gives what
+            JSON can hold; the files that a result needs stand under "written", by what they are, and without them
+            the record is of no use.
+
+    Returns:
+        The result; where ``compute`` raised UserError, {"failed": its text}, which is not kept.
+    """
+    text = json.dumps(request, sort_keys=True)
+    stem = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    path = stem.with_name(f"{stem.name}.json")  # a name may have dots
+    if path.is_file():
+        result: Row = json.loads(path.read_text(encoding="utf-8"))["result"]
+        if all(Path(file).exists() for file in result.get("written", {}).values()):
+            return result
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        result = compute(stem)
+    except UserError as error:
+        return {"failed": str(error)}
+    write_whole(path, (json.dumps({"request": request, "result": result}, indent=1) + "\n").encode())
+    return result
+
+
+def run_once(folder: Path, name: str, command: Sequence[str], reads: Iterable[Path]) -> Row:
+    """Run a command, unless the same one has been run on the same files.
+
+    Args:
+        folder: of the records.
+        name: of the method.
+        command: its words; "{mesh}" stands for the file to which it writes its mesh. run.py names its own.
+        reads: the files whose content the result depends on.
+
+    Returns:
+        seconds (wall clock), megabytes (peak) and written, which has "mesh" and all else that run.py wrote; or
+        failed, the reason.
+    """
+    return remembered(
+        folder, name, {"command": list(command), "reads": checksums(reads)}, lambda stem: _run(command, stem)
+    )
+
+
+def checksums(files: Iterable[Path]) -> dict[str, int]:
+    """The CRC-32 of the content of each file, by path.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    try:
+        return {str(path): zlib.crc32(path.read_bytes()) for path in files}
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); check the path") from None
+
+
+def _run(command: Sequence[str], stem: Path) -> Row:
+    own = stem.with_name(f"{stem.name}.ply")
+    status, output, seconds, megabytes = timed([word.replace("{mesh}", str(own)) for word in command])
+    if status != 0:
+        raise UserError(_reason(output) or f"exit status {status}")
+    # run.py ends with a block of "what: path"; a curve is a mesh of the plane
+    last = output.rpartition("\n\n")[2]
+    written = dict(re.findall(r"^(\w+): +(.+)$", last, re.MULTILINE)) if "{mesh}" not in command else {"mesh": str(own)}
+    if "curve" in written:
+        written["mesh"] = written.pop("curve")
+    if "mesh" not in written:
+        raise UserError("no mesh was written: leave plot.save_ply = true")
+    return {"seconds": round(seconds, 2), "megabytes": round(megabytes, 1), "written": written}
+
+
+def timed(command: Sequence[str]) -> tuple[int, str, float, float]:
+    """Exit status, output, wall-clock seconds and peak megabytes of a command; it ends where this is interrupted."""
+    started = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
+    assert process.stdout is not None
+    try:
+        with process.stdout:
+            output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    per_megabyte = 1e6 if sys.platform == "darwin" else 1e3
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, output, time.monotonic() - started, usage.ru_maxrss / per_megabyte
+
+
+def _reason(output: str) -> str:
+    """What a command said last: its error, on one line."""
+    lines = output.strip().splitlines()
+    starts = [k for k, line in enumerate(lines) if line.startswith("error: ")]
+    said = lines[starts[-1] :] if starts else lines[-1:]
+    return "; ".join(line.strip() for line in said).removeprefix("error: ")
+
+
+def cell(value: object) -> str:
+    """A cell of a table: four digits of a number that is no whole one, nothing for None."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as Markdown, ending in a newline."""
+    lines = [list(header), ["---"] * len(header), *([cell(value) for value in row] for row in rows)]
+    return "".join("| " + " | ".join(word.replace("|", "\\|") for word in line) + " |\n" for line in lines)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A table as CSV; what a row has beyond the columns is left out."""
+    content = io.StringIO(newline="")
+    writer = csv.DictWriter(content, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, content.getvalue().encode())
