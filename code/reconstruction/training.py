@@ -18,6 +18,7 @@ from model.sample import OmegaDensity, Sampler
 from model.start import flood
 from reconstruction.field import NeuralField, build_model
 from utils.config import Config
+from utils.distributed import ALONE, Ranks
 from utils.errors import UserError
 from utils.experiment import Experiment
 from utils.interrupt import deferred_signals
@@ -77,6 +78,7 @@ def fit(
     preview: Preview | None = None,
     started: float | None = None,
     reserve: float = 0.0,
+    ranks: Ranks = ALONE,
 ) -> tuple[NeuralField, int]:
     """Fit a field to a cloud; returns it with the number of steps it has had.
 
@@ -90,10 +92,12 @@ def fit(
         preview: called with the field and the step every plot_frequency steps.
         started: when the command started (``time.monotonic``), for a time budget; now if None.
         reserve: seconds of a time budget to leave for what comes after the training.
+        ranks: the processes that share each step; all but the first are given neither experiment nor preview.
 
     Raises:
         UserError: the checkpoint does not belong to this cloud, network or optimiser; the loss is no longer
-            finite; or a time budget was over before the first step.
+            finite; a time budget was over before the first step; a batch
+            that cannot be dealt evenly to the ranks; or another rank has ended.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved if there is an experiment.
     """
     t = config.train
@@ -101,6 +105,9 @@ def fit(
         raise UserError(
             "network.has_normals = true, but the cloud has no normals: set it to false, or give a file with them"
         )
+
+    for key in ("points_batch", "pts_in_omega"):
+        ranks.check_share(f"train.{key}", getattr(t, key))
 
     # the cloud in the unit ball, and the box Ω in which the field is learned
     normalisation = Normalisation.fit(cloud.points)
@@ -121,7 +128,7 @@ def fit(
     network, loss = model[0].to(device), model[1].for_noise(noise)
     announce(f"noise of the points: about {noise * normalisation.scale:.3g}; δ = {radius * normalisation.scale:.3g}")
     field = NeuralField(network, loss, normalisation, lower, upper, device)
-    optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient)
+    optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, ranks.average_gradients)
     schedule = _schedule(config)
     generator = torch.Generator(device).manual_seed(t.seed)
     fingerprint = {"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())}
@@ -151,6 +158,7 @@ def fit(
         generator.set_state(checkpoint["generator"])
         if experiment is not None:
             experiment.rewind_log(epoch)
+    ranks.copy_first(optimizers.parameters)
 
     def save() -> None:
         status.check(epoch)
@@ -177,10 +185,10 @@ def fit(
     budget = None if t.time_budget is None else max(60 * t.time_budget - reserve, 1.0)
     clock = Clock(t.nepoch, budget, seconds, time.monotonic() if started is None else started)
     writer = _tensorboard(experiment, announce) if t.tensorboard and experiment is not None else None
-    with deferred_signals() as stop, _bar(clock, epoch) as bar:
-        status, rate = Status(clock, bar, announce, experiment, writer, epoch), 0.0
-        while (progress := clock.progress(epoch)) < 1 and not stop.signal:
-            batch = sampler.draw(generator)
+    with deferred_signals(second_acts=ranks.size == 1) as stop, _bar(clock, epoch, ranks.first) as bar:
+        status, rate = Status(clock, bar, announce, experiment, writer, epoch, ranks), 0.0
+        while (progress := ranks.agree(clock.progress(epoch), stop)) < 1 and not stop.signal:
+            batch = sampler.draw(generator).share(ranks.rank, ranks.size)
             terms = loss.at(progress)(network, batch)
             total = torch.stack(list(terms.values())).sum()
             rate = schedule(epoch, progress)
@@ -201,6 +209,7 @@ def fit(
         if status.pending:
             status.report(epoch, rate)
         save()
+        ranks.wait()  # one that leaves before the first has saved would have it ended
         if stop.signal:
             raise Interrupted(stop.exit_status, epoch)
     return field, epoch
@@ -217,9 +226,10 @@ class Status:
         experiment: Experiment | None,
         writer: Any,
         epoch: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.clock, self.bar, self.announce = clock, bar, announce
-        self.experiment, self.writer = experiment, writer
+        self.experiment, self.writer, self.ranks = experiment, writer, ranks
         self.names: list[str] = []
         self.sums: Tensor | None = None
         self.last = epoch
@@ -244,7 +254,7 @@ class Status:
         """
         if self.sums is None:
             return {}
-        means = dict(zip(self.names, (self.sums / (epoch - self.last)).tolist(), strict=True))
+        means = dict(zip(self.names, (self.ranks.mean(self.sums) / (epoch - self.last)).tolist(), strict=True))
         for name, value in means.items():
             if not math.isfinite(value):
                 raise UserError(
@@ -314,11 +324,12 @@ def _schedule(config: Config) -> Step | Cosine:
     return Cosine(given.Initial, given.Final or 0.0)
 
 
-def _bar(clock: Clock, epoch: int) -> Any:
-    """A progress bar on a terminal, over steps or seconds; elsewhere it draws nothing."""
+def _bar(clock: Clock, epoch: int, shown: bool) -> Any:
+    """A progress bar on a terminal, over steps or seconds; elsewhere, and if not to be shown, it draws nothing."""
+    disable = None if shown else True
     if clock.budget is None:
-        return tqdm(total=clock.nepoch, initial=epoch, unit="step", disable=None, dynamic_ncols=True)
-    return tqdm(total=round(clock.budget), unit="s", disable=None, dynamic_ncols=True)
+        return tqdm(total=clock.nepoch, initial=epoch, unit="step", disable=disable, dynamic_ncols=True)
+    return tqdm(total=round(clock.budget), unit="s", disable=disable, dynamic_ncols=True)
 
 
 def _tensorboard(experiment: Experiment | None, announce: Announce) -> Any:

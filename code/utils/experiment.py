@@ -10,6 +10,7 @@ import json
 import pickle
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from utils.files import write_whole
 
 FORMAT = 1
 TIMESTAMP = "%Y_%m_%d_%H_%M_%S"
+PARTS = ("checkpoints", "plots", "evaluation")
 CHECKPOINT_KEYS = frozenset(
     {"format", "epoch", "seconds", "config", "d", "network", "optimizers", "generator", "normalisation",
      "omega", "cloud"}
@@ -35,12 +37,23 @@ class Experiment:
     folder: Path
 
     @staticmethod
-    def create(exps_dir: Path, expname: str) -> "Experiment":
+    def create(
+        exps_dir: Path, expname: str, timestamp: str = "latest", parts: Sequence[str] = PARTS
+    ) -> "Experiment":
         """Make exps_dir/expname/<now>/; two runs in the same second get different folders.
 
+        Args:
+            exps_dir: the folder of all experiments.
+            expname: the name of this one.
+            timestamp: the folder's name instead of <now>, which may be a path; "latest" means <now>. A folder that
+                exists is taken over while it holds no checkpoint.
+            parts: the folders to make in it.
+
         Raises:
-            UserError: the folder cannot be made.
+            UserError: the folder cannot be made, or holds a checkpoint.
         """
+        if timestamp != "latest":
+            return Experiment._create_named(exps_dir / expname / timestamp)
         stamp = datetime.now().strftime(TIMESTAMP)
         for attempt in range(1000):
             folder = exps_dir / expname / (f"{stamp}_{attempt}" if attempt else stamp)
@@ -56,10 +69,23 @@ class Experiment:
                     f"{folder}: cannot be made ({error.strerror}): choose a folder that can be written "
                     "with --exps_dir"
                 ) from None
-            for name in ("checkpoints", "plots", "evaluation"):
+            for name in parts:
                 (folder / name).mkdir()
             return Experiment(folder)
         raise UserError(f"{folder}: a thousand runs of this second exist; choose another --expname")
+
+    @staticmethod
+    def _create_named(folder: Path) -> "Experiment":
+        if (folder / "checkpoints" / "latest.pth").is_file():
+            raise UserError(f"{folder}: holds a run: go on with it by --is_continue, or load it by --eval")
+        try:
+            for name in PARTS:
+                (folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be made ({error.strerror}): choose another --exps_dir") from None
+        experiment = Experiment(folder)
+        experiment.rewind_log(0)
+        return experiment
 
     @staticmethod
     def find(exps_dir: Path, expname: str, timestamp: str = "latest") -> "Experiment":
