@@ -38,6 +38,7 @@ from utils.interrupt import deferred_signals
 if sys.platform != "win32":
     import fcntl
 
+RUN = Path(__file__).with_name("run.py")  # what each cloud is handed to
 POLL = 0.1  # seconds between two looks at the processes
 
 
@@ -168,7 +169,7 @@ class Batch:
         write_record(folder, record | {"state": "running", "reason": "", "sha256": digest})
         how = _how_to_go_on(folder, self.config)
         command = [
-            sys.executable, str(Path(__file__).with_name("run.py")), "--conf", str(self.folder / "config.conf"),
+            sys.executable, str(RUN), "--conf", str(self.folder / "config.conf"),
             "--input", record["input"], "--timestamp", f"{self.folder.name}/{name}",
             "--gpu", gpu_of_slot(self.gpu, local_rank() * self.jobs + slot), *how,
         ]  # fmt: skip
