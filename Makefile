@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test lint benchmark bench-step .venv
+.PHONY: demo test lint benchmark bench-step scaling .venv
 
 demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
@@ -17,6 +17,10 @@ benchmark: .venv/installed
 
 bench-step: .venv/installed
 	.venv/bin/python code/reconstruction/bench_step.py
+
+# clouds per hour with 1 and 2 jobs; the machine should be idle
+scaling: .venv/installed
+	.venv/bin/python code/reconstruction/bench_jobs.py
 
 lint: .venv/installed
 	.venv/bin/ruff check code data tests

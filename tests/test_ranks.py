@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -49,17 +50,22 @@ def train(folder: Path, optimizer: str, points: Any, ranks: Ranks = ALONE) -> Pa
 
 
 def stop_on_the_second_rank(folder: Path, points: Any, ranks: Ranks) -> None:
-    """A long run of which the second rank gets a SIGTERM, twice, at its start."""
+    """A long run of which the second rank gets a SIGTERM, twice, as a launcher may send it."""
+
+    def interrupt() -> None:
+        while not (folder / "stop" / "run" / "log.jsonl").is_file():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
     if not ranks.first:
-        signal.setitimer(signal.ITIMER_REAL, 0.3, 0.1)
-        signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        threading.Thread(target=interrupt, daemon=True).start()
     experiment = Experiment.create(folder, "stop", "run") if ranks.first else None
     try:
         fit(steady("train.nepoch=1000000"), PointCloud(points), torch.device("cpu"), lambda line: None,
             experiment=experiment, ranks=ranks)  # fmt: skip
     except Interrupted as stop:
         (folder / f"rank{ranks.rank}").write_text(f"{stop.status} {stop.epoch}")
-    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +90,12 @@ for optimizer in ("adam", "muon"):
 stop_on_the_second_rank(folder, points, ranks)
 leave_ranks()
 """)
-    done = subprocess.run([*TORCHRUN, str(script)], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([*TORCHRUN, str(script)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-@pytest.mark.parametrize(("optimizer", "tolerance"), [("adam", 1e-5), ("muon", 1e-3)])  # muon computes in bfloat16
+@pytest.mark.parametrize(("optimizer", "tolerance"), [("adam", 1e-5), ("muon", 1e-4)])  # muon computes in bfloat16
 def test_two_ranks_give_the_loss_curve_of_one(shared: Path, tmp_path: Path, shapes: Any, optimizer, tolerance):
     alone = records(train(tmp_path, optimizer, shapes[0]))
     together = records(shared / optimizer / "run")
@@ -97,7 +103,7 @@ def test_two_ranks_give_the_loss_curve_of_one(shared: Path, tmp_path: Path, shap
     for one, two in zip(alone, together, strict=True):
         for key in ("loss", "reconstruction", "gradient", "potential", "normals"):
             assert two[key] == pytest.approx(one[key], rel=tolerance), (key, one["epoch"])
-    assert alone[-1]["loss"] < 0.95 * alone[0]["loss"]  # the weights have moved
+    assert alone[-1]["loss"] < 0.997 * alone[0]["loss"]  # the weights have moved
 
 
 def test_a_checkpoint_of_ranks_is_a_checkpoint_like_any_other(shared: Path, tmp_path: Path, shapes: Any):
@@ -125,7 +131,7 @@ def test_a_rank_that_dies_ends_the_run_and_continuing_goes_on(
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 300
         while not (found := list((tmp_path / "exps").glob("tiny/*/checkpoints/latest.pth"))):
             assert time.monotonic() < deadline
             assert process.poll() is None, process.stderr and process.stderr.read()
@@ -133,7 +139,7 @@ def test_a_rank_that_dies_ends_the_run_and_continuing_goes_on(
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         ranks = {environment(int(child)).get("RANK"): int(child) for child in children}
         os.kill(ranks["1"], signal.SIGKILL)
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 1
@@ -177,7 +183,7 @@ batch.RUN = Path({str(tmp_path / "stand_in.py")!r})
 sys.exit(run.main({arguments!r}))
 """)
     done = subprocess.run(
-        [*TORCHRUN, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=100, check=False
+        [*TORCHRUN, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr  # though all clouds failed: torchrun would have ended the other rank
     starters = [(tmp_path / name).read_text() for name in "abcde"]

@@ -187,7 +187,7 @@ def fit(
     writer = _tensorboard(experiment, announce) if t.tensorboard and experiment is not None else None
     with deferred_signals(second_acts=ranks.size == 1) as stop, _bar(clock, epoch, ranks.first) as bar:
         status, rate = Status(clock, bar, announce, experiment, writer, epoch, ranks), 0.0
-        while (progress := ranks.agree(clock.progress(epoch), stop)) < 1 and not stop.signal:
+        while (progress := ranks.agree(clock.progress(epoch), stop)) < 1:
             batch = sampler.draw(generator).share(ranks.rank, ranks.size)
             terms = loss.at(progress)(network, batch)
             total = torch.stack(list(terms.values())).sum()

@@ -1,6 +1,7 @@
 """Where a run computes: the one file that knows about devices, processes of one run (ranks) and threads."""
 
 import ctypes
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -59,13 +60,17 @@ class Ranks:
             )
 
     def agree(self, progress: float, stop: Stop) -> float:
-        """Rank 0's progress; ``stop.signal`` becomes the signal that any rank has received."""
+        """Rank 0's progress, the same for all; infinity if a rank is to stop, and then all have its signal.
+
+        A signal that comes after a rank has been asked counts at the next time, for the others know nothing of it.
+        """
         if self.size == 1:
-            return progress
+            return math.inf if stop.signal else progress
         shared = torch.tensor([progress if self.first else 0.0, float(stop.signal)], dtype=torch.float64)
         self._together(lambda: dist.all_reduce(shared, dist.ReduceOp.MAX))
         if shared[1] > 0:
             stop.signal = int(shared[1])
+            return math.inf
         return float(shared[0])
 
     def average_gradients(self, parameters: Sequence[Tensor]) -> None:

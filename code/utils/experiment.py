@@ -84,7 +84,8 @@ class Experiment:
         except OSError as error:
             raise UserError(f"{folder}: cannot be made ({error.strerror}): choose another --exps_dir") from None
         experiment = Experiment(folder)
-        experiment.rewind_log(0)
+        if experiment.log_path.is_file():
+            experiment.rewind_log(0)
         return experiment
 
     @staticmethod
