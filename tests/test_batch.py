@@ -10,10 +10,11 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from conftest import Command
+from conftest import Command, records
 from reconstruction import batch
 from reconstruction.batch import find_clouds, names_many, reason_of
 from reconstruction.batch_table import COLUMNS, read_record, result_of, write_record, write_tables
@@ -93,6 +94,10 @@ def runs(out: str) -> Path:
 def rows(folder: Path) -> dict[str, dict[str, str]]:
     with (folder / "table.csv").open(newline="", encoding="utf-8") as file:
         return {row["cloud"]: row for row in csv.DictReader(file)}
+
+
+def untimed(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**record, "time": 0} for record in log]
 
 
 def calls(scans: Path, name: str) -> list[list[str]]:
@@ -256,7 +261,8 @@ def test_a_real_folder_of_clouds(command: Command, clouds: tuple[Path, Path], tm
     (tmp_path / "in").mkdir()
     shutil.copy(clouds[0], tmp_path / "in")
     (tmp_path / "in" / "bad.xyz").write_text("no numbers\n")
-    done = command("--input", tmp_path / "in", "--jobs", 2, "--set", "plot.save_html=false")
+    keys = ("--set", "plot.save_html=false", "--set", "train.checkpoint_frequency=5")
+    done = command("--input", tmp_path / "in", "--jobs", 2, *keys)
     assert done.status == 1
     folder = runs(done.out)
     assert {path.name for path in folder.iterdir()} == {"bad", "circle", "config.conf", "table.csv", "table.html"}
@@ -266,6 +272,20 @@ def test_a_real_folder_of_clouds(command: Command, clouds: tuple[Path, Path], tm
     assert (folder / found["circle"]["mesh"]).stat().st_size > 200
     assert found["circle"]["page"] == ""
     assert Experiment.find(tmp_path / "exps", "tiny", f"{folder.name}/circle").load_checkpoint()["epoch"] == 10
+
+    # as if it had been killed at step 7
+    run = folder / "circle"
+    log = records(run)
+    shutil.rmtree(run / "evaluation")
+    (run / "checkpoints" / "10.pth").unlink()
+    shutil.copy(run / "checkpoints" / "5.pth", run / "checkpoints" / "latest.pth")
+    (tmp_path / "in" / "bad.xyz").unlink()
+    again = command("--input", tmp_path / "in", "--jobs", 2, *keys)
+    assert again.status == 0, again.out
+    assert "circle: continues" in again.out
+    assert "from step 5" in (run / "output.log").read_text()
+    assert untimed(records(run)) == untimed(log)
+    assert rows(folder)["circle"]["state"] == "done"
 
 
 def test_what_names_many_clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

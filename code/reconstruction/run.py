@@ -74,7 +74,8 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(_configuration_path(options.conf), _overrides(options), check_model)
     for line in config.warnings if rank == 0 else ():
         print(f"warning: {line}", file=sys.stderr)
-    if names_many(config.train.input_path, ROOT):
+    loads = options.eval or options.is_continue  # a run that knows its own cloud, unless --input names one
+    if names_many(config.train.input_path, ROOT) and not (loads and options.input is None):
         _refuse_for_many(options)
         return run_many(config, _exps_dir(config), ROOT, options.jobs, options.gpu)
     if options.jobs != 1:
