@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test lint benchmark compare bench-step torture .venv
+.PHONY: demo test lint benchmark compare bench-step scaling torture .venv
 
 demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
@@ -25,6 +25,10 @@ bench-step: .venv/installed
 # kills tiny runs at random moments, see tests/torture.py; e.g. make torture ARGUMENTS="--kills 10 --seed 3"
 torture: .venv/installed
 	.venv/bin/python tests/torture.py $(ARGUMENTS)
+
+# clouds per hour with 1 and 2 jobs; the machine should be idle
+scaling: .venv/installed
+	.venv/bin/python code/reconstruction/bench_jobs.py
 
 lint: .venv/installed
 	.venv/bin/ruff check code data tests

@@ -98,9 +98,10 @@ def test_rows_that_are_not_finite_can_be_dropped(command, tmp_path):
     assert "note: 2 rows with NaN or infinity dropped" in done.out
 
 
-def test_a_file_there_is_not_and_a_folder(refused, tmp_path):
+def test_a_file_there_is_not_and_a_folder_without_clouds(refused, tmp_path):
     assert "no such file" in refused("--input", tmp_path / "nothing.xyz")
-    assert f"{tmp_path} is a folder" in refused("--input", tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert f"{tmp_path}/empty: names no clouds; expected files with" in refused("--input", tmp_path / "empty")
     assert "--input PATH" in refused()
 
 

@@ -76,7 +76,8 @@ assert not heavy, heavy
     assert (done.status, done.err) == (0, "")
     for flag in (
         "--eval", "--is_continue", "--input", "--target", "--query", "--conf", "--nepoch", "--minutes", "--seed",
-        "--points_batch", "--set", "--gpu", "--expname", "--exps_dir", "--timestamp", "--checkpoint", "--debug",
+        "--points_batch", "--set", "--jobs", "--gpu", "--expname", "--exps_dir", "--timestamp", "--checkpoint",
+        "--debug",
     ):  # fmt: skip
         assert flag in done.out
 

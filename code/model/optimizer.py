@@ -1,7 +1,7 @@
 """How the weights move: Adam, or Muon for the matrices between hidden layers; the learning rate's course."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +43,17 @@ class Optimizers:
         name: "adam" or "muon".
         weight_decay: L2 penalty of Adam, and decoupled decay of Muon.
         clip_gradient: largest allowed norm of the whole gradient, or None.
+        reduce: called with the parameters when they have their gradients, before anything is made of these;
+            where a run has several processes, it averages them.
     """
 
     def __init__(
-        self, network: nn.Module, name: str, weight_decay: float = 0.0, clip_gradient: float | None = None
+        self,
+        network: nn.Module,
+        name: str,
+        weight_decay: float = 0.0,
+        clip_gradient: float | None = None,
+        reduce: Callable[[Sequence[Tensor]], None] | None = None,
     ) -> None:
         matrices: list[Tensor] = network.hidden_matrices() if name == "muon" else []  # type: ignore[operator]
         taken = {id(p) for p in matrices}
@@ -58,12 +65,15 @@ class Optimizers:
                 torch.optim.Muon(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
             )
         self.clip_gradient = clip_gradient
+        self.reduce = reduce
 
     def step(self, loss: Tensor, learning_rate: float) -> None:
         """One descent step on a loss, at a learning rate."""
         for parameter in self.parameters:
             parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.reduce is not None:
+            self.reduce(self.parameters)
         if self.clip_gradient is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip_gradient)
         for member in self.members:

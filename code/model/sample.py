@@ -4,8 +4,9 @@ The integral over Ω is estimated without bias whatever the density q of the poi
 ∫ f dx = E_q[f / q], so each point carries the weight 1/q and the estimate is the mean of weight · f.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,14 @@ class Batch:
     weights: Tensor
     beyond: Tensor | None = None
     near: Tensor | None = None
+
+    def share(self, rank: int, size: int) -> "Batch":
+        """The rank-th of ``size`` equal parts, 0 and up, along the first axis of every tensor."""
+        parts: dict[str, Any] = {}
+        for item in fields(self):
+            whole = getattr(self, item.name)
+            parts[item.name] = None if whole is None else whole.chunk(size)[rank]
+        return Batch(**parts)
 
 
 class OmegaDensity:

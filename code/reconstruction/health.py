@@ -184,19 +184,28 @@ class Course:
         return self.good
 
 
-def course_of(config: Config, checkpoint: dict[str, Any] | None, experiment: Experiment | None) -> Course:
+def course_of(
+    config: Config, checkpoint: dict[str, Any] | None, experiment: Experiment | None, alone: bool = True
+) -> Course:
     """The course of a run that begins, or goes on from a checkpoint; a good one before that is read again.
+
+    Args:
+        config: the configuration.
+        checkpoint: where the run goes on, or None.
+        experiment: where its checkpoints are, or None.
+        alone: False for a run of several processes, which is not mended, only ended.
 
     Raises:
         UserError: the checkpoint's account of its mending is not one.
     """
+    allowed = config.train.mend and alone
     if checkpoint is None:
-        return Course(Mending(config.train.seed), config.train.mend)
+        return Course(Mending(config.train.seed), allowed)
     try:
         mending = Mending(**checkpoint["mending"]) if "mending" in checkpoint else Mending(config.train.seed)
     except TypeError:
         raise UserError(f"the checkpoint of step {checkpoint['epoch']} is damaged: its key mending") from None
-    course, good = Course(mending, config.train.mend), checkpoint.get("good")
+    course, good = Course(mending, allowed), checkpoint.get("good")
     if course.may_mend and good == checkpoint["epoch"]:
         course.good = copy.deepcopy(checkpoint)
     elif course.may_mend and good is not None and experiment is not None:

@@ -2,6 +2,7 @@
 
     python code/reconstruction/run.py                            train on setup.conf's cloud, then mesh it
     python code/reconstruction/run.py --input scan.ply           train on another
+    python code/reconstruction/run.py --input scans/ --jobs 2    train on every cloud of a folder, two at a time
     python code/reconstruction/run.py --eval --checkpoint 1000   mesh what step 1000 had learnt
     python code/reconstruction/run.py --help                     everything else
 
@@ -57,46 +58,60 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Train or evaluate, as the options ask."""
+    from reconstruction.batch import names_many, run_many
     from reconstruction.field import check_model
     from reconstruction.training import Interrupted
     from utils.config import load_config
+    from utils.distributed import rank_and_size
 
     if not options.eval and (options.target or options.query):
         raise UserError("--target and --query look at a trained run: add --eval")
-    if not (options.eval or options.is_continue) and (options.checkpoint != "latest" or options.timestamp != "latest"):
-        raise UserError("--checkpoint and --timestamp name something to load: add --eval or --is_continue")
+    if not (options.eval or options.is_continue) and options.checkpoint != "latest":
+        raise UserError("--checkpoint names something to load: add --eval or --is_continue")
     if options.eval and options.is_continue:
         raise UserError("--eval and --is_continue: one or the other; a run that is continued is also evaluated")
+    rank, size = rank_and_size()
+    if options.eval and size > 1:
+        raise UserError("--eval is the work of one process: start it without torchrun")
     config = load_config(_configuration_path(options.conf), _overrides(options), check_model)
-    for line in config.warnings:
+    for line in config.warnings if rank == 0 else ():
         print(f"warning: {line}", file=sys.stderr)
+    loads = options.eval or options.is_continue  # a run that knows its own cloud, unless --input names one
+    if names_many(config.train.input_path, ROOT) and not (loads and options.input is None):
+        _refuse_for_many(options)
+        return run_many(config, _exps_dir(config), ROOT, options.jobs, options.gpu)
+    if options.jobs != 1:
+        raise UserError("--jobs is for many clouds: give a folder, a quoted glob or @list.txt with --input")
     try:
         written = evaluate(config, options) if options.eval else train(config, options)
     except Interrupted as stop:
         saved = f"not saved, as {stop.failure}" if stop.failure else "saved"
-        print(f"stopped at step {stop.epoch} and {saved}; go on with the same command and --is_continue")
+        _say(f"stopped at step {stop.epoch} and {saved}; go on with the same command and --is_continue")
         return stop.status
-    print()
+    _say("")
     for name, path in written.items():
         print(f"{name + ':':9s} {path}")
     return 0
 
 
 def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
-    """Train from the start or from a checkpoint, then write the evaluation of the last step."""
+    """Train from the start or from a checkpoint, then write the evaluation of the last step.
+
+    Under torchrun all ranks train, and the first alone writes: what the others return is empty.
+    """
     from dataclasses import replace
 
     from reconstruction import evaluation
     from reconstruction.field import check_model
     from reconstruction.training import fit
     from utils.config import override, to_hocon
-    from utils.distributed import choose_device, keep_freed_memory
+    from utils.distributed import choose_device, join_ranks, keep_freed_memory, leave_ranks
     from utils.experiment import Experiment
     from utils.files import write_whole
 
-    checkpoint = None
+    ranks, experiment, checkpoint = join_ranks(), None, None
     if options.is_continue:
-        experiment = Experiment.find(_exps_dir(config), config.train.expname, options.timestamp)
+        experiment = ranks.from_first(Experiment.find(_exps_dir(config), config.train.expname, options.timestamp))
         checkpoint = experiment.load_checkpoint(options.checkpoint)
         config = replace(
             override(checkpoint["config"], _overrides(options), check_model), plot=config.plot
@@ -112,9 +127,15 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     device, line = choose_device(options.gpu)
     _say(line)
     keep_freed_memory()
-    if checkpoint is None:
-        experiment = Experiment.create(_exps_dir(config), config.train.expname)
+    if experiment is None and ranks.first:
+        experiment = Experiment.create(_exps_dir(config), config.train.expname, options.timestamp)
         write_whole(experiment.folder / "config.conf", to_hocon(config).encode())
+    if ranks.size > 1:
+        _say(f"processes: {ranks.size}, each with its share of every batch")
+    if experiment is None or not ranks.first:
+        fit(config, cloud, device, _say, checkpoint=checkpoint, started=STARTED, ranks=ranks)
+        leave_ranks()
+        return {}
     _say(f"run: {experiment.folder}")
 
     def preview(field: NeuralField, epoch: int) -> None:
@@ -132,7 +153,9 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             preview=preview,
             started=STARTED,
             reserve=0.0 if budget is None else min(EVALUATION_SECONDS, EVALUATION_SHARE * 60 * budget),
+            ranks=ranks,
         )
+        leave_ranks()
         _say(f"trained {epoch} steps; extracting the surface")
         written = evaluation.evaluate(field, cloud, config.plot, experiment, epoch, _say)
     _show_metrics(written["metrics"])
@@ -230,7 +253,12 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--is_continue", action="store_true", help="go on with a run, up to its nepoch, with its configuration"
     )
-    what.add_argument("--input", metavar="PATH", type=Path, help="the point cloud, instead of train.input_path")
+    what.add_argument(
+        "--input",
+        metavar="PATH",
+        type=Path,
+        help="the point cloud, instead of train.input_path; or many: a folder, a quoted glob, @list.txt",
+    )
     what.add_argument("--target", metavar="PATH", type=Path, help="with --eval: a mesh or cloud to measure against")
     what.add_argument(
         "--query", metavar="PATH", type=Path, help="with --eval: points at which to write u, w and ∇w (query.npz)"
@@ -246,11 +274,14 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="any key, in HOCON; can be repeated"
     )
+    how.add_argument("--jobs", metavar="N", type=int, default=1, help="with many clouds: how many at a time")
     how.add_argument("--gpu", metavar="WHICH", default="auto", help="auto (the freest), cpu, ignore, or a number")
     which = parser.add_argument_group("which run")
     which.add_argument("--expname", metavar="NAME", help="its name; train.expname")
     which.add_argument("--exps_dir", metavar="PATH", type=Path, help="the folder of all runs; train.exps_dir")
-    which.add_argument("--timestamp", metavar="STAMP", default="latest", help="the run's folder")
+    which.add_argument(
+        "--timestamp", metavar="STAMP", default="latest", help="the run's folder; a new one has the time of its start"
+    )
     which.add_argument("--checkpoint", metavar="N", default="latest", help="the step to load")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -269,6 +300,16 @@ def _overrides(options: argparse.Namespace) -> list[str]:
     }
     given = [f"{key} = {json.dumps(value)}" for key, value in flags.items() if value is not None]
     return [*given, *options.set]
+
+
+def _refuse_for_many(options: argparse.Namespace) -> None:
+    if options.eval or options.is_continue or options.timestamp != "latest":
+        raise UserError(
+            "many clouds with --eval, --is_continue or --timestamp: the same command without them does what is "
+            "missing; one of the runs is loaded by --timestamp <time of start>/<cloud>, without the --input of many"
+        )
+    if options.jobs < 1:
+        raise UserError(f"--jobs: expected at least 1, got {options.jobs}")
 
 
 def _configuration_path(name: str) -> Path:
@@ -318,9 +359,13 @@ def _show_metrics(path: Path) -> None:
 
 
 def _say(line: str) -> None:
+    """Print a line beside a progress bar; the first rank speaks for all."""
     from tqdm import tqdm
 
-    tqdm.write(line)
+    from utils.distributed import rank_and_size
+
+    if rank_and_size()[0] == 0:
+        tqdm.write(line)
 
 
 if __name__ == "__main__":

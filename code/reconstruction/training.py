@@ -19,6 +19,7 @@ from model.start import flood
 from reconstruction.field import NeuralField, build_model
 from reconstruction.health import SMALLER_STEP, Course, Failure, course_of
 from utils.config import Config
+from utils.distributed import ALONE, Ranks
 from utils.errors import UserError
 from utils.experiment import Experiment
 from utils.interrupt import deferred_signals
@@ -97,6 +98,7 @@ def fit(
     preview: Preview | None = None,
     started: float | None = None,
     reserve: float = 0.0,
+    ranks: Ranks = ALONE,
 ) -> tuple[NeuralField, int]:
     """Fit a field to a cloud; returns it with the number of steps it has had.
 
@@ -110,22 +112,24 @@ def fit(
         preview: called with the field and the step every plot_frequency steps.
         started: when the command started (``time.monotonic``), for a time budget; now if None.
         reserve: seconds of a time budget to leave for what comes after the training.
+        ranks: the processes that share each step; all but the first are given neither experiment nor preview.
 
     Raises:
         UserError: the checkpoint does not belong to this cloud, network or optimiser; a time budget was over before
-            the first step; a file cannot be written; or, as Failure, the loss is no longer finite, no surface is left,
-            or it leaves Ω, and that for the second time, as the first is mended if train.mend.
+            the first step; a file cannot be written; a batch that cannot be dealt evenly to the ranks; another rank
+            has ended; or, as Failure, the loss is no longer finite, no surface is left, or it leaves Ω, and that for
+            the second time, as the first is mended if train.mend.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved if there is an experiment.
     """
     started = time.monotonic() if started is None else started
     t = config.train
     budget = None if t.time_budget is None else max(60 * t.time_budget - reserve, 1.0)
     seconds = 0.0 if checkpoint is None else checkpoint["seconds"]
-    course = course_of(config, checkpoint, experiment)
+    course = course_of(config, checkpoint, experiment, alone=ranks.size == 1)
     clock = Clock(t.nepoch, budget, seconds, started, course.mending.spent, t.checkpoint_minutes)
     while True:
         try:
-            return _fit(config, cloud, device, announce, clock, course, experiment, checkpoint, preview)
+            return _fit(config, cloud, device, announce, clock, course, experiment, checkpoint, preview, ranks)
         except Failure as failure:
             checkpoint = course.mend(failure, clock.seconds, over=budget is not None and clock.seconds >= budget)
             clock.spent = course.mending.spent
@@ -142,6 +146,7 @@ def _fit(
     experiment: Experiment | None,
     checkpoint: dict[str, Any] | None,
     preview: Preview | None,
+    ranks: Ranks,
 ) -> tuple[NeuralField, int]:
     """``fit``, up to the end or a Failure."""
     t = config.train
@@ -149,6 +154,9 @@ def _fit(
         raise UserError(
             "network.has_normals = true, but the cloud has no normals: set it to false, or give a file with them"
         )
+
+    for key in ("points_batch", "pts_in_omega"):
+        ranks.check_share(f"train.{key}", getattr(t, key))
 
     # the cloud in the unit ball, and the box Ω in which the field is learned
     normalisation = Normalisation.fit(cloud.points)
@@ -169,7 +177,7 @@ def _fit(
     announce(f"noise of the points: about {noise * normalisation.scale:.3g}; δ = {radius * normalisation.scale:.3g}")
     sampler = _sampler(config, cloud, points, lower, upper, radius, loss.near, device)
     field = NeuralField(network, loss, normalisation, lower, upper, device)
-    optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient)
+    optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, ranks.average_gradients)
     schedule = _schedule(config)
     generator = torch.Generator(device).manual_seed(course.mending.seed)
     fingerprint = {"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())}
@@ -197,6 +205,7 @@ def _fit(
                 "optimizer, than configured: leave network.inputs and train.optimizer as they were"
             ) from None
         generator.set_state(checkpoint["generator"])
+    ranks.copy_first(optimizers.parameters)
 
     def write(action: Callable[[], object]) -> None:
         try:
@@ -221,7 +230,7 @@ def _fit(
             )
         level = loss.level(config.plot.mc_value)
         # a run that was asked to stop is looked at when it goes on, at the step where it would have been
-        healthy = not stop.signal and course.examine(field, sampler.points, level, epoch, clock.progress(epoch))
+        healthy = not stop.signal and course.examine(field, sampler.points, level, epoch, progress)
         state = course.saved(
             {
                 "epoch": epoch,
@@ -244,12 +253,18 @@ def _fit(
             write(lambda: experiment.save_checkpoint(state))
 
     writer = _tensorboard(experiment, announce) if t.tensorboard and experiment is not None else None
-    with deferred_signals() as stop, _bar(clock, epoch) as bar:
-        status, rate = Status(clock, bar, announce, experiment, writer, epoch, write), 0.0
+    with deferred_signals(second_acts=ranks.size == 1) as stop, _bar(clock, epoch, ranks.first) as bar:
+        status, rate = Status(clock, bar, announce, experiment, writer, epoch, write, ranks), 0.0
         if checkpoint is not None:
             status.load_state_dict(checkpoint.get("status", {}), device)
-        while (progress := clock.progress(epoch)) < 1 and not stop.signal:
-            batch = sampler.draw(generator)
+        begun = epoch
+        while (progress := ranks.agree(clock.progress(epoch), stop)) < 1:
+            timed = t.checkpoint_minutes is not None and ranks.from_first(clock.struck())
+            if epoch > begun and (timed or _due(epoch, t.checkpoint_frequency)):
+                save()
+            if preview is not None and epoch > begun and _due(epoch, t.plot_frequency):
+                preview(field.outward(), epoch)
+            batch = sampler.draw(generator).share(ranks.rank, ranks.size)
             terms = loss.at(progress)(network, batch)
             total = torch.stack(list(terms.values())).sum()
             rate = course.mending.factor * schedule(epoch, progress)
@@ -259,10 +274,6 @@ def _fit(
             status.add(terms)
             if _due(epoch, t.status_frequency):
                 status.report(epoch, rate)
-            if clock.struck() or (_due(epoch, t.checkpoint_frequency) and clock.progress(epoch) < 1):
-                save()
-            if preview is not None and _due(epoch, t.plot_frequency) and clock.progress(epoch) < 1:
-                preview(field.outward(), epoch)
         if epoch == 0 and not stop.signal:
             raise UserError(
                 f"train.time_budget: {t.time_budget} minutes were over before the first step: give more with --minutes"
@@ -275,6 +286,7 @@ def _fit(
             if stop.signal:
                 raise Interrupted(stop.exit_status, epoch, str(failure)) from None
             raise
+        ranks.wait()  # one that leaves before the first has saved would have it ended
         if stop.signal:
             raise Interrupted(stop.exit_status, epoch)
     outward = field.outward()
@@ -295,9 +307,10 @@ class Status:
         writer: Any,
         epoch: int,
         write: Callable[[Callable[[], object]], None],
+        ranks: Ranks,
     ) -> None:
         self.clock, self.bar, self.announce = clock, bar, announce
-        self.experiment, self.writer, self.write = experiment, writer, write
+        self.experiment, self.writer, self.write, self.ranks = experiment, writer, write, ranks
         self.names: list[str] = []
         self.sums: Tensor | None = None
         self.last = epoch
@@ -331,7 +344,7 @@ class Status:
         """
         if self.sums is None:
             return {}
-        means = dict(zip(self.names, (self.sums / (epoch - self.last)).tolist(), strict=True))
+        means = dict(zip(self.names, (self.ranks.mean(self.sums) / (epoch - self.last)).tolist(), strict=True))
         for name, value in means.items():
             if not math.isfinite(value):
                 raise Failure(
@@ -411,11 +424,12 @@ def _schedule(config: Config) -> Step | Cosine:
     return Cosine(given.Initial, given.Final or 0.0)
 
 
-def _bar(clock: Clock, epoch: int) -> Any:
-    """A progress bar on a terminal, over steps or seconds; elsewhere it draws nothing."""
+def _bar(clock: Clock, epoch: int, shown: bool) -> Any:
+    """A progress bar on a terminal, over steps or seconds; elsewhere, and if not to be shown, it draws nothing."""
+    disable = None if shown else True
     if clock.budget is None:
-        return tqdm(total=clock.nepoch, initial=epoch, unit="step", disable=None, dynamic_ncols=True)
-    return tqdm(total=round(clock.budget), unit="s", disable=None, dynamic_ncols=True)
+        return tqdm(total=clock.nepoch, initial=epoch, unit="step", disable=disable, dynamic_ncols=True)
+    return tqdm(total=round(clock.budget), unit="s", disable=disable, dynamic_ncols=True)
 
 
 def _tensorboard(experiment: Experiment | None, announce: Announce) -> Any:

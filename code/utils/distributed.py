@@ -1,11 +1,154 @@
-"""Where a run computes: the one file that knows about devices and processors."""
+"""Where a run computes: the one file that knows about devices, processes of one run (ranks) and threads."""
 
 import ctypes
+import math
+import os
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
 
 import torch
+import torch.distributed as dist
+from torch import Tensor
 
 from utils.errors import UserError
+
+# Ranks wait for each other at every step, so also while rank 0 saves or draws a preview; for longer, one hangs.
+PATIENCE = timedelta(minutes=10)
+LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK",
+            "ROLE_NAME", "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # fmt: skip
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+Value = TypeVar("Value")
+
+
+class Stop(Protocol):
+    """What carries the number of a signal that asks to stop, or 0."""
+
+    signal: int
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that torchrun started for one run, of which this is one; without torchrun, the only one.
+
+    All hold the same weights and draw the same batch, and each computes on its share of it. The terms of a loss
+    are means over the batch, so the mean of the ranks' gradients is the gradient of the whole batch (derived).
+    Each method but ``check_share`` must be called by all ranks alike; each raises a UserError if another rank has
+    ended or hangs.
+
+    Attributes:
+        rank: 0 to size - 1; rank 0 alone writes and prints.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that writes and prints."""
+        return self.rank == 0
+
+    def check_share(self, key: str, count: int) -> None:
+        """Raise a UserError if a key's count cannot be dealt evenly: means of unequal shares are not exact."""
+        if count % self.size:
+            raise UserError(
+                f"{key}: {count} cannot be dealt evenly to {self.size} processes: set it to a multiple, such as "
+                f"{count + self.size - count % self.size}"
+            )
+
+    def agree(self, progress: float, stop: Stop) -> float:
+        """Rank 0's progress, the same for all; infinity if a rank is to stop, and then all have its signal.
+
+        A signal that comes after a rank has been asked counts at the next time, for the others know nothing of it.
+        """
+        if self.size == 1:
+            return math.inf if stop.signal else progress
+        shared = torch.tensor([progress if self.first else 0.0, float(stop.signal)], dtype=torch.float64)
+        self._together(lambda: dist.all_reduce(shared, dist.ReduceOp.MAX))
+        if shared[1] > 0:
+            stop.signal = int(shared[1])
+            return math.inf
+        return float(shared[0])
+
+    def average_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Replace the gradients by their means over the ranks, in one buffer."""
+        given = [parameter for parameter in parameters if parameter.grad is not None]
+        if self.size == 1 or not given:
+            return
+        flat = self.mean(torch.cat([parameter.grad.reshape(-1) for parameter in given if parameter.grad is not None]))
+        parts = torch.split(flat, [parameter.numel() for parameter in given])
+        for parameter, part in zip(given, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of a tensor over the ranks."""
+        if self.size == 1:
+            return values
+        total = values.clone()
+        self._together(lambda: dist.all_reduce(total))
+        return total / self.size
+
+    def copy_first(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite tensors with those of rank 0, so that unlike processors start from the same bits."""
+        for tensor in tensors if self.size > 1 else ():
+            self._together(lambda tensor=tensor: dist.broadcast(tensor.detach(), 0))
+
+    def from_first(self, value: Value) -> Value:
+        """The value that rank 0 gives; what the others give is ignored."""
+        held = [value]
+        if self.size > 1:
+            self._together(lambda: dist.broadcast_object_list(held, 0))
+        return held[0]
+
+    def wait(self) -> None:
+        """Until all ranks have come here."""
+        self.mean(torch.zeros(1))
+
+    def _together(self, call: Any) -> None:
+        try:
+            call()
+        except RuntimeError as error:  # of both backends, for a peer that is gone and for one that is late
+            why = str(error).strip().splitlines()[-1:] or ["no reason given"]
+            raise UserError(
+                f"rank {self.rank}: another process of this run has ended, or did not answer for "
+                f"{PATIENCE.seconds // 60} minutes; the last checkpoint is whole: go on with the same command and "
+                f"--is_continue ({why[0]})"
+            ) from None
+
+
+ALONE = Ranks()
+
+
+def rank_and_size() -> tuple[int, int]:
+    """The number of this process among those that torchrun started, and their number; 0 and 1 without it."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join_ranks() -> Ranks:
+    """Meet the other processes that torchrun started, by gloo for the CPU and nccl for GPUs.
+
+    Raises:
+        UserError: they do not answer.
+    """
+    rank, size = rank_and_size()
+    if size == 1:
+        return ALONE
+    if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        try:
+            dist.init_process_group(backend, timeout=PATIENCE)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"rank {rank} of {size}: cannot meet the others ({error}): start it by torchrun") from None
+    return Ranks(rank, size)
+
+
+def leave_ranks() -> None:
+    """Part from the other ranks in good order."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def choose_device(gpu: str) -> tuple[torch.device, str]:
@@ -13,26 +156,67 @@ def choose_device(gpu: str) -> tuple[torch.device, str]:
 
     Args:
         gpu: "auto" (the freest GPU, else the CPU), "cpu", "ignore" (whatever CUDA_VISIBLE_DEVICES leaves as
-            the first GPU, else the CPU), or the number of a GPU.
+            the first GPU, else the CPU), or the number of a GPU. Under torchrun, auto and ignore give each of
+            the processes of a machine a GPU of its own.
 
     Raises:
-        UserError: no such GPU, or not one of these words.
+        UserError: no such GPU, fewer than processes, or not one of these words.
     """
     count = torch.cuda.device_count()
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if gpu == "cpu" or (gpu in ("auto", "ignore") and count == 0):
         why = "" if gpu == "cpu" else " (no usable GPU found)"
         return torch.device("cpu"), f"device: CPU, {torch.get_num_threads()} threads{why}"
-    if gpu == "auto":
+    if ranks_here > 1 and gpu in ("auto", "ignore"):
+        if count < ranks_here:
+            raise UserError(
+                f"torchrun started {ranks_here} processes here, but there are {count} usable GPUs: give "
+                f"--nproc_per_node={count} to torchrun, or --gpu cpu"
+            )
+        index = local_rank()
+    elif gpu == "auto":
         index = _freest_gpu()
     elif gpu == "ignore":
         index = 0
     elif gpu.isdecimal():
         index = int(gpu)
+        if ranks_here > 1:
+            raise UserError(f"--gpu {gpu}: one GPU for the {ranks_here} processes of torchrun; leave --gpu out")
     else:
         raise UserError(f"--gpu {gpu}: expected auto, cpu, ignore or the number of a GPU")
     if index >= count:
         raise UserError(f"--gpu {index}: this machine has {count} usable GPUs; use --gpu auto or --gpu cpu")
     return torch.device("cuda", index), f"device: GPU {index}, {torch.cuda.get_device_name(index)}"
+
+
+def local_rank() -> int:
+    """The number of this process among those that torchrun started on this machine; 0 without it."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def gpu_of_slot(gpu: str, slot: int) -> str:
+    """The ``--gpu`` of the job in a slot, 0 and up: with auto, the slots take the machine's GPUs in turn.
+
+    Jobs that start at the same moment would otherwise all find the same one the freest.
+    """
+    count = torch.cuda.device_count()
+    return str(slot % count) if gpu == "auto" and count else gpu
+
+
+def environment_of_job(jobs: int) -> dict[str, str]:
+    """The environment of one of ``jobs`` processes side by side: a share of the threads, and no rank of torchrun.
+
+    What is shared out is OMP_NUM_THREADS if it is set, and else the processors that this process may use.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, (int(given) if given.isdecimal() else processors) // jobs)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in LAUNCHER and not name.startswith("TORCHELASTIC_")
+    }
+    return kept | dict.fromkeys(THREADS, str(threads))
 
 
 def _freest_gpu() -> int:

@@ -11,7 +11,7 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +26,7 @@ from utils.files import append_line, remove_leftovers, write_whole
 FORMAT = 1
 MAKE_ROOM = "the checkpoints before it are whole: make room and go on with --is_continue"
 TIMESTAMP = "%Y_%m_%d_%H_%M_%S"
+PARTS = ("checkpoints", "plots", "evaluation")
 CHECKPOINT_KEYS = frozenset(
     {"format", "epoch", "seconds", "config", "d", "network", "optimizers", "generator", "normalisation",
      "omega", "cloud"}
@@ -39,19 +40,30 @@ class Experiment:
     folder: Path
 
     @staticmethod
-    def create(exps_dir: Path, expname: str) -> "Experiment":
+    def create(
+        exps_dir: Path, expname: str, timestamp: str = "latest", parts: Sequence[str] = PARTS
+    ) -> "Experiment":
         """Make exps_dir/expname/<now>/; two runs in the same second get different folders.
 
+        Args:
+            exps_dir: the folder of all experiments.
+            expname: the name of this one.
+            timestamp: the folder's name instead of <now>, which may be a path; "latest" means <now>. A folder that
+                exists is taken over while it holds no checkpoint.
+            parts: the folders to make in it.
+
         Raises:
-            UserError: the folder cannot be made.
+            UserError: the folder cannot be made, or holds a checkpoint.
         """
+        if timestamp != "latest":
+            return Experiment._create_named(exps_dir / expname / timestamp)
         stamp = datetime.now().strftime(TIMESTAMP)
         for attempt in range(1000):
             folder = exps_dir / expname / (f"{stamp}_{attempt}" if attempt else stamp)
             try:
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 folder.mkdir()
-                for name in ("checkpoints", "plots", "evaluation"):
+                for name in parts:
                     (folder / name).mkdir()
             except FileExistsError:
                 if folder.is_dir():
@@ -64,6 +76,20 @@ class Experiment:
                 ) from None
             return Experiment(folder)
         raise UserError(f"{folder}: a thousand runs of this second exist; choose another --expname")
+
+    @staticmethod
+    def _create_named(folder: Path) -> "Experiment":
+        if (folder / "checkpoints" / "latest.pth").is_file():
+            raise UserError(f"{folder}: holds a run: go on with it by --is_continue, or load it by --eval")
+        try:
+            for name in PARTS:
+                (folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be made ({error.strerror}): choose another --exps_dir") from None
+        experiment = Experiment(folder)
+        if experiment.log_path.is_file():
+            experiment.rewind_log(0)
+        return experiment
 
     @staticmethod
     def find(exps_dir: Path, expname: str, timestamp: str = "latest") -> "Experiment":

@@ -41,14 +41,20 @@ class StopRequest:
 
 
 @contextmanager
-def deferred_signals() -> Iterator[StopRequest]:
-    """Note the first SIGINT or SIGTERM in the yielded object; a second one acts at once."""
+def deferred_signals(second_acts: bool = True) -> Iterator[StopRequest]:
+    """Note the first SIGINT or SIGTERM in the yielded object; a second one acts at once.
+
+    Args:
+        second_acts: False for a process of torchrun, which hands on what its processes may have received already,
+            and itself kills them where they do not leave.
+    """
     request = StopRequest()
     previous: dict[int, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         request.signal = number
-        restore()
+        if second_acts:
+            restore()
 
     def restore() -> None:
         for number, handler in previous.items():

@@ -1,0 +1,335 @@
+"""Many clouds by one command: a run for each, in a process of its own, and a table of all.
+
+    python code/reconstruction/run.py --input scans/ --jobs 2        every cloud in a folder and in those below it
+    python code/reconstruction/run.py --input 'scans/*.ply'          a glob, quoted; ** is any number of folders
+    python code/reconstruction/run.py --input @list.txt              a path per line, seen from the list's folder
+
+``exps/<expname>/<time of start>/`` then holds ``config.conf``, ``table.csv``, ``table.html`` and a folder per cloud.
+That is a run like any other, with two files more: ``cloud.json``, what became of it, and ``output.log``, what it said.
+
+The same command again goes on in the newest such folder that has the same configuration, --input included; another
+configuration makes a new one. There a cloud is finished if its run ended well on the same bytes of its file. What is
+not finished is continued from its last checkpoint. If the file has changed, its run is moved to ``replaced/`` and the
+cloud begins anew. Who works on a cloud holds a lock on its ``output.log``, so that two such commands share the work.
+"""
+
+import glob
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from datasets.readers import READERS
+from reconstruction.batch_table import read_record, result_of, write_record, write_tables
+from utils.config import Config, to_hocon
+from utils.distributed import environment_of_job, gpu_of_slot, join_ranks, leave_ranks, local_rank, rank_and_size
+from utils.errors import UserError
+from utils.experiment import TIMESTAMP, Experiment
+from utils.files import write_whole
+from utils.interrupt import deferred_signals
+
+if sys.platform != "win32":
+    import fcntl
+
+RUN = Path(__file__).with_name("run.py")  # what each cloud is handed to
+POLL = 0.1  # seconds between two looks at the processes
+
+
+def names_many(given: str | None, root: Path) -> bool:
+    """Whether train.input_path names many clouds: @list, a folder, or a glob that is not a file's name."""
+    if given is None:
+        return False
+    path = _located(given, root)
+    return path.is_dir() or ((given.startswith("@") or glob.has_magic(given)) and not path.exists())
+
+
+def find_clouds(given: str, root: Path) -> list[Path]:
+    """The clouds that a folder, a glob or @list names, in the order of their names; a list keeps its own order.
+
+    A folder gives the files with the extensions of clouds, but for hidden ones and for those of runs: a folder with
+    a config.conf is a run's.
+
+    Raises:
+        UserError: there are none, or the list cannot be read.
+    """
+    if given.startswith("@"):
+        path = _located(given[1:], root)
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "not text in UTF-8"
+            raise UserError(f"{path}: the list of clouds cannot be read ({why})") from None
+        found = [path.absolute().parent / line for line in lines if line and not line.startswith("#")]
+        remedy = "write a path on each line"
+    elif (path := _located(given, root).absolute()).is_dir():
+        runs = {file.parent for file in path.rglob("config.conf")}
+        found = [
+            file
+            for file in sorted(path.rglob("*"))
+            if file.suffix.lower() in READERS and file.is_file() and runs.isdisjoint(file.parents)
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]  # fmt: skip
+        remedy = f"expected files with one of {', '.join(READERS)}"
+    else:
+        found = [file for name in sorted(glob.glob(given, recursive=True)) if (file := Path(name).absolute()).is_file()]
+        remedy = "quote it, so that the shell leaves it alone, and check the path"
+    if not found:
+        raise UserError(f"{given}: names no clouds; {remedy}")
+    return list(dict.fromkeys(Path(os.path.normpath(file)) for file in found))
+
+
+@dataclass
+class Job:
+    """A cloud whose process runs."""
+
+    name: str
+    slot: int
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+    begin: int  # of this process's words in the output
+    started: float
+
+
+class Batch:
+    """The clouds of one experiment folder that this process sees to.
+
+    Args:
+        folder: the experiment's.
+        names: of the clouds, folders in it.
+        jobs: how many run at a time.
+        gpu: as on the command line.
+        config: of every run, but for its input.
+    """
+
+    def __init__(self, folder: Path, names: list[str], jobs: int, gpu: str, config: Config) -> None:
+        self.folder, self.names, self.gpu, self.config = folder, names, gpu, config
+        self.jobs = min(jobs, len(names))
+        self.environment = environment_of_job(max(self.jobs, 1)) | {"PYTHONUNBUFFERED": "1"}
+        self.ended = 0
+
+    def run(self) -> int:
+        """See to all clouds; returns the number of a signal that stopped it, or 0."""
+        waiting, running = list(self.names), list[Job]()
+        told = False
+        with deferred_signals(second_acts=rank_and_size()[1] == 1) as stop:
+            try:
+                while running or (waiting and not stop.signal):
+                    if stop.signal and not told:
+                        told = True
+                        print(f"stopping: {len(running)} runs are saving", flush=True)
+                        for job in running:
+                            job.process.send_signal(stop.signal)
+                    free = sorted(set(range(self.jobs)) - {job.slot for job in running})
+                    if waiting and free and not stop.signal:
+                        job_or_none = self._start(waiting.pop(0), free[0])
+                        running += [job_or_none] if job_or_none else []
+                        continue
+                    time.sleep(POLL)
+                    for job in [job for job in running if job.process.poll() is not None]:
+                        running.remove(job)
+                        self._finish(job, bool(stop.signal))
+            finally:  # only where something went wrong here
+                for job in running:
+                    job.process.terminate()
+                for job in running:
+                    job.process.wait()
+        return stop.signal
+
+    def _start(self, name: str, slot: int) -> Job | None:
+        """Start or continue the run of a cloud; None if it is finished or another process works on it."""
+        folder = self.folder / name
+        output = _locked(folder / "output.log")
+        if output is None:
+            print(f"{name}: left to the process that works on it", flush=True)
+            return None
+        record = read_record(folder)
+        digest = digest_of(Path(record["input"]))
+        if is_finished(folder, digest):
+            output.close()
+            return None
+        if record["sha256"] not in (None, digest) and (folder / "checkpoints").exists():
+            stamp = datetime.now().strftime(TIMESTAMP)
+            (self.folder / "replaced").mkdir(exist_ok=True)
+            folder.rename(self.folder / "replaced" / f"{name}-{stamp}")
+            print(f"{name}: its file has changed; the run before is now replaced/{name}-{stamp}", flush=True)
+            output.close()
+            record |= {"seconds": 0.0, "state": "waiting"}
+            folder.mkdir()
+            write_record(folder, record)
+            output = _locked(folder / "output.log")
+            if output is None:
+                return None
+        write_record(folder, record | {"state": "running", "reason": "", "sha256": digest})
+        how = _how_to_go_on(folder, self.config)
+        command = [
+            sys.executable, str(RUN), "--conf", str(self.folder / "config.conf"),
+            "--input", record["input"], "--timestamp", f"{self.folder.name}/{name}",
+            "--gpu", gpu_of_slot(self.gpu, local_rank() * self.jobs + slot), *how,
+        ]  # fmt: skip
+        begin = output.seek(0, os.SEEK_END)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=self.environment,
+            start_new_session=True,  # Ctrl-C reaches it by way of this process alone
+        )  # fmt: skip
+        print(f"{name}: {'continues' if how else 'starts'}, process {process.pid}", flush=True)
+        return Job(name, slot, process, output, begin, time.monotonic())
+
+    def _finish(self, job: Job, stopped: bool) -> None:
+        """Note what became of a cloud, and write the tables anew."""
+        folder = self.folder / job.name
+        record, status = read_record(folder), job.process.returncode
+        seconds = time.monotonic() - job.started
+        if status == 0 and result_of(folder) is not None:
+            state, reason = "done", ""
+        elif stopped:
+            state, reason = "stopped", "stopped by a signal; the same command continues it"
+        else:
+            state, reason = "failed", reason_of(status, (folder / "output.log").read_bytes()[job.begin :])
+        record |= {"state": state, "reason": reason, "seconds": round(record["seconds"] + seconds, 1)}
+        write_record(folder, record)
+        job.output.close()  # the lock goes with it
+        write_tables(self.folder)
+        self.ended += 1
+        said = f"{state} after {seconds:.0f} s" + (f": {reason}" if reason else "")
+        print(f"[{self.ended}/{len(self.names)}] {job.name}: {said}", flush=True)
+
+
+def run_many(config: Config, exps_dir: Path, root: Path, jobs: int, gpu: str) -> int:
+    """A run for each of the clouds that train.input_path names; under torchrun each rank sees to its share.
+
+    Returns:
+        The exit status: 0 if every cloud is done, 1 if not, 128 + the signal's number if stopped. Under torchrun 0
+        in place of 1, as torchrun ends all ranks as soon as one of them has another status.
+
+    Raises:
+        UserError: there are no clouds, or a file of the batch itself cannot be read or written.
+    """
+    ranks = join_ranks()
+    begin = time.monotonic()
+    folder, names, missing = ranks.from_first(_prepare(config, exps_dir, root) if ranks.first else (Path(), [], []))
+    leave_ranks()
+    mine = missing[ranks.rank :: ranks.size]
+    if ranks.first:
+        print(f"runs: {folder}, {len(names)} clouds, {len(names) - len(missing)} done before", flush=True)
+    stopped = Batch(folder, mine, jobs, gpu, config).run()
+    write_tables(folder)
+    states = [read_record(folder / name)["state"] for name in mine]
+    count = {state: states.count(state) for state in ("done", "failed", "stopped", "waiting", "running")}
+    listed = ", ".join(f"{number} {state}" for state, number in count.items() if number) or "nothing to do"
+    per_hour = 3600 * count["done"] / (time.monotonic() - begin)
+    print(f"{f'rank {ranks.rank}: ' if ranks.size > 1 else ''}{listed}; {per_hour:.3g} clouds per hour", flush=True)
+    if ranks.first:
+        print(f"\ntable:    {folder / 'table.csv'}\npage:     {folder / 'table.html'}", flush=True)
+    if stopped:
+        return 128 + stopped
+    return 0 if ranks.size > 1 or count["done"] == len(mine) else 1
+
+
+def digest_of(path: Path) -> str | None:
+    """SHA-256 of a file; None if it cannot be read, which its run will say."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def is_finished(folder: Path, digest: str | None) -> bool:
+    """Whether a cloud's run ended well on a file with this digest, and its results are still there."""
+    record = read_record(folder)
+    return record["state"] == "done" and record["sha256"] == digest and result_of(folder) is not None
+
+
+def reason_of(status: int, output: bytes) -> str:
+    """Why a process failed: the signal that killed it, or the last line that it said."""
+    if status < 0:
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = f"signal {-status}"
+        return f"killed by {name}" + (": out of memory, or by hand" if name == "SIGKILL" else "")
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or [f"exit status {status}"])[-1]
+
+
+def _prepare(config: Config, exps_dir: Path, root: Path) -> tuple[Path, list[str], list[str]]:
+    """The experiment's folder, the names of all clouds in it, and of those that are not finished."""
+    given = str(config.train.input_path)
+    clouds = find_clouds(given, root)
+    location = _located(given.removeprefix("@"), root).absolute()
+    resolved = ("@" if given.startswith("@") else "") + str(location)
+    content = to_hocon(replace(config, train=replace(config.train, input_path=resolved))).encode()
+    earlier = sorted((exps_dir / config.train.expname).glob("*/config.conf"))
+    same = [path.parent for path in earlier if path.read_bytes() == content]
+    if same:
+        folder = same[-1]
+    else:
+        folder = Experiment.create(exps_dir, config.train.expname, parts=()).folder
+        write_whole(folder / "config.conf", content)
+    names = _named(folder, clouds)
+    missing = [
+        name for name, cloud in zip(names, clouds, strict=True)
+        if not (read_record(folder / name)["state"] == "done" and is_finished(folder / name, digest_of(cloud)))
+    ]  # fmt: skip
+    write_tables(folder)
+    return folder, names, missing
+
+
+def _named(folder: Path, clouds: list[Path]) -> list[str]:
+    """A folder's name for each cloud: the one it has, else its file's, with a number where that is taken."""
+    known = {read_record(path.parent)["input"]: path.parent.name for path in folder.glob("*/cloud.json")}
+    taken = {path.name.lower() for path in folder.iterdir()} | {"replaced", "table.csv", "table.html"}
+    for cloud in clouds:
+        if str(cloud) in known:
+            continue
+        base = re.sub(r"[^\w.-]+", "_", cloud.stem).strip("._-")[:100] or "cloud"
+        numbers = (base if i == 1 else f"{base}_{i}" for i in range(1, len(clouds) + len(taken) + 2))
+        name = next(name for name in numbers if name.lower() not in taken)
+        taken.add(name.lower())
+        known[str(cloud)] = name
+        try:
+            (folder / name).mkdir()
+        except OSError as error:
+            raise UserError(f"{folder / name}: cannot be made ({error.strerror}): choose another --exps_dir") from None
+        write_record(folder / name, {"input": str(cloud)})
+    return [known[str(cloud)] for cloud in clouds]
+
+
+def _how_to_go_on(folder: Path, config: Config) -> list[str]:
+    """The flags that continue a run where it stopped: in its training, in its evaluation, or nowhere yet."""
+    checkpoints = folder / "checkpoints"
+    if config.train.time_budget is None and (checkpoints / f"{config.train.nepoch}.pth").is_file():
+        return ["--eval"]
+    return ["--is_continue"] if (checkpoints / "latest.pth").is_file() else []
+
+
+def _located(given: str, root: Path) -> Path:
+    """A path from the current folder, else from the project's root, as for a single cloud."""
+    path = Path(given)
+    return path if path.is_absolute() or path.exists() or not (root / path).exists() else root / path
+
+
+def _locked(path: Path) -> IO[bytes] | None:
+    """A file opened for appending, with a lock that lasts until this and every process it is handed to end.
+
+    None if another holds it. On Windows there is no such lock.
+    """
+    try:
+        file: Any = path.open("ab")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --exps_dir") from None
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return None
+    return file  # type: ignore[no-any-return]

@@ -1,0 +1,58 @@
+"""Clouds per hour with one and with several jobs: the command of every day on copies of one cloud, timed whole.
+
+    python code/reconstruction/bench_jobs.py --clouds 4 --jobs 1,2 --nepoch 500
+
+Results go to a temporary folder, which is removed. The machine should have nothing else to do.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def clouds_per_hour(cloud: Path, clouds: int, jobs: int, further: list[str]) -> float:
+    """Clouds that one command finishes per hour, the start of its processes and the evaluations included.
+
+    Raises:
+        subprocess.CalledProcessError: the command failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        scans = Path(folder, "scans")
+        scans.mkdir()
+        for i in range(clouds):
+            shutil.copy(cloud, scans / f"{cloud.stem}{i}{cloud.suffix}")
+        command = [sys.executable, str(ROOT / "code/reconstruction/run.py"), "--input", str(scans), "--exps_dir",
+                   str(Path(folder, "exps")), "--jobs", str(jobs), *further]  # fmt: skip
+        started = time.monotonic()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return 3600 * clouds / (time.monotonic() - started)
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cloud", type=Path, default=ROOT / "data" / "bunny.xyz", help="default: data/bunny.xyz")
+    parser.add_argument("--clouds", type=int, default=4, help="copies of it (default: 4)")
+    parser.add_argument("--jobs", default="1,2", help="numbers of jobs to compare (default: 1,2)")
+    parser.add_argument("--nepoch", default="500", help="steps per cloud (default: 500)")
+    options = parser.parse_args()
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"{options.clouds} clouds, {options.nepoch} steps each, {processors} processors\n")
+    print("| jobs | clouds per hour | times |\n|---|---|---|", flush=True)
+    first = 0.0
+    for jobs in (int(text) for text in options.jobs.split(",")):
+        rate = clouds_per_hour(options.cloud, options.clouds, jobs, ["--nepoch", options.nepoch])
+        first = first or rate
+        print(f"| {jobs} | {rate:.1f} | {rate / first:.2f} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
