@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from utils.errors import UserError
+from utils.general import thinned
 from utils.files import write_whole
 from utils.plots import (
     DOTS,
@@ -18,7 +19,6 @@ from utils.plots import (
     loss_curves,
     render_side_by_side,
     render_surface,
-    thinned,
 )
 from utils.surface import Surface, polylines
 

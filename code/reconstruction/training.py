@@ -143,12 +143,12 @@ def fit(
         try:
             network.load_state_dict(checkpoint["network"])
             optimizers.load_state_dict(checkpoint["optimizers"])
-        except (RuntimeError, ValueError):
+            generator.set_state(checkpoint["generator"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):  # by what is wrong with them
             raise UserError(
                 f"the checkpoint of step {epoch} has the weights of another network, or the state of another "
                 "optimizer, than configured: leave network.inputs and train.optimizer as they were"
             ) from None
-        generator.set_state(checkpoint["generator"])
         if experiment is not None:
             experiment.rewind_log(epoch)
 
