@@ -439,30 +439,34 @@ def child(seed: int, first: int, last: int) -> None:
 # ------------------------------------------------------------------------------------------------ the parent
 
 
-def hunt(seed: int, inputs: int) -> Findings:
-    """Try inputs 0 to inputs - 1 of a seed in child processes, each going on where the one before died."""
+def hunt(seed: int, inputs: int, script: str = __file__) -> Findings:
+    """Try inputs 0 to inputs - 1 of a seed in child processes, each going on where the one before died.
+
+    ``script`` is what the children run, with the arguments of this file.
+    """
     findings, number = Findings(), 0
     while number < inputs:
         with tempfile.TemporaryFile("w+") as complaints:
-            command = [sys.executable, "-W", "error", __file__, "--seed", str(seed), "--child", str(number), str(inputs)]
-            child = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=complaints, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-            )
-            assert child.stdout is not None
+            command = [sys.executable, "-W", "error", script, "--seed", str(seed), "--child", str(number), str(inputs)]
             trying: dict[str, Any] = {}
-            for line in child.stdout:
-                told = json.loads(line)
-                if "number" in told:
-                    trying, number = told, told["number"] + 1
-                elif "outcome" in told:
-                    findings.outcomes[f"{trying['kind']} {told['outcome']}"] += 1
+            one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+            with subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=complaints, text=True, env=one_thread
+            ) as process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    told = json.loads(line)
+                    if "number" in told:
+                        trying, number = told, told["number"] + 1
+                        continue
+                    if "outcome" in told:
+                        findings.outcomes[f"{trying['kind']} {told['outcome']}"] += 1
+                    else:
+                        findings.failures.append(f"{_which(seed, trying)}: {told['failure']}")
                     trying = {}
-                else:
-                    findings.failures.append(f"{_which(seed, trying)}: {told['failure']}")
-                    trying = {}
-            status = child.wait()
+            status = process.returncode
             complaints.seek(0)
-            last_words = " | ".join(complaints.read().splitlines()[-12:])
+            last_words = " | ".join(complaints.read().splitlines()[:6])
         if trying:
             findings.failures.append(f"{_which(seed, trying)}: the process ended with {status}: {last_words}")
         elif status:

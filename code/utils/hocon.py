@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyhocon.config_parser
+from pyhocon.config_tree import NoneValue
 from pyhocon.exceptions import ConfigException
 from pyparsing import NoMatch, ParseBaseException, ParserElement
 
@@ -134,6 +135,8 @@ def write(tree: Mapping[str, Any], indent: str = "") -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key.strip('"'): _plain(item) for key, item in value.items()}
+    if isinstance(value, NoneValue):  # pyhocon leaves its own null in lists within lists
+        return None
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
