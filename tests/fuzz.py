@@ -5,8 +5,8 @@
 
 Input number i of a seed is always the same. Inputs run in a child process: one that dies is a finding and is
 started again behind the input that it died of. In the child every input has ``SECONDS``, and ``MEMORY_BASE`` plus
-``MEMORY_FACTOR`` times its size beyond what the program itself takes; whoever opens a file that is not the
-program's or the input's own, a network connection or a process is found by Python's audit events.
+``MEMORY_FACTOR`` times its size beyond what the program itself takes. Whoever writes to a file elsewhere, starts a
+process or opens a connection is found by Python's audit events. Linux only.
 """
 
 import argparse
@@ -40,8 +40,8 @@ SECONDS = 10
 MEMORY_BASE, MEMORY_FACTOR = 512 << 20, 64
 MOST_BYTES = 200_000  # of an input, so that a batch stays quick
 TOKENS = (
-    b"-1", b"0", b"1e400", b"-1e400", b"nan", b"inf", b"0x10", b"1_000", b"1e-400", b"99999999999999999999", b"4294967295",
-    b"2147483648", b"1000000000000", b"\n", b"\r", b"\0", b" ", b"\xff\xfe", b"\xef\xbb\xbf", b"\xc3\x28", b'"', b'"""',
+    b"-1", b"0", b"1e400", b"-1e400", b"nan", b"inf", b"0x10", b"1_000", b"1e-400", b"99999999999999999999",
+    b"4294967295", b"2147483648", b"1000000000000", b"\n", b"\r", b"\0", b" ", b"\xff\xfe", b"\xef\xbb\xbf", b"\xc3\x28", b'"', b'"""',
     b"{", b"}", b"[", b"]", b"${HOME}", b"+=", b"include \"/etc/hostname\"\n", b"../", b"__class__", b"#", b"//", b"\\",
     b",", b";", b"=", b"\x1b[31m", b"\xe2\x80\xa8", b"null", b"true",
 )  # fmt: skip
@@ -315,7 +315,8 @@ def _checkpoint(path: Path) -> None:
 
     checkpoint = read_checkpoint(path)
     field_from_checkpoint(checkpoint, torch.device("cpu"), str(path)).u(_circle())
-    small = ["points_batch=4", "pts_in_omega=4", "pts_per_ball=1", f"nepoch={checkpoint['epoch'] + 1}", "time_budget=null"]
+    small = ["points_batch=4", "pts_in_omega=4", "pts_per_ball=1", "time_budget=null"]
+    small.append(f"nepoch={checkpoint['epoch'] + 1}")
     config = override(checkpoint["config"], [f"train.{text}" for text in small], check_model, str(path))
     try:
         fit(config, PointCloud(_circle()), torch.device("cpu"), lambda line: None, checkpoint=checkpoint)
@@ -362,11 +363,11 @@ ATTEMPTS: dict[str, Callable[[Path], None]] = {
 class Watch:
     """Notes what the program must never do with an input, by Python's audit events."""
 
-    FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect", "pty.spawn")
+    FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect")
 
     def __init__(self, folder: Path) -> None:
         own = (folder, ROOT, sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))
-        self.own = tuple(os.path.realpath(p) for p in own) + ("/proc/", "/sys/", "/dev/null", "/dev/urandom")
+        self.own = (*(os.path.realpath(p) for p in own), "/dev/null")
         self.seen: list[str] = []
         self.on = False
         sys.addaudithook(self)

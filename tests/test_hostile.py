@@ -128,7 +128,7 @@ def test_what_is_no_ordinary_file_is_not_opened(tmp_path):
     assert "is a folder" in refusal(load_config, tmp_path)
 
 
-SPIRAL = [(np.cos(t), np.sin(t), t / 9) for t in range(12)]
+SPIRAL = [(float(np.cos(t)), float(np.sin(t)), t / 9) for t in range(12)]
 
 
 @pytest.mark.parametrize("number", ["1e400", "nan", "-inf", "0x10", "1_000", "1,5", "١"])
@@ -136,10 +136,7 @@ def test_numbers_that_are_none(tmp_path, number):
     rows = [[repr(x) for x in row] for row in SPIRAL]
     rows[7][1] = number
     path = written(tmp_path / "a.xyz", "\n".join(map(" ".join, rows)).encode())
-    if number == "1_000":  # Python's notation, and loadtxt's
-        np.testing.assert_array_equal(load_point_cloud(path).points[7, 1], 1000)
-    else:
-        assert "8" in refusal(load_point_cloud, path)
+    assert " 8" in refusal(load_point_cloud, path)  # the line, or the row of the values
 
 
 @pytest.mark.parametrize(
@@ -157,7 +154,7 @@ def test_texts_that_are_none(tmp_path, content, says):
 
 
 def test_windows_line_ends_and_a_mark_are_read(tmp_path):
-    content = b"\xef\xbb\xbf" + "\r\n".join(" ".join(map(repr, map(float, row))) for row in SPIRAL).encode()
+    content = b"\xef\xbb\xbf" + "\r\n".join(" ".join(map(repr, row)) for row in SPIRAL).encode()
     np.testing.assert_array_equal(load_point_cloud(written(tmp_path / "a.xyz", content)).points, SPIRAL)
 
 
@@ -181,7 +178,6 @@ def test_a_name_cannot_break_the_line_or_steer_the_terminal(tmp_path):
         ("a " * 3 + "{" * 40_000 + "}" * 40_000, "nested"),
         ("#" * MAX_BYTES + "\na = 1", "too large"),
         ("train.expname = ../../x", "a folder's name"),
-        ('train.input_path = "a\\u0000b"', "input_path"),
         ("train.network_class = os.system", "model package"),
         ("train.network_class = model.network.nn.Module", "no module"),
         ("train.network_class = model.network.__loader__", "no class"),

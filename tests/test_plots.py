@@ -10,8 +10,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from utils.errors import UserError
-from utils.general import thinned
 from utils.files import write_whole
+from utils.general import thinned
 from utils.plots import (
     DOTS,
     FILL,

@@ -13,6 +13,7 @@ errors in a configuration come at once.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 import time
@@ -52,6 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
         return run(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # wherever a name is asked about first
+            raise
+        print(f"error: {UserError(f'{error.filename}: {error.strerror}; choose a shorter one')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped before there was anything to save", file=sys.stderr)

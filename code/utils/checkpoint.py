@@ -81,7 +81,8 @@ def check_values(data: dict[str, Any], path: Path) -> None:
     for name, holds in rules.items():
         if not holds:
             raise UserError(
-                f"{path}: not a checkpoint of this program: {name} is not what a run saves; load another with --checkpoint N"
+                f"{path}: not a checkpoint of this program: {name} is not what a run saves; "
+                "load another with --checkpoint N"
             )
 
 

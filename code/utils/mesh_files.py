@@ -222,15 +222,16 @@ def _read_npz(path: Path) -> Surface:
 def _read_mesh(path: Path) -> Surface:
     """Any mesh that trimesh reads, and our own curves.
 
-    trimesh is given the open file, not its path, so that it cannot follow names in it to other files.
+    trimesh is given the bytes, not the path, so that it cannot follow names in it to other files, nor ask for more
+    bytes than there are.
     """
     kind = path.suffix.lower()
     if kind == ".ply":
         return _read_ply(path)
     if kind == ".glb":
         _check_glb(path)
-    with path.open("rb") as file:
-        mesh = trimesh.load_mesh(file, file_type=kind.removeprefix("."), process=False, skip_materials=True)
+    content = io.BytesIO(path.read_bytes())
+    mesh = trimesh.load_mesh(content, file_type=kind.removeprefix("."), process=False, skip_materials=True)
     vertices, cells = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
     visual: Any = mesh.visual
     colours = visual.vertex_colors[:, :3] if visual.kind == "vertex" else None
@@ -243,12 +244,13 @@ def _read_mesh(path: Path) -> Surface:
 
 def _check_glb(path: Path) -> None:
     """Refuse accessors that promise more numbers than the file has bytes: they need no data to be filled with zeros."""
-    with path.open("rb") as file:
-        head = file.read(20)  # magic, version, length; length and type of the first chunk, which is JSON
-        tree = json.loads(file.read(int.from_bytes(head[12:16], "little")))
+    file = io.BytesIO(path.read_bytes())
+    head = file.read(20)  # magic, version, length; length and type of the first chunk, which is JSON
+    tree = json.loads(file.read(int.from_bytes(head[12:16], "little")))
     for accessor in tree.get("accessors", []):
         if not 0 <= accessor["count"] <= path.stat().st_size:
-            raise UserError(f"{path}: promises {accessor['count']} vertices or faces, more than its bytes; export it again")
+            promised = f"{accessor['count']} vertices or faces"
+            raise UserError(f"{path}: promises {promised}, more than its bytes; export it again")
 
 
 def _read_ply(path: Path) -> Surface:
@@ -256,8 +258,7 @@ def _read_ply(path: Path) -> Surface:
 
     trimesh keeps the file's columns beside the mesh, and drops the normals from the mesh itself.
     """
-    with path.open("rb") as file:
-        loaded = trimesh.load(file, file_type="ply", process=False)
+    loaded = trimesh.load(io.BytesIO(path.read_bytes()), file_type="ply", process=False)
     raw = loaded.metadata["_ply_raw"]
     columns = raw["vertex"]["data"]
 
@@ -270,6 +271,8 @@ def _read_ply(path: Path) -> Surface:
     vertices, normals = gather("x", "y", "z"), gather("nx", "ny", "nz")
     if vertices is None:
         raise ValueError("no x, y, z")
+    if len(vertices) != raw["vertex"]["length"]:
+        raise ValueError(f"{len(vertices)} of {raw['vertex']['length']} vertices are there")
     rgb = gather("red", "green", "blue")
     colours = None if rgb is None else rgb.astype(np.uint8)
     if "edge" in raw and not (vertices[:, 2]).any():
