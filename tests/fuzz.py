@@ -41,7 +41,8 @@ MEMORY_BASE, MEMORY_FACTOR = 512 << 20, 64
 MOST_BYTES = 200_000  # of an input, so that a batch stays quick
 TOKENS = (
     b"-1", b"0", b"1e400", b"-1e400", b"nan", b"inf", b"0x10", b"1_000", b"1e-400", b"99999999999999999999",
-    b"4294967295", b"2147483648", b"1000000000000", b"\n", b"\r", b"\0", b" ", b"\xff\xfe", b"\xef\xbb\xbf", b"\xc3\x28", b'"', b'"""',
+    b"4294967295", b"2147483648", b"1000000000000",
+    b"\n", b"\r", b"\0", b" ", b"\xff\xfe", b"\xef\xbb\xbf", b"\xc3\x28", b'"', b'"""',
     b"{", b"}", b"[", b"]", b"${HOME}", b"+=", b"include \"/etc/hostname\"\n", b"../", b"__class__", b"#", b"//", b"\\",
     b",", b";", b"=", b"\x1b[31m", b"\xe2\x80\xa8", b"null", b"true",
 )  # fmt: skip
