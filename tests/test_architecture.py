@@ -14,7 +14,7 @@ CODE = ROOT / "code"
 OWN = {"datasets", "model", "reconstruction", "utils"}
 
 # What a module may import of ours: the first row whose pattern is the module's name or a package above it.
-BASE = ("utils.errors", "utils.files", "utils.general")
+BASE = ("utils.archive", "utils.errors", "utils.files", "utils.general", "utils.memory")
 SURFACE = tuple(
     f"utils.{name}"
     for name in (
@@ -23,7 +23,7 @@ SURFACE = tuple(
 )  # fmt: skip
 RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (SURFACE, (*BASE, *SURFACE)),
-    (("utils",), ("utils.errors", "utils.files", "utils.build", "utils.hocon")),
+    (("utils",), (*BASE, "utils.build", "utils.checkpoint", "utils.hocon")),
     (("datasets",), (*BASE, "datasets")),
     (("model.loss.base",), (*BASE, "model.network", "model.sample")),
     (("model.loss",), (*BASE, "model.network", "model.sample", "model.loss.base")),

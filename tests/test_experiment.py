@@ -24,8 +24,14 @@ class NoonForEver(datetime):
 
 
 def checkpoint(epoch: int) -> dict[str, Any]:
-    plain: dict[str, Any] = dict.fromkeys(CHECKPOINT_KEYS, 0)
-    return plain | {"format": FORMAT, "epoch": epoch, "network": {"weight": torch.arange(4.0)}}
+    plain: dict[str, Any] = {
+        "format": FORMAT, "epoch": epoch, "seconds": 1.5, "config": {}, "d": 2, "optimizers": [],
+        "network": {"weight": torch.arange(4.0)}, "generator": torch.Generator().get_state(),
+        "normalisation": {"centre": [1.0, 2.0], "scale": 3.0}, "cloud": {"points": 9, "checksum": 7},
+        "omega": {"lower": [-1.0, -1.0], "upper": [1.0, 1.0]},
+    }  # fmt: skip
+    assert plain.keys() == CHECKPOINT_KEYS
+    return plain
 
 
 def test_runs_of_the_same_second_get_folders_of_their_own(monkeypatch, tmp_path):

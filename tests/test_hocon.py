@@ -101,7 +101,10 @@ def test_root_list():
 
 
 def test_deep_nesting():
-    assert refusal("a = " + "[" * 5000 + "]" * 5000) == "a.conf: sections or lists are nested too deeply"
+    deep = "a.conf: line 1: brackets are nested more than 20 deep; close some"
+    assert refusal("a = " + "[" * 5000 + "]" * 5000) == deep
+    assert refusal("a {" * 5000 + "}" * 5000) == deep
+    assert parse("a = " + "[" * 15 + "]" * 15, "a.conf").tree
 
 
 @pytest.mark.parametrize(

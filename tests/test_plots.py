@@ -11,6 +11,7 @@ from PIL import Image
 
 from utils.errors import UserError
 from utils.files import write_whole
+from utils.general import thinned
 from utils.plots import (
     DOTS,
     FILL,
@@ -20,7 +21,6 @@ from utils.plots import (
     loss_curves,
     render_side_by_side,
     render_surface,
-    thinned,
 )
 from utils.surface import Surface, polylines
 

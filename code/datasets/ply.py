@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from datasets.table import MAX_VALUES, Table, known_columns, line_blocks, parse_rows, shorten, to_double
 from utils.errors import UserError
+from utils.memory import READING, require_memory
 
 MAX_HEADER_BYTES = 1 << 16
 
@@ -74,6 +75,7 @@ def read_ply(handle: BinaryIO, path: Path) -> Table:
             f"{held} are there; copy or export it again"
         )
 
+    require_memory(READING * vertex.count * len(places), f"{path} ({vertex.count} points)", "thin the cloud")
     before = elements[: elements.index(vertex)]
     if order == "":
         values = _ascii_vertices(handle, path, sum(e.count for e in before if e.properties), vertex, places)

@@ -1,7 +1,6 @@
 """From a path to a Table: what can be wrong with a file as such, numpy's formats, and who reads what."""
 
 import difflib
-import math
 import os
 import stat
 import zipfile
@@ -16,6 +15,7 @@ from datasets.meshes import read_obj, read_off, read_stl
 from datasets.ply import read_ply
 from datasets.table import COLOURS, MAX_VALUES, POSITIONAL, POSITIONAL_TEXT, Table, shorten, to_double
 from datasets.text import read_text
+from utils.archive import check_archive, read_array
 from utils.errors import UserError
 
 NPZ_NAMES = {
@@ -61,13 +61,14 @@ def _suggestion(path: Path) -> str:
 
 def _read_npy(handle: BinaryIO, path: Path) -> Table:
     """Read one array (N, 2|3|4|6), whose columns mean what they mean in a text."""
-    return _name_columns(_read_array(handle, os.fstat(handle.fileno()).st_size, f"{path}"), f"{path}")
+    return _name_columns(_read_columns(handle, os.fstat(handle.fileno()).st_size, f"{path}"), f"{path}")
 
 
 def _read_npz(handle: BinaryIO, path: Path) -> Table:
     """Read the arrays named as in NPZ_NAMES, or the only one there is."""
     try:
         with zipfile.ZipFile(handle) as archive:
+            check_archive(archive, path)
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
             found = {
                 kind: next((name for name in members if name.lower() in known), None)
@@ -86,7 +87,7 @@ def _read_npz(handle: BinaryIO, path: Path) -> Table:
                 if name is not None:
                     where = f"{path} (array {shorten(name)})"
                     with archive.open(members[name]) as member:
-                        arrays[kind] = _read_array(member, archive.getinfo(members[name]).file_size, where)
+                        arrays[kind] = _read_columns(member, archive.getinfo(members[name]).file_size, where)
     except UserError:
         raise
     except Exception as error:  # zipfile and its decompressors raise a dozen kinds on damaged archives
@@ -95,34 +96,9 @@ def _read_npz(handle: BinaryIO, path: Path) -> Table:
     return _join(arrays, path)
 
 
-def _read_array(handle: IO[bytes], size: int, where: str) -> npt.NDArray[np.float64]:
-    """Read one array in npy format out of ``size`` bytes, its header's promises checked before any memory."""
-    try:
-        version = np.lib.format.read_magic(handle)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, fortran_order, dtype = read_header(handle)
-    except Exception as error:  # the header is a Python literal: damaged, it raises almost anything
-        raise UserError(f"{where} is not an array in numpy's format: save it with numpy.save") from error
-    if dtype.hasobject:
-        raise UserError(f"{where} holds pickled Python objects, which are not read: save an array of numbers")
-    if dtype.kind not in "fiu" or dtype.itemsize > 8 or len(shape) != 2 or min(shape) < 0:
-        raise UserError(
-            f"{where} has shape {shorten(str(shape))} and type {shorten(str(dtype))}: expected numbers of at "
-            f"most 64 bits in {POSITIONAL_TEXT}"
-        )
-    values, needed = math.prod(shape), math.prod(shape) * dtype.itemsize
-    if values > MAX_VALUES:
-        raise UserError(f"{where} promises {values} numbers: at most {MAX_VALUES} are read; thin the cloud")
-    if needed > size - handle.tell():
-        raise UserError(f"{where} is cut short: its shape {shape} needs {needed} bytes; save it again")
-    content = handle.read(needed)
-    if len(content) < needed:
-        raise UserError(f"{where} is cut short: {len(content)} of {needed} bytes are there; save it again")
-    array = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C")
-    return to_double(array)
+def _read_columns(handle: IO[bytes], size: int, where: str) -> npt.NDArray[np.float64]:
+    """Read one array with a row per point out of ``size`` bytes."""
+    return to_double(read_array(handle, size, where, MAX_VALUES, POSITIONAL_TEXT))
 
 
 def _name_columns(values: npt.NDArray[np.float64], where: str) -> Table:

@@ -1,5 +1,6 @@
 """What every reader gives: named columns of numbers. And the reading of lines and rows they share."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.errors import UserError
+from utils.memory import READING_TEXT, require_memory
 
 MAX_VALUES = 600_000_000  # 100 million points with normals, 4.8 GB; what promises more is refused unread
 BLOCK_BYTES = 4 << 20  # text is read in blocks of this size, so memory is that of the numbers
@@ -55,7 +57,11 @@ def known_columns(path: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def line_blocks(handle: BinaryIO, path: Path) -> Iterator[list[bytes]]:
-    """Yield the rest of the file as lists of whole lines, each list of about BLOCK_BYTES."""
+    """Yield the rest of the file as lists of whole lines, each list of about BLOCK_BYTES.
+
+    Raises UserError for a line longer than a block, and for a text whose numbers the memory cannot hold.
+    """
+    require_memory(READING_TEXT * os.fstat(handle.fileno()).st_size, f"{path}", "thin the cloud")
     rest = b""
     while block := handle.read(BLOCK_BYTES):
         *lines, rest = (rest + block).split(b"\n")

@@ -15,6 +15,8 @@ from torch.nn.functional import linear, relu, softplus
 
 SQRT_HALF = math.sqrt(0.5)
 LINEAR_ABOVE = 40.0  # of beta·z, where the softplus and z differ by less than double precision sees
+# beyond these lies nothing but mistakes: a layer of 4 GiB; waves that single precision cannot tell from noise
+MOST_LAYERS, WIDEST, MOST_FREQUENCIES = 100, 1 << 15, 20
 RIDGE = 1e-4  # of the fit to the sphere: weights of the size that the theorem gives stay
 
 Field = Callable[[Tensor], Tensor]
@@ -271,6 +273,12 @@ def _check(
     problems = []
     if not dims or min(dims) < 1:
         problems.append(f"dims: expected at least one hidden layer, each at least 1 wide, got {list(dims)}")
+    elif len(dims) > MOST_LAYERS or max(dims) > WIDEST:
+        problems.append(
+            f"dims: expected at most {MOST_LAYERS} layers of at most {WIDEST}, got {len(dims)} of up to {max(dims)}"
+        )
+    if len(set(skip_in)) < len(skip_in):
+        problems.append(f"skip_in: expected each layer once, got {list(skip_in)}")
     for i in skip_in:
         if not 1 <= i < len(dims):
             problems.append(
@@ -288,5 +296,7 @@ def _check(
         problems.append(f"beta: must be 0 (ReLU) or above, got {beta}")
     if k < 1:
         problems.append(f"k: must be at least 1, got {k}")
+    if k > MOST_FREQUENCIES:
+        problems.append(f"k: expected at most {MOST_FREQUENCIES}, got {k}")
     if problems:
         raise ValueError("\n".join(problems))

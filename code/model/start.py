@@ -10,8 +10,11 @@ import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt, label
 from scipy.spatial import cKDTree
 
+from utils.general import thinned
+
 Array = npt.NDArray[np.float64]
 
+POINTS = 200_000  # of a larger cloud: they lie a fifth of a voxel from each other
 VOXELS = {2: 256, 3: 72}  # along the longest side of Ω
 NEIGHBOURS = 8  # the distance to that many tells how far apart the points are
 LADDER = 1.25  # factor between the radii tried
@@ -37,6 +40,7 @@ def flood(points: Array, lower: Array, upper: Array) -> tuple[Array, Array] | No
         Centres of voxels (M, d) and their signed distances (M,), or None where too little is enclosed, or too many
         points have no inside near them: a scan with large gaps.
     """
+    points = thinned(points, POINTS)
     size = upper - lower
     cell = size.max() / VOXELS[len(size)]
     ticks = [np.arange(low + cell / 2, high, cell) for low, high in zip(lower, upper, strict=True)]

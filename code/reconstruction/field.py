@@ -17,12 +17,14 @@ from utils.build import build, find_class
 from utils.config import Config, config_from_dict
 from utils.errors import UserError
 from utils.experiment import read_checkpoint
+from utils.memory import require_memory
 
 Array = npt.NDArray[np.float64]
 # points at a time: the network of 8 × 512 then takes half a gigabyte; gradients keep every layer, so fewer
 CHUNK = 1 << 16
 GRADIENT_CHUNK = 1 << 13
 WALL = 32  # points along a side of Ω's walls, at which the sign of a field is looked at
+STEP_REMEDY = "lower points_batch, pts_per_ball, pts_in_omega or network.inputs.dims"
 
 
 class Loss(Protocol):
@@ -96,9 +98,30 @@ def build_model(config: Config, d: int, problems: list[str]) -> tuple[nn.Module,
 
 
 def check_model(config: Config, problems: list[str]) -> None:
-    """Append what is wrong with the configured network and loss; nothing of their size is allocated."""
+    """Append what is wrong with the configured network and loss; nothing of their size is allocated.
+
+    That includes a step that the machine's memory cannot hold.
+    """
     with torch.device("meta"):
-        build_model(config, config.train.d_in or 3, problems)
+        model = build_model(config, config.train.d_in or 3, problems)
+    if model is not None:
+        try:
+            require_memory(memory_of_training(config, model[0]), "a step", STEP_REMEDY)
+        except UserError as error:
+            problems.append(f"train: {error}")
+
+
+def memory_of_training(config: Config, network: nn.Module) -> float:
+    """Bytes that training takes on the network's device, about (derived).
+
+    Four copies of the weights (themselves, gradient, two moments); at every point of a step each layer's value and
+    its copies for the backward pass, of which points with gradients (Ω, normal term) keep six and balls three.
+    """
+    t = config.train
+    weights = sum(p.numel() for p in network.parameters())
+    widths = sum(p.shape[0] for p in network.parameters() if p.ndim == 2)
+    layers = 6 * (t.pts_in_omega + t.points_batch) + 3 * t.points_batch * t.pts_per_ball
+    return 4.0 * (4 * weights + widths * layers)
 
 
 @dataclass(frozen=True)
@@ -190,17 +213,21 @@ def field_from_checkpoint(checkpoint: dict[str, Any], device: torch.device, sour
         UserError: the weights are not those of the network that its configuration describes.
     """
     problems: list[str] = []
-    model = build_model(config_from_dict(checkpoint["config"], source), checkpoint["d"], problems)
+    config, weights = config_from_dict(checkpoint["config"], source), checkpoint["network"]
+    with torch.device("meta"):  # the shapes alone: what the configuration claims may be huge, the weights are here
+        model = build_model(config, checkpoint["d"], problems)
     if model is None or problems:
         raise UserError(f"{source}: {'; '.join(problems)}")
-    network, loss = model
-    try:
-        network.load_state_dict(checkpoint["network"])
-    except RuntimeError:
+    claimed = {name: value.shape for name, value in model[0].state_dict().items()}
+    if claimed != {name: value.shape for name, value in weights.items()}:
         raise UserError(
             f"{source}: holds the weights of another network than its configuration describes; "
             "load another with --checkpoint N"
-        ) from None
+        )
+    model = build_model(config, checkpoint["d"], problems)
+    assert model is not None
+    network, loss = model
+    network.load_state_dict(weights)
     return NeuralField(
         network.to(device).eval(),
         loss,

@@ -14,12 +14,13 @@ errors in a configuration come at once.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 STARTED = time.monotonic()
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,13 +37,18 @@ if TYPE_CHECKING:
     from utils.config import Config
     from utils.surface import Surface
 
+ANNOUNCED_BYTES, READING_SPEED = 30e6, 6e6  # of a cloud's file, and per second (measured, text, one core)
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
 EVALUATION_SECONDS = 20.0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for a mistake that the user can mend."""
-    options = _parser().parse_args(arguments)
+    try:
+        options = _parser().parse_args(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if options.debug:
         return run(options)
     with terminable():
@@ -50,6 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
             return run(options)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
+            return 2
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # wherever a name is asked about first
+                raise
+            print(f"error: {UserError(f'{error.filename}: {error.strerror}; choose a shorter one')}", file=sys.stderr)
             return 2
         except KeyboardInterrupt as stop:
             print("stopped at once: nothing is saved since the last checkpoint, if there is one", file=sys.stderr)
@@ -239,13 +250,20 @@ def load_field(run_or_checkpoint: str | Path) -> NeuralField:
     return load_field(run_or_checkpoint)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a flag in one line, as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; --help lists what there is")
+
+
 def _parser() -> argparse.ArgumentParser:
     class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
         def _get_help_string(self, action: argparse.Action) -> str | None:
             """Leave out defaults that say nothing."""
             return super()._get_help_string(action) if action.default else action.help
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="run.py", description=(__doc__ or "").split("\n\nThe functions")[0], formatter_class=Formatter
     )
     what = parser.add_argument_group("what to do")
@@ -333,6 +351,8 @@ def _load_cloud(config: Config) -> tuple[PointCloud, Config]:
     path = Path(t.input_path)
     if not path.is_absolute() and not path.exists() and (ROOT / path).exists():
         path = ROOT / path
+    if path.is_file() and (size := path.stat().st_size) > ANNOUNCED_BYTES:
+        _say(f"reading {path}: {size / 1e6:,.0f} MB, about {size / READING_SPEED:.0f} s")
     cloud = load_point_cloud(path, t.d_in, t.drop_invalid)
     if config.network.has_normals and cloud.normals is None:
         raise UserError(

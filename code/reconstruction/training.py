@@ -29,6 +29,7 @@ Preview = Callable[[NeuralField, int], None]
 
 
 BALL_NOISE, BALL_LEAST, BALL_MOST = 2.0, 0.001, 0.02  # δ from the noise, normalised
+OMEGA_MARGIN = 0.2  # of Ω about the cloud, at least: a thin cloud's own box would cut the transition of u
 START_STEPS, START_BATCH, START_RATE = 150, 4096, 2e-3  # of the fit to a coarse start
 
 
@@ -162,7 +163,8 @@ def _fit(
     normalisation = Normalisation.fit(cloud.points)
     points = normalisation.apply(cloud.points)
     middle = (points.max(0) + points.min(0)) / 2
-    half = (points.max(0) - points.min(0)) / 2 * t.bounding_box_scale
+    half = (points.max(0) - points.min(0)) / 2
+    half = np.maximum(half * t.bounding_box_scale, half + OMEGA_MARGIN)
     lower, upper = middle - half, middle + half
     noise = noise_level(points)
     radius = min(max(BALL_NOISE * noise, BALL_LEAST), BALL_MOST) if t.ball_sigma is None else t.ball_sigma
@@ -199,12 +201,12 @@ def _fit(
         try:
             network.load_state_dict(checkpoint["network"])
             optimizers.load_state_dict(checkpoint["optimizers"])
-        except (RuntimeError, ValueError):
+            generator.set_state(checkpoint["generator"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):  # by what is wrong with them
             raise UserError(
                 f"the checkpoint of step {epoch} has the weights of another network, or the state of another "
                 "optimizer, than configured: leave network.inputs and train.optimizer as they were"
             ) from None
-        generator.set_state(checkpoint["generator"])
     ranks.copy_first(optimizers.parameters)
 
     def write(action: Callable[[], object]) -> None:

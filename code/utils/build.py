@@ -133,7 +133,8 @@ def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
     if kind is bool:
         return _check(value, isinstance(value, bool), "true or false")
     if kind is int:
-        return int(_check(value, _is_number(value) and value == int(value), "a whole number"))
+        whole = _is_number(value) and value == int(value) and abs(value) < 2**63
+        return int(_check(value, whole, "a whole number"))
     if kind is float:
         return float(_check(value, _is_number(value), "a number"))
     if kind is str:

@@ -17,8 +17,8 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from utils.files import write_whole
+from utils.general import thinned
 from utils.page import camera, curve_trace, dots_trace, mesh_trace, offset_of, simplified
-from utils.plots import thinned
 from utils.render import Up
 from utils.surface import Surface
 

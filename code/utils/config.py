@@ -22,6 +22,11 @@ def _require(*rules: tuple[bool, str]) -> None:
         raise ValueError("\n".join(broken))
 
 
+def _is_path(text: str | None) -> bool:
+    """Whether it can name a file at all, or is None."""
+    return text is None or (text != "" and "\0" not in text)
+
+
 @dataclass(frozen=True)
 class LearningRate:
     """The learning rate over a run, in the family's form.
@@ -89,8 +94,8 @@ class TrainConfig:
         is_folder = bool(name.strip()) and name not in (".", "..") and not re.search(r"[/\\\0]", name)
         _require(
             (is_folder, f"expname: expected a folder's name without / or \\, got {name!r}"),
-            (self.exps_dir != "", "exps_dir: expected a folder or null, got ''"),
-            (self.input_path != "", "input_path: expected a file or null, got ''"),
+            (_is_path(self.exps_dir), f"exps_dir: expected a folder or null, got {self.exps_dir!r}"),
+            (_is_path(self.input_path), f"input_path: expected a file or null, got {self.input_path!r}"),
             (self.d_in in (None, 2, 3), f"d_in: expected 2, 3 or null, got {self.d_in}"),
             (0 <= self.seed < 2**63, f"seed: expected 0 to 2^63 - 1, got {self.seed}"),
             (budget is None or budget > 0, f"time_budget: expected more than 0 minutes, got {budget}"),
@@ -311,7 +316,7 @@ def _error(source: str, problems: Sequence[str], places: Mapping[str, str]) -> U
         texts.append(f"{place}: {problem}" if place else problem)
     if len(texts) == 1:
         return UserError(f"{source}: {texts[0]}")
-    return UserError("\n  ".join([f"{source}: {len(texts)} problems in the configuration", *texts]))
+    return UserError(f"{source}: {len(texts)} problems in the configuration", *texts)
 
 
 def _without_family_keys(tree: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -8,9 +8,7 @@ writing run sees the old file or the new one, never half of one.
 import io
 import json
 import os
-import pickle
 import re
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from typing import Any
 
 import torch
 
+from utils.checkpoint import check_parts, check_values
 from utils.errors import UserError
 from utils.files import append_line, remove_leftovers, write_whole
 
@@ -210,24 +209,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU, without pickle.
 
     Raises:
-        UserError: no such file, not a checkpoint, truncated, or of another format.
+        UserError: no such file, not a checkpoint, truncated, of another format, or with values that no run saves.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
     try:
-        with zipfile.ZipFile(path) as archive:
-            packed = all(item.compress_type == zipfile.ZIP_STORED for item in archive.infolist())
-        if not packed:
-            raise UserError(f"{path}: not a checkpoint of this program: its parts are compressed")
+        check_parts(path)
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile):
-        raise UserError(f"{path}: not a checkpoint, or cut short: load another with --checkpoint N") from None
+    except UserError:
+        raise
+    except Exception as error:  # zipfile and torch raise a dozen kinds on damaged files
+        raise UserError(f"{path}: not a checkpoint, or cut short: load another with --checkpoint N") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format", "none") if isinstance(data, dict) else "none"
-        raise UserError(f"{path}: not a checkpoint of this program (format {found}, expected {FORMAT})")
+        raise UserError(f"{path}: not a checkpoint of this program (format {str(found)[:20]}, expected {FORMAT})")
     missing = CHECKPOINT_KEYS - data.keys()
     if missing:
         raise UserError(f"{path}: not a whole checkpoint: {', '.join(sorted(missing))} missing")
+    check_values(data, path)
     return data
 
 

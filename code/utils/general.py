@@ -1,4 +1,4 @@
-"""Small tools of the method: points in balls, points in Ω, the family's Chamfer distance.
+"""Small tools of the method: points in balls, points in Ω, fewer points, the family's Chamfer distance.
 
 Each takes tensors or arrays of any dimension and gives the same kind back; randomness is passed in.
 """
@@ -50,6 +50,13 @@ def sample_omega(box_coords: Any, n_points: int, generator: Any) -> Any:
         lower, upper = box_coords.min(0), box_coords.max(0)
         unit = generator.random((n_points, d), dtype=np.result_type(box_coords, np.float32))
     return lower + unit * (upper - lower)
+
+
+def thinned(points: Array, count: int) -> Array:
+    """At most ``count`` of the points (N, d), chosen at random but the same ones every time, in their order."""
+    if len(points) <= count:
+        return points
+    return points[np.sort(np.random.default_rng(0).choice(len(points), count, replace=False))]
 
 
 def chamfer_dist(mesh_x: Any, mesh_y: Any, sample_count: int = 100000, seed: int = 0) -> float:

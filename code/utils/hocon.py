@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pyhocon.config_parser
+from pyhocon.config_tree import NoneValue
 from pyhocon.exceptions import ConfigException
 from pyparsing import NoMatch, ParseBaseException, ParserElement
 
 from utils.errors import UserError
 
-MAX_BYTES = 1_000_000  # a configuration is a page or two; anything larger is a wrong path
+MAX_BYTES = 100_000  # a configuration is a page or two; anything larger is a wrong path
+MAX_DEPTH = 20  # brackets within brackets; ours has five
 
 # Lengths of time have no use here, and pyhocon would turn an expname of 3d into one.
 pyhocon.config_parser.get_period_expr = NoMatch
@@ -67,6 +69,8 @@ def read_file(path: Path) -> str:
     try:
         if path.is_dir():
             raise UserError(f"{path}: is a folder; give a configuration file, such as setup.conf")
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: not an ordinary file; give a configuration file, such as setup.conf")
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise UserError(f"{path}: {size} bytes is too large for a configuration (at most {MAX_BYTES})")
@@ -98,8 +102,6 @@ def parse(text: str, source: str) -> Document:
         ) from None
     except ConfigException as error:
         raise UserError(f"{source}: not HOCON: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise UserError(f"{source}: sections or lists are nested too deeply") from None
     finally:  # pyhocon leaves its own set behind when it fails, for every other user of pyparsing
         ParserElement.set_default_whitespace_chars(whitespace)
     if not isinstance(tree, dict):
@@ -133,6 +135,8 @@ def write(tree: Mapping[str, Any], indent: str = "") -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key.strip('"'): _plain(item) for key, item in value.items()}
+    if isinstance(value, NoneValue):  # pyhocon leaves its own null in lists within lists
+        return None
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
@@ -206,6 +210,8 @@ class _Scan:
         else:  # a section without =, or the braces about a whole file
             path = self._define(frame, line, is_section=True) if frame.key.strip() else frame.path
         self.frames.append(_Frame(bracket, path, line))
+        if len(self.frames) > MAX_DEPTH:
+            raise self._error(line, f"brackets are nested more than {MAX_DEPTH} deep; close some")
 
     def _close(self, bracket: str, line: int) -> None:
         frame = self.frames[-1]

@@ -4,6 +4,7 @@ that the rest of the code needs to handle curves and meshes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float64]
+LARGE = 512  # cells along a side, from which the cost is announced
+TOUCHED, BYTES_PER_SQUARE = 20, 2500  # evaluations, and bytes of memory, per cell of a side's square (measured)
 SIDES = ("lower", "upper")
 
 
@@ -64,6 +67,8 @@ def extract_surface(
     if announce:
         counts = " × ".join(f"{count + 1:,}" for count in cells)
         announce(f"extracting from a grid of {counts} points, at most {CHUNK:,} of them evaluated at a time")
+        if len(cells) == 3 and cells.max() >= LARGE:
+            announce(_cost(field, 0.5 * (low + high), cells))
     march = _march_squares if len(cells) == 2 else _march_cubes
     vertices, elements, exits, evaluations, some_value = march(field, origin, cell, cells, level)
     if not len(elements):
@@ -87,6 +92,20 @@ def extract_surface(
         if announce and dropped:
             announce(f"left out {dropped} smaller components, kept the {keep_components} largest")
     return surface
+
+
+def _cost(field: Field, place: Array, cells: npt.NDArray[np.int64]) -> str:
+    """What a large grid is going to cost, by the speed of the field at some points and what surfaces usually touch."""
+    some = np.tile(place, (CHUNK // 8, 1))
+    started = time.monotonic()
+    evaluate(field, some)
+    speed = len(some) / (time.monotonic() - started)
+    evaluations = TOUCHED * float(cells.max()) ** 2
+    memory = BYTES_PER_SQUARE * float(cells.max()) ** 2 / (1 << 30)
+    return (
+        f"that is about {evaluations / 1e6:.0f} million evaluations, {1.5 * evaluations / speed:.0f} s, "
+        f"and {memory:.1f} GiB of memory"
+    )
 
 
 Marched = tuple[Array, npt.NDArray[np.int64], set[tuple[int, int]], int, float]

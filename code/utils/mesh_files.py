@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import trimesh
 
+from utils.archive import check_archive, read_array
 from utils.errors import UserError
 from utils.files import write_whole
 from utils.surface import Surface, polylines
@@ -60,14 +63,21 @@ def read_surface(path: Path | str) -> Surface:
         raise UserError(f"{path}: no such file; give the path of a surface ({', '.join(READ_KINDS)})")
     try:
         surface = _read_npz(path) if kind == ".npz" else _read_mesh(path)
+    except UserError:
+        raise
     except PermissionError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); change its permissions") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); change its permissions") from error
     except Exception as error:  # readers of other people's files fail in many ways
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(f"{path}: not a readable {kind} surface ({reason}); export it again") from None
-    if not np.isfinite(surface.vertices).all():
+        raise UserError(f"{path}: not a readable {kind} surface ({reason}); export it again") from error
+    vertices, cells = surface.vertices, surface.cells
+    if vertices.ndim != 2 or vertices.shape[1] not in (2, 3) or cells.shape != (len(cells), vertices.shape[1]):
+        raise UserError(
+            f"{path}: has vertices of shape {vertices.shape} and faces of shape {cells.shape}: expected points in 2D "
+            "with segments, or in 3D with triangles; export it again"
+        )
+    if not np.isfinite(vertices).all():
         raise UserError(f"{path}: some vertices are not finite; export it again")
-    cells = surface.cells
     if cells.size and not (cells.min() >= 0 and cells.max() < len(surface.vertices)):
         raise UserError(f"{path}: some faces name vertices that do not exist; export it again")
     return surface
@@ -186,23 +196,42 @@ MESH_WRITERS: dict[str, Bytes] = {
 READ_KINDS = (".ply", ".obj", ".off", ".stl", ".glb", ".npz")
 
 
+MOST_NUMBERS = 1_500_000_000  # of an array: half a billion vertices
+
+
 def _read_npz(path: Path) -> Surface:
     """Our own npz."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return Surface(
-            arrays["vertices"].astype(np.float64),
-            arrays["cells"].astype(np.int64),
-            arrays["normals"].astype(np.float64) if "normals" in arrays else None,
-            arrays["colours"].astype(np.uint8) if "colours" in arrays else None,
-        )
+    with zipfile.ZipFile(path) as archive:
+        check_archive(archive, path)
+        arrays = {}
+        for name, row in (("vertices", "2D or 3D rows"), ("cells", "rows"), ("normals", "rows"), ("colours", "rows")):
+            if f"{name}.npy" in archive.namelist():
+                size = archive.getinfo(f"{name}.npy").file_size
+                with archive.open(f"{name}.npy") as member:
+                    arrays[name] = read_array(member, size, f"{path} (array {name})", MOST_NUMBERS, row)
+    if missing := {"vertices", "cells"} - arrays.keys():
+        raise UserError(f"{path}: holds no array {' and no array '.join(sorted(missing))}; export it again")
+    return Surface(
+        arrays["vertices"].astype(np.float64),
+        arrays["cells"].astype(np.int64),
+        arrays["normals"].astype(np.float64) if "normals" in arrays else None,
+        arrays["colours"].astype(np.uint8) if "colours" in arrays else None,
+    )
 
 
 def _read_mesh(path: Path) -> Surface:
-    """Any mesh that trimesh reads, and our own curves."""
+    """Any mesh that trimesh reads, and our own curves.
+
+    trimesh is given the bytes, not the path, so that it cannot follow names in it to other files, nor ask for more
+    bytes than there are.
+    """
     kind = path.suffix.lower()
     if kind == ".ply":
         return _read_ply(path)
-    mesh = trimesh.load_mesh(path, process=False)
+    if kind == ".glb":
+        _check_glb(path)
+    content = io.BytesIO(path.read_bytes())
+    mesh = trimesh.load_mesh(content, file_type=kind.removeprefix("."), process=False, skip_materials=True)
     vertices, cells = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
     visual: Any = mesh.visual
     colours = visual.vertex_colors[:, :3] if visual.kind == "vertex" else None
@@ -213,12 +242,23 @@ def _read_mesh(path: Path) -> Surface:
     return Surface(vertices, cells, None, None if colours is None else np.asarray(colours, dtype=np.uint8))
 
 
+def _check_glb(path: Path) -> None:
+    """Refuse accessors that promise more numbers than the file has bytes: they need no data to be filled with zeros."""
+    file = io.BytesIO(path.read_bytes())
+    head = file.read(20)  # magic, version, length; length and type of the first chunk, which is JSON
+    tree = json.loads(file.read(int.from_bytes(head[12:16], "little")))
+    for accessor in tree.get("accessors", []):
+        if not 0 <= accessor["count"] <= path.stat().st_size:
+            promised = f"{accessor['count']} vertices or faces"
+            raise UserError(f"{path}: promises {promised}, more than its bytes; export it again")
+
+
 def _read_ply(path: Path) -> Surface:
     """A mesh, a curve of ours (edges, z = 0) or a cloud, with normals and colours.
 
     trimesh keeps the file's columns beside the mesh, and drops the normals from the mesh itself.
     """
-    loaded = trimesh.load(path, process=False)
+    loaded = trimesh.load(io.BytesIO(path.read_bytes()), file_type="ply", process=False)
     raw = loaded.metadata["_ply_raw"]
     columns = raw["vertex"]["data"]
 
@@ -231,6 +271,8 @@ def _read_ply(path: Path) -> Surface:
     vertices, normals = gather("x", "y", "z"), gather("nx", "ny", "nz")
     if vertices is None:
         raise ValueError("no x, y, z")
+    if len(vertices) != raw["vertex"]["length"]:
+        raise ValueError(f"{len(vertices)} of {raw['vertex']['length']} vertices are there")
     rgb = gather("red", "green", "blue")
     colours = None if rgb is None else rgb.astype(np.uint8)
     if "edge" in raw and not (vertices[:, 2]).any():

@@ -8,7 +8,8 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 
 from utils.files import write_whole
-from utils.plots import DOTS, FILL, LINE, thinned
+from utils.general import thinned
+from utils.plots import DOTS, FILL, LINE
 from utils.render import FRONT, Up
 from utils.surface import Surface, carry_colours, polylines
 

@@ -24,6 +24,7 @@ from matplotlib.ticker import MaxNLocator
 
 from utils.errors import UserError
 from utils.files import write_whole
+from utils.general import thinned
 from utils.render import BACK, FRONT, Up, View, render_views
 from utils.surface import Surface, polylines
 
@@ -68,7 +69,7 @@ def render_surface(
     else:
         panels = [_Panel(surface, values=values), _Panel(surface, view=BACK, values=values)]
         if points is not None:
-            panels.insert(0, _Panel(Surface(thinned(points), np.empty((0, 3), dtype=np.int64))))
+            panels.insert(0, _Panel(Surface(thinned(points, SHOWN_POINTS), np.empty((0, 3), dtype=np.int64))))
     _write_panels(path, panels, label, up, size)
 
 
@@ -146,14 +147,7 @@ def _draw_curve(axes: Axes, panel: _Panel, colours: ScalarMappable) -> None:
     axes.add_collection(segments)
     dots = surface.vertices if not len(surface.cells) else panel.points
     if dots is not None:
-        axes.plot(*thinned(dots).T, ".", color=DOTS, markersize=4)
-
-
-def thinned(points: Float64, count: int = SHOWN_POINTS) -> Float64:
-    """At most `count` of the points (N, d), chosen at random but the same ones every time."""
-    if len(points) <= count:
-        return points
-    return points[np.sort(np.random.default_rng(0).choice(len(points), count, replace=False))]
+        axes.plot(*thinned(dots, SHOWN_POINTS).T, ".", color=DOTS, markersize=4)
 
 
 def cuts_picture(
@@ -210,7 +204,7 @@ def cuts_picture(
                 axes.contour(x, y, cut, drawn, linestyles="solid", **style)
             others = [k for k in range(d) if k not in (i, j)]
             near = (np.abs(points[:, others] - middle[others]) < SLICE * longest).all(axis=1)
-            axes.plot(*thinned(points[near][:, [i, j]]).T, ".", color="#20a040", markersize=3)
+            axes.plot(*thinned(points[near][:, [i, j]], SHOWN_POINTS).T, ".", color="#20a040", markersize=3)
             axes.set(xlabel="xyz"[i], ylabel="xyz"[j], xlim=x[[0, -1]], ylim=y[[0, -1]], aspect="equal")
             axes.set_title(", ".join([name, *(f"{'xyz'[k]} = {middle[k]:.6g}" for k in others)]))
         figure.colorbar(filled, ax=list(grid[row]), label="u" if name == "u" else "w (input units)")

@@ -19,12 +19,14 @@ from scipy.ndimage import maximum_filter
 from skimage.measure import marching_cubes
 
 from utils.errors import UserError
+from utils.memory import require_memory
 
 Field = Callable[[torch.Tensor], torch.Tensor]
 
 BLOCK = 4  # cells along a block's side
 COARSE = 8  # cells along a coarse block's side
 SAFETY = 1.25  # on the rate of change seen
+BLOCK_BYTES = 2000  # of memory per block that the surface touches: its 125 values, copied, and its triangles (measured)
 CHUNK = 2**18  # points in one evaluation of the field
 CHUNK_BLOCKS = 2**15  # blocks whose corners are gathered at once
 SLAB_VOXELS = 2**25  # grid points that marching cubes sees at once
@@ -124,7 +126,15 @@ class SparseGrid:
             self._follow(new, values, crossed)
 
     def _evaluate_blocks(self, blocks: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Evaluate and keep the corner values (B, 5, 5, 5) of blocks (B, 3); shared corners once."""
+        """Evaluate and keep the corner values (B, 5, 5, 5) of blocks (B, 3); shared corners once.
+
+        Raises UserError where the surface touches more blocks than the memory holds.
+        """
+        require_memory(
+            BLOCK_BYTES * (len(self.blocks) + len(blocks)),
+            f"the surface, in {len(self.blocks) + len(blocks):,} blocks of {BLOCK}³ cells,",
+            "choose a coarser plot.resolution; a surface that is nearly everywhere is noise: train longer",
+        )
         parts = []
         for start in range(0, len(blocks), CHUNK_BLOCKS):
             x, y, z = self._corner_index(blocks[start : start + CHUNK_BLOCKS])

@@ -1,0 +1,80 @@
+"""Arrays in numpy's formats (npy, npz) from anyone: nothing is run, and nothing allocated that is only promised.
+
+An array is read when its header's promises have been held against the bytes that there are; an archive when
+what it would unpack to is in proportion to its size.
+"""
+
+import math
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from utils.errors import UserError
+from utils.memory import READING, require_memory
+
+# numbers pack to a half or a tenth; what unpacks to more than this is made to fill memories
+UNPACKED_BASE, UNPACKED_FACTOR = 256 << 20, 64
+
+
+def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse an archive whose members have one name, or would together unpack to a multiple of its size.
+
+    Raises:
+        UserError: that, naming the path.
+    """
+    members = archive.infolist()
+    if len({member.filename for member in members}) < len(members):
+        raise UserError(f"{path} is a zip archive that holds two files of one name: save it again")
+    size = path.stat().st_size
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > UNPACKED_BASE + UNPACKED_FACTOR * size:
+        raise UserError(
+            f"{path} has {size} bytes but would unpack to {unpacked}: expected at most {UNPACKED_FACTOR} times "
+            "its size; save it again, not compressed"
+        )
+
+
+def read_array(handle: IO[bytes], size: int, where: str, most: int, expected: str) -> npt.NDArray[Any]:
+    """Read one array of numbers in npy format out of ``size`` bytes; no pickle.
+
+    Args:
+        handle: where the array begins.
+        size: how many bytes there are.
+        where: what to call the array in errors.
+        most: how many numbers are read at most.
+        expected: the shapes that are, for the error.
+
+    Raises:
+        UserError: not in npy format, not real numbers of at most 64 bits, more than ``most``, or cut short;
+            or more than the machine's memory holds.
+    """
+    try:
+        version = np.lib.format.read_magic(handle)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, fortran_order, dtype = read_header(handle)
+    except Exception as error:  # the header is a Python literal: damaged, it raises almost anything
+        raise UserError(f"{where} is not an array in numpy's format: save it with numpy.save") from error
+    if dtype.hasobject:
+        raise UserError(f"{where} holds pickled Python objects, which are not read: save an array of numbers")
+    if dtype.kind not in "fiu" or dtype.itemsize > 8 or len(shape) != 2 or min(shape) < 0:
+        raise UserError(
+            f"{where} has shape '{str(shape)[:60]}' and type '{str(dtype)[:60]}': expected numbers of at most 64 bits "
+            f"in {expected}"
+        )
+    values = math.prod(shape)
+    if values > most:
+        raise UserError(f"{where} promises {values} numbers: at most {most} are read; thin it")
+    require_memory(READING * values, where, "thin it")
+    needed = values * dtype.itemsize
+    if needed > size - handle.tell():
+        raise UserError(f"{where} is cut short: its shape {shape} needs {needed} bytes; save it again")
+    content = handle.read(needed)
+    if len(content) < needed:
+        raise UserError(f"{where} is cut short: {len(content)} of {needed} bytes are there; save it again")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C")

@@ -1,0 +1,129 @@
+"""A checkpoint from anyone: nothing in it is run, believed or allocated for before it is looked at.
+
+``check_parts`` looks at the file before torch reads it, ``check_values`` at what torch has read.
+"""
+
+import math
+import pickletools
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from utils.archive import check_archive
+from utils.errors import UserError
+
+# what the description of a checkpoint of ours names; torch's weights-only reader allows a hundred things more,
+# among them some that allocate whatever they are told to
+NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"} | {
+    f"torch {kind}Storage" for kind in ("Byte", "Double", "Float", "Long")
+}
+LARGEST = 1e100  # of lengths in the input's units, as for clouds
+
+
+def check_parts(path: Path) -> None:
+    """Look at the parts of a checkpoint's file.
+
+    Raises:
+        UserError: parts that this program does not write: compressed, of one name, naming other objects than
+            tensors, or tensors that are larger than their data.
+        Exception: of many kinds, where the file is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        check_archive(archive, path)
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise UserError(f"{path}: not a checkpoint of this program: its parts are compressed")
+        descriptions = [name for name in sizes if name.endswith("/data.pkl")]
+        if len(descriptions) != 1:
+            raise UserError(f"{path}: not a checkpoint of this program: it has {len(descriptions)} descriptions")
+        operations = list(pickletools.genops(archive.read(descriptions[0])))
+    for operation, argument, _ in operations:
+        if operation.name in ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX") or (
+            operation.name == "GLOBAL" and argument not in NAMES
+        ):
+            name = argument or operation.name
+            raise UserError(f"{path}: not a checkpoint of this program: it names {str(name)[:60]!r}, which is not run")
+
+
+def check_values(data: dict[str, Any], path: Path) -> None:
+    """Look at the values of a checkpoint that has all its keys: types, ranges, and tensors no larger than the file.
+
+    Those of the configuration and the shapes of the weights are checked where these are built.
+
+    Raises:
+        UserError: the first that is not as ``fit`` writes it.
+    """
+    d, size = data["d"], path.stat().st_size
+    frame, omega, cloud = data["normalisation"], data["omega"], data["cloud"]
+    rules = {
+        "d": _is_whole(d) and d in (2, 3),
+        "epoch": _is_whole(data["epoch"]) and data["epoch"] >= 0,
+        "seconds": _is_number(data["seconds"], 1e12) and data["seconds"] >= 0,
+        "config": isinstance(data["config"], dict),
+        "network": _are_tensors(data["network"], size),
+        "optimizers": _are_states(data["optimizers"], size),
+        "generator": _is_tensor(data["generator"], size) and data["generator"].dtype == torch.uint8,
+        "normalisation": isinstance(frame, dict)
+        and _is_point(frame.get("centre"), d, LARGEST)
+        and _is_number(frame.get("scale"), LARGEST)
+        and frame["scale"] > 0,
+        # the unit ball is within Ω, which is bounding_box_scale times its box
+        "omega": isinstance(omega, dict)
+        and _is_point(omega.get("lower"), d, 1e6)
+        and _is_point(omega.get("upper"), d, 1e6)
+        and all(low < high for low, high in zip(omega["lower"], omega["upper"], strict=True)),
+        "cloud": isinstance(cloud, dict) and {"points", "checksum"} <= cloud.keys(),
+    }
+    for name, holds in rules.items():
+        if not holds:
+            raise UserError(
+                f"{path}: not a checkpoint of this program: {name} is not what a run saves; "
+                "load another with --checkpoint N"
+            )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_number(value: Any, most: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= most
+
+
+def _is_point(value: Any, d: int, most: float) -> bool:
+    return isinstance(value, list) and len(value) == d and all(_is_number(x, most) for x in value)
+
+
+def _is_tensor(value: Any, size: int) -> bool:
+    """A plain tensor that has data for each of its numbers, not one that repeats a few over a huge shape."""
+    return (
+        isinstance(value, Tensor)
+        and value.device.type == "cpu"
+        and value.is_contiguous()
+        and math.prod(value.shape) * value.element_size() <= size
+    )
+
+
+def _are_tensors(value: Any, size: int) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and _is_tensor(item, size) for name, item in value.items()
+    )
+
+
+def _are_states(value: Any, size: int) -> bool:
+    """The states of optimisers: per parameter a section of tensors and numbers, and groups of settings."""
+    return isinstance(value, list) and all(
+        isinstance(state, dict)
+        and isinstance(state.get("param_groups"), list)
+        and all(isinstance(group, dict) for group in state["param_groups"])
+        and isinstance(state.get("state"), dict)
+        and all(
+            isinstance(entry, dict) and all(not isinstance(x, Tensor) or _is_tensor(x, size) for x in entry.values())
+            for entry in state["state"].values()
+        )
+        for state in value
+    )
