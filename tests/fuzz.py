@@ -134,7 +134,7 @@ def corpus() -> list[Subject]:
             subjects.append(Subject("target", name, content))
 
         torch.set_num_threads(1)
-        config = load_config(ROOT / "tests" / "data" / "tiny.conf", ["train.nepoch=2", "train.start=sphere"])
+        config = load_config(ROOT / "tests" / "data" / "tiny.conf", ["train.nepoch=2", "train.start=network"])
         run = Experiment.create(Path(folder), "fuzz")
         fit(config, PointCloud(_circle()), torch.device("cpu"), lambda line: None, experiment=run)
         subjects.append(Subject("checkpoint", "s.pth", (run.folder / "checkpoints" / "latest.pth").read_bytes()))

@@ -199,7 +199,7 @@ def test_a_stop_at_a_state_that_is_not_finite_saves_nothing_and_says_why(monkeyp
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(training.Optimizers, "step", broken)
-    done = command("--input", clouds[0], "--set", "train.start=sphere")
+    done = command("--input", clouds[0], "--set", "train.start=network")
     assert done.status == 130
     assert "stopped at step 1 and not saved, as the weights became NaN or infinite at step 1" in done.out
     assert not list((done.folder / "checkpoints").iterdir())
@@ -396,7 +396,7 @@ def test_the_log_of_a_stopped_run_is_that_of_one_that_was_not(tmp_path, circle, 
         if count[0] == 5:
             signal.raise_signal(signal.SIGTERM)
 
-    config = tiny("train.checkpoint_frequency=3", "train.status_frequency=2", "train.start=sphere")
+    config = tiny("train.checkpoint_frequency=3", "train.status_frequency=2", "train.start=network")
     whole = Experiment.create(tmp_path, "run")
     fit(config, circle, torch.device("cpu"), lambda line: None, experiment=whole)
     with monkeypatch.context() as patch:

@@ -20,7 +20,7 @@ from utils.experiment import Experiment
 RATE = "train.learning_rate_schedule=[{Type=Step, Initial=0.004, Interval=1000, Factor=1}]"
 KEYS = (
     RATE, "train.nepoch=20", "train.checkpoint_frequency=5", "train.status_frequency=3", "train.optimizer=adam",
-    "train.start=sphere",
+    "train.start=network",
 )  # fmt: skip
 
 
