@@ -74,11 +74,8 @@ def test_the_fuzzer_finds_what_it_looks_for(tmp_path):
 numbers = st.one_of(
     st.integers(-(10**30), 10**30), st.floats(), st.booleans(), st.none(), st.text(string.printable, max_size=9)
 )
-values = st.recursive(
-    numbers,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab.\" #", max_size=4), inner, max_size=3),
-    max_leaves=5,
-)
+lists = st.lists(numbers | st.lists(numbers, max_size=2), max_size=3)
+values = numbers | lists | st.dictionaries(st.text("ab.\" #", max_size=4), numbers | lists, max_size=3)
 KEYS = [
     f"{section}.{key}"
     for section, keys in Config().to_dict().items()
@@ -118,13 +115,12 @@ def test_any_set_string_is_taken_or_refused(text):
         assert isinstance(config, Config)
 
 
-plain = st.recursive(
+scalars = (
     st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
     # pyhocon drops empty texts in lists
-    | st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=12),
-    lambda inner: st.lists(inner, max_size=3),
-    max_leaves=4,
+    | st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=12)
 )  # fmt: skip
+plain = scalars | st.lists(scalars | st.lists(scalars, max_size=3), max_size=3)
 
 
 @FIXED
