@@ -10,17 +10,14 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from datasets.readers import read_table
 from datasets.table import AXES, COLOURS, NORMALS, Table
 from utils.errors import UserError
-from utils.general import thinned
 
 Array = npt.NDArray[np.float64]
 
 LEAST_POINTS = 10
-NOISE_SAMPLES, NOISE_NEIGHBOURS, NOISE_POINTS = 2000, 16, 1_000_000
 # thinner than this part of its extent, a cloud is flat: the rounding of a tilted plane to six decimals or to
 # single precision stays below it, and no surface so thin can be reconstructed
 FLAT = 1e-5
@@ -87,32 +84,6 @@ def load_point_cloud(
     equal, on one line or in one plane.
     """
     return _cloud(Path(path), read_table(Path(path)), d_in, drop_invalid)
-
-
-def noise_level(points: Array) -> float:
-    """Standard deviation of the points (N, d) about the surface they lie on, in their unit (derived).
-
-    The median over some points of what a quadric, fitted to the 16 nearest, leaves of them; exact samples of a
-    smooth surface give nearly nothing, and too few points for the shape count as noise. Of more than a million
-    points, a million are asked: their 16 nearest lie within 0.01 of the radius of a ball, where a quadric is
-    exact to 1e-7, while those of a denser cloud would lie within its noise and show less of it than there is.
-    """
-    d = points.shape[1]
-    points = thinned(points, NOISE_POINTS)
-    some = points[np.random.default_rng(0).permutation(len(points))[:NOISE_SAMPLES]]
-    near = points[cKDTree(points).query(some, k=min(NOISE_NEIGHBOURS, len(points)), workers=-1)[1]]
-    near = near - near.mean(axis=1, keepdims=True)
-    size = np.maximum(np.linalg.norm(near, axis=-1).max(axis=1)[:, None, None], np.finfo(np.float64).tiny)
-    near = near / size
-    _, frames = np.linalg.eigh(near.transpose(0, 2, 1) @ near)  # the first axis is the normal
-    local = near @ frames
-    height, plane = local[..., 0], [local[..., i] for i in range(1, d)]
-    squares = [a * b for i, a in enumerate(plane) for b in plane[i:]]
-    terms = np.stack([np.ones_like(height), *plane, *squares], axis=-1)
-    basis, _ = np.linalg.qr(terms)
-    rest = height - np.einsum("mkc,mc->mk", basis, np.einsum("mkc,mk->mc", basis, height))
-    freedom = max(1, terms.shape[1] - terms.shape[2])
-    return float(np.median(np.sqrt((rest**2).sum(axis=1) / freedom) * size[:, 0, 0]))
 
 
 def point_cloud(points: npt.ArrayLike, normals: npt.ArrayLike | None = None) -> PointCloud:

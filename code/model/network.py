@@ -17,6 +17,7 @@ SQRT_HALF = math.sqrt(0.5)
 LINEAR_ABOVE = 40.0  # of beta·z, where the softplus and z differ by less than double precision sees
 # beyond these lies nothing but mistakes: a layer of 4 GiB; waves that single precision cannot tell from noise
 MOST_LAYERS, WIDEST, MOST_FREQUENCIES = 100, 1 << 15, 20
+PUBLISHED_K = 6
 RIDGE = 1e-4  # of the fit to the sphere: weights of the size that the theorem gives stay
 
 Field = Callable[[Tensor], Tensor]
@@ -98,7 +99,7 @@ class ImplicitNet(nn.Module):
         radius_init: radius of the sphere at the start, in normalised units.
         beta: sharpness of the softplus; 0 means ReLU.
         use_FFM: whether the input passes through ``FourierFeatureMapping(k)``.
-        k: its number of frequencies.
+        k: its number of frequencies; None is 6, as published.
 
     Raises:
         ValueError: a line "name: what is wrong" for each argument out of range.
@@ -113,9 +114,10 @@ class ImplicitNet(nn.Module):
         radius_init: float = 0.5,
         beta: float = 100.0,
         use_FFM: bool = True,
-        k: int = 6,
+        k: int | None = None,
     ) -> None:
         super().__init__()
+        k = PUBLISHED_K if k is None else k
         features = d_in * (1 + 2 * k) if use_FFM else d_in
         _check(dims, skip_in, radius_init, beta, k if use_FFM else 1, features)
         self.embed = FourierFeatureMapping(k) if use_FFM else None

@@ -31,6 +31,9 @@ class Batch:
         balls: points in the δ-balls about them (N, p, d).
         omega: points in Ω (M, d).
         weights: 1 / density of each (M,), so that ∫_Ω f is estimated by mean(weights · f(omega)).
+        volume: of Ω, which the mean of all possible weights is.
+        directions: normals estimated for ``points`` (N, d), their sign by chance, or None.
+        trust: how far each of these can be trusted (N,), 0 to 1, or None.
         beyond: which points of ``omega`` (M,) lie beyond the cloud's bounding box, and so outside.
         near: a Gaussian point about each of ``points`` (N, d), or None where the loss does not ask for it.
     """
@@ -40,6 +43,9 @@ class Batch:
     balls: Tensor
     omega: Tensor
     weights: Tensor
+    volume: float
+    directions: Tensor | None = None
+    trust: Tensor | None = None
     beyond: Tensor | None = None
     near: Tensor | None = None
 
@@ -48,7 +54,7 @@ class Batch:
         parts: dict[str, Any] = {}
         for item in fields(self):
             whole = getattr(self, item.name)
-            parts[item.name] = None if whole is None else whole.chunk(size)[rank]
+            parts[item.name] = whole.chunk(size)[rank] if isinstance(whole, Tensor) else whole
         return Batch(**parts)
 
 
@@ -91,6 +97,7 @@ class OmegaDensity:
         self.shape = tuple(int(n) for n in shape)
         self.lower = torch.tensor(lower, dtype=torch.float32)
         self.voxel = torch.tensor(voxel, dtype=torch.float32)
+        self.volume = float(np.prod(size))
         self.cumulative = torch.tensor(np.cumsum(mass.ravel()) / mass.sum())
         self.inverse_density = torch.tensor(np.prod(voxel) * mass.sum() / mass.ravel(), dtype=torch.float32)
 
@@ -128,6 +135,8 @@ class Sampler:
         pts_per_ball: points in the ball about each of them.
         ball_radius: δ, in normalised units.
         pts_in_omega: points in Ω per batch.
+        directions: normals estimated for the points (N, d), their sign by chance, or None.
+        trust: how far each of these can be trusted (N,), 0 to 1, or None.
         spread: standard deviations (N,) of the Gaussians about the points, for ``Batch.near``; None draws none.
     """
 
@@ -138,6 +147,8 @@ class Sampler:
     pts_per_ball: int
     ball_radius: float
     pts_in_omega: int
+    directions: Tensor | None = None
+    trust: Tensor | None = None
     spread: Tensor | None = None
 
     @cached_property
@@ -162,6 +173,9 @@ class Sampler:
             balls=balls,
             omega=omega,
             weights=weights,
+            volume=self.omega.volume,
+            directions=None if self.directions is None else self.directions[chosen],
+            trust=None if self.trust is None else self.trust[chosen],
             beyond=((omega < self.box[0]) | (omega > self.box[1])).any(-1),
             near=near,
         )

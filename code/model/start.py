@@ -1,35 +1,31 @@
-"""A start near the answer: the coarse inside of a cloud, found by flooding.
+"""A start near the answer: the coarse inside of a cloud, found without normals.
 
 u and -u, and inside a closed sheet |u|, cost the loss the same, so what the sphere of the usual start gets wrong
-(a hole right through the shape, say) can stay wrong. Flooding asks the cloud itself: with every point thickened
-to a ball, what water from the walls of Ω cannot reach is inside.
+(a hole right through the shape, the two walls of a cup) can stay wrong. The winding number of a closed surface knows
+better: it is a half on the surface, one inside and nothing outside, and its gradient is along the normals. Asking
+for both at once finds normals that agree all over a cloud, through gaps and noise (Lin, Shi & Liu 2024, "Fast and
+globally consistent normal orientation based on the winding number normal consistency"). Here the winding number
+lives on a grid, where it is the solution of a Poisson equation (Kazhdan et al. 2006), by sine transforms.
 """
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import distance_transform_edt, label
+from scipy.fft import dstn, idstn
 from scipy.spatial import cKDTree
 
 from utils.general import thinned
 
 Array = npt.NDArray[np.float64]
 
-POINTS = 200_000  # of a larger cloud: they lie a fifth of a voxel from each other
-VOXELS = {2: 256, 3: 72}  # along the longest side of Ω
-NEIGHBOURS = 8  # the distance to that many tells how far apart the points are
-LADDER = 1.25  # factor between the radii tried
-WIDEST = 0.35  # radius, normalised, beyond which thickening has lost the shape
-CLOSING = 2.0  # how many times the first radius that encloses anything is still tried
-LEAST = 0.002  # share of Ω that must be enclosed to count
-BACKED = 0.85  # share of the points that must have inside within two voxels
+NODES = 64  # along the longest side of Ω
+POINTS = 20_000  # of the cloud, at most: the grid holds no more detail
+ROUNDS = 40
+WIDEST, NARROWEST = 4.0, 0.5  # width of the smoothing, from the first to the last round, in cells
+HALF = 0.5  # the winding number on the surface
 
 
-def flood(points: Array, lower: Array, upper: Array) -> tuple[Array, Array] | None:
-    """Coarse signed distances of a cloud (derived).
-
-    Thickening starts at the distance between points and grows until something is enclosed, then to twice that, which
-    closes parts that leaked; more would close true hollows. Between inside and outside the nearer one gives the
-    sign; the magnitude is the distance to the nearest point.
+def coarse_inside(points: Array, lower: Array, upper: Array) -> tuple[Array, Array] | None:
+    """Coarse signed distances of a cloud.
 
     Args:
         points: the cloud (N, d), normalised.
@@ -37,33 +33,109 @@ def flood(points: Array, lower: Array, upper: Array) -> tuple[Array, Array] | No
         upper: the opposite corner (d,).
 
     Returns:
-        Centres of voxels (M, d) and their signed distances (M,), or None where too little is enclosed, or too many
-        points have no inside near them: a scan with large gaps.
+        Nodes of a grid in Ω (M, d) and their signed distances (M,), or None where the cloud encloses nothing.
     """
     points = thinned(points, POINTS)
-    size = upper - lower
-    cell = size.max() / VOXELS[len(size)]
-    ticks = [np.arange(low + cell / 2, high, cell) for low, high in zip(lower, upper, strict=True)]
-    centres = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
-    tree = cKDTree(points)
-    distance = tree.query(centres, workers=-1)[0]
-    some = points[:: max(1, len(points) // 2000)]
-    gap = float(np.median(tree.query(some, k=min(NEIGHBOURS, len(points)), workers=-1)[0][:, -1]))
+    grid = WindingGrid(points, lower, upper)
+    normals = np.zeros_like(points)
+    for width in np.linspace(WIDEST, NARROWEST, ROUNDS) * grid.cell:
+        # towards a winding number of one half at every point: a step of steepest descent
+        misfit = HALF - grid.at_points(grid.winding(normals, width))
+        step = grid.transposed(misfit, width)
+        effect = grid.at_points(grid.winding(step, width))
+        normals = normals + step * _ratio(np.sum(step**2), np.sum(effect**2))
+        # along its gradient, with the lengths as they are
+        gradient = grid.gradient_at_points(grid.winding(normals, width))
+        normals = -gradient * _ratio(*(np.linalg.norm(v, axis=1, keepdims=True) for v in (normals, gradient)))
+    winding = grid.winding(normals, width)
+    level = float(np.median(grid.at_points(winding)))
+    crossings = grid.crossings(winding - level)
+    if not len(crossings):
+        return None
+    distances = np.where(winding.ravel() > level, -1.0, 1.0) * cKDTree(crossings).query(grid.nodes, workers=-1)[0]
+    return grid.nodes, distances
 
-    inside, border = np.zeros(distance.shape, dtype=bool), np.ones(distance.shape, dtype=bool)
-    border[(slice(1, -1),) * len(size)] = False
-    first, radius = 0.0, max(gap, cell)
-    while radius <= (min(WIDEST, CLOSING * first) if first else WIDEST):
-        regions, _ = label(distance > radius)
-        # what water from the walls of Ω reaches, and (0) the thickened points
-        wet = np.isin(regions, np.append(np.unique(regions[border]), 0))
-        if first == 0.0 and (~wet).mean() > LEAST:
-            first, outside = radius, wet & (regions > 0)
-        inside |= ~wet
-        radius *= LADDER
-    if not first:
-        return None
-    sign = np.where(distance_transform_edt(~inside) < distance_transform_edt(~outside | inside), -1.0, 1.0)
-    if (cKDTree(centres[sign < 0]).query(points, workers=-1)[0] <= 2 * cell).mean() < BACKED:
-        return None
-    return centres.reshape(-1, len(size)), (sign * distance).ravel()
+
+class WindingGrid:
+    """The winding number of points with normals on a grid in Ω, zero on the walls; linear between nodes.
+
+    Args:
+        points: (N, d), normalised, in Ω.
+        lower: corner of Ω (d,).
+        upper: the opposite corner (d,).
+    """
+
+    def __init__(self, points: Array, lower: Array, upper: Array) -> None:
+        size = upper - lower
+        self.cell = float(size.max()) / NODES
+        self.shape = tuple(int(n) for n in np.ceil(size / self.cell) + 1)
+        self.d = len(size)
+        origin = (lower + upper) / 2 - (np.array(self.shape) - 1) / 2 * self.cell
+        ticks = [low + self.cell * np.arange(n) for low, n in zip(origin, self.shape, strict=True)]
+        self.nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, self.d)
+        place = (points - origin) / self.cell
+        first = np.clip(np.floor(place), 0, np.array(self.shape) - 2).astype(np.int64)
+        share = place - first
+        corners = [np.array(corner) for corner in np.ndindex((2,) * self.d)]
+        self.indices = [np.ravel_multi_index(tuple((first + corner).T), self.shape) for corner in corners]
+        self.weights = [np.where(corner, share, 1 - share).prod(axis=1) for corner in corners]
+        # the eigenvalues of minus the Laplacian for the sine transform
+        waves = [(2 * np.sin(0.5 * np.pi * np.arange(1, n + 1) / (n + 1)) / self.cell) ** 2 for n in self.shape]
+        self.eigenvalues = np.sum(np.meshgrid(*waves, indexing="ij"), axis=0)
+
+    def winding(self, normals: Array, width: float) -> Array:
+        """χ with -Δχ = ∇·(the normals, each spread over ``width``): its shape is the grid's."""
+        divergence = sum(self._difference(self._spread(normals[:, axis]), axis) for axis in range(self.d))
+        return self._solve(np.asarray(divergence), width)
+
+    def transposed(self, values: Array, width: float) -> Array:
+        """The transpose of normals (N, d) -> winding numbers at the points (N,)."""
+        return -self.gradient_at_points(self._solve(self._spread(values), width))
+
+    def at_points(self, values: Array) -> Array:
+        """Grid values at the points (N,)."""
+        flat = values.ravel()
+        return np.asarray(sum(flat[index] * weight for index, weight in zip(self.indices, self.weights, strict=True)))
+
+    def gradient_at_points(self, values: Array) -> Array:
+        """The gradient of grid values at the points (N, d)."""
+        return np.stack([self.at_points(self._difference(values, axis)) for axis in range(self.d)], axis=-1)
+
+    def crossings(self, values: Array) -> Array:
+        """Where grid values pass zero along the grid's edges (K, d)."""
+        found = []
+        nodes = self.nodes.reshape(*self.shape, self.d)
+        for axis in range(self.d):
+            n = self.shape[axis]
+            a, b = (values.take(range(start, n - 1 + start), axis) for start in (0, 1))
+            here = (a > 0) != (b > 0)
+            share = (a[here] / (a[here] - b[here]))[:, None]
+            low, high = (nodes.take(range(start, n - 1 + start), axis)[here] for start in (0, 1))
+            found.append(low + share * (high - low))
+        return np.concatenate(found)
+
+    def _spread(self, values: Array) -> Array:
+        """Values at the points (N,) as a density on the grid: the transpose of ``at_points``, per volume."""
+        total = np.zeros(int(np.prod(self.shape)))
+        for index, weight in zip(self.indices, self.weights, strict=True):
+            total += np.bincount(index, weight * values, minlength=total.size)
+        return total.reshape(self.shape) / self.cell**self.d
+
+    def _difference(self, values: Array, axis: int) -> Array:
+        """Central differences along an axis; beyond the walls there is zero."""
+        padded = np.pad(values, [(1, 1) if a == axis else (0, 0) for a in range(self.d)])
+        n = self.shape[axis]
+        above, below = (padded.take(range(start, n + start), axis) for start in (2, 0))
+        return np.asarray((above - below) / (2 * self.cell))
+
+    def _solve(self, source: Array, width: float) -> Array:
+        """The f of -Δf = source, smoothed by a Gaussian of this width."""
+        waves = dstn(source, type=1, workers=-1) * np.exp(-0.5 * width**2 * self.eigenvalues) / self.eigenvalues
+        return np.asarray(idstn(waves, type=1, workers=-1))
+
+
+def _ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
+    """a / b, and 0 where b is 0."""
+    a, b = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
+    ratio: Array = np.divide(a, b, out=np.zeros(b.shape), where=b > 0)
+    return ratio

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from datasets.pointcloud import Normalisation, PointCloud, noise_level
+from datasets.pointcloud import PointCloud
 from model.optimizer import Cosine, Optimizers, Step
 from model.sample import OmegaDensity, Sampler, neighbour_distance
-from model.start import flood
+from model.start import coarse_inside
 from reconstruction.field import NeuralField, build_model
 from reconstruction.health import SMALLER_STEP, Course, Failure, course_of
+from reconstruction.preparation import Prepared, prepare, settled
 from utils.config import Config
 from utils.distributed import ALONE, Ranks
 from utils.errors import UserError
@@ -28,8 +29,6 @@ Announce = Callable[[str], None]
 Preview = Callable[[NeuralField, int], None]
 
 
-BALL_NOISE, BALL_LEAST, BALL_MOST = 2.0, 0.001, 0.02  # δ from the noise, normalised
-OMEGA_MARGIN = 0.2  # of Ω about the cloud, at least: a thin cloud's own box would cut the transition of u
 START_STEPS, START_BATCH, START_RATE = 150, 4096, 2e-3  # of the fit to a coarse start
 
 
@@ -159,32 +158,31 @@ def _fit(
     for key in ("points_batch", "pts_in_omega"):
         ranks.check_share(f"train.{key}", getattr(t, key))
 
-    # the cloud in the unit ball, and the box Ω in which the field is learned
-    normalisation = Normalisation.fit(cloud.points)
-    points = normalisation.apply(cloud.points)
-    middle = (points.max(0) + points.min(0)) / 2
-    half = (points.max(0) - points.min(0)) / 2
-    half = np.maximum(half * t.bounding_box_scale, half + OMEGA_MARGIN)
-    lower, upper = middle - half, middle + half
-    noise = noise_level(points)
-    radius = min(max(BALL_NOISE * noise, BALL_LEAST), BALL_MOST) if t.ball_sigma is None else t.ball_sigma
+    # the cloud in the unit ball, the box Ω in which the field is learned, and what the points show of the surface
+    data = prepare(config, cloud)
+    config = settled(config, data.reach)
+    d, scale = data.points.shape[1], data.normalisation.scale
+    moved = ", smoothed" if data.smoothed else ""
+    announce(f"noise of the points: about {data.noise * scale:.3g}{moved}; δ = {data.ball_radius * scale:.3g}")
 
     # the network, its start and its optimiser
     torch.manual_seed(course.mending.seed)
     problems: list[str] = []
-    model = build_model(config, points.shape[1], problems)
+    model = build_model(config, d, problems)
     if model is None or problems:
         raise UserError("; ".join(problems))
-    network, loss = model[0].to(device), model[1].for_noise(noise)
-    announce(f"noise of the points: about {noise * normalisation.scale:.3g}; δ = {radius * normalisation.scale:.3g}")
-    sampler = _sampler(config, cloud, points, lower, upper, radius, loss.near, device)
-    field = NeuralField(network, loss, normalisation, lower, upper, device)
+    network, loss = model[0].to(device), model[1].for_noise(data.noise_left)
+    sampler = _sampler(config, data, loss.near, device)
+    field = NeuralField(network, loss, data.normalisation, data.lower, data.upper, device)
     optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, ranks.average_gradients)
     schedule = _schedule(config)
     generator = torch.Generator(device).manual_seed(course.mending.seed)
     fingerprint = {"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())}
 
-    if t.start == "flood" and checkpoint is None and (coarse := flood(points, lower, upper)) is not None:
+    coarse = None
+    if t.start == "winding" and checkpoint is None:
+        coarse = coarse_inside(data.points, data.lower, data.upper)
+    if coarse is not None:
         places, values = (torch.tensor(part, dtype=torch.float32, device=device) for part in coarse)
         _fit_values(network, Optimizers(network, t.optimizer), places, loss.output_for(values), generator)
 
@@ -238,13 +236,13 @@ def _fit(
                 "epoch": epoch,
                 "seconds": clock.seconds,
                 "config": config.to_dict(),
-                "d": points.shape[1],
+                "d": d,
                 "network": {name: value.cpu() for name, value in network.state_dict().items()},
                 "optimizers": optimizers.state_dict(),
                 "generator": generator.get_state(),
                 "status": status.state_dict(),
-                "normalisation": normalisation.to_dict(),
-                "omega": {"lower": lower.tolist(), "upper": upper.tolist()},
+                "normalisation": data.normalisation.to_dict(),
+                "omega": {"lower": data.lower.tolist(), "upper": data.upper.tolist()},
                 "cloud": fingerprint,
             },
             healthy,
@@ -391,31 +389,24 @@ def _due(epoch: int, frequency: int) -> bool:
     return frequency > 0 and epoch % frequency == 0
 
 
-def _sampler(
-    config: Config,
-    cloud: PointCloud,
-    points: Any,
-    lower: Any,
-    upper: Any,
-    radius: float,
-    near_points: bool,
-    device: torch.device,
-) -> Sampler:
+def _sampler(config: Config, data: Prepared, near_points: bool, device: torch.device) -> Sampler:
     t, s = config.train, config.network.sampler
     near = s.properties.near_fraction if s.sampler_type == "NearData" else 0.0
+
+    def tensor(values: Any) -> Any:
+        return None if values is None else torch.tensor(values, dtype=torch.float32, device=device)
+
     return Sampler(
-        points=torch.tensor(points, dtype=torch.float32, device=device),
-        normals=(
-            torch.tensor(cloud.normals, dtype=torch.float32, device=device) if config.network.has_normals else None
-        ),
-        omega=OmegaDensity(points, lower, upper, near, s.properties.near_width).to(device),
+        points=tensor(data.points),
+        normals=tensor(data.normals),
+        directions=tensor(data.directions),
+        trust=tensor(data.trust),
+        omega=OmegaDensity(data.points, data.lower, data.upper, near, s.properties.near_width).to(device),
         points_batch=t.points_batch,
         pts_per_ball=t.pts_per_ball,
-        ball_radius=radius,
+        ball_radius=data.ball_radius,
         pts_in_omega=t.pts_in_omega,
-        spread=(
-            torch.tensor(neighbour_distance(points), dtype=torch.float32, device=device) if near_points else None
-        ),
+        spread=tensor(neighbour_distance(data.points)) if near_points else None,
     )
 
 

@@ -74,7 +74,9 @@ class TrainConfig:
     ball_sigma: float | None = None
     pts_in_omega: int = 4096
     bounding_box_scale: float = 1.5
-    start: Literal["flood", "network"] = "flood"
+    smooth_points: bool = True
+    estimate_normals: bool = True
+    start: Literal["winding", "network"] = "winding"
     optimizer: Literal["adam", "muon"] = "muon"
     learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Initial=0.002, Final=0.00002),)
     weight_decay: float = 0.0

@@ -172,7 +172,7 @@ class AnnealedLoss(FourTermLoss):
 
 def mean_over_omega(values: Tensor, batch: Batch) -> Tensor:
     """The mean over Ω of a function with values (M,) at ``batch.omega``, whatever the density of these points."""
-    return (batch.weights * values).mean() / batch.weights.mean()
+    return (batch.weights * values).mean() / batch.volume
 
 
 def joint_mean(values: Tensor, in_omega: Tensor, batch: Batch) -> Tensor:

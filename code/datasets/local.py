@@ -1,0 +1,97 @@
+"""What a cloud shows of its surface near each of its points: a quadric through the nearest ones (derived).
+
+Its height at a point is where the surface is likelier than the noisy point itself, its slope gives the normal up to
+sign, and what it leaves of the points is their noise.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from utils.general import thinned
+
+Array = npt.NDArray[np.float64]
+
+NEIGHBOURS = 16
+# Of more points, this many are asked: the 16 nearest of a million lie within 0.01 of the radius of a ball, where a
+# quadric is exact to 1e-7, while those of a denser cloud would lie within its noise and show less of it than there is.
+POINTS = 1_000_000
+CHUNK = 1 << 16  # fits at a time: 100 MB
+
+
+@dataclass(frozen=True)
+class LocalFit:
+    """The quadrics of some points.
+
+    Attributes:
+        feet: where the quadrics pass the points (N, d), along their normals.
+        normals: unit normals of the quadrics there (N, d), their sign by chance.
+        planarity: how much a normal can be trusted (N,): 0 where the neighbours spread alike in all directions, 1 where
+            they lie in a plane (a line in 2D).
+        residual: standard deviation of the neighbours about each quadric (N,): the noise. Exact points of a smooth
+            surface leave nearly nothing; too few points for the shape look like noise.
+        reach: distance to the farthest neighbour (N,).
+    """
+
+    feet: Array
+    normals: Array
+    planarity: Array
+    residual: Array
+    reach: Array
+
+
+def local_fit(points: Array, places: Array) -> LocalFit:
+    """Fit a quadric to the 16 points (M, d) nearest to each of some places (N, d), d = 2 or 3."""
+    points = thinned(points, POINTS)
+    tree = cKDTree(points)
+    parts = [_fit(points, tree, places[start : start + CHUNK]) for start in range(0, len(places), CHUNK)]
+    names = ("feet", "normals", "planarity", "residual", "reach")
+    return LocalFit(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def _fit(points: Array, tree: cKDTree, places: Array) -> LocalFit:
+    d = points.shape[1]
+    distance, index = tree.query(places, k=min(NEIGHBOURS, len(points)), workers=-1)
+    near = points[index]
+    middle = near.mean(axis=1, keepdims=True)
+    near = near - middle
+    size = np.maximum(np.linalg.norm(near, axis=-1).max(axis=1)[:, None, None], np.finfo(np.float64).tiny)
+    near = near / size
+    spread, frames = np.linalg.eigh(near.transpose(0, 2, 1) @ near)  # the first axis is the normal
+    basis, triangle = np.linalg.qr(_terms(near @ frames))
+    height = (near @ frames)[..., 0]
+    projected = np.einsum("mkc,mk->mc", basis, height)
+    rest = height - np.einsum("mkc,mc->mk", basis, projected)
+    freedom = max(1, basis.shape[1] - basis.shape[2])
+    # the quadric at the place itself; too few or equal neighbours leave terms open, which are then zero
+    usable = np.abs(np.diagonal(triangle, axis1=1, axis2=2)).min(axis=1) > 1e-6
+    triangle[~usable] = np.eye(triangle.shape[-1])
+    coefficients = np.where(usable[:, None], np.linalg.solve(triangle, projected[..., None])[..., 0], 0.0)
+    local = ((places - middle[:, 0]) / size[:, 0])[:, None] @ frames
+    at = np.einsum("mkc,mc->mk", _terms(local), coefficients)[:, 0]
+    slopes = [np.einsum("mkc,mc->mk", _terms(local, i), coefficients)[:, 0] for i in range(1, d)]
+    normal = np.stack([np.ones_like(at), *(-slope for slope in slopes)], axis=-1)
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+    step = (at - local[:, 0, 0]) * usable * size[:, 0, 0]
+    return LocalFit(
+        feet=places + step[:, None] * frames[..., 0],
+        normals=np.einsum("mij,mj->mi", frames, normal),
+        planarity=1 - spread[:, 0] / np.maximum(spread[:, 1], np.finfo(np.float64).tiny),
+        residual=np.sqrt((rest**2).sum(axis=1) / freedom) * size[:, 0, 0],
+        reach=distance[:, -1],
+    )
+
+
+def _terms(local: Array, axis: int | None = None) -> Array:
+    """The terms 1, x, …, x², xy, … of the plane's coordinates (M, K, d - 1 of d), or their derivatives in one."""
+    plane = [local[..., i] for i in range(1, local.shape[-1])]
+    pairs = [(a, b) for a in range(len(plane)) for b in range(a, len(plane))]
+    one, zero = np.ones_like(plane[0]), np.zeros_like(plane[0])
+    if axis is None:
+        return np.stack([one, *plane, *(plane[a] * plane[b] for a, b in pairs)], axis=-1)
+    own = axis - 1
+    linear = [one if a == own else zero for a in range(len(plane))]
+    squares = [plane[b] * (a == own) + plane[a] * (b == own) for a, b in pairs]
+    return np.stack([zero, *linear, *squares], axis=-1)
