@@ -244,7 +244,8 @@ def test_normals_known_up_to_sign_cost_a_distance_nothing(d, output):
 
 def test_normals_known_up_to_sign_by_hand():
     """∇w = (2, 0) at four points. Its length alone costs (1 - 2)² = 1. Against the lines ±(1, 0) it costs
-    min(1, 3) = 1, and against ±(0, 1) √5. Trust 0 takes the first, 1 the second, ¼ a quarter of the way."""
+    min(1, 3) = 1, and against ±(0, 1) √5. Trust 0 takes the first, 1 the second, ¼ a quarter of the way.
+    """
     field = Field(lambda x: 2 * x[..., 0])
     one, two = [1.0, 0.0], [0.0, 1.0]
     data = changed(

@@ -43,7 +43,7 @@ class LocalFit:
 
 
 def local_fit(points: Array, places: Array) -> LocalFit:
-    """Fit a quadric to the 16 points (M, d) nearest to each of some places (N, d), d = 2 or 3."""
+    """Fit a quadric to the 16 points (M, d) nearest to each of some places (N, d), d = 2 or 3; M is 10 or more."""
     points = thinned(points, POINTS)
     tree = cKDTree(points)
     parts = [_fit(points, tree, places[start : start + CHUNK]) for start in range(0, len(places), CHUNK)]
@@ -57,9 +57,11 @@ def _fit(points: Array, tree: cKDTree, places: Array) -> LocalFit:
     near = points[index]
     middle = near.mean(axis=1, keepdims=True)
     near = near - middle
-    size = np.maximum(np.linalg.norm(near, axis=-1).max(axis=1)[:, None, None], np.finfo(np.float64).tiny)
+    tiny = np.finfo(np.float64).tiny
+    size = np.maximum(np.linalg.norm(near, axis=-1).max(axis=1)[:, None, None], tiny)
     near = near / size
     spread, frames = np.linalg.eigh(near.transpose(0, 2, 1) @ near)  # the first axis is the normal
+    rounding = 1e-9 * spread[:, -1] + tiny  # on one line or in one place, no direction is a normal
     basis, triangle = np.linalg.qr(_terms(near @ frames))
     height = (near @ frames)[..., 0]
     projected = np.einsum("mkc,mk->mc", basis, height)
@@ -78,7 +80,7 @@ def _fit(points: Array, tree: cKDTree, places: Array) -> LocalFit:
     return LocalFit(
         feet=places + step[:, None] * frames[..., 0],
         normals=np.einsum("mij,mj->mi", frames, normal),
-        planarity=1 - spread[:, 0] / np.maximum(spread[:, 1], np.finfo(np.float64).tiny),
+        planarity=np.clip(1 - (spread[:, 0] + rounding) / (spread[:, 1] + rounding), 0.0, 1.0),
         residual=np.sqrt((rest**2).sum(axis=1) / freedom) * size[:, 0, 0],
         reach=distance[:, -1],
     )

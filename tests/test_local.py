@@ -1,0 +1,131 @@
+"""Quadrics through the nearest points, against planes, circles and parabolas, and where there is nothing to fit."""
+
+import numpy as np
+import pytest
+
+from datasets import local
+from datasets.local import local_fit
+
+DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
+
+
+def rotation(d):
+    """Some orthogonal matrix; its last column is where the last axis goes."""
+    return np.linalg.qr(np.random.default_rng(5).standard_normal((d, d)))[0]
+
+
+def plane(count, d, noise=0.0):
+    """Points (count, d) with their first coordinates in [-1, 1] and Gaussian heights."""
+    random = np.random.default_rng(0)
+    flat = random.uniform(-1, 1, (count, d - 1))
+    return np.concatenate([flat, noise * random.standard_normal((count, 1))], axis=1)
+
+
+def same_lines(normals, expected, **tolerance):
+    """Equal unit vectors, up to sign."""
+    np.testing.assert_allclose(np.abs(np.sum(normals * expected, axis=1)), 1, **tolerance)
+
+
+@DIMENSIONS
+def test_a_plane_is_found_exactly(d):
+    turn = rotation(d)
+    points = plane(300, d) @ turn.T + 5
+    fit = local_fit(points, points)
+    np.testing.assert_allclose(fit.feet, points, atol=1e-14)
+    same_lines(fit.normals, turn[:, -1], atol=1e-12)
+    np.testing.assert_allclose(fit.planarity, 1, atol=1e-7)
+    assert fit.residual.max() < 1e-14
+
+
+@DIMENSIONS
+def test_places_off_a_parabola_come_down_onto_it(d):
+    """16 points that lie evenly about the axis: the fit's own axes are then those of y = ½x² + 0.3z² (½x² in 2D)."""
+    if d == 2:
+        x = (np.arange(-8, 8) + 0.5) / 40
+        points = np.stack([x, 0.5 * x**2], axis=-1)
+        places, feet, normals = [[0, 0.01], [0.1, 0]], [[0, 0], [0.1, 0.005]], np.array([[0, 1.0], [-0.1, 1]])
+    else:
+        turn = 2 * np.pi * np.arange(8) / 8
+        x, z = (np.concatenate([0.1 * f(turn), 0.2 * f(turn)]) for f in (np.cos, np.sin))
+        points = np.stack([x, z, 0.5 * x**2 + 0.3 * z**2], axis=-1)
+        places, feet = [[0, 0, 0.01], [0.05, 0.02, 0]], [[0, 0, 0], [0.05, 0.02, 0.5 * 0.05**2 + 0.3 * 0.02**2]]
+        normals = np.array([[0, 0, 1], [-0.05, -0.6 * 0.02, 1]])
+    fit = local_fit(points, np.array(places, dtype=float))
+    np.testing.assert_allclose(fit.feet, feet, atol=1e-14)
+    same_lines(fit.normals, normals / np.linalg.norm(normals, axis=1, keepdims=True), atol=1e-12)
+    assert fit.residual.max() < 1e-14
+
+
+def test_points_of_a_circle_stay_and_point_away_from_its_middle():
+    """The next term of its height is x⁴/8: at most 5e-8 for neighbours within 0.025 on both sides."""
+    angle = 2 * np.pi * np.arange(2000) / 2000
+    points = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    fit = local_fit(points, points)
+    np.testing.assert_allclose(fit.feet, points, atol=5e-8)
+    same_lines(fit.normals, points, atol=1e-10)
+    np.testing.assert_allclose(fit.reach, 2 * np.sin(8 * np.pi / 2000), rtol=1e-9)  # 7 or 8 on a side, and itself
+
+
+@pytest.mark.parametrize(("d", "left"), [(2, 3 / 8), (3, 1 / 2)])
+def test_noise_of_a_plane_is_found_and_most_of_it_removed(d, left):
+    """At the middle of n points, even in an interval (a disc), a fit of second order has 9/4 (4) n-ths of the variance
+    of one of them: 1 + E[r²]² / Var[r²].
+    """
+    points = plane(300 if d == 2 else 6000, d, noise=1e-3)
+    fit = local_fit(points, points)
+    inner = (np.abs(points[:, :-1]) < 0.9).all(axis=1)
+    assert np.sqrt(np.mean(fit.residual[inner] ** 2)) == pytest.approx(1e-3, rel=0.1)
+    assert fit.feet[inner, -1].std() == pytest.approx(left * 1e-3, rel=0.15)
+    same_lines(fit.normals[inner], np.eye(d)[-1], atol=0.05)
+
+
+def test_trust_is_one_minus_the_ratio_of_the_spreads():
+    """Eight corners of a box of sides 2, 2, 1, twice: the squared spreads are 4, 4, 1."""
+    corners = np.array(list(np.ndindex(2, 2, 2))) * [2.0, 2.0, 1.0]
+    fit = local_fit(np.repeat(corners, 2, axis=0), corners.mean(axis=0, keepdims=True))
+    assert fit.planarity.tolist() == pytest.approx([1 - 1 / 4])
+
+
+RANDOM = np.random.default_rng(1)
+POOR = {
+    "ten points": RANDOM.random((10, 3)),
+    "ten in the plane": RANDOM.random((10, 2)),
+    "one place": np.ones((20, 3)),
+    "every point 20 times": np.repeat(RANDOM.random((10, 3)), 20, axis=0),
+    "every point 20 times in the plane": np.repeat(RANDOM.random((10, 2)), 20, axis=0),
+    "every point 3 times": np.repeat(RANDOM.random((30, 3)), 3, axis=0),
+    "a line in space": np.linspace(0, 1, 50)[:, None] * [1, 2, 3],
+    "a lattice": np.array(list(np.ndindex(4, 4, 4)), dtype=float),
+}
+
+
+@pytest.mark.parametrize("name", POOR)
+def test_poor_neighbours_give_numbers(name):
+    points = POOR[name]
+    fit = local_fit(points, points)
+    assert all(np.isfinite(values).all() for values in vars(fit).values())
+    np.testing.assert_allclose(np.linalg.norm(fit.normals, axis=1), 1)
+    assert (fit.planarity >= 0).all()
+    assert (fit.planarity <= 1).all()
+    assert (np.linalg.norm(fit.feet - points, axis=1) <= 1).all()
+
+
+@pytest.mark.parametrize("name", ["one place", "every point 20 times", "a line in space"])
+def test_where_no_direction_is_a_normal_none_is_trusted_and_nothing_moves(name):
+    points = POOR[name]
+    fit = local_fit(points, points)
+    assert fit.planarity.max() < 1e-6
+    np.testing.assert_allclose(fit.feet, points, atol=1e-12)
+
+
+def test_parts_are_the_whole_and_dense_clouds_are_thinned(monkeypatch):
+    points = plane(200, 3, noise=0.01)
+    whole = local_fit(points, points)
+    monkeypatch.setattr(local, "CHUNK", 64)
+    parts = local_fit(points, points)
+    for name, values in vars(whole).items():
+        np.testing.assert_allclose(getattr(parts, name), values, rtol=1e-12, atol=1e-15)
+    monkeypatch.setattr(local, "POINTS", 50)
+    thin = local_fit(points, points)
+    assert len(thin.feet) == 200
+    assert np.median(thin.reach) == pytest.approx(2 * np.median(whole.reach), rel=0.2)  # a quarter of the points

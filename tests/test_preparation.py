@@ -1,0 +1,158 @@
+"""What the training looks at: points that move or stay, normals that go with them, δ, Ω and the Fourier features."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conftest import TINY
+from datasets.pointcloud import PointCloud
+from reconstruction import preparation
+from reconstruction.field import check_model
+from reconstruction.preparation import LEFT, prepare, settled
+from utils.config import load_config
+
+CENTRE = np.array([5.0, -3.0, 40.0])
+
+
+def configured(*keys):
+    return load_config(TINY, keys, check_model)
+
+
+def sphere(count, noise=0.0, d=3, seed=0):
+    """A cloud of radius 10 about CENTRE with its exact normals; the noise is in units of the radius."""
+    random = np.random.default_rng(seed)
+    unit = random.standard_normal((count, d))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    return PointCloud(CENTRE[:d] + 10 * (1 + noise * random.standard_normal((count, 1))) * unit, unit)
+
+
+def radii(data):
+    """Distances of the prepared points from the sphere's middle, in units of its radius."""
+    return np.linalg.norm(data.normalisation.invert(data.points) - CENTRE[: data.points.shape[1]], axis=1) / 10
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_exact_points_have_no_noise_and_stay(d):
+    cloud = sphere(2000, d=d)
+    data = prepare(configured(), cloud)
+    np.testing.assert_array_equal(data.points, data.normalisation.apply(cloud.points))
+    assert not data.smoothed
+    assert data.noise == data.noise_left < 2e-4
+    assert data.ball_radius == 0.001  # the least
+    assert data.normals is None
+
+
+@pytest.mark.parametrize(("d", "count", "sigma"), [(2, 500, 0.005), (2, 500, 0.008), (3, 2000, 0.01), (3, 2000, 0.015)])
+def test_noisy_points_move_towards_the_surface(d, count, sigma):
+    cloud = sphere(count, sigma, d)
+    data = prepare(configured(), cloud)
+    assert data.smoothed
+    assert data.noise * data.normalisation.scale == pytest.approx(10 * sigma, rel=0.15)
+    assert data.noise_left == pytest.approx(LEFT * data.noise)
+    before = np.linalg.norm(cloud.points - CENTRE[:d], axis=1) / 10
+    assert np.abs(radii(data) - 1).mean() < 0.65 * np.abs(before - 1).mean()
+    assert data.ball_radius == pytest.approx(min(2 * data.noise, 0.02))
+    same = prepare(configured(), PointCloud(1000 * cloud.points))
+    assert same.noise == pytest.approx(data.noise)
+    np.testing.assert_allclose(same.points, data.points, atol=1e-9)
+
+
+def test_points_that_hide_their_surface_stay():
+    """Noise of a third of the distance to the 16th neighbour: a quadric would follow the noise."""
+    cloud = sphere(5000, 0.05)
+    data = prepare(configured(), cloud)
+    assert not data.smoothed
+    assert data.noise_left == data.noise > 0.02
+    assert data.ball_radius == 0.02  # the most
+
+
+def test_what_is_asked_for():
+    cloud = sphere(2000, 0.01)
+    data = prepare(configured("train.smooth_points=false", "train.ball_sigma=0.3"), cloud)
+    np.testing.assert_array_equal(data.points, data.normalisation.apply(cloud.points))
+    assert data.noise == data.noise_left > 0.005  # it is still told
+    assert data.ball_radius == 0.3
+    assert data.directions is not None
+    data = prepare(configured("train.estimate_normals=false"), cloud)
+    assert (data.normals, data.directions, data.trust) == (None, None, None)
+    data = prepare(configured("network.has_normals=true"), cloud)
+    np.testing.assert_array_equal(data.normals, cloud.normals)
+    assert (data.directions, data.trust) == (None, None)
+
+
+def test_estimated_normals_are_those_of_the_sphere_up_to_sign():
+    cloud = sphere(2000)
+    data = prepare(configured(), cloud)
+    assert np.abs((data.directions * cloud.normals).sum(axis=1)).min() > 0.999
+    assert data.trust.shape == (2000,)
+    assert 0.9 < data.trust.min() <= data.trust.max() <= 1
+
+
+@pytest.mark.parametrize("has_normals", ["true", "false"])
+def test_of_a_huge_cloud_a_part_is_kept_with_its_normals(monkeypatch, has_normals):
+    monkeypatch.setattr(preparation, "FITTED", 300)
+    cloud = sphere(2000, 0.01)
+    data = prepare(configured(f"network.has_normals={has_normals}"), cloud)
+    normals = data.normals if has_normals == "true" else data.directions
+    assert data.points.shape == normals.shape == (300, 3)
+    unit = (data.normalisation.invert(data.points) - CENTRE) / 10
+    cosine = (unit * normals).sum(axis=1)
+    assert (cosine if has_normals == "true" else np.abs(cosine)).min() > 0.9
+    assert np.abs(radii(data) - 1).mean() < 0.006  # fitted to all of the cloud, as many as it is
+
+
+def test_points_that_need_no_fit_are_all_kept(monkeypatch):
+    monkeypatch.setattr(preparation, "FITTED", 300)
+    data = prepare(configured("network.has_normals=true"), sphere(2000))
+    assert data.points.shape == data.normals.shape == (2000, 3)
+
+
+def test_points_that_are_all_there_many_times():
+    """The 16 nearest are in one place: nothing is known of the surface, and nothing is done."""
+    cloud = PointCloud(np.repeat(sphere(50).points, 20, axis=0))
+    data = prepare(configured(), cloud)
+    np.testing.assert_array_equal(data.points, data.normalisation.apply(cloud.points))
+    assert data.reach == 0
+    assert data.noise < 1e-15
+    assert data.trust.max() < 1e-6
+
+
+def test_omega_is_the_box_times_its_scale_and_wider_where_that_is_thin():
+    """An ellipse of half-axes 1 and 0.1: 1.5 times the first, 0.2 more than the second."""
+    angle = 2 * np.pi * np.arange(200) / 200
+    data = prepare(configured(), PointCloud(np.stack([np.cos(angle), 0.1 * np.sin(angle)], axis=-1)))
+    np.testing.assert_allclose(data.upper, [1.5, 0.3], atol=1e-12)
+    np.testing.assert_allclose(data.lower, [-1.5, -0.3], atol=1e-12)
+
+
+# the Fourier features
+
+
+@pytest.mark.parametrize(
+    ("reach", "k"),
+    [
+        (0.0, 6),
+        (0.0416, 6),  # their shortest wave is 4/32 = 0.125, not less than 3 · 0.0416 = 0.1248
+        (0.0418, 5),
+        (0.1, 4),  # 4/8 = 0.5 spans 0.3, 4/16 does not
+        (0.4, 2),
+        (9.0, 2),
+    ],
+)
+def test_as_many_fourier_features_as_the_spacing_bears(reach, k):
+    config = configured("network.inputs.use_FFM=true")
+    assert settled(config, reach).network.inputs["k"] == k
+    rest = settled(config, reach)
+    assert replace(rest, network=replace(rest.network, inputs=config.network.inputs)) == config
+
+
+def test_a_number_of_fourier_features_that_is_given_stays():
+    config = configured("network.inputs.k=3")
+    assert settled(config, 0.0) == config
+
+
+def test_a_network_without_fourier_features_gets_none():
+    sines = ("train.network_class=model.siren.SirenNet", "network.inputs=null", "network.inputs={dims:[8,8]}")
+    config = configured(*sines)
+    assert settled(config, 0.1) == config
