@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from datasets.pointcloud import PointCloud
 from model.optimizer import Cosine, Optimizers, Step
 from model.sample import OmegaDensity, Sampler, neighbour_distance
-from model.start import coarse_inside
 from reconstruction.field import NeuralField, build_model
 from reconstruction.health import SMALLER_STEP, Course, Failure, course_of
 from reconstruction.preparation import Prepared, prepare, settled
@@ -134,11 +133,9 @@ def _fit(
     generator = torch.Generator(device).manual_seed(course.mending.seed)
     fingerprint = {"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())}
 
-    coarse = None
-    if t.start == "winding" and checkpoint is None:
-        coarse = coarse_inside(data.points, data.lower, data.upper)
-    if coarse is not None:
-        places, values = (torch.tensor(part, dtype=torch.float32, device=device) for part in coarse)
+    if t.start == "winding" and data.start is not None and checkpoint is None:
+        known = data.start.places, data.start.distances
+        places, values = (torch.tensor(part, dtype=torch.float32, device=device) for part in known)
         _fit_values(network, Optimizers(network, t.optimizer), places, loss.output_for(values), generator)
 
     # where an earlier run stopped
@@ -268,14 +265,15 @@ def _sampler(config: Config, data: Prepared, near_points: bool, device: torch.de
     t, s = config.train, config.network.sampler
     near = s.properties.near_fraction if s.sampler_type == "NearData" else 0.0
 
-    def tensor(values: Any) -> Any:
-        return None if values is None else torch.tensor(values, dtype=torch.float32, device=device)
+    def tensor(values: Any, kind: torch.dtype = torch.float32) -> Any:
+        return None if values is None else torch.tensor(values, dtype=kind, device=device)
 
     return Sampler(
         points=tensor(data.points),
         normals=tensor(data.normals),
         directions=tensor(data.directions),
         trust=tensor(data.trust),
+        oriented=tensor(data.oriented, torch.bool),
         omega=OmegaDensity(data.points, data.lower, data.upper, near, s.properties.near_width).to(device),
         points_batch=t.points_batch,
         pts_per_ball=t.pts_per_ball,
