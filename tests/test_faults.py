@@ -140,7 +140,7 @@ def raising(number: int, times: int = 1) -> Any:
 def test_a_signal_outside_of_the_training_leaves_at_once(
     monkeypatch, command: Command, clouds, tmp_path, number, status, stage
 ):
-    where = {"start": (training, "flood"), "evaluation": (evaluation, "render_surface")}[stage]
+    where = {"start": (training, "coarse_inside"), "evaluation": (evaluation, "render_surface")}[stage]
     monkeypatch.setattr(*where, raising(number))
     done = command("--input", clouds[0])
     assert (done.status, done.err) == (

@@ -60,7 +60,8 @@ def batch(d, normals=True, radii=(0.2, 0.5, 1.4), **fields):
         "beyond": radii > 1,
         "near": torch.linspace(0.6, 0.8, 8, dtype=torch.float64).unsqueeze(-1) * unit,
     }
-    return Batch(**{**given, **fields})
+    given |= fields
+    return Batch(**{"volume": given["weights"].mean().item(), **given})
 
 
 def numbers(terms):
@@ -185,11 +186,21 @@ def test_second_order_terms_tell_the_axes_apart():
 
 def test_means_over_omega_do_not_depend_on_the_density_of_its_points():
     """Values 1 and 3, the second drawn three times as often as it should: the mean is 2 all the same."""
-    weights = torch.tensor([3.0, 1.0, 1.0, 1.0])
-    data = batch(2, weights=weights)
+    data = batch(2, weights=torch.tensor([3.0, 1.0, 1.0, 1.0]), volume=1.5)
     values = torch.tensor([1.0, 3.0, 3.0, 3.0])
     assert mean_over_omega(values, data).item() == pytest.approx(2)
     assert joint_mean(torch.tensor([8.0, 10.0]), values, data).item() == pytest.approx((2 * 9 + 4 * 2) / 6)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_the_shares_of_ranks_average_to_the_whole(kind):
+    """Of a batch whose halves have weights of other sums: the terms, and with them the gradient of every step."""
+    data = batch(3, radii=(0.2, 0.5, 0.6, 0.9, 1.2, 1.4), weights=torch.tensor([1.0, 2, 3, 4, 5, 9]).double())
+    whole, *halves = (numbers(kind()(sphere(1.5), part)) for part in (data, data.share(0, 2), data.share(1, 2)))
+    if kind is OccupancyLoss:  # its steps along the normals are even within each share
+        whole, *halves = ({"beyond": terms["beyond"]} for terms in (whole, *halves))
+    assert {name: (halves[0][name] + halves[1][name]) / 2 for name in whole} == pytest.approx(whole)
+    assert halves[0] != pytest.approx(halves[1])
 
 
 @FOUR_TERMS
@@ -245,7 +256,8 @@ def test_every_parameter_has_a_finite_gradient(kind, network, d, normals):
         pytest.skip("has no meaning without normals")
     torch.manual_seed(0)
     net = network(d, (8, 8, 8))
-    data = {name: t.float() if t is not None and t.is_floating_point() else t for name, t in vars(batch(d)).items()}
+    real = {name: t.float() for name, t in vars(batch(d)).items() if torch.is_tensor(t) and t.is_floating_point()}
+    data = {**vars(batch(d)), **real}
     terms = kind()(net, Batch(**{**data, "normals": data["normals"] if normals else None}))
     torch.stack(list(terms.values())).sum().backward()
     gradients = [p.grad for p in net.parameters()]

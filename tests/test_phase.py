@@ -40,6 +40,7 @@ def batch(d=2, n=6, normals=True, seed=0):
         balls=points.unsqueeze(1) + 0.05 * random(n, 4, d, seed=seed + 2),
         omega=random(9, d, seed=seed + 3),
         weights=random(9, seed=seed + 4).abs() + 0.5,
+        volume=1.0,
     )
 
 
@@ -229,6 +230,38 @@ def test_reconstruction_by_hand():
     assert terms["reconstruction"].item() == pytest.approx(1.5)
 
 
+@BOTH
+@DIMENSIONS
+def test_normals_known_up_to_sign_cost_a_distance_nothing(d, output):
+    """At full trust either way round is right; without any it is the slope's length alone, as published."""
+    points, sides = 0.3 * random(20, d), torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(10)
+    data = changed(batch(d, normals=False), points=points, directions=sides[:, None] * unit_normal(d))
+    for trust in (0.0, 0.5, 1.0):
+        given = changed(data, trust=torch.full((20,), trust, dtype=torch.float64))
+        terms = PhaseLoss(output=output)(plane(d, output), given)
+        assert terms["normals"].item() == pytest.approx(0.0, abs=1e-9)
+
+
+def test_normals_known_up_to_sign_by_hand():
+    """∇w = (2, 0) at four points. Its length alone costs (1 - 2)² = 1. Against the lines ±(1, 0) it costs
+    min(1, 3) = 1, and against ±(0, 1) √5. Trust 0 takes the first, 1 the second, ¼ a quarter of the way."""
+    field = Field(lambda x: 2 * x[..., 0])
+    one, two = [1.0, 0.0], [0.0, 1.0]
+    data = changed(
+        batch(n=4, normals=False),
+        directions=torch.tensor([one, [-1.0, 0.0], two, two], dtype=torch.float64),
+        trust=torch.tensor([1.0, 1.0, 0.0, 0.25], dtype=torch.float64),
+    )
+    expected = (1 + 1 + 1 + (0.75 * 1 + 0.25 * math.sqrt(5))) / 4
+    assert PhaseLoss(mu=2.0)(field, data)["normals"].item() == pytest.approx(2 * expected)
+    published = PhaseLoss(mu=2.0)(field, changed(data, directions=None, trust=None))
+    untrusted = PhaseLoss(mu=2.0)(field, changed(data, trust=torch.zeros(4, dtype=torch.float64)))
+    assert untrusted == published
+    oriented = changed(data, normals=-data.directions)  # normals that are given rule: -(1, 0) is 3 away
+    expected = (3 + 1 + 2 * math.sqrt(5)) / 4
+    assert PhaseLoss(mu=2.0)(field, oriented)["normals"].item() == pytest.approx(2 * expected)
+
+
 def test_normal_term_is_of_w_not_of_u():
     """u = 0.5 + x with ε = 0.01: at x = 0, ∇w = 0.1 · 1 / 0.5 = 0.2, against the normal (1, 0) 0.8 is left."""
     data = changed(
@@ -318,6 +351,22 @@ def test_level_is_the_distance_of_a_phase():
     assert loss.level(math.exp(-3) - 1) == pytest.approx(-0.6)
 
 
+# what the cloud and the run set
+
+
+def test_lambda_falls_with_noise_unless_it_is_given():
+    assert PhaseLoss().for_noise(0.0).lambda_ == 60
+    assert PhaseLoss().for_noise(0.0048).lambda_ == pytest.approx(60 / 8)  # four times 0.0012: 4^1.5 = 8
+    assert PhaseLoss().for_noise(1.0).lambda_ == 6
+    assert PhaseLoss(lambda_=3.0).for_noise(0.0).lambda_ == 3
+
+
+def test_epsilon_falls_by_a_constant_factor_until_half_of_the_run():
+    loss = PhaseLoss(epsilon=0.01, epsilon_start=0.04)
+    assert [loss.at(progress).epsilon for progress in (0.0, 0.25, 0.5, 0.9)] == pytest.approx([0.04, 0.02, 0.01, 0.01])
+    assert PhaseLoss(epsilon=0.01).at(0.0).epsilon == 0.01
+
+
 # what training needs
 
 
@@ -329,7 +378,7 @@ def test_u_past_one_stays_finite(peak, normals, dtype):
     scale = torch.tensor(1.0, dtype=dtype, requires_grad=True)
     field = Field(lambda x: scale * (peak + 0 * x[..., 0]) + 1e-8 * x[..., 1])
     data = batch(normals=normals)
-    data = Batch(**{name: None if t is None else t.to(dtype) for name, t in vars(data).items()})
+    data = Batch(**{name: t.to(dtype) if isinstance(t, torch.Tensor) else t for name, t in vars(data).items()})
     terms = PhaseLoss(output="u")(field, data)
     assert all(torch.isfinite(term) for term in terms.values())
     sum(terms.values()).backward()
@@ -370,6 +419,11 @@ def test_the_whole_loss_has_a_gradient_in_every_parameter(output, normals):
             {"lambda_": -1.0, "mu": -2.0, "epsilon": -3.0},
             "lambda: must be above 0, got -1.0\nmu: must be 0 or above, got -2.0\n"
             "epsilon: must be above 0, got -3.0",
+        ),
+        ({"epsilon_start": 0.001}, "epsilon_start: expected epsilon (0.01) or more, got 0.001"),
+        (
+            {"epsilon_start": 0.1, "output": "u"},
+            "epsilon_start: wants network.output = w; the meaning of u changes with ε",
         ),
     ],
 )

@@ -199,13 +199,13 @@ sys.exit(run.main({arguments!r}))
 def test_the_shares_of_a_batch_are_the_batch():
     whole = Batch(
         points=torch.arange(12.0).reshape(6, 2), normals=None, balls=torch.arange(36.0).reshape(6, 3, 2),
-        omega=torch.arange(18.0).reshape(9, 2), weights=torch.arange(9.0),
+        omega=torch.arange(18.0).reshape(9, 2), weights=torch.arange(9.0), volume=4.0,
     )  # fmt: skip
     parts = [whole.share(rank, 3) for rank in range(3)]
     for name in ("points", "balls", "omega", "weights"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
         assert len({len(getattr(part, name)) for part in parts}) == 1
-    assert [part.normals for part in parts] == [None] * 3
+    assert [(part.normals, part.volume) for part in parts] == [(None, 4.0)] * 3
 
 
 def test_a_batch_that_cannot_be_dealt_evenly_is_refused(shapes: Any):
