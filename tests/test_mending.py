@@ -12,7 +12,8 @@ from conftest import Command, records
 from datasets.pointcloud import PointCloud
 from model.optimizer import Optimizers
 from reconstruction import training
-from reconstruction.training import Clock, fit
+from reconstruction.progress import Clock
+from reconstruction.training import fit
 from test_training import same_state, tiny, untimed
 from utils.errors import UserError
 from utils.experiment import Experiment

@@ -32,8 +32,9 @@ class Batch:
         omega: points in Ω (M, d).
         weights: 1 / density of each (M,), so that ∫_Ω f is estimated by mean(weights · f(omega)).
         volume: of Ω, which the mean of all possible weights is.
-        directions: normals estimated for ``points`` (N, d), their sign by chance, or None.
+        directions: normals estimated for ``points`` (N, d), or None.
         trust: how far each of these can be trusted (N,), 0 to 1, or None.
+        oriented: whether each of these points outward (N,), or else has its sign by chance; or None.
         beyond: which points of ``omega`` (M,) lie beyond the cloud's bounding box, and so outside.
         near: a Gaussian point about each of ``points`` (N, d), or None where the loss does not ask for it.
     """
@@ -46,6 +47,7 @@ class Batch:
     volume: float
     directions: Tensor | None = None
     trust: Tensor | None = None
+    oriented: Tensor | None = None
     beyond: Tensor | None = None
     near: Tensor | None = None
 
@@ -135,8 +137,7 @@ class Sampler:
         pts_per_ball: points in the ball about each of them.
         ball_radius: δ, in normalised units.
         pts_in_omega: points in Ω per batch.
-        directions: normals estimated for the points (N, d), their sign by chance, or None.
-        trust: how far each of these can be trusted (N,), 0 to 1, or None.
+        directions, trust, oriented: of the points, as in a batch; or None.
         spread: standard deviations (N,) of the Gaussians about the points, for ``Batch.near``; None draws none.
     """
 
@@ -149,6 +150,7 @@ class Sampler:
     pts_in_omega: int
     directions: Tensor | None = None
     trust: Tensor | None = None
+    oriented: Tensor | None = None
     spread: Tensor | None = None
 
     @cached_property
@@ -176,6 +178,7 @@ class Sampler:
             volume=self.omega.volume,
             directions=None if self.directions is None else self.directions[chosen],
             trust=None if self.trust is None else self.trust[chosen],
+            oriented=None if self.oriented is None else self.oriented[chosen],
             beyond=((omega < self.box[0]) | (omega > self.box[1])).any(-1),
             near=near,
         )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from datasets.pointcloud import PointCloud, load_points
 from reconstruction.field import NeuralField
-from reconstruction.training import Announce
+from reconstruction.progress import Announce
 from utils.config import PlotConfig
 from utils.errors import UserError
 from utils.experiment import Experiment

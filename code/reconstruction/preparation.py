@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from datasets.local import LocalFit, local_fit
 from datasets.pointcloud import Normalisation, PointCloud
+from model.start import Start, coarse_inside
 from utils.build import find_class
 from utils.config import Config
 from utils.general import thinned
@@ -33,8 +34,10 @@ class Prepared:
         normalisation: from the input's frame to this one.
         points: the points that are trained on (N, d).
         normals: the cloud's unit normals there (N, d), if the run uses them.
-        directions: estimated normals there (N, d), their sign by chance, if the run uses them.
+        directions: estimated normals there (N, d), if the run uses them.
         trust: how far each of these can be trusted (N,), 0 to 1.
+        oriented: whether each of these surely points outward (N,), or else has its sign by chance.
+        start: the coarse inside, or None where the cloud encloses nothing or nothing asks for it.
         lower: corner of Ω (d,).
         upper: the opposite corner (d,).
         noise: standard deviation of the cloud's points about the surface.
@@ -48,6 +51,8 @@ class Prepared:
     normals: Array | None
     directions: Array | None
     trust: Array | None
+    oriented: npt.NDArray[np.bool_] | None
+    start: Start | None
     lower: Array
     upper: Array
     noise: float
@@ -75,19 +80,27 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     estimate = t.estimate_normals and not config.network.has_normals
     kept = thinned(np.arange(len(points)), FITTED) if smooth or estimate else np.arange(len(points))
     fit: LocalFit | None = local_fit(points, points[kept]) if smooth or estimate else None
-    ball_radius = min(max(BALL_NOISE * noise, BALL_LEAST), BALL_MOST) if t.ball_sigma is None else t.ball_sigma
+    used = fit.feet if fit is not None and smooth else points[kept]
+    start = coarse_inside(used, middle - half, middle + half) if estimate or t.start == "winding" else None
+    directions = oriented = None
+    if fit is not None and estimate:
+        directions, oriented = fit.normals, np.zeros(len(used), dtype=bool)
+        if start is not None:
+            directions, oriented = start.oriented(used, fit.normals)
     return Prepared(
         normalisation=normalisation,
-        points=fit.feet if fit is not None and smooth else points[kept],
+        points=used,
         normals=cloud.normals[kept] if config.network.has_normals and cloud.normals is not None else None,
-        directions=fit.normals if fit is not None and estimate else None,
+        directions=directions,
         trust=fit.planarity if fit is not None and estimate else None,
+        oriented=oriented,
+        start=start,
         lower=middle - half,
         upper=middle + half,
         noise=noise,
         noise_left=LEFT * noise if smooth else noise,
         reach=reach,
-        ball_radius=ball_radius,
+        ball_radius=min(max(BALL_NOISE * noise, BALL_LEAST), BALL_MOST) if t.ball_sigma is None else t.ball_sigma,
     )
 
 

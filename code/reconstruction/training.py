@@ -1,31 +1,27 @@
 """From a cloud to a trained field: the loop, in the order in which the data flows."""
 
-import math
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from datasets.pointcloud import PointCloud
 from model.optimizer import Cosine, Optimizers, Step
 from model.sample import OmegaDensity, Sampler, neighbour_distance
-from model.start import coarse_inside
 from reconstruction.field import NeuralField, build_model
 from reconstruction.health import SMALLER_STEP, Course, Failure, course_of
 from reconstruction.preparation import Prepared, prepare, settled
+from reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
 from utils.config import Config
 from utils.distributed import ALONE, Ranks
 from utils.errors import UserError
 from utils.experiment import Experiment
 from utils.interrupt import deferred_signals
 
-Announce = Callable[[str], None]
 Preview = Callable[[NeuralField, int], None]
 
 
@@ -43,48 +39,6 @@ class Interrupted(Exception):
         self.status = status
         self.epoch = epoch
         self.failure = failure
-
-
-@dataclass
-class Clock:
-    """How much of a run is over: steps of nepoch, or seconds of a budget if there is one.
-
-    Attributes:
-        nepoch: steps of the whole run.
-        budget: seconds of the whole training, or None.
-        before: seconds used before this process took over.
-        start: when this process started, by ``time.monotonic``.
-        spent: seconds of the budget that were over when the run started anew, else 0.
-        period: minutes between two times that ``struck`` is true; None for never.
-    """
-
-    nepoch: int
-    budget: float | None
-    before: float
-    start: float
-    spent: float = 0.0
-    period: float | None = None
-
-    def __post_init__(self) -> None:
-        self._counted = self.seconds
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of the run, those of earlier processes included."""
-        return self.before + time.monotonic() - self.start
-
-    def progress(self, epoch: int) -> float:
-        """The share of the run that is over before a step: 0 at the start, 1 and above at the end."""
-        if self.budget is None:
-            return epoch / self.nepoch
-        return (self.seconds - self.spent) / max(self.budget - self.spent, 1e-9)
-
-    def struck(self) -> bool:
-        """Whether the period is over; if it is, the next one begins."""
-        if self.period is None or self.seconds - self._counted < 60 * self.period:
-            return False
-        self._counted = self.seconds
-        return True
 
 
 def fit(
@@ -179,11 +133,9 @@ def _fit(
     generator = torch.Generator(device).manual_seed(course.mending.seed)
     fingerprint = {"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())}
 
-    coarse = None
-    if t.start == "winding" and checkpoint is None:
-        coarse = coarse_inside(data.points, data.lower, data.upper)
-    if coarse is not None:
-        places, values = (torch.tensor(part, dtype=torch.float32, device=device) for part in coarse)
+    if t.start == "winding" and data.start is not None and checkpoint is None:
+        known = data.start.places, data.start.distances
+        places, values = (torch.tensor(part, dtype=torch.float32, device=device) for part in known)
         _fit_values(network, Optimizers(network, t.optimizer), places, loss.output_for(values), generator)
 
     # where an earlier run stopped
@@ -252,8 +204,8 @@ def _fit(
         elif experiment is not None:
             write(lambda: experiment.save_checkpoint(state))
 
-    writer = _tensorboard(experiment, announce) if t.tensorboard and experiment is not None else None
-    with deferred_signals(second_acts=ranks.size == 1) as stop, _bar(clock, epoch, ranks.first) as bar:
+    writer = tensorboard(experiment, announce) if t.tensorboard and experiment is not None else None
+    with deferred_signals(second_acts=ranks.size == 1) as stop, progress_bar(clock, epoch, ranks.first) as bar:
         status, rate = Status(clock, bar, announce, experiment, writer, epoch, write, ranks), 0.0
         if checkpoint is not None:
             status.load_state_dict(checkpoint.get("status", {}), device)
@@ -295,86 +247,6 @@ def _fit(
     return outward, epoch
 
 
-class Status:
-    """Sums the terms of the steps since the last report on the device, so that the loop never waits for it."""
-
-    def __init__(
-        self,
-        clock: Clock,
-        bar: Any,
-        announce: Announce,
-        experiment: Experiment | None,
-        writer: Any,
-        epoch: int,
-        write: Callable[[Callable[[], object]], None],
-        ranks: Ranks,
-    ) -> None:
-        self.clock, self.bar, self.announce = clock, bar, announce
-        self.experiment, self.writer, self.write, self.ranks = experiment, writer, write, ranks
-        self.names: list[str] = []
-        self.sums: Tensor | None = None
-        self.last = epoch
-        self.shown = 0.0
-
-    def add(self, terms: dict[str, Tensor]) -> None:
-        """Count the terms of one step."""
-        self.names = list(terms)
-        values = torch.stack([term.detach() for term in terms.values()])
-        self.sums = values if self.sums is None else self.sums + values
-
-    @property
-    def pending(self) -> bool:
-        """Whether steps have been counted that no report has shown."""
-        return self.sums is not None
-
-    def state_dict(self) -> dict[str, Any]:
-        """What has been counted and not reported, for a checkpoint."""
-        return {"names": self.names, "sums": self.sums, "last": self.last} if self.pending else {}
-
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Count on from what a checkpoint holds, so that the log of a run in two parts is that of one in one."""
-        if state:
-            self.names, self.sums, self.last = state["names"], state["sums"].to(device), state["last"]
-
-    def check(self, epoch: int) -> dict[str, float]:
-        """The means since the last report.
-
-        Raises:
-            Failure: one of them is NaN or infinite.
-        """
-        if self.sums is None:
-            return {}
-        means = dict(zip(self.names, (self.ranks.mean(self.sums) / (epoch - self.last)).tolist(), strict=True))
-        for name, value in means.items():
-            if not math.isfinite(value):
-                raise Failure(
-                    f"the loss term '{name}' became {value} between steps {self.last} and {epoch}: the last "
-                    f"checkpoint before is kept; {SMALLER_STEP}"
-                )
-        return means
-
-    def report(self, epoch: int, rate: float) -> None:
-        """Log the means and show them."""
-        means = self.check(epoch)
-        loss = sum(means.values())
-        record = {"epoch": epoch, "loss": loss, **means, "lr": rate, "time": round(self.clock.seconds, 3)}
-        if (experiment := self.experiment) is not None:
-            self.write(lambda: experiment.log(record))
-        if self.writer is not None:
-            for name in ("loss", *means, "lr"):
-                self.writer.add_scalar(name, record[name], epoch)
-            self.writer.flush()
-        shown = {"loss": f"{loss:.4f}", **{name: f"{value:.4f}" for name, value in means.items()}}
-        self.bar.set_postfix(shown, refresh=False)
-        if self.bar.disable and self.clock.seconds - self.shown > 10:  # no terminal: a line now and then
-            self.shown = self.clock.seconds
-            terms = ", ".join(f"{name} {value}" for name, value in shown.items())
-            self.announce(f"step {epoch}, {self.clock.progress(epoch):.0%}, {self.clock.seconds:.0f} s: {terms}")
-        elif self.clock.budget is not None:
-            self.bar.update(round(min(self.clock.seconds, self.clock.budget)) - self.bar.n)
-        self.sums, self.last = None, epoch
-
-
 def _fit_values(
     network: nn.Module, optimizers: Optimizers, places: Tensor, values: Tensor, generator: torch.Generator
 ) -> None:
@@ -393,14 +265,15 @@ def _sampler(config: Config, data: Prepared, near_points: bool, device: torch.de
     t, s = config.train, config.network.sampler
     near = s.properties.near_fraction if s.sampler_type == "NearData" else 0.0
 
-    def tensor(values: Any) -> Any:
-        return None if values is None else torch.tensor(values, dtype=torch.float32, device=device)
+    def tensor(values: Any, kind: torch.dtype = torch.float32) -> Any:
+        return None if values is None else torch.tensor(values, dtype=kind, device=device)
 
     return Sampler(
         points=tensor(data.points),
         normals=tensor(data.normals),
         directions=tensor(data.directions),
         trust=tensor(data.trust),
+        oriented=tensor(data.oriented, torch.bool),
         omega=OmegaDensity(data.points, data.lower, data.upper, near, s.properties.near_width).to(device),
         points_batch=t.points_batch,
         pts_per_ball=t.pts_per_ball,
@@ -415,21 +288,3 @@ def _schedule(config: Config) -> Step | Cosine:
     if given.Interval is not None and given.Factor is not None:
         return Step(given.Initial, given.Interval, given.Factor)
     return Cosine(given.Initial, given.Final or 0.0)
-
-
-def _bar(clock: Clock, epoch: int, shown: bool) -> Any:
-    """A progress bar on a terminal, over steps or seconds; elsewhere, and if not to be shown, it draws nothing."""
-    disable = None if shown else True
-    if clock.budget is None:
-        return tqdm(total=clock.nepoch, initial=epoch, unit="step", disable=disable, dynamic_ncols=True)
-    return tqdm(total=round(clock.budget), unit="s", disable=disable, dynamic_ncols=True)
-
-
-def _tensorboard(experiment: Experiment | None, announce: Announce) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        announce("train.tensorboard = true, but TensorBoard is not installed: pip install tensorboard")
-        return None
-    assert experiment is not None
-    return SummaryWriter(str(experiment.folder / "tensorboard"))

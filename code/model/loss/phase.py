@@ -108,7 +108,8 @@ class PhaseLoss(DistanceLoss):
         reconstruction: λ mean_i |mean_{y in ball i} u(y)|
         gradient, potential: ∫_Ω ε‖∇u‖² and ∫_Ω W(u), the two halves of WCH
         normals: μ mean_i ‖n_i - ∇w(x_i)‖; without normals μ mean_i of (1 - ‖∇w(x_i)‖)², which gives way to
-            min(‖n_i - ∇w(x_i)‖, ‖n_i + ∇w(x_i)‖) as far as n_i, a normal estimated up to sign, can be trusted (derived)
+            ‖n_i - ∇w(x_i)‖ as far as n_i, an estimated normal, can be trusted, or to the lesser of that and
+            ‖n_i + ∇w(x_i)‖ where its sign is not known (derived)
         """
         weight = CLEAN_LAMBDA if self.lambda_ is None else self.lambda_
         terms = {"reconstruction": weight * self.phase(field(batch.balls)).mean(-1).abs().mean()}
@@ -127,10 +128,10 @@ class PhaseLoss(DistanceLoss):
                 misfit = torch.linalg.vector_norm(batch.normals - slope, dim=-1)
             else:
                 misfit = (1 - torch.linalg.vector_norm(slope, dim=-1)).square()
-                if batch.directions is not None and batch.trust is not None:
-                    ways = (batch.directions, -batch.directions)
-                    either = torch.minimum(*(torch.linalg.vector_norm(n - slope, dim=-1) for n in ways))
-                    misfit = torch.lerp(misfit, either, batch.trust)
+                if batch.directions is not None and batch.trust is not None and batch.oriented is not None:
+                    along, against = ((sign * batch.directions - slope).norm(dim=-1) for sign in (1, -1))
+                    along = torch.where(batch.oriented, along, torch.minimum(along, against))
+                    misfit = torch.lerp(misfit, along, batch.trust)
             terms["normals"] = self.mu * misfit.mean()
         return terms
 

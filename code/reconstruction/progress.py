@@ -1,0 +1,157 @@
+"""How a run is going: its clock, the progress bar, and the means of the loss that are logged and shown."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from reconstruction.health import SMALLER_STEP, Failure
+from utils.distributed import Ranks
+from utils.experiment import Experiment
+
+Announce = Callable[[str], None]
+
+
+@dataclass
+class Clock:
+    """How much of a run is over: steps of nepoch, or seconds of a budget if there is one.
+
+    Attributes:
+        nepoch: steps of the whole run.
+        budget: seconds of the whole training, or None.
+        before: seconds used before this process took over.
+        start: when this process started, by ``time.monotonic``.
+        spent: seconds of the budget that were over when the run started anew, else 0.
+        period: minutes between two times that ``struck`` is true; None for never.
+    """
+
+    nepoch: int
+    budget: float | None
+    before: float
+    start: float
+    spent: float = 0.0
+    period: float | None = None
+
+    def __post_init__(self) -> None:
+        self._counted = self.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the run, those of earlier processes included."""
+        return self.before + time.monotonic() - self.start
+
+    def progress(self, epoch: int) -> float:
+        """The share of the run that is over before a step: 0 at the start, 1 and above at the end."""
+        if self.budget is None:
+            return epoch / self.nepoch
+        return (self.seconds - self.spent) / max(self.budget - self.spent, 1e-9)
+
+    def struck(self) -> bool:
+        """Whether the period is over; if it is, the next one begins."""
+        if self.period is None or self.seconds - self._counted < 60 * self.period:
+            return False
+        self._counted = self.seconds
+        return True
+
+
+class Status:
+    """Sums the terms of the steps since the last report on the device, so that the loop never waits for it."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        bar: Any,
+        announce: Announce,
+        experiment: Experiment | None,
+        writer: Any,
+        epoch: int,
+        write: Callable[[Callable[[], object]], None],
+        ranks: Ranks,
+    ) -> None:
+        self.clock, self.bar, self.announce = clock, bar, announce
+        self.experiment, self.writer, self.write, self.ranks = experiment, writer, write, ranks
+        self.names: list[str] = []
+        self.sums: Tensor | None = None
+        self.last = epoch
+        self.shown = 0.0
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Count the terms of one step."""
+        self.names = list(terms)
+        values = torch.stack([term.detach() for term in terms.values()])
+        self.sums = values if self.sums is None else self.sums + values
+
+    @property
+    def pending(self) -> bool:
+        """Whether steps have been counted that no report has shown."""
+        return self.sums is not None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been counted and not reported, for a checkpoint."""
+        return {"names": self.names, "sums": self.sums, "last": self.last} if self.pending else {}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Count on from what a checkpoint holds, so that the log of a run in two parts is that of one in one."""
+        if state:
+            self.names, self.sums, self.last = state["names"], state["sums"].to(device), state["last"]
+
+    def check(self, epoch: int) -> dict[str, float]:
+        """The means since the last report.
+
+        Raises:
+            Failure: one of them is NaN or infinite.
+        """
+        if self.sums is None:
+            return {}
+        means = dict(zip(self.names, (self.ranks.mean(self.sums) / (epoch - self.last)).tolist(), strict=True))
+        for name, value in means.items():
+            if not math.isfinite(value):
+                raise Failure(
+                    f"the loss term '{name}' became {value} between steps {self.last} and {epoch}: the last "
+                    f"checkpoint before is kept; {SMALLER_STEP}"
+                )
+        return means
+
+    def report(self, epoch: int, rate: float) -> None:
+        """Log the means and show them."""
+        means = self.check(epoch)
+        loss = sum(means.values())
+        record = {"epoch": epoch, "loss": loss, **means, "lr": rate, "time": round(self.clock.seconds, 3)}
+        if (experiment := self.experiment) is not None:
+            self.write(lambda: experiment.log(record))
+        if self.writer is not None:
+            for name in ("loss", *means, "lr"):
+                self.writer.add_scalar(name, record[name], epoch)
+            self.writer.flush()
+        shown = {"loss": f"{loss:.4f}", **{name: f"{value:.4f}" for name, value in means.items()}}
+        self.bar.set_postfix(shown, refresh=False)
+        if self.bar.disable and self.clock.seconds - self.shown > 10:  # no terminal: a line now and then
+            self.shown = self.clock.seconds
+            terms = ", ".join(f"{name} {value}" for name, value in shown.items())
+            self.announce(f"step {epoch}, {self.clock.progress(epoch):.0%}, {self.clock.seconds:.0f} s: {terms}")
+        elif self.clock.budget is not None:
+            self.bar.update(round(min(self.clock.seconds, self.clock.budget)) - self.bar.n)
+        self.sums, self.last = None, epoch
+
+
+def progress_bar(clock: Clock, epoch: int, shown: bool) -> Any:
+    """A progress bar on a terminal, over steps or seconds; elsewhere, and if not to be shown, it draws nothing."""
+    disable = None if shown else True
+    if clock.budget is None:
+        return tqdm(total=clock.nepoch, initial=epoch, unit="step", disable=disable, dynamic_ncols=True)
+    return tqdm(total=round(clock.budget), unit="s", disable=disable, dynamic_ncols=True)
+
+
+def tensorboard(experiment: Experiment, announce: Announce) -> Any:
+    """A writer for TensorBoard in the run's folder, or None where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        announce("train.tensorboard = true, but TensorBoard is not installed: pip install tensorboard")
+        return None
+    return SummaryWriter(str(experiment.folder / "tensorboard"))
