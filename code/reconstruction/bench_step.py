@@ -28,7 +28,7 @@ NETWORKS: dict[str, tuple[list[int], list[int], bool]] = {
     "5 x 256": ([256] * 5, [], False),
     "8 x 512, skip": ([512] * 8, [4], False),
 }
-POINTS = 4096  # of the data, in balls and in Ω, each
+POINTS = 2048  # of the data, in balls and in Ω, each
 
 
 def best(work: Callable[[], object], rounds: int) -> float:

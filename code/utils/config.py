@@ -67,12 +67,12 @@ class TrainConfig:
     d_in: int | None = None
     drop_invalid: bool = False
     seed: int = 0
-    nepoch: int = 1500
+    nepoch: int = 2500
     time_budget: float | None = None
-    points_batch: int = 4096
+    points_batch: int = 2048
     pts_per_ball: int = 1
     ball_sigma: float | None = None
-    pts_in_omega: int = 4096
+    pts_in_omega: int = 2048
     bounding_box_scale: float = 1.5
     smooth_points: bool = True
     estimate_normals: bool = True
