@@ -14,8 +14,10 @@ from utils.general import thinned
 
 Array = npt.NDArray[np.float64]
 
-NEIGHBOURS = 16
-# Of more points, this many are asked: the 16 nearest of a million lie within 0.01 of the radius of a ball, where a
+NEIGHBOURS = 24
+FALL = -2.0  # of the logarithm of a neighbour's weight, at the farthest
+REACH = 16
+# Of more points, this many are asked: the 24 nearest of a million lie within 0.01 of the radius of a ball, where a
 # quadric is exact to 1e-7, while those of a denser cloud would lie within its noise and show less of it than there is.
 POINTS = 1_000_000
 CHUNK = 1 << 16  # fits at a time: 100 MB
@@ -32,7 +34,7 @@ class LocalFit:
             they lie in a plane (a line in 2D).
         residual: standard deviation of the neighbours about each quadric (N,): the noise. Exact points of a smooth
             surface leave nearly nothing; too few points for the shape look like noise.
-        reach: distance to the farthest neighbour (N,).
+        reach: distance to the 16th neighbour (N,).
     """
 
     feet: Array
@@ -55,18 +57,22 @@ def _fit(points: Array, tree: cKDTree, places: Array) -> LocalFit:
     d = points.shape[1]
     distance, index = tree.query(places, k=min(NEIGHBOURS, len(points)), workers=-1)
     near = points[index]
-    middle = near.mean(axis=1, keepdims=True)
-    near = near - middle
     tiny = np.finfo(np.float64).tiny
+    weight = np.exp(FALL * (distance / np.maximum(distance[:, -1:], tiny)) ** 2)
+    weight /= weight.sum(axis=1, keepdims=True)
+    middle = np.einsum("mk,mkc->mc", weight, near)[:, None]
+    near = near - middle
     size = np.maximum(np.linalg.norm(near, axis=-1).max(axis=1)[:, None, None], tiny)
     near = near / size
-    spread, frames = np.linalg.eigh(near.transpose(0, 2, 1) @ near)  # the first axis is the normal
+    spread, frames = np.linalg.eigh(np.einsum("mk,mki,mkj->mij", weight, near, near))  # the first axis is the normal
     rounding = 1e-9 * spread[:, -1] + tiny  # on one line or in one place, no direction is a normal
-    basis, triangle = np.linalg.qr(_terms(near @ frames))
-    height = (near @ frames)[..., 0]
+    root = np.sqrt(weight)
+    basis, triangle = np.linalg.qr(root[..., None] * _terms(near @ frames))
+    height = root * (near @ frames)[..., 0]
     projected = np.einsum("mkc,mk->mc", basis, height)
     rest = height - np.einsum("mkc,mc->mk", basis, projected)
-    freedom = max(1, basis.shape[1] - basis.shape[2])
+    # of noise of variance 1, the weighted squares that the fit leaves (the trace of what projects on them)
+    freedom = np.maximum((weight * (1 - (basis**2).sum(axis=-1))).sum(axis=1), 1 / (2 * basis.shape[1]))
     # the quadric at the place itself; too few or equal neighbours leave terms open, which are then zero
     usable = np.abs(np.diagonal(triangle, axis1=1, axis2=2)).min(axis=1) > 1e-6
     triangle[~usable] = np.eye(triangle.shape[-1])
@@ -82,7 +88,7 @@ def _fit(points: Array, tree: cKDTree, places: Array) -> LocalFit:
         normals=np.einsum("mij,mj->mi", frames, normal),
         planarity=np.clip(1 - (spread[:, 0] + rounding) / (spread[:, 1] + rounding), 0.0, 1.0),
         residual=np.sqrt((rest**2).sum(axis=1) / freedom) * size[:, 0, 0],
-        reach=distance[:, -1],
+        reach=distance[:, min(REACH, distance.shape[1]) - 1],
     )
 
 
