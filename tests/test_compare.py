@@ -19,7 +19,7 @@ from utils.mesh import write_surface
 from utils.surface import Surface
 
 TINY = (
-    "train.time_budget=null", "train.nepoch=20", "train.checkpoint_frequency=10", "train.start=sphere",
+    "train.time_budget=null", "train.nepoch=20", "train.checkpoint_frequency=10", "train.start=network",
     "train.points_batch=64", "train.pts_in_omega=64", "network.inputs.dims=[16,16]", "network.inputs.use_FFM=false",
     "network.inputs.radius_init=0.9", "plot.resolution=16", "plot.save_html=false",
 )  # fmt: skip

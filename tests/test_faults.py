@@ -19,7 +19,7 @@ import torch
 import torture
 from conftest import ROOT, Command, records, tiny_arguments
 from datasets.pointcloud import PointCloud
-from reconstruction import evaluation, training
+from reconstruction import evaluation, preparation, training
 from reconstruction.field import load_field
 from reconstruction.training import fit
 from test_experiment import checkpoint
@@ -140,9 +140,9 @@ def raising(number: int, times: int = 1) -> Any:
 def test_a_signal_outside_of_the_training_leaves_at_once(
     monkeypatch, command: Command, clouds, tmp_path, number, status, stage
 ):
-    where = {"start": (training, "coarse_inside"), "evaluation": (evaluation, "render_surface")}[stage]
+    where = {"start": (preparation, "coarse_inside"), "evaluation": (evaluation, "render_surface")}[stage]
     monkeypatch.setattr(*where, raising(number))
-    done = command("--input", clouds[0])
+    done = command("--input", clouds[0], "--set", "train.start=winding")
     assert (done.status, done.err) == (
         status, "stopped at once: nothing is saved since the last checkpoint, if there is one\n"
     )  # fmt: skip

@@ -237,7 +237,8 @@ def test_normals_known_up_to_sign_cost_a_distance_nothing(d, output):
     points, sides = 0.3 * random(20, d), torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(10)
     data = changed(batch(d, normals=False), points=points, directions=sides[:, None] * unit_normal(d))
     for trust in (0.0, 0.5, 1.0):
-        given = changed(data, trust=torch.full((20,), trust, dtype=torch.float64))
+        unknown = torch.zeros(20, dtype=torch.bool)
+        given = changed(data, trust=torch.full((20,), trust, dtype=torch.float64), oriented=unknown)
         terms = PhaseLoss(output=output)(plane(d, output), given)
         assert terms["normals"].item() == pytest.approx(0.0, abs=1e-9)
 
@@ -252,13 +253,17 @@ def test_normals_known_up_to_sign_by_hand():
         batch(n=4, normals=False),
         directions=torch.tensor([one, [-1.0, 0.0], two, two], dtype=torch.float64),
         trust=torch.tensor([1.0, 1.0, 0.0, 0.25], dtype=torch.float64),
+        oriented=torch.zeros(4, dtype=torch.bool),
     )
     expected = (1 + 1 + 1 + (0.75 * 1 + 0.25 * math.sqrt(5))) / 4
     assert PhaseLoss(mu=2.0)(field, data)["normals"].item() == pytest.approx(2 * expected)
-    published = PhaseLoss(mu=2.0)(field, changed(data, directions=None, trust=None))
+    known = changed(data, oriented=torch.ones(4, dtype=torch.bool))  # -(1, 0) is 3 away if its side is sure
+    expected = (1 + 3 + 1 + (0.75 * 1 + 0.25 * math.sqrt(5))) / 4
+    assert PhaseLoss(mu=2.0)(field, known)["normals"].item() == pytest.approx(2 * expected)
+    published = PhaseLoss(mu=2.0)(field, changed(data, directions=None, trust=None, oriented=None))
     untrusted = PhaseLoss(mu=2.0)(field, changed(data, trust=torch.zeros(4, dtype=torch.float64)))
     assert untrusted == published
-    oriented = changed(data, normals=-data.directions)  # normals that are given rule: -(1, 0) is 3 away
+    oriented = changed(data, normals=-data.directions)  # normals that are given rule
     expected = (3 + 1 + 2 * math.sqrt(5)) / 4
     assert PhaseLoss(mu=2.0)(field, oriented)["normals"].item() == pytest.approx(2 * expected)
 

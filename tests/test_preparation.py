@@ -7,6 +7,7 @@ import pytest
 
 from conftest import TINY
 from datasets.pointcloud import PointCloud
+from model import start
 from reconstruction import preparation
 from reconstruction.field import check_model
 from reconstruction.preparation import LEFT, prepare, settled
@@ -15,8 +16,14 @@ from utils.config import load_config
 CENTRE = np.array([5.0, -3.0, 40.0])
 
 
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """A grid that takes tenths of a second."""
+    monkeypatch.setattr(start, "NODES", 24)
+
+
 def configured(*keys):
-    return load_config(TINY, keys, check_model)
+    return load_config(TINY, ("train.estimate_normals=true", *keys), check_model)
 
 
 def sphere(count, noise=0.0, d=3, seed=0):
@@ -75,16 +82,20 @@ def test_what_is_asked_for():
     assert data.ball_radius == 0.3
     assert data.directions is not None
     data = prepare(configured("train.estimate_normals=false"), cloud)
-    assert (data.normals, data.directions, data.trust) == (None, None, None)
+    assert (data.normals, data.directions, data.trust, data.oriented, data.start) == (None,) * 5
+    assert prepare(configured("train.estimate_normals=false", "train.start=winding"), cloud).start is not None
     data = prepare(configured("network.has_normals=true"), cloud)
     np.testing.assert_array_equal(data.normals, cloud.normals)
     assert (data.directions, data.trust) == (None, None)
 
 
-def test_estimated_normals_are_those_of_the_sphere_up_to_sign():
+def test_estimated_normals_are_those_of_the_sphere():
     cloud = sphere(2000)
     data = prepare(configured(), cloud)
-    assert np.abs((data.directions * cloud.normals).sum(axis=1)).min() > 0.999
+    cosine = (data.directions * cloud.normals).sum(axis=1)
+    assert np.abs(cosine).min() > 0.999
+    assert (cosine[data.oriented] > 0).all()
+    assert data.oriented.mean() > 0.99
     assert data.trust.shape == (2000,)
     assert 0.9 < data.trust.min() <= data.trust.max() <= 1
 

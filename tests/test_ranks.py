@@ -37,7 +37,8 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds t
 
 
 def steady(*overrides: str) -> Config:
-    keys = (STEADY, "train.nepoch=30", "train.status_frequency=3", "train.clip_gradient=1")
+    looked = ("train.start=winding", "train.estimate_normals=true")
+    keys = (STEADY, "train.nepoch=30", "train.status_frequency=3", "train.clip_gradient=1", *looked)
     return load_config(TINY, (*keys, *overrides), check_model)
 
 

@@ -55,6 +55,10 @@ def circle(shapes) -> PointCloud:
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_ten_steps_and_ten_more_are_twenty_to_the_last_bit(tmp_path, cloud, optimizer):
     keys = (STEP, f"train.optimizer={optimizer}", "train.status_frequency=1", "network.inputs.dims=[16,16,16]")
+    if cloud.points.shape[1] == 2:
+        keys += ("train.start=winding", "train.estimate_normals=true")
+    else:  # where that is slow; from a sphere, ten steps leave Ω
+        keys += ("plot.allow_open=true",)
     whole = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path)
     first = train(tiny(*keys, "train.nepoch=10"), cloud, tmp_path)
     second = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path, first.load_checkpoint())
@@ -86,7 +90,7 @@ def test_checkpoints_come_by_the_minute_too(tmp_path, circle):
 
 
 def test_a_checkpoint_describes_itself(tmp_path, circle):
-    config = tiny("train.nepoch=1")
+    config = tiny("train.nepoch=1", "network.inputs.k=3")
     data = train(config, circle, tmp_path).load_checkpoint()
     assert data["config"] == config.to_dict()
     assert data["d"] == 2
@@ -208,7 +212,7 @@ def test_a_time_budget_rules_and_the_rate_ends_low(tmp_path, circle):
     assert 1.2 <= time.monotonic() - started < 10
     last = run.records()[-1]
     assert last["epoch"] > 10
-    assert 0.00005 <= last["lr"] < 0.0005
+    assert 0.00005 <= last["lr"] < 0.0025  # past the middle, however slow a step is
     assert last["epoch"] == run.load_checkpoint()["epoch"]
 
 

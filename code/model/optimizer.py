@@ -86,6 +86,9 @@ class Optimizers:
         return [member.state_dict() for member in self.members]
 
     def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
-        """Take up the members' states; they must be of the same optimiser and network."""
+        """Take up the members' states; they must be of the same optimiser and network, or a ValueError says so."""
         for member, state in zip(self.members, states, strict=True):
             member.load_state_dict(state)
+            for parameter, values in member.state.items():
+                if any(value.shape != parameter.shape for name, value in values.items() if name != "step"):
+                    raise ValueError("the state of an optimiser of other parameters")
