@@ -247,7 +247,7 @@ def test_it_runs_from_any_folder(process: Command, clouds: tuple[Path, Path], tm
     else:  # a path of the folder at hand
         cwd, script, cloud = tmp_path, str(ROOT / "code" / "reconstruction" / "run.py"), "here.xyz"
         shutil.copy(clouds[0], tmp_path / cloud)
-    done = process("--input", cloud, "--nepoch", 1, cwd=cwd, script=script)
+    done = process("--input", cloud, "--nepoch", 1, "--set", "train.start=winding", cwd=cwd, script=script)
     assert (done.status, done.err) == (0, "")
     assert (done.folder / "evaluation" / "1" / "surface.ply").is_file()
     assert done.folder.is_relative_to(tmp_path / "exps")

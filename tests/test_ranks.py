@@ -104,7 +104,7 @@ def test_two_ranks_give_the_loss_curve_of_one(shared: Path, tmp_path: Path, shap
     for one, two in zip(alone, together, strict=True):
         for key in ("loss", "reconstruction", "gradient", "potential", "normals"):
             assert two[key] == pytest.approx(one[key], rel=tolerance), (key, one["epoch"])
-    assert alone[-1]["loss"] < 0.997 * alone[0]["loss"]  # the weights have moved
+    assert abs(alone[-1]["loss"] / alone[0]["loss"] - 1) > 0.003  # the weights have moved
 
 
 def test_a_checkpoint_of_ranks_is_a_checkpoint_like_any_other(shared: Path, tmp_path: Path, shapes: Any):
