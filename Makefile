@@ -9,7 +9,7 @@ demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
 
 test: lint
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 # DATA is a folder of scans and meshes; see code/reconstruction/benchmark.py for what else can be asked
 benchmark: .venv/installed

@@ -20,7 +20,7 @@ BALL_NOISE, BALL_LEAST, BALL_MOST = 2.0, 0.001, 0.02  # δ from the noise, norma
 # Noise as a share of the distance to the 16th neighbour: below, it is the surface's own curvature as likely as noise;
 # above, the neighbours do not show the surface any more.
 NOISY = (0.045, 0.12)
-LEFT = 0.45  # share of the noise that the fit leaves at a point, on a plane
+LEFT = 0.6  # share of the noise that the fit leaves at a point; on a plane it is 0.45
 FITTED = 300_000  # points that are looked at one by one, at most: more than a run of the default length draws
 SAMPLED = 2000  # points that tell the noise and the spacing
 FREQUENCIES, WAVE = (2, 6), 3.0  # k of the Fourier features; their shortest wave in distances to the 16th neighbour
