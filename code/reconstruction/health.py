@@ -3,7 +3,7 @@ run does about the first of them.
 
 Only sure signs count. A loss that is not finite is one at any time; a field without any surface is one after the
 first quarter of a run, before which the start may still be found; a surface through the walls of Ω may draw back
-as long as the run goes on, so it is one at the end only.
+as long as the run goes on, so it is one at the end only, and never where plot.allow_open lets it be.
 """
 
 import copy
@@ -116,11 +116,13 @@ class Course:
     Attributes:
         mending: what was done, if anything.
         allowed: whether a failure may be mended.
+        open_allowed: whether a surface that leaves Ω is a result.
         good: the newest checkpoint whose field was healthy, or None.
     """
 
     mending: Mending
     allowed: bool
+    open_allowed: bool = False
     good: dict[str, Any] | None = None
 
     @property
@@ -147,7 +149,7 @@ class Course:
                 raise Failure(f"{lost}, at step {epoch}: the last checkpoint before is kept; {MORE_PULL}")
             return False
         leaves = surface_leaves(field, level)
-        if leaves and progress >= 1 and self.may_mend:
+        if leaves and progress >= 1 and self.may_mend and not self.open_allowed:
             raise Failure(f"{leaves}, at step {epoch}: {MORE_ROOM}")
         return not leaves
 
@@ -200,12 +202,12 @@ def course_of(
     """
     allowed = config.train.mend and alone
     if checkpoint is None:
-        return Course(Mending(config.train.seed), allowed)
+        return Course(Mending(config.train.seed), allowed, config.plot.allow_open)
     try:
         mending = Mending(**checkpoint["mending"]) if "mending" in checkpoint else Mending(config.train.seed)
     except TypeError:
         raise UserError(f"the checkpoint of step {checkpoint['epoch']} is damaged: its key mending") from None
-    course, good = Course(mending, allowed), checkpoint.get("good")
+    course, good = Course(mending, allowed, config.plot.allow_open), checkpoint.get("good")
     if course.may_mend and good == checkpoint["epoch"]:
         course.good = copy.deepcopy(checkpoint)
     elif course.may_mend and good is not None and experiment is not None:

@@ -77,7 +77,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     some = local_fit(points, thinned(points, SAMPLED))
     noise, reach = float(np.median(some.residual)), float(np.median(some.reach))
     smooth = t.smooth_points and 0 < NOISY[0] * reach <= noise <= NOISY[1] * reach
-    estimate = t.estimate_normals and not config.network.has_normals
+    estimate = t.estimate_normals and not config.network.has_normals and noise <= NOISY[1] * reach
     kept = thinned(np.arange(len(points)), FITTED) if smooth or estimate else np.arange(len(points))
     fit: LocalFit | None = local_fit(points, points[kept]) if smooth or estimate else None
     used = fit.feet if fit is not None and smooth else points[kept]
