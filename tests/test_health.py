@@ -128,3 +128,5 @@ def test_what_is_a_failure_when(progress):
             examine(THROUGH)
         course.allowed = False
         assert not examine(THROUGH)  # the result, such as it is
+        course.allowed, course.open_allowed = True, True
+        assert not examine(THROUGH)  # a result that was asked for
