@@ -279,13 +279,13 @@ sys.exit(main(arguments))
 
 def test_minutes_are_for_the_whole_command(process: Command, clouds: tuple[Path, Path]):
     started = time.monotonic()
-    done = process("--input", clouds[0], "--minutes", 0.2, "--set", "train.status_frequency=1")
+    done = process("--input", clouds[0], "--minutes", 0.5, "--set", "train.status_frequency=1")
     assert done.status == 0, done.err
-    assert time.monotonic() - started < 24  # 12, with as much again for a machine that is busy
+    assert time.monotonic() - started < 60  # 30, with as much again for a machine that is busy
     log = records(done.folder)
     assert log[-1]["epoch"] > 10
     assert log[-1]["lr"] < 0.0005  # from 0.005 down to nearly 0.00005
-    assert log[-1]["time"] == pytest.approx(9, abs=1.5)  # a quarter is left for what comes after
+    assert log[-1]["time"] == pytest.approx(22.5, abs=3)  # a quarter is left for what comes after
 
 
 @pytest.mark.usefixtures("coarse_cuts")
