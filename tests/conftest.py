@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from model.network import value_and_gradient
 from reconstruction.run import main
 
 # A shell that starts the tests in the background has them, and the commands they start, ignore Ctrl-C.
@@ -49,6 +50,19 @@ class Outcome:
 
 
 Command = Callable[..., Outcome]
+
+
+class Field:
+    """A formula as a loss wants it; its gradient by automatic differentiation."""
+
+    def __init__(self, formula):
+        self.formula = formula
+
+    def __call__(self, x):
+        return self.formula(x)
+
+    def value_and_gradient(self, x):
+        return value_and_gradient(self.formula, x)
 
 
 @pytest.fixture(scope="session")

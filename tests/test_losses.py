@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, Field
 from model.loss.base import joint_mean, mean_over_omega
 from model.loss.digs import DigsLoss
 from model.loss.igr import IgrLoss
 from model.loss.occupancy import OccupancyLoss
 from model.loss.siren import SirenLoss
 from model.loss.steik import SteikLoss
-from model.network import ImplicitNet, value_and_gradient
+from model.network import ImplicitNet
 from model.sample import Batch
 from model.siren import SirenNet
 from reconstruction.field import check_model
@@ -24,19 +24,6 @@ DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 NORMALS = pytest.mark.parametrize("normals", [True, False])
 FOUR_TERMS = pytest.mark.parametrize("kind", [SirenLoss, DigsLoss, SteikLoss])
 ALL = [IgrLoss, SirenLoss, DigsLoss, SteikLoss, OccupancyLoss]
-
-
-class Field:
-    """A formula as a loss wants it; its gradient by automatic differentiation."""
-
-    def __init__(self, formula):
-        self.formula = formula
-
-    def __call__(self, x):
-        return self.formula(x)
-
-    def value_and_gradient(self, x):
-        return value_and_gradient(self.formula, x)
 
 
 def sphere(slope=1.0):

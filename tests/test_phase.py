@@ -5,25 +5,12 @@ import math
 import pytest
 import torch
 
+from conftest import Field
 from model.loss.phase import PhaseLoss, double_well, gradient_of_w, u_from_w, w_from_u
-from model.network import value_and_gradient
 from model.sample import Batch
 
 EPSILON = 0.01
 WIDTH = 0.1  # √ε
-
-
-class Field:
-    """A formula as the loss wants it; its gradient by automatic differentiation."""
-
-    def __init__(self, formula):
-        self.formula = formula
-
-    def __call__(self, x):
-        return self.formula(x)
-
-    def value_and_gradient(self, x):
-        return value_and_gradient(self.formula, x)
 
 
 def random(*shape, seed=0):

@@ -121,7 +121,7 @@ def test_points_that_need_no_fit_are_all_kept(monkeypatch):
 
 
 def test_points_that_are_all_there_many_times():
-    """The 16 nearest are in one place: nothing is known of the surface, and nothing is done."""
+    """Most of the nearest are in one place: nothing is known of the surface, and nothing is done."""
     cloud = PointCloud(np.repeat(sphere(50).points, 20, axis=0))
     data = prepare(configured(), cloud)
     np.testing.assert_array_equal(data.points, data.normalisation.apply(cloud.points))
