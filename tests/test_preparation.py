@@ -1,4 +1,4 @@
-"""What the training looks at: points that move or stay, normals that go with them, δ, Ω and the Fourier features."""
+"""What the training looks at: points that move or stay, normals that go with them, Ω and the Fourier features."""
 
 from dataclasses import replace
 
@@ -7,10 +7,10 @@ import pytest
 
 from conftest import TINY
 from datasets.pointcloud import PointCloud
-from model import start
+from model import start, winding
 from reconstruction import preparation
 from reconstruction.field import check_model
-from reconstruction.preparation import LEFT, prepare, settled
+from reconstruction.preparation import LEFT, NOISY, prepare, settled
 from utils.config import load_config
 
 CENTRE = np.array([5.0, -3.0, 40.0])
@@ -19,7 +19,9 @@ CENTRE = np.array([5.0, -3.0, 40.0])
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """A grid that takes tenths of a second."""
+    monkeypatch.setattr(winding, "NODES", 24)
     monkeypatch.setattr(start, "NODES", 24)
+    monkeypatch.setattr(start, "CENTRES", 400)
 
 
 def configured(*keys):
@@ -46,7 +48,6 @@ def test_exact_points_have_no_noise_and_stay(d):
     np.testing.assert_array_equal(data.points, data.normalisation.apply(cloud.points))
     assert not data.smoothed
     assert data.noise == data.noise_left < 2e-4
-    assert data.ball_radius == 0.001  # the least
     assert data.normals is None
 
 
@@ -59,7 +60,6 @@ def test_noisy_points_move_towards_the_surface(d, count, sigma):
     assert data.noise_left == pytest.approx(LEFT * data.noise)
     before = np.linalg.norm(cloud.points - CENTRE[:d], axis=1) / 10
     assert np.abs(radii(data) - 1).mean() < 0.65 * np.abs(before - 1).mean()
-    assert data.ball_radius == pytest.approx(min(2 * data.noise, 0.02))
     same = prepare(configured(), PointCloud(1000 * cloud.points))
     assert same.noise == pytest.approx(data.noise)
     np.testing.assert_allclose(same.points, data.points, atol=1e-9)
@@ -72,15 +72,49 @@ def test_points_that_hide_their_surface_stay():
     assert not data.smoothed
     assert data.directions is None
     assert data.noise_left == data.noise > 0.02
-    assert data.ball_radius == 0.02  # the most
+
+
+def test_few_noisy_points_move_to_the_smoothest_surface_through_all_of_them():
+    """Noise of a sixth of the distance to the 16th neighbour, as above, but few enough to be seen together."""
+    cloud = sphere(400, 0.05)
+    data = prepare(configured("train.start=winding"), cloud)
+    assert data.noise > NOISY[1] * data.reach
+    before = np.linalg.norm(cloud.points - CENTRE, axis=1) / 10
+    assert np.abs(radii(data) - 1).mean() < 0.92 * np.abs(before - 1).mean()
+    assert (data.directions * cloud.normals).sum(axis=1).mean() > 0.9
+    assert data.oriented.all()
+    assert (data.trust == 1).all()
+    alone = prepare(configured(), cloud)
+    np.testing.assert_array_equal(alone.points, alone.normalisation.apply(cloud.points))
+    assert alone.directions is None
+
+
+@pytest.mark.parametrize("has_normals", ["true", "false"])
+def test_a_wide_opening_is_filled_as_if_it_had_been_scanned(has_normals):
+    cloud = sphere(3000)
+    low = cloud.normals[:, 2] < 0.4
+    cloud = PointCloud(cloud.points[low], cloud.normals[low])
+    keys = ("train.start=winding", f"network.has_normals={has_normals}")
+    data = prepare(configured(*keys), cloud)
+    more = len(data.points) - len(cloud.points)
+    assert more == len(data.start.filling) > 10
+    normals = data.normals if has_normals == "true" else data.directions
+    assert len(normals) == len(data.points)
+    np.testing.assert_array_equal(data.points[-more:], data.start.filling)
+    np.testing.assert_array_equal(normals[-more:], data.start.filling_normals)
+    if has_normals == "false":
+        assert (data.trust[-more:] == 0).all()
+        assert data.oriented[-more:].all()
+    assert data.normalisation.invert(data.points[-more:])[:, 2].max() > CENTRE[2] + 5
+    as_it_is = prepare(configured(*keys, "train.fill_openings=false"), cloud)
+    assert len(as_it_is.points) == len(cloud.points)
 
 
 def test_what_is_asked_for():
     cloud = sphere(2000, 0.01)
-    data = prepare(configured("train.smooth_points=false", "train.ball_sigma=0.3"), cloud)
+    data = prepare(configured("train.smooth_points=false"), cloud)
     np.testing.assert_array_equal(data.points, data.normalisation.apply(cloud.points))
     assert data.noise == data.noise_left > 0.005  # it is still told
-    assert data.ball_radius == 0.3
     assert data.directions is not None
     data = prepare(configured("train.estimate_normals=false"), cloud)
     assert (data.normals, data.directions, data.trust, data.oriented, data.start) == (None,) * 5

@@ -1,45 +1,47 @@
-"""A start near the answer: the coarse inside of a cloud and the side its normals point to, found without normals.
+"""A start near the answer: the cloud's inside, found without normals, and the smoothest surface through its points.
 
 u and -u, and inside a closed sheet |u|, cost the loss the same, so what the sphere of the usual start gets wrong
-(a hole right through the shape, the two walls of a cup) can stay wrong. The winding number of a closed surface knows
-better: it is a half on the surface, one inside and nothing outside, and its gradient is along the normals. Asking
-for both at once finds normals that agree all over a cloud, through gaps and noise (Lin, Shi & Liu 2024, "Fast and
-globally consistent normal orientation based on the winding number normal consistency"). Here the winding number
-lives on a grid, where it is the solution of a Poisson equation (Kazhdan et al. 2006), by sine transforms.
+(a hole right through the shape, the two walls of a cup) can stay wrong. The winding number knows better (``winding``).
+And where the cloud says nothing, in openings of a scan, least area draws a flat lid; a biharmonic function through
+oriented points (Carr et al. 2001, "Reconstruction and representation of 3D objects with radial basis functions") goes
+on as the surface does at the rim.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import dstn, idstn
+from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
+from model.winding import consistent_normals
 from utils.general import thinned
 
 Array = npt.NDArray[np.float64]
 
-NODES = 80  # along the longest side of Ω
-POINTS = 20_000  # of the cloud, at most: the grid holds no more detail
-ROUNDS = 40
-WIDEST, NARROWEST = 2.5, 0.5  # width of the smoothing, from the first to the last round, in cells
+POINTS = 20_000  # of the cloud, at most: the grids hold no more detail
 SURE = 0.85  # cosine between a direction and the coarse normal above which its side is believed
-HALF = 0.5  # the winding number on the surface
+CENTRES = 1000  # of the cloud through which the biharmonic function goes, as even as they can be
+OFFSET = 0.02  # of the centres at which it is told to be ± that, along the normals
+KERNELS = {2: "thin_plate_spline", 3: "linear"}  # the fundamental solutions of the bilaplacian
+WALL = 7  # points along a side of each wall of Ω where the function is told to be positive,
+WALL_VALUE = 0.3  # by this share of the distance to the cloud: the surface stays in Ω, but the wall hardly pushes it
+SMOOTHING = 4.0  # by the noise, which moves a centre and its offsets together; measured on clouds with known noise
+STEADY = 1e-6  # least weight of smoothness against the data: of two equal centres the equations are singular
+NODES = 48  # of the grid on which the function is looked at, along the longest side of Ω
+BETWEEN = 2.0  # distances to the 16th neighbour
+OPEN = 2.0, 1.5  # an opening is farther from the cloud than so many cells, and distances to the 16th neighbour
 
 
 @dataclass(frozen=True)
-class Start:
-    """What is known of a surface before the training.
+class Sides:
+    """The coarse normals of a cloud.
 
     Attributes:
-        places: nodes of a grid in Ω (M, d).
-        distances: coarse signed distances there (M,), negative inside.
         points: points of the cloud (K, d).
-        normals: unit normals there (K, d), outward, as smooth as the grid is coarse; zero where there is none.
+        normals: unit normals there (K, d), outward, as smooth as a grid is coarse; zero where there is none.
     """
 
-    places: Array
-    distances: Array
     points: Array
     normals: Array
 
@@ -54,120 +56,132 @@ class Start:
         return np.where(cosine < 0, -1.0, 1.0)[:, None] * directions, np.abs(cosine) > SURE
 
 
-def coarse_inside(points: Array, lower: Array, upper: Array) -> Start | None:
-    """The coarse inside of a cloud.
+def coarse_sides(points: Array, lower: Array, upper: Array) -> Sides | None:
+    """The sides of a cloud (N, d) in the box from ``lower`` to ``upper`` (d,), or None where it encloses nothing."""
+    points = thinned(points, POINTS)
+    normals = consistent_normals(points, lower, upper)
+    return None if normals is None else Sides(points, normals)
+
+
+class Start:
+    """The smoothest surface through oriented points, as a function that is negative inside (biharmonic).
 
     Args:
         points: the cloud (N, d), normalised.
+        normals: unit normals there (N, d), outward.
+        sure: which of these (N,) are to be believed, some at least; the function goes through these points only.
         lower: corner of Ω (d,).
         upper: the opposite corner (d,).
+        noise: standard deviation of the points about the surface.
+        reach: distance of a point to its 16th neighbour.
 
-    Returns:
-        The start, or None where the cloud encloses nothing.
-    """
-    points = thinned(points, POINTS)
-    grid = WindingGrid(points, lower, upper)
-    normals = np.zeros_like(points)
-    for width in np.linspace(WIDEST, NARROWEST, ROUNDS) * grid.cell:
-        # towards a winding number of one half at every point: a step of steepest descent
-        misfit = HALF - grid.at_points(grid.winding(normals, width))
-        step = grid.transposed(misfit, width)
-        effect = grid.at_points(grid.winding(step, width))
-        normals = normals + step * _ratio(np.sum(step**2), np.sum(effect**2))
-        # along its gradient, with the lengths as they are
-        gradient = grid.gradient_at_points(grid.winding(normals, width))
-        normals = -gradient * _ratio(*(np.linalg.norm(v, axis=1, keepdims=True) for v in (normals, gradient)))
-    winding = grid.winding(normals, width)
-    level = float(np.median(grid.at_points(winding)))
-    crossings = grid.crossings(winding - level)
-    if not len(crossings):
-        return None
-    distances = np.where(winding.ravel() > level, -1.0, 1.0) * cKDTree(crossings).query(grid.nodes, workers=-1)[0]
-    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-    return Start(grid.nodes, distances, points, normals * _ratio(1.0, lengths))
-
-
-class WindingGrid:
-    """The winding number of points with normals on a grid in Ω, zero on the walls; linear between nodes.
-
-    Args:
-        points: (N, d), normalised, in Ω.
-        lower: corner of Ω (d,).
-        upper: the opposite corner (d,).
+    Attributes:
+        places: places in Ω (M, d).
+        distances: coarse signed distances there (M,), negative inside.
+        filling: points of the surface (K, d) in the openings of the cloud.
+        filling_normals: unit normals there (K, d), outward.
     """
 
-    def __init__(self, points: Array, lower: Array, upper: Array) -> None:
-        size = upper - lower
-        self.cell = float(size.max()) / NODES
-        self.shape = tuple(int(n) for n in np.ceil(size / self.cell) + 1)
-        self.d = len(size)
-        origin = (lower + upper) / 2 - (np.array(self.shape) - 1) / 2 * self.cell
-        ticks = [low + self.cell * np.arange(n) for low, n in zip(origin, self.shape, strict=True)]
-        self.nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, self.d)
-        place = (points - origin) / self.cell
-        first = np.clip(np.floor(place), 0, np.array(self.shape) - 2).astype(np.int64)
-        share = place - first
-        corners = [np.array(corner) for corner in np.ndindex((2,) * self.d)]
-        self.indices = [np.ravel_multi_index(tuple((first + corner).T), self.shape) for corner in corners]
-        self.weights = [np.where(corner, share, 1 - share).prod(axis=1) for corner in corners]
-        # the eigenvalues of minus the Laplacian for the sine transform
-        waves = [(2 * np.sin(0.5 * np.pi * np.arange(1, n + 1) / (n + 1)) / self.cell) ** 2 for n in self.shape]
-        self.eigenvalues = np.sum(np.meshgrid(*waves, indexing="ij"), axis=0)
+    def __init__(
+        self,
+        points: Array,
+        normals: Array,
+        sure: npt.NDArray[np.bool_],
+        lower: Array,
+        upper: Array,
+        noise: float,
+        reach: float,
+    ) -> None:
+        chosen = thinned(np.flatnonzero(sure), POINTS)
+        tree = cKDTree(points[thinned(np.arange(len(points)), POINTS)])
+        points, normals = points[chosen], normals[chosen]
+        centres = _spread(points, CENTRES)
+        wall = _wall(lower, upper)
+        places, values = _with_offsets(tree, points[centres], normals[centres])
+        self._function = RBFInterpolator(
+            np.concatenate([places, wall]),
+            np.concatenate([values, WALL_VALUE * tree.query(wall)[0]]),
+            kernel=KERNELS[points.shape[1]],
+            smoothing=max(SMOOTHING * noise**2 / OFFSET, STEADY),
+        )
 
-    def winding(self, normals: Array, width: float) -> Array:
-        """χ with -Δχ = ∇·(the normals, each spread over ``width``): its shape is the grid's."""
-        divergence = sum(self._difference(self._spread(normals[:, axis]), axis) for axis in range(self.d))
-        return self._solve(np.asarray(divergence), width)
+        cell = float((upper - lower).max()) / (NODES - 1)
+        counts = np.ceil((upper - lower) / cell).astype(np.int64) + 1
+        ticks = [low + cell * np.arange(count) for low, count in zip(lower, counts, strict=True)]
+        nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
+        on_nodes = self._function(nodes.reshape(-1, nodes.shape[-1])).reshape(nodes.shape[:-1])
+        gradient = np.stack(np.gradient(on_nodes, cell), axis=-1)
+        crossings, slopes = _crossings(on_nodes, nodes, gradient)
+        far = tree.query(crossings, workers=-1)[0] > max(OPEN[0] * cell, OPEN[1] * reach)
+        self.filling, self.filling_normals = crossings[far], _unit(slopes[far])
 
-    def transposed(self, values: Array, width: float) -> Array:
-        """The transpose of normals (N, d) -> winding numbers at the points (N,)."""
-        return -self.gradient_at_points(self._solve(self._spread(values), width))
+        nodes, on_nodes = nodes.reshape(-1, nodes.shape[-1]), on_nodes.ravel()
+        size = cKDTree(np.concatenate([tree.data, self.filling])).query(nodes, workers=-1)[0]
+        slope = np.maximum(np.linalg.norm(gradient.reshape(nodes.shape), axis=1), np.finfo(np.float64).tiny)
+        near = size < BETWEEN * reach  # where the nearest point may be farther than the surface between the points
+        size[near] = np.minimum(size, np.abs(on_nodes) / slope)[near]
+        places, values = _with_offsets(tree, points, normals)
+        self.places = np.concatenate([nodes, places])
+        self.distances = np.concatenate([np.sign(on_nodes) * size, values])
 
-    def at_points(self, values: Array) -> Array:
-        """Grid values at the points (N,)."""
-        flat = values.ravel()
-        return np.asarray(sum(flat[index] * weight for index, weight in zip(self.indices, self.weights, strict=True)))
-
-    def gradient_at_points(self, values: Array) -> Array:
-        """The gradient of grid values at the points (N, d)."""
-        return np.stack([self.at_points(self._difference(values, axis)) for axis in range(self.d)], axis=-1)
-
-    def crossings(self, values: Array) -> Array:
-        """Where grid values pass zero along the grid's edges (K, d)."""
-        found = []
-        nodes = self.nodes.reshape(*self.shape, self.d)
-        for axis in range(self.d):
-            n = self.shape[axis]
-            a, b = (values.take(range(start, n - 1 + start), axis) for start in (0, 1))
-            here = (a > 0) != (b > 0)
-            share = (a[here] / (a[here] - b[here]))[:, None]
-            low, high = (nodes.take(range(start, n - 1 + start), axis)[here] for start in (0, 1))
-            found.append(low + share * (high - low))
-        return np.concatenate(found)
-
-    def _spread(self, values: Array) -> Array:
-        """Values at the points (N,) as a density on the grid: the transpose of ``at_points``, per volume."""
-        total = np.zeros(int(np.prod(self.shape)))
-        for index, weight in zip(self.indices, self.weights, strict=True):
-            total += np.bincount(index, weight * values, minlength=total.size)
-        return total.reshape(self.shape) / self.cell**self.d
-
-    def _difference(self, values: Array, axis: int) -> Array:
-        """Central differences along an axis; beyond the walls there is zero."""
-        padded = np.pad(values, [(1, 1) if a == axis else (0, 0) for a in range(self.d)])
-        n = self.shape[axis]
-        above, below = (padded.take(range(start, n + start), axis) for start in (2, 0))
-        return np.asarray((above - below) / (2 * self.cell))
-
-    def _solve(self, source: Array, width: float) -> Array:
-        """The f of -Δf = source, smoothed by a Gaussian of this width; in single precision, which is twice as fast."""
-        green = np.exp(-0.5 * width**2 * self.eigenvalues) / self.eigenvalues
-        waves = dstn(source.astype(np.float32), type=1, workers=-1) * green
-        return np.asarray(idstn(waves.astype(np.float32), type=1, workers=-1), dtype=np.float64)
+    def feet(self, points: Array) -> tuple[Array, Array]:
+        """Where the surface passes points (N, d) near it, and its unit normals there (N, d)."""
+        step = np.eye(points.shape[1]) * OFFSET / 2
+        slopes = np.stack(
+            [(self._function(points + s) - self._function(points - s)) / OFFSET for s in step], axis=-1
+        )
+        along = self._function(points) / np.maximum((slopes**2).sum(axis=-1), np.finfo(np.float64).tiny)
+        return points - np.clip(along, -OFFSET, OFFSET)[:, None] * slopes, _unit(slopes)
 
 
-def _ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
-    """a / b, and 0 where b is 0."""
-    a, b = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
-    ratio: Array = np.divide(a, b, out=np.zeros(b.shape), where=b > 0)
-    return ratio
+def _with_offsets(tree: cKDTree, points: Array, normals: Array) -> tuple[Array, Array]:
+    """Points (N, d) and those off them along their normals (M, d), and the distances (M,) there.
+
+    An offset that is nearer to another point of the cloud is left out: there is another sheet.
+    """
+    places, values = [points], [np.zeros(len(points))]
+    for offset in (-OFFSET, OFFSET):
+        moved = points + offset * normals
+        free = tree.query(moved, workers=-1)[0] > 0.7 * OFFSET
+        places.append(moved[free])
+        values.append(np.full(int(free.sum()), offset))
+    return np.concatenate(places), np.concatenate(values)
+
+
+def _spread(points: Array, count: int) -> npt.NDArray[np.int64]:
+    """Indices of at most ``count`` different points (N, d), each the farthest from those before."""
+    chosen = [0]
+    distance = ((points - points[0]) ** 2).sum(axis=1)
+    while len(chosen) < count and distance.max() > 0:
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+    return np.array(chosen)
+
+
+def _wall(lower: Array, upper: Array) -> Array:
+    """Points (N, d) on the walls of Ω."""
+    ticks = [np.linspace(low, up, WALL) for low, up in zip(lower, upper, strict=True)]
+    lattice = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, len(lower))
+    on_wall = np.any((lattice == lower) | (lattice == upper), axis=1)
+    return np.asarray(lattice[on_wall], dtype=np.float64)
+
+
+def _crossings(values: Array, *given: Array) -> list[Array]:
+    """What is given on the nodes of a grid (..., d), where values there (...) pass zero along its edges (K, d)."""
+    found: list[list[Array]] = [[] for _ in given]
+    for axis, n in enumerate(values.shape):
+        first, second = (tuple([slice(None)] * axis + [slice(start, n - 1 + start)]) for start in (0, 1))
+        here = (values[first] > 0) != (values[second] > 0)
+        a, b = values[first][here], values[second][here]
+        share = (a / (a - b))[:, None]
+        for parts, vectors in zip(found, given, strict=True):
+            low, high = vectors[first][here], vectors[second][here]
+            parts.append(low + share * (high - low))
+    return [np.concatenate(parts) for parts in found]
+
+
+def _unit(vectors: Array) -> Array:
+    """Vectors (N, d) of length 1, or zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Array = vectors / np.where(lengths > 0, lengths, 1.0)
+    return unit

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from datasets.local import LocalFit, local_fit
 from datasets.pointcloud import Normalisation, PointCloud
-from model.start import Start, coarse_inside
+from model.start import CENTRES, Start, coarse_sides
 from utils.build import find_class
 from utils.config import Config
 from utils.general import thinned
@@ -16,7 +16,6 @@ from utils.general import thinned
 Array = npt.NDArray[np.float64]
 
 OMEGA_MARGIN = 0.2  # of Ω about the cloud, at least: a thin cloud's own box would cut the transition of u
-BALL_NOISE, BALL_LEAST, BALL_MOST = 2.0, 0.001, 0.02  # δ from the noise, normalised
 # Noise as a share of the distance to the 16th neighbour: below, it is the surface's own curvature as likely as noise;
 # above, the neighbours do not show the surface any more.
 NOISY = (0.045, 0.12)
@@ -43,7 +42,6 @@ class Prepared:
         noise: standard deviation of the cloud's points about the surface.
         noise_left: the same of ``points``.
         reach: distance to the 16th neighbour.
-        ball_radius: δ.
     """
 
     normalisation: Normalisation
@@ -58,7 +56,6 @@ class Prepared:
     noise: float
     noise_left: float
     reach: float
-    ball_radius: float
 
     @property
     def smoothed(self) -> bool:
@@ -74,33 +71,58 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     middle, half = (points.max(0) + points.min(0)) / 2, (points.max(0) - points.min(0)) / 2
     half = np.maximum(half * t.bounding_box_scale, half + OMEGA_MARGIN)
 
+    box = middle - half, middle + half
     some = local_fit(points, thinned(points, SAMPLED))
     noise, reach = float(np.median(some.residual)), float(np.median(some.reach))
-    smooth = t.smooth_points and 0 < NOISY[0] * reach <= noise <= NOISY[1] * reach
-    estimate = t.estimate_normals and not config.network.has_normals and noise <= NOISY[1] * reach
+
+    shown = noise <= NOISY[1] * reach  # whether neighbours show the surface; few points all together may
+    smooth = t.smooth_points and NOISY[0] * reach <= noise and (shown or len(points) <= CENTRES) and noise > 0
+    estimate = t.estimate_normals and not config.network.has_normals and (shown or len(points) <= CENTRES)
     kept = thinned(np.arange(len(points)), FITTED) if smooth or estimate else np.arange(len(points))
-    fit: LocalFit | None = local_fit(points, points[kept]) if smooth or estimate else None
-    used = fit.feet if fit is not None and smooth else points[kept]
-    start = coarse_inside(used, middle - half, middle + half) if estimate or t.start == "winding" else None
-    directions = oriented = None
+    used = points[kept]
+    normals = cloud.normals[kept] if config.network.has_normals and cloud.normals is not None else None
+    fit: LocalFit | None = local_fit(points, used) if shown and (smooth or estimate) else None
+    if fit is not None and smooth:
+        used = fit.feet
+    noise_left = LEFT * noise if smooth else noise
+
+    directions = trust = oriented = start = None
+    sides = coarse_sides(used, *box) if normals is None and (estimate or t.start == "winding") else None
     if fit is not None and estimate:
-        directions, oriented = fit.normals, np.zeros(len(used), dtype=bool)
-        if start is not None:
-            directions, oriented = start.oriented(used, fit.normals)
+        directions, trust, oriented = fit.normals, fit.planarity, np.zeros(len(used), dtype=bool)
+        if sides is not None:
+            directions, oriented = sides.oriented(used, fit.normals)
+    if t.start == "winding":
+        if normals is not None:
+            start = Start(used, normals, np.ones(len(used), dtype=bool), *box, noise_left, reach)
+        elif directions is not None and oriented is not None and oriented.any():
+            start = Start(used, directions, oriented, *box, noise_left, reach)
+        elif sides is not None:
+            start = Start(sides.points, sides.normals, np.any(sides.normals, axis=1), *box, noise, reach)
+    if start is not None and not shown and (smooth or estimate):
+        feet, directions = start.feet(used)
+        trust, oriented = np.ones(len(used)), np.ones(len(used), dtype=bool)
+        used = feet if smooth else used
+    if start is not None and t.fill_openings and len(start.filling):
+        used = np.concatenate([used, start.filling])
+        normals = None if normals is None else np.concatenate([normals, start.filling_normals])
+        if directions is not None and trust is not None and oriented is not None:
+            directions = np.concatenate([directions, start.filling_normals])
+            trust = np.concatenate([trust, np.zeros(len(start.filling))])
+            oriented = np.concatenate([oriented, np.ones(len(start.filling), dtype=bool)])
     return Prepared(
         normalisation=normalisation,
         points=used,
-        normals=cloud.normals[kept] if config.network.has_normals and cloud.normals is not None else None,
+        normals=normals,
         directions=directions,
-        trust=fit.planarity if fit is not None and estimate else None,
+        trust=trust,
         oriented=oriented,
         start=start,
-        lower=middle - half,
-        upper=middle + half,
+        lower=box[0],
+        upper=box[1],
         noise=noise,
-        noise_left=LEFT * noise if smooth else noise,
+        noise_left=noise_left,
         reach=reach,
-        ball_radius=min(max(BALL_NOISE * noise, BALL_LEAST), BALL_MOST) if t.ball_sigma is None else t.ball_sigma,
     )
 
 

@@ -117,7 +117,7 @@ def _fit(
     config = settled(config, data.reach)
     d, scale = data.points.shape[1], data.normalisation.scale
     moved = ", smoothed" if data.smoothed else ""
-    announce(f"noise of the points: about {data.noise * scale:.3g}{moved}; δ = {data.ball_radius * scale:.3g}")
+    announce(f"noise of the points: about {data.noise * scale:.3g}{moved}")
 
     # the network, its start and its optimiser
     torch.manual_seed(course.mending.seed)
@@ -277,7 +277,7 @@ def _sampler(config: Config, data: Prepared, near_points: bool, device: torch.de
         omega=OmegaDensity(data.points, data.lower, data.upper, near, s.properties.near_width).to(device),
         points_batch=t.points_batch,
         pts_per_ball=t.pts_per_ball,
-        ball_radius=data.ball_radius,
+        ball_radius=t.ball_sigma,
         pts_in_omega=t.pts_in_omega,
         spread=tensor(neighbour_distance(data.points)) if near_points else None,
     )

@@ -71,11 +71,12 @@ class TrainConfig:
     time_budget: float | None = None
     points_batch: int = 2048
     pts_per_ball: int = 1
-    ball_sigma: float | None = None
+    ball_sigma: float = 0.002
     pts_in_omega: int = 2048
     bounding_box_scale: float = 1.5
     smooth_points: bool = True
     estimate_normals: bool = True
+    fill_openings: bool = True
     start: Literal["winding", "network"] = "winding"
     optimizer: Literal["adam", "muon"] = "muon"
     learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Initial=0.002, Final=0.00002),)
@@ -102,7 +103,7 @@ class TrainConfig:
             (0 <= self.seed < 2**63, f"seed: expected 0 to 2^63 - 1, got {self.seed}"),
             (budget is None or budget > 0, f"time_budget: expected more than 0 minutes, got {budget}"),
             *(self._at_least(1, key) for key in ("nepoch", "points_batch", "pts_per_ball", "pts_in_omega")),
-            (ball is None or ball >= 0, f"ball_sigma: expected at least 0 or null, got {ball}"),
+            (ball >= 0, f"ball_sigma: expected at least 0, got {ball}"),
             self._at_least(0, "weight_decay"),
             self._at_least(1, "bounding_box_scale"),
             (schedules == 1, f"learning_rate_schedule: expected exactly one entry, got {schedules}"),

@@ -1,0 +1,120 @@
+"""Which side is inside, found without normals: normals of a cloud that agree with its winding number.
+
+The winding number of a closed surface is a half on the surface, one inside and nothing outside, and its gradient is
+along the normals. Asking for both at once finds normals that agree all over a cloud, through gaps and noise (Lin, Shi
+& Liu 2024, "Fast and globally consistent normal orientation based on the winding number normal consistency"). Here
+the winding number lives on a grid, where it is the solution of a Poisson equation (Kazhdan et al. 2006), by sine
+transforms.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.fft import dstn, idstn
+
+Array = npt.NDArray[np.float64]
+
+NODES = 80  # along the longest side of Ω
+ROUNDS = 40
+WIDEST, NARROWEST = 2.5, 0.5  # width of the smoothing, from the first to the last round, in cells
+HALF = 0.5  # the winding number on the surface
+
+
+def consistent_normals(points: Array, lower: Array, upper: Array) -> Array | None:
+    """Unit normals (N, d) of a cloud, outward, as smooth as the grid is coarse; zero where there is none.
+
+    Args:
+        points: the cloud (N, d), normalised.
+        lower: corner of Ω (d,).
+        upper: the opposite corner (d,).
+
+    Returns:
+        The normals, or None where the cloud encloses nothing.
+    """
+    grid = WindingGrid(points, lower, upper)
+    normals = np.zeros_like(points)
+    for width in np.linspace(WIDEST, NARROWEST, ROUNDS) * grid.cell:
+        # towards a winding number of one half at every point: a step of steepest descent
+        misfit = HALF - grid.at_points(grid.winding(normals, width))
+        step = grid.transposed(misfit, width)
+        effect = grid.at_points(grid.winding(step, width))
+        normals = normals + step * _ratio(np.sum(step**2), np.sum(effect**2))
+        # along its gradient, with the lengths as they are
+        gradient = grid.gradient_at_points(grid.winding(normals, width))
+        normals = -gradient * _ratio(*(np.linalg.norm(v, axis=1, keepdims=True) for v in (normals, gradient)))
+    winding = grid.winding(normals, width)
+    if winding.max() <= np.median(grid.at_points(winding)):
+        return None
+    return normals * _ratio(1.0, np.linalg.norm(normals, axis=1, keepdims=True))
+
+
+class WindingGrid:
+    """The winding number of points with normals on a grid in Ω, zero on the walls; linear between nodes.
+
+    Args:
+        points: (N, d), normalised, in Ω.
+        lower: corner of Ω (d,).
+        upper: the opposite corner (d,).
+    """
+
+    def __init__(self, points: Array, lower: Array, upper: Array) -> None:
+        size = upper - lower
+        self.cell = float(size.max()) / NODES
+        self.shape = tuple(int(n) for n in np.ceil(size / self.cell) + 1)
+        self.d = len(size)
+        origin = (lower + upper) / 2 - (np.array(self.shape) - 1) / 2 * self.cell
+        ticks = [low + self.cell * np.arange(n) for low, n in zip(origin, self.shape, strict=True)]
+        self.nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, self.d)
+        place = (points - origin) / self.cell
+        first = np.clip(np.floor(place), 0, np.array(self.shape) - 2).astype(np.int64)
+        share = place - first
+        corners = [np.array(corner) for corner in np.ndindex((2,) * self.d)]
+        self.indices = [np.ravel_multi_index(tuple((first + corner).T), self.shape) for corner in corners]
+        self.weights = [np.where(corner, share, 1 - share).prod(axis=1) for corner in corners]
+        # the eigenvalues of minus the Laplacian for the sine transform
+        waves = [(2 * np.sin(0.5 * np.pi * np.arange(1, n + 1) / (n + 1)) / self.cell) ** 2 for n in self.shape]
+        self.eigenvalues = np.sum(np.meshgrid(*waves, indexing="ij"), axis=0)
+
+    def winding(self, normals: Array, width: float) -> Array:
+        """χ with -Δχ = ∇·(the normals, each spread over ``width``): its shape is the grid's."""
+        divergence = sum(self._difference(self._spread(normals[:, axis]), axis) for axis in range(self.d))
+        return self._solve(np.asarray(divergence), width)
+
+    def transposed(self, values: Array, width: float) -> Array:
+        """The transpose of normals (N, d) -> winding numbers at the points (N,)."""
+        return -self.gradient_at_points(self._solve(self._spread(values), width))
+
+    def at_points(self, values: Array) -> Array:
+        """Grid values at the points (N,)."""
+        flat = values.ravel()
+        return np.asarray(sum(flat[index] * weight for index, weight in zip(self.indices, self.weights, strict=True)))
+
+    def gradient_at_points(self, values: Array) -> Array:
+        """The gradient of grid values at the points (N, d)."""
+        return np.stack([self.at_points(self._difference(values, axis)) for axis in range(self.d)], axis=-1)
+
+    def _spread(self, values: Array) -> Array:
+        """Values at the points (N,) as a density on the grid: the transpose of ``at_points``, per volume."""
+        total = np.zeros(int(np.prod(self.shape)))
+        for index, weight in zip(self.indices, self.weights, strict=True):
+            total += np.bincount(index, weight * values, minlength=total.size)
+        return total.reshape(self.shape) / self.cell**self.d
+
+    def _difference(self, values: Array, axis: int) -> Array:
+        """Central differences along an axis; beyond the walls there is zero."""
+        padded = np.pad(values, [(1, 1) if a == axis else (0, 0) for a in range(self.d)])
+        n = self.shape[axis]
+        above, below = (padded.take(range(start, n + start), axis) for start in (2, 0))
+        return np.asarray((above - below) / (2 * self.cell))
+
+    def _solve(self, source: Array, width: float) -> Array:
+        """The f of -Δf = source, smoothed by a Gaussian of this width; in single precision, which is twice as fast."""
+        green = np.exp(-0.5 * width**2 * self.eigenvalues) / self.eigenvalues
+        waves = dstn(source.astype(np.float32), type=1, workers=-1) * green
+        return np.asarray(idstn(waves.astype(np.float32), type=1, workers=-1), dtype=np.float64)
+
+
+def _ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
+    """a / b, and 0 where b is 0."""
+    a, b = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
+    ratio: Array = np.divide(a, b, out=np.zeros(b.shape), where=b > 0)
+    return ratio
