@@ -171,13 +171,13 @@ def test_the_same_command_does_what_is_missing_only(command: Command, scans: Pat
     assert [len(calls(scans, name)) for name in "abcde"] == [1, 3, 2, 1, 1]
 
 
-def test_a_run_that_was_trained_to_its_end_is_only_evaluated(command: Command, scans: Path):
+def test_a_run_that_was_trained_to_its_end_goes_on_with_its_evaluation(command: Command, scans: Path):
     put(scans, a="die")
     folder = runs(command("--input", scans).out)
     for name in ("10.pth", "latest.pth"):  # nepoch of tiny.conf
         (folder / "a" / "checkpoints" / name).write_text("whole")
     command("--input", scans)
-    assert calls(scans, "a")[1][-1] == "--eval"
+    assert calls(scans, "a")[1][-1] == "--is_continue"
 
 
 def test_a_cloud_that_changed_is_begun_anew_and_its_run_kept(command: Command, scans: Path):

@@ -348,8 +348,8 @@ def test_level_is_the_distance_of_a_phase():
 
 
 def test_lambda_falls_with_noise_unless_it_is_given():
-    assert PhaseLoss().for_noise(0.0).lambda_ == 60
-    assert PhaseLoss().for_noise(0.0048).lambda_ == pytest.approx(60 / 8)  # four times 0.0012: 4^1.5 = 8
+    assert PhaseLoss().for_noise(0.0).lambda_ == 30
+    assert PhaseLoss().for_noise(2.25 * 0.0019).lambda_ == pytest.approx(30 / 3.375)  # 2.25^1.5 = 1.5^3
     assert PhaseLoss().for_noise(1.0).lambda_ == 6
     assert PhaseLoss(lambda_=3.0).for_noise(0.0).lambda_ == 3
 

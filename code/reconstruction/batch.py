@@ -105,11 +105,10 @@ class Batch:
         names: of the clouds, folders in it.
         jobs: how many run at a time.
         gpu: as on the command line.
-        config: of every run, but for its input.
     """
 
-    def __init__(self, folder: Path, names: list[str], jobs: int, gpu: str, config: Config) -> None:
-        self.folder, self.names, self.gpu, self.config = folder, names, gpu, config
+    def __init__(self, folder: Path, names: list[str], jobs: int, gpu: str) -> None:
+        self.folder, self.names, self.gpu = folder, names, gpu
         self.jobs = min(jobs, len(names))
         self.environment = environment_of_job(max(self.jobs, 1)) | {"PYTHONUNBUFFERED": "1"}
         self.ended = 0
@@ -167,7 +166,7 @@ class Batch:
             if output is None:
                 return None
         write_record(folder, record | {"state": "running", "reason": "", "sha256": digest})
-        how = _how_to_go_on(folder, self.config)
+        how = ["--is_continue"] if (folder / "checkpoints" / "latest.pth").is_file() else []
         command = [
             sys.executable, str(RUN), "--conf", str(self.folder / "config.conf"),
             "--input", record["input"], "--timestamp", f"{self.folder.name}/{name}",
@@ -218,7 +217,7 @@ def run_many(config: Config, exps_dir: Path, root: Path, jobs: int, gpu: str) ->
     mine = missing[ranks.rank :: ranks.size]
     if ranks.first:
         print(f"runs: {folder}, {len(names)} clouds, {len(names) - len(missing)} done before", flush=True)
-    stopped = Batch(folder, mine, jobs, gpu, config).run()
+    stopped = Batch(folder, mine, jobs, gpu).run()
     write_tables(folder)
     states = [read_record(folder / name)["state"] for name in mine]
     count = {state: states.count(state) for state in ("done", "failed", "stopped", "waiting", "running")}
@@ -301,14 +300,6 @@ def _named(folder: Path, clouds: list[Path]) -> list[str]:
             raise UserError(f"{folder / name}: cannot be made ({error.strerror}): choose another --exps_dir") from None
         write_record(folder / name, {"input": str(cloud)})
     return [known[str(cloud)] for cloud in clouds]
-
-
-def _how_to_go_on(folder: Path, config: Config) -> list[str]:
-    """The flags that continue a run where it stopped: in its training, in its evaluation, or nowhere yet."""
-    checkpoints = folder / "checkpoints"
-    if config.train.time_budget is None and (checkpoints / f"{config.train.nepoch}.pth").is_file():
-        return ["--eval"]
-    return ["--is_continue"] if (checkpoints / "latest.pth").is_file() else []
 
 
 def _located(given: str, root: Path) -> Path:

@@ -37,7 +37,7 @@ def double_well(u: Tensor) -> Tensor:
     return (u.abs() - 1) ** 2
 
 
-CLEAN_LAMBDA, NOISY_LAMBDA, CLEAN_NOISE = 60.0, 6.0, 0.0012
+CLEAN_LAMBDA, NOISY_LAMBDA, CLEAN_NOISE = 30.0, 6.0, 0.0019
 ANNEALED = 0.5  # share of the run after which ε has its final value
 
 
@@ -46,7 +46,7 @@ class PhaseLoss(DistanceLoss):
     """F = λ L + WCH + μ N, as named terms.
 
     Attributes:
-        lambda_: λ, weight of the reconstruction term; None sets it by the noise of the cloud (``for_noise``), and is 60
+        lambda_: λ, weight of the reconstruction term; None sets it by the noise of the cloud (``for_noise``), and is 30
             without a cloud.
         mu: μ, weight of the normal term; 0 leaves it out.
         epsilon: ε; √ε is the width of the transition from -1 to 1, in normalised units.
@@ -83,7 +83,7 @@ class PhaseLoss(DistanceLoss):
         """The loss for a cloud whose points stand off the surface by ``noise``, normalised units; sets an open λ.
 
         λ balances the points against the smallest area, so it should fall as they become less certain. The form
-        λ = 60 (0.0012 / noise)^1.5, between 6 and 60, was measured on scans and on samples with known noise.
+        λ = 30 (0.0019 / noise)^1.5, between 6 and 30, was measured on scans and on samples with known noise.
         """
         if self.lambda_ is not None:
             return self
