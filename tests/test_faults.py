@@ -73,7 +73,7 @@ def test_killed_runs_end_as_if_they_had_lived_and_memory_does_not_grow():
     assert "3 kills survived" in done.stdout
     found = re.search(r"memory: ([\d.]+) MiB after 200 steps, ([\d.]+) MiB after 2000", done.stdout)
     assert found, done.stdout
-    assert float(found[2]) - float(found[1]) < 4  # 2 KiB a step would be 3.5
+    assert float(found[2]) - float(found[1]) < 8  # 4.5 KiB a step would be 8; on a busy machine it varies by 5
 
 
 def test_a_run_killed_before_its_first_checkpoint_is_named(command: Command, tmp_path):
@@ -140,7 +140,7 @@ def raising(number: int, times: int = 1) -> Any:
 def test_a_signal_outside_of_the_training_leaves_at_once(
     monkeypatch, command: Command, clouds, tmp_path, number, status, stage
 ):
-    where = {"start": (preparation, "coarse_inside"), "evaluation": (evaluation, "render_surface")}[stage]
+    where = {"start": (preparation, "coarse_sides"), "evaluation": (evaluation, "render_surface")}[stage]
     monkeypatch.setattr(*where, raising(number))
     done = command("--input", clouds[0], "--set", "train.start=winding")
     assert (done.status, done.err) == (
