@@ -97,7 +97,7 @@ def test_a_wide_opening_is_filled_as_if_it_had_been_scanned(has_normals):
     keys = ("train.start=winding", f"network.has_normals={has_normals}")
     data = prepare(configured(*keys), cloud)
     more = len(data.points) - len(cloud.points)
-    assert more == len(data.start.filling) > 10
+    assert more == data.filled == len(data.start.filling) > 10
     normals = data.normals if has_normals == "true" else data.directions
     assert len(normals) == len(data.points)
     np.testing.assert_array_equal(data.points[-more:], data.start.filling)

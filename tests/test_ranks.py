@@ -96,7 +96,7 @@ leave_ranks()
     return folder
 
 
-@pytest.mark.parametrize(("optimizer", "tolerance"), [("adam", 1e-5), ("muon", 3e-4)])  # muon computes in bfloat16
+@pytest.mark.parametrize(("optimizer", "tolerance"), [("adam", 1e-5), ("muon", 1e-3)])  # muon computes in bfloat16
 def test_two_ranks_give_the_loss_curve_of_one(shared: Path, tmp_path: Path, shapes: Any, optimizer, tolerance):
     alone = records(train(tmp_path, optimizer, shapes[0]))
     together = records(shared / optimizer / "run")

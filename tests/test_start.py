@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model import start, winding
-from model.start import OFFSET, Sides, Start, coarse_sides
+from model.start import OFFSET, THIN_OFFSET, Sides, Start, coarse_sides
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
@@ -65,14 +65,17 @@ def test_the_missing_cap_of_a_sphere_bulges(d):
     assert (result.filling_normals * result.filling).sum(axis=1).min() > 0.5
 
 
-def test_what_is_nearer_to_another_sheet_is_left_out():
-    """Two sheets 0.02 apart: what is off one by 0.02 towards the other would be on it."""
+def test_what_would_be_nearer_to_another_sheet_is_less_far_off():
+    """Two sheets 0.02 apart: what is off one by 0.02 towards the other would be on it, and is off by 0.004."""
     ticks = np.linspace(-0.7, 0.7, 71)
     sheet = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
     points = np.concatenate([np.column_stack([sheet, np.full(len(sheet), height)]) for height in (0.0, 0.02)])
     normals = np.repeat([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]], len(sheet), axis=0)
     result = begun(points, normals)
     assert not (result.distances == -OFFSET).any()
+    inside = result.places[result.distances == -THIN_OFFSET, 2]
+    assert (np.isclose(inside, 0.004) | np.isclose(inside, 0.016)).all()
+    assert len(inside) == len(points)
     outside = result.places[result.distances == OFFSET, 2]
     assert (np.isclose(outside, -0.02) | np.isclose(outside, 0.04)).all()
     assert len(outside) == len(points)

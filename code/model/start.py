@@ -22,7 +22,8 @@ Array = npt.NDArray[np.float64]
 POINTS = 20_000  # of the cloud, at most: the grids hold no more detail
 SURE = 0.85  # cosine between a direction and the coarse normal above which its side is believed
 CENTRES = 1000  # of the cloud through which the biharmonic function goes, as even as they can be
-OFFSET = 0.02  # of the centres at which it is told to be ± that, along the normals
+OFFSET = 0.02  # of the centres at which it is told to be ± that, along the normals,
+THIN_OFFSET = 0.004  # or ± that, where two sheets are near each other
 KERNELS = {2: "thin_plate_spline", 3: "linear"}  # the fundamental solutions of the bilaplacian
 WALL = 7  # points along a side of each wall of Ω where the function is told to be positive,
 WALL_VALUE = 0.3  # by this share of the distance to the cloud: the surface stays in Ω, but the wall hardly pushes it
@@ -137,14 +138,17 @@ class Start:
 def _with_offsets(tree: cKDTree, points: Array, normals: Array) -> tuple[Array, Array]:
     """Points (N, d) and those off them along their normals (M, d), and the distances (M,) there.
 
-    An offset that is nearer to another point of the cloud is left out: there is another sheet.
+    Where another point of the cloud is nearer, there is another sheet: the offset is a small one, or left out.
     """
     places, values = [points], [np.zeros(len(points))]
-    for offset in (-OFFSET, OFFSET):
-        moved = points + offset * normals
-        free = tree.query(moved, workers=-1)[0] > 0.7 * OFFSET
-        places.append(moved[free])
-        values.append(np.full(int(free.sum()), offset))
+    for side in (-1, 1):
+        waiting = np.ones(len(points), dtype=bool)
+        for offset in (OFFSET, THIN_OFFSET):
+            moved = points[waiting] + side * offset * normals[waiting]
+            free = tree.query(moved, workers=-1)[0] > 0.7 * offset
+            places.append(moved[free])
+            values.append(np.full(int(free.sum()), side * offset))
+            waiting[waiting] = ~free
     return np.concatenate(places), np.concatenate(values)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from datasets.local import LocalFit, local_fit
+from datasets.local import local_fit
 from datasets.pointcloud import Normalisation, PointCloud
 from model.start import CENTRES, Start, coarse_sides
 from utils.build import find_class
@@ -31,12 +31,13 @@ class Prepared:
 
     Attributes:
         normalisation: from the input's frame to this one.
-        points: the points that are trained on (N, d).
+        points: the points that are trained on (N, d), those that fill openings last.
         normals: the cloud's unit normals there (N, d), if the run uses them.
         directions: estimated normals there (N, d), if the run uses them.
         trust: how far each of these can be trusted (N,), 0 to 1.
         oriented: whether each of these surely points outward (N,), or else has its sign by chance.
-        start: the coarse inside, or None where the cloud encloses nothing or nothing asks for it.
+        filled: how many of them fill openings.
+        start: where the network starts, or None where the cloud encloses nothing or nothing asks for it.
         lower: corner of Ω (d,).
         upper: the opposite corner (d,).
         noise: standard deviation of the cloud's points about the surface.
@@ -50,6 +51,7 @@ class Prepared:
     directions: Array | None
     trust: Array | None
     oriented: npt.NDArray[np.bool_] | None
+    filled: int
     start: Start | None
     lower: Array
     upper: Array
@@ -75,23 +77,26 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     some = local_fit(points, thinned(points, SAMPLED))
     noise, reach = float(np.median(some.residual)), float(np.median(some.reach))
 
-    shown = noise <= NOISY[1] * reach  # whether neighbours show the surface; few points all together may
-    smooth = t.smooth_points and NOISY[0] * reach <= noise and (shown or len(points) <= CENTRES) and noise > 0
-    estimate = t.estimate_normals and not config.network.has_normals and (shown or len(points) <= CENTRES)
+    shown = noise <= NOISY[1] * reach  # whether neighbours show the surface; of few points, all together may
+    seen = shown or len(points) <= CENTRES
+    smooth = t.smooth_points and seen and NOISY[0] * reach <= noise and noise > 0
+    estimate = t.estimate_normals and seen and not config.network.has_normals
+    noise_left = LEFT * noise if smooth else noise
     kept = thinned(np.arange(len(points)), FITTED) if smooth or estimate else np.arange(len(points))
     used = points[kept]
     normals = cloud.normals[kept] if config.network.has_normals and cloud.normals is not None else None
-    fit: LocalFit | None = local_fit(points, used) if shown and (smooth or estimate) else None
-    if fit is not None and smooth:
-        used = fit.feet
-    noise_left = LEFT * noise if smooth else noise
-
     directions = trust = oriented = start = None
+    filled = 0
+
+    if shown and (smooth or estimate):  # each point as its neighbours show it
+        fit = local_fit(points, used)
+        used = fit.feet if smooth else used
+        if estimate:
+            directions, trust, oriented = fit.normals, fit.planarity, np.zeros(len(used), dtype=bool)
     sides = coarse_sides(used, *box) if normals is None and (estimate or t.start == "winding") else None
-    if fit is not None and estimate:
-        directions, trust, oriented = fit.normals, fit.planarity, np.zeros(len(used), dtype=bool)
-        if sides is not None:
-            directions, oriented = sides.oriented(used, fit.normals)
+    if directions is not None and sides is not None:
+        directions, oriented = sides.oriented(used, directions)
+
     if t.start == "winding":
         if normals is not None:
             start = Start(used, normals, np.ones(len(used), dtype=bool), *box, noise_left, reach)
@@ -99,17 +104,18 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
             start = Start(used, directions, oriented, *box, noise_left, reach)
         elif sides is not None:
             start = Start(sides.points, sides.normals, np.any(sides.normals, axis=1), *box, noise, reach)
-    if start is not None and not shown and (smooth or estimate):
-        feet, directions = start.feet(used)
-        trust, oriented = np.ones(len(used)), np.ones(len(used), dtype=bool)
+    if start is not None and not shown and seen:  # each point as all of them show it
+        feet, slopes = start.feet(used)
         used = feet if smooth else used
+        if estimate:
+            directions, trust, oriented = slopes, np.ones(len(used)), np.ones(len(used), dtype=bool)
     if start is not None and t.fill_openings and len(start.filling):
+        filled = len(start.filling)
         used = np.concatenate([used, start.filling])
         normals = None if normals is None else np.concatenate([normals, start.filling_normals])
         if directions is not None and trust is not None and oriented is not None:
             directions = np.concatenate([directions, start.filling_normals])
-            trust = np.concatenate([trust, np.zeros(len(start.filling))])
-            oriented = np.concatenate([oriented, np.ones(len(start.filling), dtype=bool)])
+            trust, oriented = np.append(trust, np.zeros(filled)), np.append(oriented, np.ones(filled, dtype=bool))
     return Prepared(
         normalisation=normalisation,
         points=used,
@@ -117,6 +123,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         directions=directions,
         trust=trust,
         oriented=oriented,
+        filled=filled,
         start=start,
         lower=box[0],
         upper=box[1],

@@ -117,7 +117,8 @@ def _fit(
     config = settled(config, data.reach)
     d, scale = data.points.shape[1], data.normalisation.scale
     moved = ", smoothed" if data.smoothed else ""
-    announce(f"noise of the points: about {data.noise * scale:.3g}{moved}")
+    filling = f"; {data.filled} points added in openings (train.fill_openings)" if data.filled else ""
+    announce(f"noise of the points: about {data.noise * scale:.3g}{moved}{filling}")
 
     # the network, its start and its optimiser
     torch.manual_seed(course.mending.seed)
