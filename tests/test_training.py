@@ -1,6 +1,7 @@
 """Training: the same run twice is the same to the last bit, in one piece or in two; stopping loses nothing."""
 
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 
 from conftest import ROOT, TINY, records, tiny_arguments
 from datasets.pointcloud import PointCloud
-from model import start
+from model import start, winding
 from model.loss.phase import PhaseLoss
 from reconstruction import training
 from reconstruction.field import check_model
@@ -56,7 +57,8 @@ def circle(shapes) -> PointCloud:
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_ten_steps_and_ten_more_are_twenty_to_the_last_bit(monkeypatch, tmp_path, cloud, optimizer):
     keys = (STEP, f"train.optimizer={optimizer}", "train.status_frequency=1", "network.inputs.dims=[16,16,16]")
-    monkeypatch.setattr(start, "NODES", 24)  # seconds less
+    for module in (start, winding):
+        monkeypatch.setattr(module, "NODES", 24)  # seconds less
     keys += ("train.start=winding", "train.estimate_normals=true")
     whole = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path)
     first = train(tiny(*keys, "train.nepoch=10"), cloud, tmp_path)
@@ -69,6 +71,17 @@ def test_ten_steps_and_ten_more_are_twenty_to_the_last_bit(monkeypatch, tmp_path
 
     assert losses(first) + losses(second) == losses(whole)
     assert len(losses(whole)) == 20
+
+
+def test_points_that_fill_openings_are_announced(circle):
+    lines: list[str] = []
+    keys = ("train.start=winding", "train.nepoch=1")
+    cloud = PointCloud(circle.points[circle.points[:, 0] < np.quantile(circle.points[:, 0], 0.7)])
+    fit(tiny(*keys), cloud, torch.device("cpu"), lines.append)
+    assert re.fullmatch(r"noise of the points: about \S+; \d+ points added in openings .train.fill_openings.", lines[0])
+    lines.clear()
+    fit(tiny(*keys, "train.fill_openings=false"), cloud, torch.device("cpu"), lines.append)
+    assert re.fullmatch(r"noise of the points: about \S+", lines[0])
 
 
 def test_a_checkpoint_is_named_after_the_step_it_holds(tmp_path, circle):
