@@ -84,9 +84,11 @@ def test_few_noisy_points_move_to_the_smoothest_surface_through_all_of_them():
     assert (data.directions * cloud.normals).sum(axis=1).mean() > 0.9
     assert data.oriented.all()
     assert (data.trust == 1).all()
+    assert data.smoothed
     alone = prepare(configured(), cloud)
     np.testing.assert_array_equal(alone.points, alone.normalisation.apply(cloud.points))
     assert alone.directions is None
+    assert not alone.smoothed
 
 
 @pytest.mark.parametrize("has_normals", ["true", "false"])

@@ -72,8 +72,8 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     points = normalisation.apply(cloud.points)
     middle, half = (points.max(0) + points.min(0)) / 2, (points.max(0) - points.min(0)) / 2
     half = np.maximum(half * t.bounding_box_scale, half + OMEGA_MARGIN)
-
     box = middle - half, middle + half
+
     some = local_fit(points, thinned(points, SAMPLED))
     noise, reach = float(np.median(some.residual)), float(np.median(some.reach))
 
@@ -81,16 +81,15 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     seen = shown or len(points) <= CENTRES
     smooth = t.smooth_points and seen and NOISY[0] * reach <= noise and noise > 0
     estimate = t.estimate_normals and seen and not config.network.has_normals
-    noise_left = LEFT * noise if smooth else noise
     kept = thinned(np.arange(len(points)), FITTED) if smooth or estimate else np.arange(len(points))
     used = points[kept]
     normals = cloud.normals[kept] if config.network.has_normals and cloud.normals is not None else None
     directions = trust = oriented = start = None
-    filled = 0
+    noise_left, filled = noise, 0
 
     if shown and (smooth or estimate):  # each point as its neighbours show it
         fit = local_fit(points, used)
-        used = fit.feet if smooth else used
+        used, noise_left = (fit.feet, LEFT * noise) if smooth else (used, noise)
         if estimate:
             directions, trust, oriented = fit.normals, fit.planarity, np.zeros(len(used), dtype=bool)
     sides = coarse_sides(used, *box) if normals is None and (estimate or t.start == "winding") else None
@@ -103,10 +102,10 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         elif directions is not None and oriented is not None and oriented.any():
             start = Start(used, directions, oriented, *box, noise_left, reach)
         elif sides is not None:
-            start = Start(sides.points, sides.normals, np.any(sides.normals, axis=1), *box, noise, reach)
+            start = Start(sides.points, sides.normals, np.any(sides.normals, axis=1), *box, noise_left, reach)
     if start is not None and not shown and seen:  # each point as all of them show it
         feet, slopes = start.feet(used)
-        used = feet if smooth else used
+        used, noise_left = (feet, LEFT * noise) if smooth else (used, noise)
         if estimate:
             directions, trust, oriented = slopes, np.ones(len(used)), np.ones(len(used), dtype=bool)
     if start is not None and t.fill_openings and len(start.filling):
