@@ -297,6 +297,13 @@ def test_weights_scale_the_integral_and_lambda_and_mu_their_means(output):
     }
 
 
+@pytest.mark.parametrize(("normals", "mu"), [(True, 10.0), (False, 1.0)])
+def test_an_open_mu_is_ten_for_given_normals_and_one_without(normals, mu):
+    data = batch(normals=normals)
+    left_open = PhaseLoss()(Field(smooth), data)["normals"].item()
+    assert left_open == pytest.approx(PhaseLoss(mu=mu)(Field(smooth), data)["normals"].item())
+
+
 @BOTH
 @pytest.mark.parametrize("normals", [True, False])
 def test_mu_zero_leaves_the_normal_term_out(output, normals):

@@ -112,6 +112,17 @@ def test_a_wide_opening_is_filled_as_if_it_had_been_scanned(has_normals):
     assert len(as_it_is.points) == len(cloud.points)
 
 
+def test_normals_that_point_inward_fill_nothing():
+    """A second surface, near the walls of Ω, would be the smoothest through them."""
+    cloud = sphere(1000)
+    keys = ("train.start=winding", "network.has_normals=true")
+    inward = prepare(configured(*keys), PointCloud(cloud.points, -cloud.normals))
+    assert inward.start is None
+    assert inward.filled == 0
+    np.testing.assert_array_equal(inward.normals, -cloud.normals)
+    assert prepare(configured(*keys), cloud).start is not None
+
+
 def test_what_is_asked_for():
     cloud = sphere(2000, 0.01)
     data = prepare(configured("train.smooth_points=false"), cloud)
@@ -164,6 +175,8 @@ def test_points_that_are_all_there_many_times():
     assert data.reach == 0
     assert data.noise < 1e-15
     assert data.directions is None
+    assert not data.smoothed
+    assert prepare(configured("train.start=winding"), cloud).filled == 0
 
 
 def test_omega_is_the_box_times_its_scale_and_wider_where_that_is_thin():

@@ -22,9 +22,9 @@ def sphere(count, d=3, seed=0):
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
-def begun(points, normals, noise=0.0, reach=0.1):
+def begun(points, normals, noise=0.0):
     d = points.shape[1]
-    return Start(points, normals, np.ones(len(points), dtype=bool), np.full(d, -1.5), np.full(d, 1.5), noise, reach)
+    return Start(points, normals, np.ones(len(points), dtype=bool), np.full(d, -1.5), np.full(d, 1.5), noise)
 
 
 @DIMENSIONS
@@ -86,7 +86,7 @@ def test_points_of_unsure_sides_are_no_opening_and_no_centres():
     points = sphere(3000)
     above = points[:, 2] > 0
     normals = np.where(above[:, None], -points, points)
-    result = Start(points, normals, ~above, np.full(3, -1.5), np.full(3, 1.5), 0.0, 0.1)
+    result = Start(points, normals, ~above, np.full(3, -1.5), np.full(3, 1.5), 0.0)
     assert len(result.filling) == 0 or np.linalg.norm(result.filling, axis=1).max() < 0.95
     assert (result.distances[np.linalg.norm(result.places, axis=1) < 0.3] < 0).mean() > 0.5
     assert (result.distances[np.linalg.norm(result.places, axis=1) > 1.3] > 0).all()
@@ -103,7 +103,7 @@ def test_smoothing_by_the_noise_brings_the_feet_nearer_to_the_sphere():
     noisy = (1 + 0.01 * np.random.default_rng(1).standard_normal((400, 1))) * points
     error = {}
     for noise in (0.0, 0.02):
-        feet, _ = begun(noisy, points, noise, reach=0.4).feet(noisy)
+        feet, _ = begun(noisy, points, noise).feet(noisy)
         error[noise] = np.abs(np.linalg.norm(feet, axis=1) - 1).mean()
     assert error[0.02] < 0.85 * error[0.0]
 
@@ -130,7 +130,7 @@ def test_what_encloses_nothing_gives_numbers_or_nothing(name):
         assert sides is None
     else:
         assert sides is not None
-        result = Start(sides.points, sides.normals, sides.normals.any(axis=1), lower, upper, 0.0, 0.1)
+        result = Start(sides.points, sides.normals, sides.normals.any(axis=1), lower, upper, 0.0)
         for numbers in (sides.normals, result.distances, result.filling, *result.feet(points)):
             assert np.isfinite(numbers).all()
 

@@ -86,7 +86,7 @@ def grid(d, count=40):
 
 @DIMENSIONS
 def test_the_nodes_are_evenly_spaced_and_cover_omega(monkeypatch, d):
-    monkeypatch.setattr(winding, "NODES", 8)
+    monkeypatch.setattr(winding, "NODES", 9)
     _, g = grid(d)
     assert g.cell == 0.25
     assert g.shape == (9, 8, 7)[:d]  # 2, 1.6 and 1.4 long: 8, 6.4 and 5.6 cells, up, and one node more

@@ -19,7 +19,7 @@ from utils.general import thinned
 
 Array = npt.NDArray[np.float64]
 
-POINTS = 20_000  # of the cloud, at most: the grids hold no more detail
+POINTS, SCANNED = 20_000, 1_000_000  # of the cloud, at most: the grids hold no more detail; and to find openings
 SURE = 0.85  # cosine between a direction and the coarse normal above which its side is believed
 CENTRES = 1000  # of the cloud through which the biharmonic function goes, as even as they can be
 OFFSET = 0.02  # of the centres at which it is told to be ± that, along the normals,
@@ -30,8 +30,8 @@ WALL_VALUE = 0.3  # by this share of the distance to the cloud: the surface stay
 SMOOTHING = 4.0  # by the noise, which moves a centre and its offsets together; measured on clouds with known noise
 STEADY = 1e-6  # least weight of smoothness against the data: of two equal centres the equations are singular
 NODES = 48  # of the grid on which the function is looked at, along the longest side of Ω
-BETWEEN = 2.0  # distances to the 16th neighbour
-OPEN = 2.0, 1.5  # an opening is farther from the cloud than so many cells, and distances to the 16th neighbour
+REACH, BETWEEN = 16, 2.0  # how far between points the nearest may mislead: in distances to the 16th of these
+OPEN = 2.0, 1.5  # an opening is farther from the cloud than so many cells, and of those distances
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,9 @@ class Start:
         lower: corner of Ω (d,).
         upper: the opposite corner (d,).
         noise: standard deviation of the points about the surface.
-        reach: distance of a point to its 16th neighbour.
 
     Attributes:
-        places: places in Ω (M, d).
+        places: places in Ω, or a cell beyond it (M, d).
         distances: coarse signed distances there (M,), negative inside.
         filling: points of the surface (K, d) in the openings of the cloud.
         filling_normals: unit normals there (K, d), outward.
@@ -91,10 +90,11 @@ class Start:
         lower: Array,
         upper: Array,
         noise: float,
-        reach: float,
     ) -> None:
+        tree = cKDTree(thinned(points, SCANNED))
+        some = np.unique(thinned(points, POINTS), axis=0)
+        reach = float(np.median(cKDTree(some).query(some, k=[min(REACH, len(some))], workers=-1)[0]))
         chosen = thinned(np.flatnonzero(sure), POINTS)
-        tree = cKDTree(points[thinned(np.arange(len(points)), POINTS)])
         points, normals = points[chosen], normals[chosen]
         centres = _spread(points, CENTRES)
         wall = _wall(lower, upper)
@@ -114,10 +114,11 @@ class Start:
         gradient = np.stack(np.gradient(on_nodes, cell), axis=-1)
         crossings, slopes = _crossings(on_nodes, nodes, gradient)
         far = tree.query(crossings, workers=-1)[0] > max(OPEN[0] * cell, OPEN[1] * reach)
+        far &= np.all((crossings > lower) & (crossings < upper), axis=1)  # the last nodes may lie beyond Ω
         self.filling, self.filling_normals = crossings[far], _unit(slopes[far])
 
         nodes, on_nodes = nodes.reshape(-1, nodes.shape[-1]), on_nodes.ravel()
-        size = cKDTree(np.concatenate([tree.data, self.filling])).query(nodes, workers=-1)[0]
+        size = cKDTree(np.concatenate([some, self.filling])).query(nodes, workers=-1)[0]
         slope = np.maximum(np.linalg.norm(gradient.reshape(nodes.shape), axis=1), np.finfo(np.float64).tiny)
         near = size < BETWEEN * reach  # where the nearest point may be farther than the surface between the points
         size[near] = np.minimum(size, np.abs(on_nodes) / slope)[near]

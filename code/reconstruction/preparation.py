@@ -19,8 +19,10 @@ OMEGA_MARGIN = 0.2  # of Ω about the cloud, at least: a thin cloud's own box wo
 # Noise as a share of the distance to the 16th neighbour: below, it is the surface's own curvature as likely as noise;
 # above, the neighbours do not show the surface any more.
 NOISY = (0.045, 0.12)
+EXACT = 1e-9  # of which less is rounding
 LEFT = 0.6  # share of the noise that the fit leaves at a point; on a plane it is 0.45
-FITTED = 300_000  # points that are looked at one by one, at most: more than a run of the default length draws
+BELIEVED = 0.2  # share of the estimated normals that must be sure, or the coarse ones show more
+FITTED = 300_000  # points that are looked at one by one, and then trained on, at most
 SAMPLED = 2000  # points that tell the noise and the spacing
 FREQUENCIES, WAVE = (2, 6), 3.0  # k of the Fourier features; their shortest wave in distances to the 16th neighbour
 
@@ -79,7 +81,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
 
     shown = noise <= NOISY[1] * reach  # whether neighbours show the surface; of few points, all together may
     seen = shown or len(points) <= CENTRES
-    smooth = t.smooth_points and seen and NOISY[0] * reach <= noise and noise > 0
+    smooth = t.smooth_points and seen and NOISY[0] * reach <= noise and noise > EXACT
     estimate = t.estimate_normals and seen and not config.network.has_normals
     kept = thinned(np.arange(len(points)), FITTED) if smooth or estimate else np.arange(len(points))
     used = points[kept]
@@ -92,17 +94,18 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         used, noise_left = (fit.feet, LEFT * noise) if smooth else (used, noise)
         if estimate:
             directions, trust, oriented = fit.normals, fit.planarity, np.zeros(len(used), dtype=bool)
-    sides = coarse_sides(used, *box) if normals is None and (estimate or t.start == "winding") else None
+    sides = coarse_sides(used, *box) if directions is not None or t.start == "winding" else None
     if directions is not None and sides is not None:
         directions, oriented = sides.oriented(used, directions)
 
     if t.start == "winding":
         if normals is not None:
-            start = Start(used, normals, np.ones(len(used), dtype=bool), *box, noise_left, reach)
-        elif directions is not None and oriented is not None and oriented.any():
-            start = Start(used, directions, oriented, *box, noise_left, reach)
+            if sides is not None and (sides.oriented(used, normals)[0] == normals).all(axis=1).mean() > 0.5:
+                start = Start(used, normals, np.ones(len(used), dtype=bool), *box, noise_left)
+        elif directions is not None and oriented is not None and oriented.mean() > BELIEVED:
+            start = Start(used, directions, oriented, *box, noise_left)
         elif sides is not None:
-            start = Start(sides.points, sides.normals, np.any(sides.normals, axis=1), *box, noise_left, reach)
+            start = Start(sides.points, sides.normals, np.any(sides.normals, axis=1), *box, noise_left)
     if start is not None and not shown and seen:  # each point as all of them show it
         feet, slopes = start.feet(used)
         used, noise_left = (feet, LEFT * noise) if smooth else (used, noise)

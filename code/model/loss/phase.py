@@ -38,6 +38,7 @@ def double_well(u: Tensor) -> Tensor:
 
 
 CLEAN_LAMBDA, NOISY_LAMBDA, CLEAN_NOISE = 30.0, 6.0, 0.0019
+GIVEN_MU, UNGIVEN_MU = 10.0, 1.0
 ANNEALED = 0.5  # share of the run after which ε has its final value
 
 
@@ -48,7 +49,7 @@ class PhaseLoss(DistanceLoss):
     Attributes:
         lambda_: λ, weight of the reconstruction term; None sets it by the noise of the cloud (``for_noise``), and is 30
             without a cloud.
-        mu: μ, weight of the normal term; 0 leaves it out.
+        mu: μ, weight of the normal term; 0 leaves it out. None is 10 for normals that are given, and 1 without.
         epsilon: ε; √ε is the width of the transition from -1 to 1, in normalised units.
         epsilon_start: ε at the start of a run; it falls to ``epsilon`` by a constant factor per step until half of
             the run is over. None means ``epsilon`` throughout. Only for output "w", whose meaning ε does not change.
@@ -59,7 +60,7 @@ class PhaseLoss(DistanceLoss):
     """
 
     lambda_: float | None = None
-    mu: float = 1.0
+    mu: float | None = None
     epsilon: float = 0.01
     output: Literal["u", "w"] = "w"
     epsilon_start: float | None = None
@@ -68,7 +69,7 @@ class PhaseLoss(DistanceLoss):
         problems = []
         if self.lambda_ is not None and not self.lambda_ > 0:
             problems.append(f"lambda: must be above 0, got {self.lambda_}")
-        if not self.mu >= 0:
+        if self.mu is not None and not self.mu >= 0:
             problems.append(f"mu: must be 0 or above, got {self.mu}")
         if not self.epsilon > 0:
             problems.append(f"epsilon: must be above 0, got {self.epsilon}")
@@ -122,7 +123,10 @@ class PhaseLoss(DistanceLoss):
             kinetic = self.epsilon * gradient.square().sum(-1)
         terms["gradient"] = (batch.weights * kinetic).mean()
         terms["potential"] = (batch.weights * potential).mean()
-        if self.mu > 0:
+        mu = self.mu
+        if mu is None:
+            mu = UNGIVEN_MU if batch.normals is None else GIVEN_MU
+        if mu > 0:
             slope = self.distance_gradient(*field.value_and_gradient(batch.points))
             if batch.normals is not None:
                 misfit = torch.linalg.vector_norm(batch.normals - slope, dim=-1)
@@ -132,7 +136,7 @@ class PhaseLoss(DistanceLoss):
                     along, against = ((sign * batch.directions - slope).norm(dim=-1) for sign in (1, -1))
                     along = torch.where(batch.oriented, along, torch.minimum(along, against))
                     misfit = torch.lerp(misfit, along, batch.trust)
-            terms["normals"] = self.mu * misfit.mean()
+            terms["normals"] = mu * misfit.mean()
         return terms
 
     def phase(self, value: Tensor) -> Tensor:
