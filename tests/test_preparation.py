@@ -187,6 +187,17 @@ def test_omega_is_the_box_times_its_scale_and_wider_where_that_is_thin():
     np.testing.assert_allclose(data.lower, [-1.5, -0.3], atol=1e-12)
 
 
+@pytest.mark.parametrize("d", [2, 3])
+def test_the_thickness_is_that_of_the_thinnest_principal_axis(d):
+    """An ellipsoid of half-axes 1 and 0.02, turned by 30°."""
+    c, s = np.sqrt(0.75), 0.5
+    turned = np.eye(d)
+    turned[:2, :2] = [[c, -s], [s, c]]
+    points = sphere(2000, d=d).normals * [0.02, *[1.0] * (d - 1)] @ turned.T
+    data = prepare(configured(), PointCloud(points))
+    assert data.thickness == pytest.approx(0.04, rel=0.05)
+
+
 # the Fourier features
 
 

@@ -84,6 +84,15 @@ def test_points_that_fill_openings_are_announced(circle):
     assert re.fullmatch(r"noise of the points: about \S+", lines[0])
 
 
+def test_a_thin_cloud_is_warned_of(circle):
+    lines: list[str] = []
+    fit(tiny("train.nepoch=1"), PointCloud(circle.points * [1, 0.01]), torch.device("cpu"), lines.append)
+    assert lines[1].startswith("warning: the cloud is 0.4 thick at most, 0.02 of its radius: a body so thin may come")
+    lines.clear()
+    fit(tiny("train.nepoch=1"), circle, torch.device("cpu"), lines.append)
+    assert not any("thin" in line for line in lines)
+
+
 def test_a_checkpoint_is_named_after_the_step_it_holds(tmp_path, circle):
     run = train(tiny(STEP, "train.nepoch=7", "train.checkpoint_frequency=3"), circle, tmp_path)
     folder = run.folder / "checkpoints"

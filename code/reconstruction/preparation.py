@@ -20,6 +20,7 @@ OMEGA_MARGIN = 0.2  # of Ω about the cloud, at least: a thin cloud's own box wo
 # above, the neighbours do not show the surface any more.
 NOISY = (0.045, 0.12)
 EXACT = 1e-9  # of which less is rounding
+THIN = 0.05  # a body thinner than this, normalised, is likely to come out wrong
 LEFT = 0.6  # share of the noise that the fit leaves at a point; on a plane it is 0.45
 BELIEVED = 0.2  # share of the estimated normals that must be sure, or the coarse ones show more
 FITTED = 300_000  # points that are looked at one by one, and then trained on, at most
@@ -45,6 +46,7 @@ class Prepared:
         noise: standard deviation of the cloud's points about the surface.
         noise_left: the same of ``points``.
         reach: distance to the 16th neighbour.
+        thickness: extent of the cloud along the thinnest of its principal axes.
     """
 
     normalisation: Normalisation
@@ -60,6 +62,7 @@ class Prepared:
     noise: float
     noise_left: float
     reach: float
+    thickness: float
 
     @property
     def smoothed(self) -> bool:
@@ -132,7 +135,15 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         noise=noise,
         noise_left=noise_left,
         reach=reach,
+        thickness=_thickness(points),
     )
+
+
+def _thickness(points: Array) -> float:
+    """The extent of points (N, d) along the thinnest of their principal axes."""
+    centred = points - points.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    return float(np.ptp(centred @ axes[:, 0]))
 
 
 def settled(config: Config, reach: float) -> Config:

@@ -14,7 +14,7 @@ from model.optimizer import Cosine, Optimizers, Step
 from model.sample import OmegaDensity, Sampler, neighbour_distance
 from reconstruction.field import NeuralField, build_model
 from reconstruction.health import SMALLER_STEP, Course, Failure, course_of
-from reconstruction.preparation import Prepared, prepare, settled
+from reconstruction.preparation import THIN, Prepared, prepare, settled
 from reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
 from utils.config import Config
 from utils.distributed import ALONE, Ranks
@@ -119,6 +119,12 @@ def _fit(
     moved = ", smoothed" if data.smoothed else ""
     filling = f"; {data.filled} points added in openings (train.fill_openings)" if data.filled else ""
     announce(f"noise of the points: about {data.noise * scale:.3g}{moved}{filling}")
+    if data.thickness < THIN:
+        announce(
+            f"warning: the cloud is {data.thickness * scale:.3g} thick at most, {data.thickness:.2g} of its radius: a "
+            "body so thin may come in pieces, or leave Ω; a smaller network.loss.epsilon and a finer plot.resolution "
+            "may help"
+        )
 
     # the network, its start and its optimiser
     torch.manual_seed(course.mending.seed)
