@@ -183,6 +183,27 @@ def test_states_of_another_optimiser_are_refused():
         Optimizers(net, "adam").load_state_dict(Optimizers(net, "muon").state_dict())
 
 
+@pytest.mark.parametrize(("member", "name"), [(0, "exp_avg_sq"), (0, "step"), (1, "momentum_buffer")])
+def test_states_that_lack_something_are_refused(member, name):
+    net = network()
+    optimizers = Optimizers(net, "muon")
+    run(net, optimizers, range(1))
+    states = copy.deepcopy(optimizers.state_dict())
+    del states[member]["state"][0][name]
+    with pytest.raises((ValueError, KeyError)):
+        Optimizers(net, "muon").load_state_dict(states)
+
+
+def test_settings_are_the_configuration_s_not_those_of_the_state():
+    net = network()
+    states = Optimizers(net, "muon", weight_decay=0.5).state_dict()
+    states[0]["param_groups"][0]["betas"] = "damaged"
+    optimizers = Optimizers(net, "muon", weight_decay=0.1)
+    optimizers.load_state_dict(states)
+    assert [member.param_groups[0]["weight_decay"] for member in optimizers.members] == [0.1, 0.1]
+    assert optimizers.members[0].param_groups[0]["betas"] == (0.9, 0.999)
+
+
 def test_muon_without_hidden_matrices_is_adam():
     torch.manual_seed(0)
     net = ImplicitNet(2, (8,), geometric_init=False).double()

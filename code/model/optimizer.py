@@ -34,6 +34,12 @@ class Cosine:
         return self.final + (self.initial - self.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
+REMEMBERED: dict[type, set[str]] = {
+    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.Muon: {"momentum_buffer"},
+}
+
+
 class Optimizers:
     """Adam over all parameters, or Muon over the hidden matrices and Adam over the rest, as one.
 
@@ -86,9 +92,18 @@ class Optimizers:
         return [member.state_dict() for member in self.members]
 
     def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
-        """Take up the members' states; they must be of the same optimiser and network, or a ValueError says so."""
+        """Take up what the members remember of each parameter, not their settings, which are the configuration's.
+
+        Raises:
+            ValueError: it is of another optimiser or network; KeyError, TypeError or AttributeError if it is no state.
+        """
         for member, state in zip(self.members, states, strict=True):
+            settings = [dict(group) for group in member.param_groups]
             member.load_state_dict(state)
+            for group, setting in zip(member.param_groups, settings, strict=True):
+                group.update(setting)
             for parameter, values in member.state.items():
+                if set(values) != REMEMBERED[type(member)]:
+                    raise ValueError("the state of another optimiser")
                 if any(value.shape != parameter.shape for name, value in values.items() if name != "step"):
                     raise ValueError("the state of an optimiser of other parameters")
