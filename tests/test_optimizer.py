@@ -196,12 +196,16 @@ def test_states_that_lack_something_are_refused(member, name):
 
 def test_settings_are_the_configuration_s_not_those_of_the_state():
     net = network()
-    states = Optimizers(net, "muon", weight_decay=0.5).state_dict()
+    saved = Optimizers(net, "muon", weight_decay=0.5)
+    run(net, saved, range(1))
+    states = saved.state_dict()
+    rates = [state["param_groups"][0]["lr"] for state in states]
     states[0]["param_groups"][0]["betas"] = "damaged"
     optimizers = Optimizers(net, "muon", weight_decay=0.1)
     optimizers.load_state_dict(states)
     assert [member.param_groups[0]["weight_decay"] for member in optimizers.members] == [0.1, 0.1]
     assert optimizers.members[0].param_groups[0]["betas"] == (0.9, 0.999)
+    assert [member.param_groups[0]["lr"] for member in optimizers.members] == rates
 
 
 def test_muon_without_hidden_matrices_is_adam():

@@ -99,6 +99,8 @@ class Optimizers:
         """
         for member, state in zip(self.members, states, strict=True):
             settings = [dict(group) for group in member.param_groups]
+            for setting in settings:
+                del setting["lr"]  # each step sets it; until then it is that of the last
             member.load_state_dict(state)
             for group, setting in zip(member.param_groups, settings, strict=True):
                 group.update(setting)
