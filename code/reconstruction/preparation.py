@@ -135,7 +135,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         noise=noise,
         noise_left=noise_left,
         reach=reach,
-        thickness=_thickness(points),
+        thickness=_thickness(thinned(points, FITTED)),
     )
 
 

@@ -140,7 +140,7 @@ def _fit(
     generator = torch.Generator(device).manual_seed(course.mending.seed)
     fingerprint = {"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())}
 
-    if t.start == "winding" and data.start is not None and checkpoint is None:
+    if data.start is not None and checkpoint is None:
         known = data.start.places, data.start.distances
         places, values = (torch.tensor(part, dtype=torch.float32, device=device) for part in known)
         _fit_values(network, Optimizers(network, t.optimizer), places, loss.output_for(values), generator)
