@@ -27,7 +27,6 @@ RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("datasets",), (*BASE, "datasets")),
     (("model.loss.base",), (*BASE, "model.network", "model.sample")),
     (("model.loss",), (*BASE, "model.network", "model.sample", "model.loss.base")),
-    (("model.start",), (*BASE, "model.winding")),
     (("model",), BASE),
     (("reconstruction",), ("datasets", "model", "reconstruction", "utils")),
 ]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from model import start, winding
-from model.start import OFFSET, THIN_OFFSET, Sides, Start, coarse_sides
+from model.start import OFFSET, THIN_OFFSET, Start
+from model.winding import Sides, coarse_sides
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 

@@ -1,26 +1,23 @@
 """A start near the answer: the cloud's inside, found without normals, and the smoothest surface through its points.
 
 u and -u, and inside a closed sheet |u|, cost the loss the same, so what the sphere of the usual start gets wrong
-(a hole right through the shape, the two walls of a cup) can stay wrong. The winding number knows better (``winding``).
+(a hole right through the shape, the two walls of a cup) can stay wrong. The winding number knows better (``winding``),
+and gives the sides that this begins with.
 And where the cloud says nothing, in openings of a scan, least area draws a flat lid; a biharmonic function through
 oriented points (Carr et al. 2001, "Reconstruction and representation of 3D objects with radial basis functions") goes
 on as the surface does at the rim.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
-from model.winding import consistent_normals
 from utils.general import thinned
 
 Array = npt.NDArray[np.float64]
 
 POINTS, SCANNED = 20_000, 1_000_000  # of the cloud, at most: the grids hold no more detail; and to find openings
-SURE = 0.85  # cosine between a direction and the coarse normal above which its side is believed
 CENTRES = 1000  # of the cloud through which the biharmonic function goes, as even as they can be
 OFFSET = 0.02  # of the centres at which it is told to be ± that, along the normals,
 THIN_OFFSET = 0.004  # or ± that, where two sheets are near each other
@@ -32,36 +29,6 @@ STEADY = 1e-6  # least weight of smoothness against the data: of two equal centr
 NODES = 48  # of the grid on which the function is looked at, along the longest side of Ω
 REACH, BETWEEN = 16, 2.0  # how far between points the nearest may mislead: in distances to the 16th of these
 OPEN = 2.0, 1.5  # an opening is farther from the cloud than so many cells, and of those distances
-
-
-@dataclass(frozen=True)
-class Sides:
-    """The coarse normals of a cloud.
-
-    Attributes:
-        points: points of the cloud (K, d).
-        normals: unit normals there (K, d), outward, as smooth as a grid is coarse; zero where there is none.
-    """
-
-    points: Array
-    normals: Array
-
-    def oriented(self, points: Array, directions: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
-        """Turn directions (N, d) at points (N, d) to the outside; and whether (N,) that is sure.
-
-        It is where a direction agrees with the coarse normal nearest to it: where they are at odds, the grid does not
-        resolve the surface, and two sheets of it may be mistaken for each other.
-        """
-        normals = self.normals[cKDTree(self.points).query(points, workers=-1)[1]]
-        cosine = (directions * normals).sum(axis=-1)
-        return np.where(cosine < 0, -1.0, 1.0)[:, None] * directions, np.abs(cosine) > SURE
-
-
-def coarse_sides(points: Array, lower: Array, upper: Array) -> Sides | None:
-    """The sides of a cloud (N, d) in the box from ``lower`` to ``upper`` (d,), or None where it encloses nothing."""
-    points = thinned(points, POINTS)
-    normals = consistent_normals(points, lower, upper)
-    return None if normals is None else Sides(points, normals)
 
 
 class Start:

@@ -7,16 +7,53 @@ the winding number lives on a grid, where it is the solution of a Poisson equati
 transforms.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import dstn, idstn
+from scipy.spatial import cKDTree
+
+from utils.general import thinned
 
 Array = npt.NDArray[np.float64]
 
 NODES = 80  # along the longest side of Ω; the transform of 81 takes twice as long
+POINTS = 20_000  # of the cloud, at most: the grid holds no more detail
 ROUNDS = 40
 WIDEST, NARROWEST = 2.5, 0.5  # width of the smoothing, from the first to the last round, in cells
 HALF = 0.5  # the winding number on the surface
+SURE = 0.85  # cosine between a direction and the coarse normal above which its side is believed
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The coarse normals of a cloud.
+
+    Attributes:
+        points: points of the cloud (K, d).
+        normals: unit normals there (K, d), outward, as smooth as a grid is coarse; zero where there is none.
+    """
+
+    points: Array
+    normals: Array
+
+    def oriented(self, points: Array, directions: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """Turn directions (N, d) at points (N, d) to the outside; and whether (N,) that is sure.
+
+        It is where a direction agrees with the coarse normal nearest to it: where they are at odds, the grid does not
+        resolve the surface, and two sheets of it may be mistaken for each other.
+        """
+        normals = self.normals[cKDTree(self.points).query(points, workers=-1)[1]]
+        cosine = (directions * normals).sum(axis=-1)
+        return np.where(cosine < 0, -1.0, 1.0)[:, None] * directions, np.abs(cosine) > SURE
+
+
+def coarse_sides(points: Array, lower: Array, upper: Array) -> Sides | None:
+    """The sides of a cloud (N, d) in the box from ``lower`` to ``upper`` (d,), or None where it encloses nothing."""
+    points = thinned(points, POINTS)
+    normals = consistent_normals(points, lower, upper)
+    return None if normals is None else Sides(points, normals)
 
 
 def consistent_normals(points: Array, lower: Array, upper: Array) -> Array | None:

@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from datasets.local import local_fit
 from datasets.pointcloud import Normalisation, PointCloud
-from model.start import CENTRES, Start, coarse_sides
+from model.start import CENTRES, Start
+from model.winding import coarse_sides
 from utils.build import find_class
 from utils.config import Config
 from utils.general import thinned
