@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets import local
-from datasets.local import local_fit
+from datasets.local import agreeing_fit, local_fit
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
@@ -105,10 +105,11 @@ POOR = {
 }
 
 
+@pytest.mark.parametrize("how", [agreeing_fit, lambda points: local_fit(points, points)])
 @pytest.mark.parametrize("name", POOR)
-def test_poor_neighbours_give_numbers(name):
+def test_poor_neighbours_give_numbers(name, how):
     points = POOR[name]
-    fit = local_fit(points, points)
+    fit = how(points)
     assert all(np.isfinite(values).all() for values in vars(fit).values())
     np.testing.assert_allclose(np.linalg.norm(fit.normals, axis=1), 1)
     assert (fit.planarity >= 0).all()
@@ -124,14 +125,33 @@ def test_where_no_direction_is_a_normal_none_is_trusted_and_nothing_moves(name):
     np.testing.assert_allclose(fit.feet, points, atol=1e-12)
 
 
-def test_parts_are_the_whole_and_dense_clouds_are_thinned(monkeypatch):
+def test_parts_are_the_whole(monkeypatch):
     points = plane(200, 3, noise=0.01)
-    whole = local_fit(points, points)
+    whole = agreeing_fit(points)
     monkeypatch.setattr(local, "CHUNK", 64)
-    parts = local_fit(points, points)
+    parts = agreeing_fit(points)
     for name, values in vars(whole).items():
         np.testing.assert_allclose(getattr(parts, name), values, rtol=1e-12, atol=1e-15)
-    monkeypatch.setattr(local, "POINTS", 50)
-    thin = local_fit(points, points)
-    assert len(thin.feet) == 200
-    assert np.median(thin.reach) == pytest.approx(2 * np.median(whole.reach), rel=0.2)  # a quarter of the points
+
+
+@DIMENSIONS
+def test_neighbours_that_agree_weigh_the_same(d):
+    """On a plane all normals agree, so the second fit is the first."""
+    points = plane(300, d) @ rotation(d).T
+    first, second = local_fit(points, points), agreeing_fit(points)
+    np.testing.assert_allclose(second.feet, first.feet, atol=1e-12)
+    same_lines(second.normals, first.normals, atol=1e-12)
+    np.testing.assert_allclose(second.reach, first.reach)
+
+
+@DIMENSIONS
+def test_an_edge_stays_sharp(d):
+    """A right angle between two faces, exact: near it, one quadric through both cuts the corner."""
+    half = plane(1200 if d == 3 else 200, d)
+    half[:, 0] = np.abs(half[:, 0])  # the face z = 0, x > 0; turned about the edge, x = 0, z > 0
+    points = np.concatenate([half, half[:, [d - 1, *range(1, d - 1), 0]]])
+    first, second = local_fit(points, points), agreeing_fit(points)
+    off = [np.abs(fit.feet[:, [0, -1]]).min(axis=1).mean() for fit in (first, second)]
+    assert off[1] < 0.7 * off[0]
+    cosines = [np.abs(fit.normals[:, [0, -1]]).max(axis=1).mean() for fit in (first, second)]
+    assert cosines[1] > cosines[0]

@@ -1,13 +1,14 @@
 """The PHASE loss against its closed forms: planes and spheres, whose exact solutions are known."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from conftest import Field
 from model.loss.phase import PhaseLoss, double_well, gradient_of_w, u_from_w, w_from_u
-from model.sample import Batch
+from model.sample import Batch, EstimatedNormals
 
 EPSILON = 0.01
 WIDTH = 0.1  # √ε
@@ -137,9 +138,7 @@ def test_the_exact_solution_solves_the_euler_lagrange_equation(d):
     x = (0.4 * random(30, d)).requires_grad_(True)
     u = u_from_w(plane(d, "w")(x), EPSILON)
     (gradient,) = torch.autograd.grad(u.sum(), x, create_graph=True)
-    laplacian = sum(
-        torch.autograd.grad(gradient[:, j].sum(), x, create_graph=True)[0][:, j] for j in range(d)
-    )
+    laplacian = sum(torch.autograd.grad(gradient[:, j].sum(), x, create_graph=True)[0][:, j] for j in range(d))
     residual = -EPSILON * laplacian + u - torch.sign(u)
     torch.testing.assert_close(residual, torch.zeros(30, dtype=torch.float64), rtol=0, atol=1e-12)
     assert (EPSILON * laplacian).abs().max() > 0.1  # the equation is not met by zeros
@@ -222,11 +221,14 @@ def test_reconstruction_by_hand():
 def test_normals_known_up_to_sign_cost_a_distance_nothing(d, output):
     """At full trust either way round is right; without any it is the slope's length alone, as published."""
     points, sides = 0.3 * random(20, d), torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(10)
-    data = changed(batch(d, normals=False), points=points, directions=sides[:, None] * unit_normal(d))
+    data = changed(batch(d, normals=False), points=points)
     for trust in (0.0, 0.5, 1.0):
-        unknown = torch.zeros(20, dtype=torch.bool)
-        given = changed(data, trust=torch.full((20,), trust, dtype=torch.float64), oriented=unknown)
-        terms = PhaseLoss(output=output)(plane(d, output), given)
+        known = EstimatedNormals(
+            sides[:, None] * unit_normal(d),
+            torch.full((20,), trust, dtype=torch.float64),
+            torch.zeros(20, dtype=torch.bool),
+        )
+        terms = PhaseLoss(output=output)(plane(d, output), changed(data, estimated=known))
         assert terms["normals"].item() == pytest.approx(0.0, abs=1e-9)
 
 
@@ -236,21 +238,21 @@ def test_normals_known_up_to_sign_by_hand():
     """
     field = Field(lambda x: 2 * x[..., 0])
     one, two = [1.0, 0.0], [0.0, 1.0]
-    data = changed(
-        batch(n=4, normals=False),
-        directions=torch.tensor([one, [-1.0, 0.0], two, two], dtype=torch.float64),
-        trust=torch.tensor([1.0, 1.0, 0.0, 0.25], dtype=torch.float64),
-        oriented=torch.zeros(4, dtype=torch.bool),
+    lines = EstimatedNormals(
+        torch.tensor([one, [-1.0, 0.0], two, two], dtype=torch.float64),
+        torch.tensor([1.0, 1.0, 0.0, 0.25], dtype=torch.float64),
+        torch.zeros(4, dtype=torch.bool),
     )
+    data = changed(batch(n=4, normals=False), estimated=lines)
     expected = (1 + 1 + 1 + (0.75 * 1 + 0.25 * math.sqrt(5))) / 4
     assert PhaseLoss(mu=2.0)(field, data)["normals"].item() == pytest.approx(2 * expected)
-    known = changed(data, oriented=torch.ones(4, dtype=torch.bool))  # -(1, 0) is 3 away if its side is sure
+    known = replace(lines, oriented=torch.ones(4, dtype=torch.bool))  # -(1, 0) is 3 away if its side is sure
     expected = (1 + 3 + 1 + (0.75 * 1 + 0.25 * math.sqrt(5))) / 4
-    assert PhaseLoss(mu=2.0)(field, known)["normals"].item() == pytest.approx(2 * expected)
-    published = PhaseLoss(mu=2.0)(field, changed(data, directions=None, trust=None, oriented=None))
-    untrusted = PhaseLoss(mu=2.0)(field, changed(data, trust=torch.zeros(4, dtype=torch.float64)))
-    assert untrusted == published
-    oriented = changed(data, normals=-data.directions)  # normals that are given rule
+    assert PhaseLoss(mu=2.0)(field, changed(data, estimated=known))["normals"].item() == pytest.approx(2 * expected)
+    published = PhaseLoss(mu=2.0)(field, changed(data, estimated=None))
+    untrusted = replace(lines, trust=torch.zeros(4, dtype=torch.float64))
+    assert PhaseLoss(mu=2.0)(field, changed(data, estimated=untrusted)) == published
+    oriented = changed(data, normals=-lines.directions)  # normals that are given rule
     expected = (3 + 1 + 2 * math.sqrt(5)) / 4
     assert PhaseLoss(mu=2.0)(field, oriented)["normals"].item() == pytest.approx(2 * expected)
 
@@ -417,8 +419,7 @@ def test_the_whole_loss_has_a_gradient_in_every_parameter(output, normals):
         ({"epsilon": float("nan")}, "epsilon: must be above 0, got nan"),
         (
             {"lambda_": -1.0, "mu": -2.0, "epsilon": -3.0},
-            "lambda: must be above 0, got -1.0\nmu: must be 0 or above, got -2.0\n"
-            "epsilon: must be above 0, got -3.0",
+            "lambda: must be above 0, got -1.0\nmu: must be 0 or above, got -2.0\nepsilon: must be above 0, got -3.0",
         ),
         ({"epsilon_start": 0.001}, "epsilon_start: expected epsilon (0.01) or more, got 0.001"),
         (

@@ -70,7 +70,7 @@ def test_points_that_hide_their_surface_stay():
     cloud = sphere(5000, 0.05)
     data = prepare(configured(), cloud)
     assert not data.smoothed
-    assert data.directions is None
+    assert data.estimated is None
     assert data.noise_left == data.noise > 0.02
 
 
@@ -81,13 +81,13 @@ def test_few_noisy_points_move_to_the_smoothest_surface_through_all_of_them():
     assert data.noise > NOISY[1] * data.reach
     before = np.linalg.norm(cloud.points - CENTRE, axis=1) / 10
     assert np.abs(radii(data) - 1).mean() < 0.92 * np.abs(before - 1).mean()
-    assert (data.directions * cloud.normals).sum(axis=1).mean() > 0.9
-    assert data.oriented.all()
-    assert (data.trust == 1).all()
+    assert (data.estimated.directions * cloud.normals).sum(axis=1).mean() > 0.9
+    assert data.estimated.oriented.all()
+    assert (data.estimated.trust == 1).all()
     assert data.smoothed
     alone = prepare(configured(), cloud)
     np.testing.assert_array_equal(alone.points, alone.normalisation.apply(cloud.points))
-    assert alone.directions is None
+    assert alone.estimated is None
     assert not alone.smoothed
 
 
@@ -100,13 +100,13 @@ def test_a_wide_opening_is_filled_as_if_it_had_been_scanned(has_normals):
     data = prepare(configured(*keys), cloud)
     more = len(data.points) - len(cloud.points)
     assert more == data.filled == len(data.start.filling) > 10
-    normals = data.normals if has_normals == "true" else data.directions
+    normals = data.normals if has_normals == "true" else data.estimated.directions
     assert len(normals) == len(data.points)
     np.testing.assert_array_equal(data.points[-more:], data.start.filling)
     np.testing.assert_array_equal(normals[-more:], data.start.filling_normals)
     if has_normals == "false":
-        assert (data.trust[-more:] == 0).all()
-        assert data.oriented[-more:].all()
+        assert (data.estimated.trust[-more:] == 0).all()
+        assert data.estimated.oriented[-more:].all()
     assert data.normalisation.invert(data.points[-more:])[:, 2].max() > CENTRE[2] + 5
     as_it_is = prepare(configured(*keys, "train.fill_openings=false"), cloud)
     assert len(as_it_is.points) == len(cloud.points)
@@ -128,37 +128,36 @@ def test_what_is_asked_for():
     data = prepare(configured("train.smooth_points=false"), cloud)
     np.testing.assert_array_equal(data.points, data.normalisation.apply(cloud.points))
     assert data.noise == data.noise_left > 0.005  # it is still told
-    assert data.directions is not None
+    assert data.estimated is not None
     data = prepare(configured("train.estimate_normals=false"), cloud)
-    assert (data.normals, data.directions, data.trust, data.oriented, data.start) == (None,) * 5
+    assert (data.normals, data.estimated, data.start) == (None,) * 3
     assert prepare(configured("train.estimate_normals=false", "train.start=winding"), cloud).start is not None
     data = prepare(configured("network.has_normals=true"), cloud)
     np.testing.assert_array_equal(data.normals, cloud.normals)
-    assert (data.directions, data.trust) == (None, None)
+    assert data.estimated is None
 
 
 def test_estimated_normals_are_those_of_the_sphere():
     cloud = sphere(2000)
     data = prepare(configured(), cloud)
-    cosine = (data.directions * cloud.normals).sum(axis=1)
+    cosine = (data.estimated.directions * cloud.normals).sum(axis=1)
     assert np.abs(cosine).min() > 0.999
-    assert (cosine[data.oriented] > 0).all()
-    assert data.oriented.mean() > 0.99
-    assert data.trust.shape == (2000,)
-    assert 0.9 < data.trust.min() <= data.trust.max() <= 1
+    assert (cosine[data.estimated.oriented] > 0).all()
+    assert data.estimated.oriented.mean() > 0.99
+    assert data.estimated.trust.shape == (2000,)
+    assert 0.9 < data.estimated.trust.min() <= data.estimated.trust.max() <= 1
 
 
 @pytest.mark.parametrize("has_normals", ["true", "false"])
 def test_of_a_huge_cloud_a_part_is_kept_with_its_normals(monkeypatch, has_normals):
-    monkeypatch.setattr(preparation, "FITTED", 300)
-    cloud = sphere(2000, 0.01)
+    monkeypatch.setattr(preparation, "FITTED", 1000)
+    cloud = sphere(2000, 0.02)
     data = prepare(configured(f"network.has_normals={has_normals}"), cloud)
-    normals = data.normals if has_normals == "true" else data.directions
-    assert data.points.shape == normals.shape == (300, 3)
+    normals = data.normals if has_normals == "true" else data.estimated.directions
+    assert data.points.shape == normals.shape == (1000, 3)
     unit = (data.normalisation.invert(data.points) - CENTRE) / 10
     cosine = (unit * normals).sum(axis=1)
     assert (cosine if has_normals == "true" else np.abs(cosine)).min() > 0.9
-    assert np.abs(radii(data) - 1).mean() < 0.006  # fitted to all of the cloud, as many as it is
 
 
 def test_points_that_need_no_fit_are_all_kept(monkeypatch):
@@ -167,16 +166,20 @@ def test_points_that_need_no_fit_are_all_kept(monkeypatch):
     assert data.points.shape == data.normals.shape == (2000, 3)
 
 
-def test_points_that_are_all_there_many_times():
-    """Most of the nearest are in one place: nothing is known of the surface, and nothing is done."""
-    cloud = PointCloud(np.repeat(sphere(50).points, 20, axis=0))
-    data = prepare(configured(), cloud)
-    np.testing.assert_array_equal(data.points, data.normalisation.apply(cloud.points))
-    assert data.reach == 0
-    assert data.noise < 1e-15
-    assert data.directions is None
-    assert not data.smoothed
-    assert prepare(configured("train.start=winding"), cloud).filled == 0
+def test_points_that_are_there_many_times_count_once():
+    """As the corners of a mesh's triangles do: the nearest are then not all in one place."""
+    cloud = sphere(1000, 0.02)
+    once, many = (prepare(configured(), PointCloud(np.repeat(cloud.points, n, axis=0))) for n in (1, 20))
+    assert once.smoothed
+    np.testing.assert_allclose(many.points, once.points, atol=1e-12)
+    assert (many.noise, many.reach) == pytest.approx((once.noise, once.reach))
+    assert len(many.estimated.trust) == 1000
+
+
+def test_points_in_nine_places_show_nothing():
+    data = prepare(configured(), PointCloud(np.repeat(sphere(9).points, 20, axis=0)))
+    assert len(data.points)
+    assert np.isfinite(data.points).all()
 
 
 def test_omega_is_the_box_times_its_scale_and_wider_where_that_is_thin():

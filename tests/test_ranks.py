@@ -14,7 +14,7 @@ import torch
 
 from conftest import CENTRES, ROOT, TINY, Command, records, tiny_arguments
 from datasets.pointcloud import PointCloud
-from model.sample import Batch
+from model.sample import Batch, EstimatedNormals
 from reconstruction.field import check_model
 from reconstruction.training import Interrupted, fit
 from utils.config import Config, load_config
@@ -201,11 +201,15 @@ def test_the_shares_of_a_batch_are_the_batch():
     whole = Batch(
         points=torch.arange(12.0).reshape(6, 2), normals=None, balls=torch.arange(36.0).reshape(6, 3, 2),
         omega=torch.arange(18.0).reshape(9, 2), weights=torch.arange(9.0), volume=4.0,
+        estimated=EstimatedNormals(torch.arange(12.0, 24.0).reshape(6, 2), torch.arange(6.0), torch.arange(6) > 2),
     )  # fmt: skip
     parts = [whole.share(rank, 3) for rank in range(3)]
     for name in ("points", "balls", "omega", "weights"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
         assert len({len(getattr(part, name)) for part in parts}) == 1
+    for name in ("directions", "trust", "oriented"):
+        joined = torch.cat([getattr(part.estimated, name) for part in parts])
+        assert torch.equal(joined, getattr(whole.estimated, name))
     assert [(part.normals, part.volume) for part in parts] == [(None, 4.0)] * 3
 
 

@@ -1,7 +1,8 @@
 """What a cloud shows of its surface near each of its points: a quadric through the nearest ones (derived).
 
 Its height at a point is where the surface is likelier than the noisy point itself, its slope gives the normal up to
-sign, and what it leaves of the points is their noise.
+sign, and what it leaves of the points is their noise. A second fit counts neighbours by how far their normals agree,
+as those across an edge show another face (bilateral filtering; Jones, Durand & Desbrun 2003).
 """
 
 from dataclasses import dataclass
@@ -10,17 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from utils.general import thinned
-
 Array = npt.NDArray[np.float64]
 
 NEIGHBOURS = 24
 FALL = -2.0  # of the logarithm of a neighbour's weight, at the farthest
+AGREEMENT = 0.5  # distance of two normals at which a neighbour's weight has fallen to 1/e
 REACH = 16
-# Of more points, this many are asked: the 24 nearest of a million lie within 0.01 of the radius of a ball, where a
-# quadric is exact to 1e-7, while those of a denser cloud would lie within its noise and show less of it than there is.
-POINTS = 1_000_000
 CHUNK = 1 << 16  # fits at a time: 100 MB
+TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -45,27 +43,41 @@ class LocalFit:
 
 
 def local_fit(points: Array, places: Array) -> LocalFit:
-    """Fit a quadric to the 16 points (M, d) nearest to each of some places (N, d), d = 2 or 3; M is 10 or more."""
-    points = thinned(points, POINTS)
+    """Fit a quadric to the 24 points (M, d) nearest to each of some places (N, d), d = 2 or 3; M is 10 or more."""
+    return _in_parts(points, places, None)
+
+
+def agreeing_fit(points: Array) -> LocalFit:
+    """``local_fit`` of points (N, d) at these, and again with each neighbour weighted by exp(-‖n_i ± n_j‖² / ¼)."""
+    return _in_parts(points, points, _in_parts(points, points, None).normals)
+
+
+def _in_parts(points: Array, places: Array, normals: Array | None) -> LocalFit:
+    """The quadrics at places (N, d); with normals there (N, d), the places are the points."""
     tree = cKDTree(points)
-    parts = [_fit(points, tree, places[start : start + CHUNK]) for start in range(0, len(places), CHUNK)]
+    parts = []
+    for start in range(0, len(places), CHUNK):
+        some = slice(start, start + CHUNK)
+        distance, index = tree.query(places[some], k=min(NEIGHBOURS, len(points)), workers=-1)
+        weight = np.exp(FALL * (distance / np.maximum(distance[:, -1:], TINY)) ** 2)
+        if normals is not None:
+            cosine = np.einsum("mkc,mc->mk", normals[index], normals[some])
+            weight *= np.exp((np.abs(cosine) - 1) * 2 / AGREEMENT**2)
+        parts.append(_fit(points[index], weight, places[some], distance[:, min(REACH, distance.shape[1]) - 1]))
     names = ("feet", "normals", "planarity", "residual", "reach")
     return LocalFit(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _fit(points: Array, tree: cKDTree, places: Array) -> LocalFit:
-    d = points.shape[1]
-    distance, index = tree.query(places, k=min(NEIGHBOURS, len(points)), workers=-1)
-    near = points[index]
-    tiny = np.finfo(np.float64).tiny
-    weight = np.exp(FALL * (distance / np.maximum(distance[:, -1:], tiny)) ** 2)
+def _fit(near: Array, weight: Array, places: Array, reach: Array) -> LocalFit:
+    """The quadrics at places (M, d) of the points near each (M, K, d), weighted (M, K)."""
+    d = places.shape[1]
     weight /= weight.sum(axis=1, keepdims=True)
     middle = np.einsum("mk,mkc->mc", weight, near)[:, None]
     near = near - middle
-    size = np.maximum(np.linalg.norm(near, axis=-1).max(axis=1)[:, None, None], tiny)
+    size = np.maximum(np.linalg.norm(near, axis=-1).max(axis=1)[:, None, None], TINY)
     near = near / size
     spread, frames = np.linalg.eigh(np.einsum("mk,mki,mkj->mij", weight, near, near))  # the first axis is the normal
-    rounding = 1e-9 * spread[:, -1] + tiny  # on one line or in one place, no direction is a normal
+    rounding = 1e-9 * spread[:, -1] + TINY  # on one line or in one place, no direction is a normal
     root = np.sqrt(weight)
     basis, triangle = np.linalg.qr(root[..., None] * _terms(near @ frames))
     height = root * (near @ frames)[..., 0]
@@ -88,7 +100,7 @@ def _fit(points: Array, tree: cKDTree, places: Array) -> LocalFit:
         normals=np.einsum("mij,mj->mi", frames, normal),
         planarity=np.clip(1 - (spread[:, 0] + rounding) / (spread[:, 1] + rounding), 0.0, 1.0),
         residual=np.sqrt((rest**2).sum(axis=1) / freedom) * size[:, 0, 0],
-        reach=distance[:, min(REACH, distance.shape[1]) - 1],
+        reach=reach,
     )
 
 

@@ -6,7 +6,7 @@ The integral over Ω is estimated without bias whatever the density q of the poi
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,28 @@ MAX_VOXELS = 2_000_000  # of the density's grid: 16 MB, and half a second to set
 NEIGHBOURS = 50  # the distance to that many is the spread of the points near the data (Gropp et al. 2020)
 
 
+Values = TypeVar("Values", Tensor, npt.NDArray[Any])
+
+
+@dataclass(frozen=True)
+class EstimatedNormals(Generic[Values]):
+    """Normals that the neighbours of some points show.
+
+    Attributes:
+        directions: the unit normals (N, d).
+        trust: how far each can be trusted (N,), 0 to 1.
+        oriented: whether each surely points outward (N,), or else has its sign by chance.
+    """
+
+    directions: Values
+    trust: Values
+    oriented: Values
+
+    def __getitem__(self, chosen: Values) -> "EstimatedNormals[Values]":
+        """Those of some of the points, by index."""
+        return EstimatedNormals(self.directions[chosen], self.trust[chosen], self.oriented[chosen])
+
+
 @dataclass(frozen=True)
 class Batch:
     """The points of one step, in normalised coordinates.
@@ -32,9 +54,7 @@ class Batch:
         omega: points in Ω (M, d).
         weights: 1 / density of each (M,), so that ∫_Ω f is estimated by mean(weights · f(omega)).
         volume: of Ω, which the mean of all possible weights is.
-        directions: normals estimated for ``points`` (N, d), or None.
-        trust: how far each of these can be trusted (N,), 0 to 1, or None.
-        oriented: whether each of these points outward (N,), or else has its sign by chance; or None.
+        estimated: normals estimated for ``points``, or None.
         beyond: which points of ``omega`` (M,) lie beyond the cloud's bounding box, and so outside.
         near: a Gaussian point about each of ``points`` (N, d), or None where the loss does not ask for it.
     """
@@ -45,19 +65,21 @@ class Batch:
     omega: Tensor
     weights: Tensor
     volume: float
-    directions: Tensor | None = None
-    trust: Tensor | None = None
-    oriented: Tensor | None = None
+    estimated: EstimatedNormals[Tensor] | None = None
     beyond: Tensor | None = None
     near: Tensor | None = None
 
     def share(self, rank: int, size: int) -> "Batch":
         """The rank-th of ``size`` equal parts, 0 and up, along the first axis of every tensor."""
-        parts: dict[str, Any] = {}
-        for item in fields(self):
-            whole = getattr(self, item.name)
-            parts[item.name] = whole.chunk(size)[rank] if isinstance(whole, Tensor) else whole
-        return Batch(**parts)
+
+        def part(whole: Any) -> Any:
+            if isinstance(whole, Tensor):
+                return whole.chunk(size)[rank]
+            if isinstance(whole, EstimatedNormals):
+                return EstimatedNormals(part(whole.directions), part(whole.trust), part(whole.oriented))
+            return whole
+
+        return Batch(**{item.name: part(getattr(self, item.name)) for item in fields(self)})
 
 
 class OmegaDensity:
@@ -137,7 +159,7 @@ class Sampler:
         pts_per_ball: points in the ball about each of them.
         ball_radius: δ, in normalised units.
         pts_in_omega: points in Ω per batch.
-        directions, trust, oriented: of the points, as in a batch; or None.
+        estimated: normals of the points that were estimated, or None.
         spread: standard deviations (N,) of the Gaussians about the points, for ``Batch.near``; None draws none.
     """
 
@@ -148,9 +170,7 @@ class Sampler:
     pts_per_ball: int
     ball_radius: float
     pts_in_omega: int
-    directions: Tensor | None = None
-    trust: Tensor | None = None
-    oriented: Tensor | None = None
+    estimated: EstimatedNormals[Tensor] | None = None
     spread: Tensor | None = None
 
     @cached_property
@@ -176,9 +196,7 @@ class Sampler:
             omega=omega,
             weights=weights,
             volume=self.omega.volume,
-            directions=None if self.directions is None else self.directions[chosen],
-            trust=None if self.trust is None else self.trust[chosen],
-            oriented=None if self.oriented is None else self.oriented[chosen],
+            estimated=None if self.estimated is None else self.estimated[chosen],
             beyond=((omega < self.box[0]) | (omega > self.box[1])).any(-1),
             near=near,
         )

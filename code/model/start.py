@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
-from utils.general import thinned
+from utils.general import thinned, unit
 
 Array = npt.NDArray[np.float64]
 
@@ -82,7 +82,7 @@ class Start:
         crossings, slopes = _crossings(on_nodes, nodes, gradient)
         far = tree.query(crossings, workers=-1)[0] > max(OPEN[0] * cell, OPEN[1] * reach)
         far &= np.all((crossings > lower) & (crossings < upper), axis=1)  # the last nodes may lie beyond Ω
-        self.filling, self.filling_normals = crossings[far], _unit(slopes[far])
+        self.filling, self.filling_normals = crossings[far], unit(slopes[far])
 
         nodes, on_nodes = nodes.reshape(-1, nodes.shape[-1]), on_nodes.ravel()
         size = cKDTree(np.concatenate([some, self.filling])).query(nodes, workers=-1)[0]
@@ -96,11 +96,9 @@ class Start:
     def feet(self, points: Array) -> tuple[Array, Array]:
         """Where the surface passes points (N, d) near it, and its unit normals there (N, d)."""
         step = np.eye(points.shape[1]) * OFFSET / 2
-        slopes = np.stack(
-            [(self._function(points + s) - self._function(points - s)) / OFFSET for s in step], axis=-1
-        )
+        slopes = np.stack([(self._function(points + s) - self._function(points - s)) / OFFSET for s in step], axis=-1)
         along = self._function(points) / np.maximum((slopes**2).sum(axis=-1), np.finfo(np.float64).tiny)
-        return points - np.clip(along, -OFFSET, OFFSET)[:, None] * slopes, _unit(slopes)
+        return points - np.clip(along, -OFFSET, OFFSET)[:, None] * slopes, unit(slopes)
 
 
 def _with_offsets(tree: cKDTree, points: Array, normals: Array) -> tuple[Array, Array]:
@@ -150,10 +148,3 @@ def _crossings(values: Array, *given: Array) -> list[Array]:
             low, high = vectors[first][here], vectors[second][here]
             parts.append(low + share * (high - low))
     return [np.concatenate(parts) for parts in found]
-
-
-def _unit(vectors: Array) -> Array:
-    """Vectors (N, d) of length 1, or zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Array = vectors / np.where(lengths > 0, lengths, 1.0)
-    return unit

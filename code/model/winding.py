@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.fft import dstn, idstn
 from scipy.spatial import cKDTree
 
-from utils.general import thinned
+from utils.general import ratio, thinned, unit
 
 Array = npt.NDArray[np.float64]
 
@@ -71,17 +71,18 @@ def consistent_normals(points: Array, lower: Array, upper: Array) -> Array | Non
     normals = np.zeros_like(points)
     for width in np.linspace(WIDEST, NARROWEST, ROUNDS) * grid.cell:
         # towards a winding number of one half at every point: a step of steepest descent
-        misfit = HALF - grid.at_points(grid.winding(normals, width))
-        step = grid.transposed(misfit, width)
-        effect = grid.at_points(grid.winding(step, width))
-        normals = normals + step * _ratio(np.sum(step**2), np.sum(effect**2))
+        winding = grid.winding(normals, width)
+        step = grid.transposed(HALF - grid.at_points(winding), width)
+        effect = grid.winding(step, width)
+        length = ratio(np.sum(step**2), np.sum(grid.at_points(effect) ** 2))
+        normals = normals + length * step
         # along its gradient, with the lengths as they are
-        gradient = grid.gradient_at_points(grid.winding(normals, width))
-        normals = -gradient * _ratio(*(np.linalg.norm(v, axis=1, keepdims=True) for v in (normals, gradient)))
+        gradient = grid.gradient_at_points(winding + length * effect)
+        normals = -unit(gradient) * np.linalg.norm(normals, axis=1, keepdims=True)
     winding = grid.winding(normals, NARROWEST * grid.cell)
     if winding.max() <= np.median(grid.at_points(winding)):
         return None
-    return normals * _ratio(1.0, np.linalg.norm(normals, axis=1, keepdims=True))
+    return unit(normals)
 
 
 class WindingGrid:
@@ -152,10 +153,3 @@ class WindingGrid:
         green = np.exp(-0.5 * width**2 * self.eigenvalues) / self.eigenvalues
         waves = dstn(source.astype(np.float32), type=1, workers=-1) * green
         return np.asarray(idstn(waves.astype(np.float32), type=1, workers=-1), dtype=np.float64)
-
-
-def _ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
-    """a / b, and 0 where b is 0."""
-    a, b = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
-    ratio: Array = np.divide(a, b, out=np.zeros(b.shape), where=b > 0)
-    return ratio

@@ -1,13 +1,16 @@
 """From a cloud to what the training looks at: the unit ball, Ω, and what the points show of the surface near them."""
 
 import inspect
+import zlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from datasets.local import local_fit
+from datasets.local import agreeing_fit, local_fit
 from datasets.pointcloud import Normalisation, PointCloud
+from model.sample import EstimatedNormals
 from model.start import CENTRES, Start
 from model.winding import coarse_sides
 from utils.build import find_class
@@ -24,7 +27,9 @@ EXACT = 1e-9  # of which less is rounding
 THIN = 0.05  # a body thinner than this, normalised, is likely to come out wrong
 LEFT = 0.6  # share of the noise that the fit leaves at a point; on a plane it is 0.45
 BELIEVED = 0.2  # share of the estimated normals that must be sure, or the coarse ones show more
-FITTED = 300_000  # points that are looked at one by one, and then trained on, at most
+# Points that are looked at one by one, and then trained on, at most: the 24 nearest of so many lie within 0.02 of the
+# radius of a ball, where a quadric is exact to 1e-6; of a denser cloud they would lie within its noise.
+FITTED = 300_000
 SAMPLED = 2000  # points that tell the noise and the spacing
 FREQUENCIES, WAVE = (2, 6), 3.0  # k of the Fourier features; their shortest wave in distances to the 16th neighbour
 
@@ -34,12 +39,11 @@ class Prepared:
     """A cloud in normalised coordinates, ready for training.
 
     Attributes:
+        fingerprint: of the cloud as it was given, by which a checkpoint knows it.
         normalisation: from the input's frame to this one.
         points: the points that are trained on (N, d), those that fill openings last.
         normals: the cloud's unit normals there (N, d), if the run uses them.
-        directions: estimated normals there (N, d), if the run uses them.
-        trust: how far each of these can be trusted (N,), 0 to 1.
-        oriented: whether each of these surely points outward (N,), or else has its sign by chance.
+        estimated: normals that were estimated there, if the run uses them.
         filled: how many of them fill openings.
         start: where the network starts, or None where the cloud encloses nothing or nothing asks for it.
         lower: corner of Ω (d,).
@@ -50,12 +54,11 @@ class Prepared:
         thickness: extent of the cloud along the thinnest of its principal axes.
     """
 
+    fingerprint: dict[str, int]
     normalisation: Normalisation
     points: Array
     normals: Array | None
-    directions: Array | None
-    trust: Array | None
-    oriented: npt.NDArray[np.bool_] | None
+    estimated: EstimatedNormals[npt.NDArray[Any]] | None
     filled: int
     start: Start | None
     lower: Array
@@ -80,55 +83,59 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     half = np.maximum(half * t.bounding_box_scale, half + OMEGA_MARGIN)
     box = middle - half, middle + half
 
-    some = local_fit(points, thinned(points, SAMPLED))
+    once = _once(points)
+    some = local_fit(points[once], thinned(points[once], SAMPLED))
     noise, reach = float(np.median(some.residual)), float(np.median(some.reach))
 
     shown = noise <= NOISY[1] * reach  # whether neighbours show the surface; of few points, all together may
-    seen = shown or len(points) <= CENTRES
+    seen = shown or len(once) <= CENTRES
     smooth = t.smooth_points and seen and NOISY[0] * reach <= noise and noise > EXACT
     estimate = t.estimate_normals and seen and not config.network.has_normals
-    kept = thinned(np.arange(len(points)), FITTED) if smooth or estimate else np.arange(len(points))
+    kept = once if smooth or estimate else np.arange(len(points))
     used = points[kept]
     normals = cloud.normals[kept] if config.network.has_normals and cloud.normals is not None else None
-    directions = trust = oriented = start = None
-    noise_left, filled = noise, 0
+    estimated: EstimatedNormals[npt.NDArray[Any]] | None = None
+    start, noise_left, filled = None, noise, 0
 
     if shown and (smooth or estimate):  # each point as its neighbours show it
-        fit = local_fit(points, used)
+        fit = agreeing_fit(used)
         used, noise_left = (fit.feet, LEFT * noise) if smooth else (used, noise)
         if estimate:
-            directions, trust, oriented = fit.normals, fit.planarity, np.zeros(len(used), dtype=bool)
-    sides = coarse_sides(used, *box) if directions is not None or t.start == "winding" else None
-    if directions is not None and sides is not None:
-        directions, oriented = sides.oriented(used, directions)
+            estimated = EstimatedNormals(fit.normals, fit.planarity, np.zeros(len(used), dtype=bool))
+    sides = coarse_sides(used, *box) if estimated is not None or t.start == "winding" else None
+    if estimated is not None and sides is not None:
+        outward, sure = sides.oriented(used, estimated.directions)
+        estimated = replace(estimated, directions=outward, oriented=sure)
 
     if t.start == "winding":
         if normals is not None:
             if sides is not None and (sides.oriented(used, normals)[0] == normals).all(axis=1).mean() > 0.5:
                 start = Start(used, normals, np.ones(len(used), dtype=bool), *box, noise_left)
-        elif directions is not None and oriented is not None and oriented.mean() > BELIEVED:
-            start = Start(used, directions, oriented, *box, noise_left)
+        elif estimated is not None and estimated.oriented.mean() > BELIEVED:
+            start = Start(used, estimated.directions, estimated.oriented, *box, noise_left)
         elif sides is not None:
             start = Start(sides.points, sides.normals, np.any(sides.normals, axis=1), *box, noise_left)
     if start is not None and not shown and seen:  # each point as all of them show it
         feet, slopes = start.feet(used)
         used, noise_left = (feet, LEFT * noise) if smooth else (used, noise)
         if estimate:
-            directions, trust, oriented = slopes, np.ones(len(used)), np.ones(len(used), dtype=bool)
+            estimated = EstimatedNormals(slopes, np.ones(len(used)), np.ones(len(used), dtype=bool))
     if start is not None and t.fill_openings and len(start.filling):
         filled = len(start.filling)
         used = np.concatenate([used, start.filling])
         normals = None if normals is None else np.concatenate([normals, start.filling_normals])
-        if directions is not None and trust is not None and oriented is not None:
-            directions = np.concatenate([directions, start.filling_normals])
-            trust, oriented = np.append(trust, np.zeros(filled)), np.append(oriented, np.ones(filled, dtype=bool))
+        if estimated is not None:  # there they are a guess, not to be held to
+            estimated = EstimatedNormals(
+                np.concatenate([estimated.directions, start.filling_normals]),
+                np.append(estimated.trust, np.zeros(filled)),
+                np.append(estimated.oriented, np.ones(filled, dtype=bool)),
+            )
     return Prepared(
+        fingerprint={"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())},
         normalisation=normalisation,
         points=used,
         normals=normals,
-        directions=directions,
-        trust=trust,
-        oriented=oriented,
+        estimated=estimated,
         filled=filled,
         start=start,
         lower=box[0],
@@ -136,8 +143,14 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         noise=noise,
         noise_left=noise_left,
         reach=reach,
-        thickness=_thickness(thinned(points, FITTED)),
+        thickness=_thickness(points[once]),
     )
+
+
+def _once(points: Array) -> npt.NDArray[np.int64]:
+    """Indices of points (N, d), each place once, as the corners of a mesh's triangles come many times; not too many."""
+    some = thinned(np.arange(len(points)), FITTED)
+    return some[np.sort(np.unique(points[some], axis=0, return_index=True)[1])]
 
 
 def _thickness(points: Array) -> float:

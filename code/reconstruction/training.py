@@ -1,17 +1,15 @@
 """From a cloud to a trained field: the loop, in the order in which the data flows."""
 
 import time
-import zlib
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from datasets.pointcloud import PointCloud
 from model.optimizer import Cosine, Optimizers, Step
-from model.sample import OmegaDensity, Sampler, neighbour_distance
+from model.sample import EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
 from reconstruction.field import NeuralField, build_model
 from reconstruction.health import SMALLER_STEP, Course, Failure, course_of
 from reconstruction.preparation import THIN, Prepared, prepare, settled
@@ -81,18 +79,43 @@ def fit(
     seconds = 0.0 if checkpoint is None else checkpoint["seconds"]
     course = course_of(config, checkpoint, experiment, alone=ranks.size == 1)
     clock = Clock(t.nepoch, budget, seconds, started, course.mending.spent, t.checkpoint_minutes)
+    if config.network.has_normals and cloud.normals is None:
+        raise UserError(
+            "network.has_normals = true, but the cloud has no normals: set it to false, or give a file with them"
+        )
+    for key in ("points_batch", "pts_in_omega"):
+        ranks.check_share(f"train.{key}", getattr(t, key))
+
+    # the cloud in the unit ball, the box Ω in which the field is learned, and what the points show of the surface
+    data = prepare(config, cloud)
+    _announce(data, announce)
+    config = settled(config, data.reach)
     while True:
         try:
-            return _fit(config, cloud, device, announce, clock, course, experiment, checkpoint, preview, ranks)
+            return _fit(config, data, device, announce, clock, course, experiment, checkpoint, preview, ranks)
         except Failure as failure:
             checkpoint = course.mend(failure, clock.seconds, over=budget is not None and clock.seconds >= budget)
             clock.spent = course.mending.spent
             announce(f"warning: {failure}; going on {course.mending.action} (train.mend = true)")
 
 
+def _announce(data: Prepared, announce: Announce) -> None:
+    """Say what the cloud is like."""
+    scale = data.normalisation.scale
+    moved = ", smoothed" if data.smoothed else ""
+    filling = f"; {data.filled} points added in openings (train.fill_openings)" if data.filled else ""
+    announce(f"noise of the points: about {data.noise * scale:.3g}{moved}{filling}")
+    if data.thickness < THIN:
+        announce(
+            f"warning: the cloud is {data.thickness * scale:.3g} thick at most, {data.thickness:.2g} of its radius: a "
+            "body so thin may come in pieces, or leave Ω; a smaller network.loss.epsilon and a finer plot.resolution "
+            "may help"
+        )
+
+
 def _fit(
     config: Config,
-    cloud: PointCloud,
+    data: Prepared,
     device: torch.device,
     announce: Announce,
     clock: Clock,
@@ -104,27 +127,7 @@ def _fit(
 ) -> tuple[NeuralField, int]:
     """``fit``, up to the end or a Failure."""
     t = config.train
-    if config.network.has_normals and cloud.normals is None:
-        raise UserError(
-            "network.has_normals = true, but the cloud has no normals: set it to false, or give a file with them"
-        )
-
-    for key in ("points_batch", "pts_in_omega"):
-        ranks.check_share(f"train.{key}", getattr(t, key))
-
-    # the cloud in the unit ball, the box Ω in which the field is learned, and what the points show of the surface
-    data = prepare(config, cloud)
-    config = settled(config, data.reach)
-    d, scale = data.points.shape[1], data.normalisation.scale
-    moved = ", smoothed" if data.smoothed else ""
-    filling = f"; {data.filled} points added in openings (train.fill_openings)" if data.filled else ""
-    announce(f"noise of the points: about {data.noise * scale:.3g}{moved}{filling}")
-    if data.thickness < THIN:
-        announce(
-            f"warning: the cloud is {data.thickness * scale:.3g} thick at most, {data.thickness:.2g} of its radius: a "
-            "body so thin may come in pieces, or leave Ω; a smaller network.loss.epsilon and a finer plot.resolution "
-            "may help"
-        )
+    d = data.points.shape[1]
 
     # the network, its start and its optimiser
     torch.manual_seed(course.mending.seed)
@@ -138,7 +141,6 @@ def _fit(
     optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, ranks.average_gradients)
     schedule = _schedule(config)
     generator = torch.Generator(device).manual_seed(course.mending.seed)
-    fingerprint = {"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())}
 
     if data.start is not None and checkpoint is None:
         known = data.start.places, data.start.distances
@@ -148,10 +150,10 @@ def _fit(
     # where an earlier run stopped
     epoch = 0
     if checkpoint is not None:
-        if checkpoint["cloud"] != fingerprint:
+        if checkpoint["cloud"] != data.fingerprint:
             raise UserError(
                 f"train.input_path: {t.input_path} is not the cloud that this run was started with "
-                f"({checkpoint['cloud']['points']} points, now {fingerprint['points']}, or changed values): "
+                f"({checkpoint['cloud']['points']} points, now {data.fingerprint['points']}, or changed values): "
                 "start a new run without --is_continue"
             )
         epoch = checkpoint["epoch"]
@@ -202,7 +204,7 @@ def _fit(
                 "status": status.state_dict(),
                 "normalisation": data.normalisation.to_dict(),
                 "omega": {"lower": data.lower.tolist(), "upper": data.upper.tolist()},
-                "cloud": fingerprint,
+                "cloud": data.fingerprint,
             },
             healthy,
         )
@@ -275,17 +277,18 @@ def _sampler(config: Config, data: Prepared, near_points: bool, device: torch.de
     def tensor(values: Any, kind: torch.dtype = torch.float32) -> Any:
         return None if values is None else torch.tensor(values, dtype=kind, device=device)
 
+    known, estimated = data.estimated, None
+    if known is not None:
+        estimated = EstimatedNormals(tensor(known.directions), tensor(known.trust), tensor(known.oriented, torch.bool))
     return Sampler(
         points=tensor(data.points),
         normals=tensor(data.normals),
-        directions=tensor(data.directions),
-        trust=tensor(data.trust),
-        oriented=tensor(data.oriented, torch.bool),
         omega=OmegaDensity(data.points, data.lower, data.upper, near, s.properties.near_width).to(device),
         points_batch=t.points_batch,
         pts_per_ball=t.pts_per_ball,
         ball_radius=t.ball_sigma,
         pts_in_omega=t.pts_in_omega,
+        estimated=estimated,
         spread=tensor(neighbour_distance(data.points)) if near_points else None,
     )
 

@@ -1,4 +1,4 @@
-"""Small tools of the method: points in balls, points in Ω, fewer points, the family's Chamfer distance.
+"""Small tools of the method: points in balls, points in Ω, fewer points, unit vectors, the family's Chamfer distance.
 
 Each takes tensors or arrays of any dimension and gives the same kind back; randomness is passed in.
 """
@@ -76,3 +76,14 @@ def _sample_mesh(mesh: Any, count: int, seed: int) -> Array:
     import trimesh  # here, for it takes a second to import and training never needs it
 
     return np.asarray(trimesh.sample.sample_surface(mesh, count, seed=seed)[0])
+
+
+def ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """a / b (...), and 0 where b is 0."""
+    a, b = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
+    return np.asarray(np.divide(a, b, out=np.zeros(b.shape), where=b > 0))
+
+
+def unit(vectors: Array) -> npt.NDArray[np.float64]:
+    """Vectors (N, d) of length 1, or zero where they are."""
+    return np.asarray(vectors * ratio(1.0, np.linalg.norm(vectors, axis=-1, keepdims=True)))

@@ -132,10 +132,10 @@ class PhaseLoss(DistanceLoss):
                 misfit = torch.linalg.vector_norm(batch.normals - slope, dim=-1)
             else:
                 misfit = (1 - torch.linalg.vector_norm(slope, dim=-1)).square()
-                if batch.directions is not None and batch.trust is not None and batch.oriented is not None:
-                    along, against = ((sign * batch.directions - slope).norm(dim=-1) for sign in (1, -1))
-                    along = torch.where(batch.oriented, along, torch.minimum(along, against))
-                    misfit = torch.lerp(misfit, along, batch.trust)
+                if batch.estimated is not None:
+                    along, against = ((sign * batch.estimated.directions - slope).norm(dim=-1) for sign in (1, -1))
+                    along = torch.where(batch.estimated.oriented, along, torch.minimum(along, against))
+                    misfit = torch.lerp(misfit, along, batch.estimated.trust)
             terms["normals"] = mu * misfit.mean()
         return terms
 
