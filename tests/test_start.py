@@ -5,7 +5,7 @@ import pytest
 
 from model import start, winding
 from model.start import OFFSET, THIN_OFFSET, Start
-from model.winding import Sides, coarse_sides
+from model.winding import Sides, coarse_sides, together
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
@@ -148,11 +148,44 @@ def test_directions_of_a_sphere_are_turned_outward(d):
     assert sure.mean() > 0.99
 
 
-def test_a_side_is_sure_where_the_direction_is_that_of_the_nearest_coarse_normal():
-    """cos 30° = 0.87 is enough, cos 60° is not; a coarse normal of zero says nothing."""
-    points = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
-    known = Sides(points, np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 0.0]]))
-    half, tilted = np.array([0.5, np.sqrt(0.75)]), np.array([np.sqrt(0.75), 0.5])
-    turned, sure = known.oriented(points + 0.1, np.array([-half, -tilted, half]))
-    np.testing.assert_allclose(turned, [half, tilted, half])
-    assert sure.tolist() == [True, False, False]
+def test_one_vote_alone_is_the_square_of_the_cosine():
+    """Directions across each other are not of one sheet, so nobody lends a vote."""
+    points = np.array([[0.0, 0.0], [1.0, 0.0]])
+    known = Sides(points, np.array([[0.0, 1.0], [0.6, 0.8]]))
+    turned, sure = known.oriented(points, np.array([[0.0, -1.0], [-1.0, 0.0]]))
+    np.testing.assert_allclose(turned, [[0.0, 1.0], [1.0, 0.0]])
+    assert sure.tolist() == [True, True]  # 1 and 0.36
+    np.testing.assert_allclose(together(points, turned, np.array([1.0, -0.36])), [1, -0.36], atol=1e-3)
+
+
+def test_two_votes_are_taken_together():
+    """(f - v1)² and (f - v2)² with the same small weight, f the same at both or its negative: their mean."""
+    points = np.array([[0.0, 0.0], [1.0, 0.0]])
+    for sign in (1, -1):
+        directions = np.array([[0.0, 1.0], [0.0, sign]])
+        votes = together(points, directions, np.array([1.0, -0.2 * sign]))
+        np.testing.assert_allclose(votes, [0.4, 0.4 * sign], atol=0.01)
+
+
+def test_a_floor_takes_the_side_of_the_walls_that_it_goes_over_into():
+    """A bent sheet, 20 x 10 points: a tenth of it votes for the wrong side, with all its neighbours."""
+    turn, along = np.meshgrid(np.linspace(0, np.pi / 2, 20), np.linspace(0, 1, 10), indexing="ij")
+    points = np.stack([np.cos(turn), np.sin(turn), along], axis=-1).reshape(-1, 3)
+    outward = points * [1, 1, 0]
+    wrong = points[:, 0] < np.cos(0.45 * np.pi)
+    assert 0.05 < wrong.mean() < 0.15
+    chance = np.where(np.random.default_rng(0).random((len(points), 1)) < 0.5, -1.0, 1.0)
+    turned, sure = Sides(points, np.where(wrong[:, None], -outward, outward)).oriented(points, chance * outward)
+    np.testing.assert_allclose(turned, outward)
+    assert sure.all()
+
+
+def test_two_sheets_near_each_other_do_not_vote_together():
+    """Two planes 0.02 apart, points 0.1 apart: neighbours across the gap agree, but lie along the directions."""
+    x, y = np.meshgrid(np.linspace(0, 1, 11), np.linspace(0, 1, 11))
+    flat = np.stack([x.ravel(), y.ravel(), np.zeros(121)], axis=-1)
+    points = np.concatenate([flat, flat + np.array([0, 0, 0.02])])
+    up = np.tile([0.0, 0.0, 1.0], (242, 1))
+    below = np.arange(242) < 121
+    votes = together(points, up, np.where(below, -1.0, 1.0))
+    np.testing.assert_array_equal(votes < 0, below)

@@ -17,7 +17,7 @@ NEIGHBOURS = 24
 FALL = -2.0  # of the logarithm of a neighbour's weight, at the farthest
 AGREEMENT = 0.5  # distance of two normals at which a neighbour's weight has fallen to 1/e
 REACH = 16
-CHUNK = 1 << 16  # fits at a time: 100 MB
+CHUNK = 1 << 13  # fits at a time: 10 MB each array, which a processor holds near
 TINY = np.finfo(np.float64).tiny
 
 

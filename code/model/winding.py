@@ -5,6 +5,10 @@ along the normals. Asking for both at once finds normals that agree all over a c
 & Liu 2024, "Fast and globally consistent normal orientation based on the winding number normal consistency"). Here
 the winding number lives on a grid, where it is the solution of a Poisson equation (Kazhdan et al. 2006), by sine
 transforms.
+
+Where a sheet was scanned from one side only, such as the floor of a cup seen from above, the winding number takes
+either side of it for the inside. What it says is therefore a vote, and points vote together along the sheets they are
+on, from the walls of the cup to its floor.
 """
 
 from dataclasses import dataclass
@@ -12,6 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import dstn, idstn
+from scipy.ndimage import correlate1d
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.linalg import cg
 from scipy.spatial import cKDTree
 
 from utils.general import ratio, thinned, unit
@@ -23,7 +30,9 @@ POINTS = 20_000  # of the cloud, at most: the grid holds no more detail
 ROUNDS = 40
 WIDEST, NARROWEST = 2.5, 0.5  # width of the smoothing, from the first to the last round, in cells
 HALF = 0.5  # the winding number on the surface
-SURE = 0.85  # cosine between a direction and the coarse normal above which its side is believed
+NEIGHBOURS = 10  # to which a point lends its vote, where they are on one sheet
+OWN = 0.01  # weight of a point's own vote beside one such neighbour: votes reach ten times as far as neighbours are
+SURE = 0.2  # of the votes, -1 to 1, above which a side is believed
 
 
 @dataclass(frozen=True)
@@ -41,12 +50,37 @@ class Sides:
     def oriented(self, points: Array, directions: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
         """Turn directions (N, d) at points (N, d) to the outside; and whether (N,) that is sure.
 
-        It is where a direction agrees with the coarse normal nearest to it: where they are at odds, the grid does not
-        resolve the surface, and two sheets of it may be mistaken for each other.
+        The coarse normal nearest to a point votes for the side, the more the closer it is to the direction: where they
+        are at odds, the grid does not resolve the surface. The votes of a sheet are then taken together.
         """
         normals = self.normals[cKDTree(self.points).query(points, workers=-1)[1]]
         cosine = (directions * normals).sum(axis=-1)
-        return np.where(cosine < 0, -1.0, 1.0)[:, None] * directions, np.abs(cosine) > SURE
+        votes = together(points, directions, cosine * np.abs(cosine))
+        return np.where(votes < 0, -1.0, 1.0)[:, None] * directions, np.abs(votes) > SURE
+
+
+def together(points: Array, directions: Array, votes: Array) -> Array:
+    """Votes (N,) for the side of directions (N, d) at points (N, d), taken together along sheets (derived).
+
+    The f that makes Σ w_ij (f_i - s_ij f_j)² over pairs of neighbours, and a small weight times Σ (f_i - votes_i)², as
+    small as can be: s_ij = ±1 turns the one direction to the other, and w_ij is how surely both are on one sheet,
+    which is where the directions agree and are at right angles to the step from point to point.
+    """
+    count = min(NEIGHBOURS, len(points) - 1)
+    near = cKDTree(points).query(points, k=np.arange(2, count + 2), workers=-1)[1]  # the first is the point itself
+    step = unit(points[near] - points[:, None])
+    cosine = np.einsum("nkc,nc->nk", directions[near], directions)
+    climb = np.maximum(
+        np.einsum("nkc,nc->nk", step, directions) ** 2, np.einsum("nkc,nkc->nk", step, directions[near]) ** 2
+    )
+    weight = (cosine * (1 - climb)) ** 2
+    pairs = np.repeat(np.arange(len(points)), count), near.ravel()
+    alike, known = (
+        csr_array((values.ravel(), pairs), shape=(len(points),) * 2) for values in (weight * np.sign(cosine), weight)
+    )
+    diagonal = OWN + (known.sum(axis=0) + known.sum(axis=1)) / 2
+    system = diags_array(diagonal) - (alike + alike.T) / 2
+    return np.asarray(cg(system.tocsr(), OWN * votes, rtol=1e-3, maxiter=500, M=diags_array(1 / diagonal))[0])
 
 
 def coarse_sides(points: Array, lower: Array, upper: Array) -> Sides | None:
@@ -105,8 +139,11 @@ class WindingGrid:
         first = np.clip(np.floor(place), 0, np.array(self.shape) - 2).astype(np.int64)
         share = place - first
         corners = [np.array(corner) for corner in np.ndindex((2,) * self.d)]
-        self.indices = [np.ravel_multi_index(tuple((first + corner).T), self.shape) for corner in corners]
-        self.weights = [np.where(corner, share, 1 - share).prod(axis=1) for corner in corners]
+        nodes = [np.ravel_multi_index(tuple((first + corner).T), self.shape) for corner in corners]
+        weights = [np.where(corner, share, 1 - share).prod(axis=1) for corner in corners]
+        rows = np.tile(np.arange(len(points)), len(corners))
+        whole = (len(points), int(np.prod(self.shape)))
+        self.interpolation = csr_array((np.concatenate(weights), (rows, np.concatenate(nodes))), shape=whole)
         # the eigenvalues of minus the Laplacian for the sine transform
         waves = [(2 * np.sin(0.5 * np.pi * np.arange(1, n + 1) / (n + 1)) / self.cell) ** 2 for n in self.shape]
         self.eigenvalues = np.sum(np.meshgrid(*waves, indexing="ij"), axis=0)
@@ -118,7 +155,8 @@ class WindingGrid:
 
     def winding(self, normals: Array, width: float) -> Array:
         """χ with -Δχ = ∇·(the normals, each spread over ``width``): its shape is the grid's."""
-        divergence = sum(self._difference(self._spread(normals[:, axis]), axis) for axis in range(self.d))
+        spread = self._spread(normals)
+        divergence = sum(self._difference(spread[..., axis], axis) for axis in range(self.d))
         return self._solve(np.asarray(divergence), width)
 
     def transposed(self, values: Array, width: float) -> Array:
@@ -127,26 +165,19 @@ class WindingGrid:
 
     def at_points(self, values: Array) -> Array:
         """Grid values at the points (N,)."""
-        flat = values.ravel()
-        return np.asarray(sum(flat[index] * weight for index, weight in zip(self.indices, self.weights, strict=True)))
+        return np.asarray(self.interpolation @ values.ravel())
 
     def gradient_at_points(self, values: Array) -> Array:
         """The gradient of grid values at the points (N, d)."""
         return np.stack([self.at_points(self._difference(values, axis)) for axis in range(self.d)], axis=-1)
 
     def _spread(self, values: Array) -> Array:
-        """Values at the points (N,) as a density on the grid: the transpose of ``at_points``, per volume."""
-        total = np.zeros(int(np.prod(self.shape)))
-        for index, weight in zip(self.indices, self.weights, strict=True):
-            total += np.bincount(index, weight * values, minlength=total.size)
-        return total.reshape(self.shape) / self.cell**self.d
+        """Values at the points (N, ...) as a density on the grid: the transpose of ``at_points``, per volume."""
+        return np.asarray(self.interpolation.T @ values).reshape(self.shape + values.shape[1:]) / self.cell**self.d
 
     def _difference(self, values: Array, axis: int) -> Array:
         """Central differences along an axis; beyond the walls there is zero."""
-        padded = np.pad(values, [(1, 1) if a == axis else (0, 0) for a in range(self.d)])
-        n = self.shape[axis]
-        above, below = (padded.take(range(start, n + start), axis) for start in (2, 0))
-        return np.asarray((above - below) / (2 * self.cell))
+        return np.asarray(correlate1d(values, np.array([-0.5, 0, 0.5]) / self.cell, axis, mode="constant"))
 
     def _solve(self, source: Array, width: float) -> Array:
         """The f of -Δf = source, smoothed by a Gaussian of this width; in single precision, which is twice as fast."""
