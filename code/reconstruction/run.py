@@ -20,12 +20,13 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 STARTED = time.monotonic()
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "code"))
 
+from reconstruction.flags import check_flags, check_flags_for_many, overrides, parser
 from utils.errors import UserError
 from utils.interrupt import Terminated, terminable
 
@@ -45,7 +46,7 @@ EVALUATION_SECONDS = 20.0
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for a mistake that the user can mend."""
     try:
-        options = _parser().parse_args(arguments)
+        options = parser((__doc__ or "").split("\n\nThe functions")[0]).parse_args(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -75,21 +76,14 @@ def run(options: argparse.Namespace) -> int:
     from utils.config import load_config
     from utils.distributed import rank_and_size
 
-    if not options.eval and (options.target or options.query):
-        raise UserError("--target and --query look at a trained run: add --eval")
-    if not (options.eval or options.is_continue) and options.checkpoint != "latest":
-        raise UserError("--checkpoint names something to load: add --eval or --is_continue")
-    if options.eval and options.is_continue:
-        raise UserError("--eval and --is_continue: one or the other; a run that is continued is also evaluated")
     rank, size = rank_and_size()
-    if options.eval and size > 1:
-        raise UserError("--eval is the work of one process: start it without torchrun")
-    config = load_config(_configuration_path(options.conf), _overrides(options), check_model)
+    check_flags(options, size)
+    config = load_config(_configuration_path(options.conf), overrides(options), check_model)
     for line in config.warnings if rank == 0 else ():
         print(f"warning: {line}", file=sys.stderr)
     loads = options.eval or options.is_continue  # a run that knows its own cloud, unless --input names one
     if names_many(config.train.input_path, ROOT) and not (loads and options.input is None):
-        _refuse_for_many(options)
+        check_flags_for_many(options)
         return run_many(config, _exps_dir(config), ROOT, options.jobs, options.gpu)
     if options.jobs != 1:
         raise UserError("--jobs is for many clouds: give a folder, a quoted glob or @list.txt with --input")
@@ -125,7 +119,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         experiment = ranks.from_first(Experiment.find(_exps_dir(config), config.train.expname, options.timestamp))
         checkpoint = experiment.load_checkpoint(options.checkpoint)
         config = replace(
-            override(checkpoint["config"], _overrides(options), check_model), plot=config.plot
+            override(checkpoint["config"], overrides(options), check_model), plot=config.plot
         )
         done = config.train.time_budget is None and checkpoint["epoch"] >= config.train.nepoch
         if done and (options.checkpoint != "latest" or experiment.is_evaluated(checkpoint["epoch"])):
@@ -187,7 +181,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     _say(line)
     _say(f"evaluating step {checkpoint['epoch']} of {experiment.folder}")
     field = field_from_checkpoint(checkpoint, device, str(experiment.folder))
-    cloud, config_of_run = _load_cloud(override(checkpoint["config"], _overrides(options)))
+    cloud, config_of_run = _load_cloud(override(checkpoint["config"], overrides(options)))
     if cloud.points.shape[1] != field.dimension:
         raise UserError(
             f"{config_of_run.train.input_path}: is {cloud.points.shape[1]}D, but the run is {field.dimension}D: "
@@ -248,86 +242,6 @@ def load_field(run_or_checkpoint: str | Path) -> NeuralField:
     from reconstruction.field import load_field
 
     return load_field(run_or_checkpoint)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with a flag in one line, as everything else does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists what there is")
-
-
-def _parser() -> argparse.ArgumentParser:
-    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        def _get_help_string(self, action: argparse.Action) -> str | None:
-            """Leave out defaults that say nothing."""
-            return super()._get_help_string(action) if action.default else action.help
-
-    parser = _Parser(
-        prog="run.py", description=(__doc__ or "").split("\n\nThe functions")[0], formatter_class=Formatter
-    )
-    what = parser.add_argument_group("what to do")
-    what.add_argument("--eval", action="store_true", help="mesh, draw and measure a checkpoint; no training")
-    what.add_argument(
-        "--is_continue", action="store_true", help="go on with a run, up to its nepoch, with its configuration"
-    )
-    what.add_argument(
-        "--input",
-        metavar="PATH",
-        type=Path,
-        help="the point cloud, instead of train.input_path; or many: a folder, a quoted glob, @list.txt",
-    )
-    what.add_argument("--target", metavar="PATH", type=Path, help="with --eval: a mesh or cloud to measure against")
-    what.add_argument(
-        "--query", metavar="PATH", type=Path, help="with --eval: points at which to write u, w and ∇w (query.npz)"
-    )
-    how = parser.add_argument_group("how", "those that name a key win over the configuration, which is the default")
-    how.add_argument(
-        "--conf", metavar="PATH", default="setup.conf", help="as given, else a file at the project's root"
-    )
-    how.add_argument("--nepoch", metavar="N", type=int, help="number of steps; train.nepoch")
-    how.add_argument("--minutes", metavar="M", type=float, help="time for the whole command; train.time_budget")
-    how.add_argument("--points_batch", metavar="N", type=int, help="points per step; train.points_batch")
-    how.add_argument("--seed", metavar="N", type=int, help="seed of everything random; train.seed")
-    how.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="any key, in HOCON; can be repeated"
-    )
-    how.add_argument("--jobs", metavar="N", type=int, default=1, help="with many clouds: how many at a time")
-    how.add_argument("--gpu", metavar="WHICH", default="auto", help="auto (the freest), cpu, ignore, or a number")
-    which = parser.add_argument_group("which run")
-    which.add_argument("--expname", metavar="NAME", help="its name; train.expname")
-    which.add_argument("--exps_dir", metavar="PATH", type=Path, help="the folder of all runs; train.exps_dir")
-    which.add_argument(
-        "--timestamp", metavar="STAMP", default="latest", help="the run's folder; a new one has the time of its start"
-    )
-    which.add_argument("--checkpoint", metavar="N", default="latest", help="the step to load")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
-
-
-def _overrides(options: argparse.Namespace) -> list[str]:
-    """The flags as HOCON texts; --set comes last and so wins."""
-    flags = {
-        "train.input_path": None if options.input is None else str(options.input),
-        "train.nepoch": options.nepoch,
-        "train.time_budget": options.minutes,
-        "train.points_batch": options.points_batch,
-        "train.seed": options.seed,
-        "train.expname": options.expname,
-        "train.exps_dir": None if options.exps_dir is None else str(options.exps_dir.absolute()),
-    }
-    given = [f"{key} = {json.dumps(value)}" for key, value in flags.items() if value is not None]
-    return [*given, *options.set]
-
-
-def _refuse_for_many(options: argparse.Namespace) -> None:
-    if options.eval or options.is_continue or options.timestamp != "latest":
-        raise UserError(
-            "many clouds with --eval, --is_continue or --timestamp: the same command without them does what is "
-            "missing; one of the runs is loaded by --timestamp <time of start>/<cloud>, without the --input of many"
-        )
-    if options.jobs < 1:
-        raise UserError(f"--jobs: expected at least 1, got {options.jobs}")
 
 
 def _configuration_path(name: str) -> Path:
