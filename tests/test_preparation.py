@@ -176,10 +176,27 @@ def test_points_that_are_there_many_times_count_once():
     assert len(many.estimated.trust) == 1000
 
 
-def test_points_in_nine_places_show_nothing():
-    data = prepare(configured(), PointCloud(np.repeat(sphere(9).points, 20, axis=0)))
-    assert len(data.points)
-    assert np.isfinite(data.points).all()
+@pytest.mark.parametrize("places", [4, 9])
+def test_points_in_few_places_show_nothing(places):
+    """Too few for a quadric, such as the corners of a tetrahedron's faces, three times each."""
+    cloud = PointCloud(np.repeat(sphere(places).points, 3, axis=0))
+    data = prepare(configured(), cloud)
+    np.testing.assert_allclose(data.points, data.normalisation.apply(cloud.points), atol=1e-12)
+    assert not data.smoothed
+    started = prepare(configured("train.start=winding"), cloud)
+    assert len(started.points) == len(cloud.points) + started.filled
+    assert np.isfinite(started.points).all()
+
+
+def test_a_place_keeps_each_of_its_normals():
+    """As the corners of a cube do, whose vertices are split where the faces meet."""
+    cloud = sphere(1000, 0.02)
+    split = PointCloud(np.repeat(cloud.points, 2, axis=0), np.stack([cloud.normals, -cloud.normals], 1).reshape(-1, 3))
+    data = prepare(configured("network.has_normals=true"), split)
+    assert data.smoothed
+    np.testing.assert_array_equal(data.normals, split.normals)
+    twice = PointCloud(*(np.repeat(part, 2, axis=0) for part in (cloud.points, cloud.normals)))
+    assert len(prepare(configured("network.has_normals=true"), twice).points) == 1000
 
 
 def test_omega_is_the_box_times_its_scale_and_wider_where_that_is_thin():

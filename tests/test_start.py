@@ -5,7 +5,7 @@ import pytest
 
 from model import start, winding
 from model.start import OFFSET, THIN_OFFSET, Start
-from model.winding import Sides, coarse_sides, together
+from model.winding import SURE, Sides, coarse_sides, together
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
@@ -155,6 +155,19 @@ def test_one_vote_alone_is_the_square_of_the_cosine():
     turned, sure = known.oriented(points, np.array([[0.0, -1.0], [-1.0, 0.0]]))
     np.testing.assert_allclose(turned, [[0.0, 1.0], [1.0, 0.0]])
     assert sure.tolist() == [True, True]  # 1 and 0.36
+
+
+def test_a_side_is_not_sure_where_the_coarse_normal_says_little():
+    """cos 66° = 0.4, and so a vote of 0.16; a coarse normal of zero has none."""
+    points, across = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+    for coarse in ([0.4, np.sqrt(0.84)], [0.0, 0.0]):
+        turned, sure = Sides(points, np.array([[0.0, 1.0], coarse])).oriented(points, across)
+        np.testing.assert_allclose(turned, across)
+        assert sure.tolist() == [True, False]
+
+
+def test_votes_of_those_that_are_not_of_one_sheet_stay():
+    points, turned = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
     np.testing.assert_allclose(together(points, turned, np.array([1.0, -0.36])), [1, -0.36], atol=1e-3)
 
 
@@ -180,12 +193,24 @@ def test_a_floor_takes_the_side_of_the_walls_that_it_goes_over_into():
     assert sure.all()
 
 
-def test_two_sheets_near_each_other_do_not_vote_together():
-    """Two planes 0.02 apart, points 0.1 apart: neighbours across the gap agree, but lie along the directions."""
+def sheets(gap):
+    """Two planes (121, 121 points, 0.1 apart from each other in their plane), and whether a point is of the lower."""
     x, y = np.meshgrid(np.linspace(0, 1, 11), np.linspace(0, 1, 11))
     flat = np.stack([x.ravel(), y.ravel(), np.zeros(121)], axis=-1)
-    points = np.concatenate([flat, flat + np.array([0, 0, 0.02])])
-    up = np.tile([0.0, 0.0, 1.0], (242, 1))
-    below = np.arange(242) < 121
-    votes = together(points, up, np.where(below, -1.0, 1.0))
-    np.testing.assert_array_equal(votes < 0, below)
+    return np.concatenate([flat, flat + np.array([0, 0, gap])]), np.arange(242) < 121
+
+
+def test_two_sheets_do_not_vote_together():
+    """Farther from each other than their points are: each keeps its own votes, strong or weak."""
+    points, below = sheets(0.5)
+    votes = together(points, np.tile([0.0, 0.0, 1.0], (242, 1)), np.where(below, -0.5, 1.0))
+    np.testing.assert_allclose(votes, np.where(below, -0.5, 1.0), atol=0.02)
+
+
+@pytest.mark.parametrize("gap", [0.02, 0.05, 0.1])
+def test_of_two_sheets_nearer_than_their_points_no_side_is_surely_wrong(gap):
+    points, below = sheets(gap)
+    for vote in (-1.0, -0.6, -0.31):
+        votes = together(points, np.tile([0.0, 0.0, 1.0], (242, 1)), np.where(below, vote, 1.0))
+        assert not ((votes > SURE) & below).any()
+        assert not ((votes < -SURE) & ~below).any()

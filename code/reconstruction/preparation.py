@@ -30,6 +30,8 @@ BELIEVED = 0.2  # share of the estimated normals that must be sure, or the coars
 # Points that are looked at one by one, and then trained on, at most: the 24 nearest of so many lie within 0.02 of the
 # radius of a ball, where a quadric is exact to 1e-6; of a denser cloud they would lie within its noise.
 FITTED = 300_000
+LOOKED_AT = 1_000_000  # points among which those that come many times are sought: a second
+LEAST = 10  # different points that show anything at all
 SAMPLED = 2000  # points that tell the noise and the spacing
 FREQUENCIES, WAVE = (2, 6), 3.0  # k of the Fourier features; their shortest wave in distances to the 16th neighbour
 
@@ -83,7 +85,8 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     half = np.maximum(half * t.bounding_box_scale, half + OMEGA_MARGIN)
     box = middle - half, middle + half
 
-    once = _once(points)
+    given = cloud.normals if config.network.has_normals else None
+    once = _once(points if given is None else np.concatenate([points, given], axis=1))
     some = local_fit(points[once], thinned(points[once], SAMPLED))
     noise, reach = float(np.median(some.residual)), float(np.median(some.reach))
 
@@ -93,7 +96,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     estimate = t.estimate_normals and seen and not config.network.has_normals
     kept = once if smooth or estimate else np.arange(len(points))
     used = points[kept]
-    normals = cloud.normals[kept] if config.network.has_normals and cloud.normals is not None else None
+    normals = None if given is None else given[kept]
     estimated: EstimatedNormals[npt.NDArray[Any]] | None = None
     start, noise_left, filled = None, noise, 0
 
@@ -109,13 +112,13 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
 
     if t.start == "winding":
         if normals is not None:
-            if sides is not None and (sides.oriented(used, normals)[0] == normals).all(axis=1).mean() > 0.5:
+            if sides is not None and _alike(thinned(normals, len(sides.points)), sides.normals):
                 start = Start(used, normals, np.ones(len(used), dtype=bool), *box, noise_left)
         elif estimated is not None and estimated.oriented.mean() > BELIEVED:
             start = Start(used, estimated.directions, estimated.oriented, *box, noise_left)
         elif sides is not None:
             start = Start(sides.points, sides.normals, np.any(sides.normals, axis=1), *box, noise_left)
-    if start is not None and not shown and seen:  # each point as all of them show it
+    if start is not None and not shown and (smooth or estimate):  # each point as all of them show it
         feet, slopes = start.feet(used)
         used, noise_left = (feet, LEFT * noise) if smooth else (used, noise)
         if estimate:
@@ -147,10 +150,19 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     )
 
 
-def _once(points: Array) -> npt.NDArray[np.int64]:
-    """Indices of points (N, d), each place once, as the corners of a mesh's triangles come many times; not too many."""
-    some = thinned(np.arange(len(points)), FITTED)
-    return some[np.sort(np.unique(points[some], axis=0, return_index=True)[1])]
+def _alike(normals: Array, others: Array) -> bool:
+    """Whether most of some normals (N, d) are on the same side as others (N, d)."""
+    return bool(((normals * others).sum(axis=1) > 0).mean() > 0.5)
+
+
+def _once(rows: Array) -> npt.NDArray[np.int64]:
+    """Indices of points, or of points with normals (N, c), each once: corners of a mesh's triangles come many times.
+
+    Of more than FITTED, so many; of fewer than LEAST, which a quadric would not fit, all of them.
+    """
+    some = thinned(np.arange(len(rows)), LOOKED_AT)
+    once = some[np.sort(np.unique(rows[some], axis=0, return_index=True)[1])]
+    return thinned(once, FITTED) if len(once) >= LEAST else some
 
 
 def _thickness(points: Array) -> float:

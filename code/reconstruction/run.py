@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from utils.surface import Surface
 
 ANNOUNCED_BYTES = 30e6  # of a cloud's file
-READING_SPEED = {".npy": 200e6, ".npz": 100e6}  # bytes per second (measured, one core); of text,
-TEXT_SPEED = 6e6  # and at most of a ply
+READING_SPEED = {".npy": 200e6, ".npz": 100e6}  # bytes per second, measured on one core
+TEXT_SPEED = 6e6  # the same for all other files; a ply may be binary, and then quicker
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
 EVALUATION_SECONDS = 20.0
 
@@ -269,7 +269,7 @@ def _load_cloud(config: Config) -> tuple[PointCloud, Config]:
         path = ROOT / path
     if path.is_file() and (size := path.stat().st_size) > ANNOUNCED_BYTES:
         speed = READING_SPEED.get(path.suffix.lower(), TEXT_SPEED)
-        _say(f"reading {path}: {size / 1e6:,.0f} MB, {size / speed:.0f} s at most")
+        _say(f"reading {path}: {size / 1e6:,.0f} MB, about {size / speed:.0f} s")
     cloud = load_point_cloud(path, t.d_in, t.drop_invalid)
     if config.network.has_normals and cloud.normals is None:
         raise UserError(
