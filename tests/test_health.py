@@ -130,3 +130,18 @@ def test_what_is_a_failure_when(progress):
         assert not examine(THROUGH)  # the result, such as it is
         course.allowed, course.open_allowed = True, True
         assert not examine(THROUGH)  # a result that was asked for
+
+
+@pytest.mark.parametrize("seconds", [49.0, 51.0])
+def test_when_the_time_is_over_a_state_of_less_than_half_of_it_is_no_result(seconds):
+    """The loss of a late failure: a state after 51 of 100 seconds is worth having, one after 49 is an error."""
+    course, failure = Course(Mending(seed=0), allowed=True), Failure("the surface leaves Ω")
+    course.saved({"epoch": 12, "seconds": seconds}, healthy=True)
+    if seconds > 50:
+        state = course.mend(failure, 100.0, over=True)
+        assert state is not None
+        assert state["epoch"] == 12
+    else:
+        with pytest.raises(Failure, match="the surface leaves Ω"):
+            course.mend(failure, 100.0, over=True)
+        assert course.mend(failure, 100.0, over=False) is not None  # there is time to go on from it

@@ -162,6 +162,7 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         "train.checkpoint_frequency=0",
         f"train.checkpoint_minutes={options.minutes / CHECKPOINTS:g}",
         "train.plot_frequency=0",  # a preview takes time from the training
+        "plot.allow_open=true",  # what a loss leaves is shown as it is
         *options.set,
     ]
     for loss in dict.fromkeys(losses):

@@ -23,6 +23,7 @@ from utils.experiment import Experiment
 SETTLED = 0.25  # share of a run after which a field without a surface has lost it
 CELLS = 32  # of the grid on Ω, along each axis
 PROBES = 4096  # points of the cloud that are looked at
+HALF = 0.5  # share of the time that makes a state worth more than an error
 SMALLER = 0.3  # factor on the learning rate of a run that is mended
 SMALLER_STEP = "lower learning_rate_schedule's Initial, or set train.clip_gradient = 1"
 MORE_PULL = "raise network.loss.lambda, or lower learning_rate_schedule's Initial"
@@ -169,14 +170,15 @@ class Course:
         Args:
             failure: what went wrong; raised again where it is not the first, or may not be mended.
             seconds: of the run so far.
-            over: whether a time budget leaves nothing for a start anew.
+            over: whether a time budget leaves nothing for more steps; the last good state is then the result, unless
+                it had less than half of the time.
 
         Returns:
             The checkpoint to go on from, or None for a start anew.
         """
         if self.mending.reason:
             raise Failure(f"{failure} (the run had failed before and was mended: {self.mending.action})")
-        if not self.allowed or (over and self.good is None):
+        if not self.allowed or (over and (self.good is None or self.good["seconds"] < HALF * seconds)):
             raise failure
         mending = replace(self.mending, reason=str(failure), factor=SMALLER)
         if self.good is None:
