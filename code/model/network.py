@@ -60,7 +60,7 @@ class FourierFeatureMapping(nn.Module):
         super().__init__()
         if k < 1:
             raise ValueError(f"k: must be at least 1, got {k}")
-        self.register_buffer("frequencies", 0.5 * math.pi * 2.0 ** torch.arange(k), persistent=False)
+        self.register_buffer("frequencies", torch.tensor([0.5 * math.pi * 2**i for i in range(k)]), persistent=False)
 
     def width(self, d: int) -> int:
         """The number of features of a point in d dimensions."""
@@ -130,7 +130,7 @@ class ImplicitNet(nn.Module):
             outs[i - 1] -= features
         for i, (n_in, n_out) in enumerate(zip(ins, outs, strict=True)):
             setattr(self, f"lin{i}", nn.Linear(n_in, n_out))
-        if geometric_init:
+        if geometric_init and not self.layers()[0].weight.is_meta:  # on that device there are no values
             self._start_at_sphere(d_in, features, radius_init)
 
     @torch.no_grad()

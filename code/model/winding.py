@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import dstn, idstn
-from scipy.ndimage import correlate1d
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array, diags_array, eye_array, kron, vstack
 from scipy.sparse.linalg import cg
 from scipy.spatial import cKDTree
 
@@ -144,6 +143,8 @@ class WindingGrid:
         rows = np.tile(np.arange(len(points)), len(corners))
         whole = (len(points), int(np.prod(self.shape)))
         self.interpolation = csr_array((np.concatenate(weights), (rows, np.concatenate(nodes))), shape=whole)
+        # central differences along each axis, with zero beyond the walls
+        self.gradient = vstack([self.interpolation @ self._difference(axis) for axis in range(self.d)]).tocsr()
         # the eigenvalues of minus the Laplacian for the sine transform
         waves = [(2 * np.sin(0.5 * np.pi * np.arange(1, n + 1) / (n + 1)) / self.cell) ** 2 for n in self.shape]
         self.eigenvalues = np.sum(np.meshgrid(*waves, indexing="ij"), axis=0)
@@ -155,13 +156,11 @@ class WindingGrid:
 
     def winding(self, normals: Array, width: float) -> Array:
         """χ with -Δχ = ∇·(the normals, each spread over ``width``): its shape is the grid's."""
-        spread = self._spread(normals)
-        divergence = sum(self._difference(spread[..., axis], axis) for axis in range(self.d))
-        return self._solve(np.asarray(divergence), width)
+        return self._solve(-self._per_volume(self.gradient.T @ normals.T.ravel()), width)
 
     def transposed(self, values: Array, width: float) -> Array:
         """The transpose of normals (N, d) -> winding numbers at the points (N,)."""
-        return -self.gradient_at_points(self._solve(self._spread(values), width))
+        return -self.gradient_at_points(self._solve(self._per_volume(self.interpolation.T @ values), width))
 
     def at_points(self, values: Array) -> Array:
         """Grid values at the points (N,)."""
@@ -169,15 +168,18 @@ class WindingGrid:
 
     def gradient_at_points(self, values: Array) -> Array:
         """The gradient of grid values at the points (N, d)."""
-        return np.stack([self.at_points(self._difference(values, axis)) for axis in range(self.d)], axis=-1)
+        return np.asarray(self.gradient @ values.ravel()).reshape(self.d, -1).T
 
-    def _spread(self, values: Array) -> Array:
-        """Values at the points (N, ...) as a density on the grid: the transpose of ``at_points``, per volume."""
-        return np.asarray(self.interpolation.T @ values).reshape(self.shape + values.shape[1:]) / self.cell**self.d
+    def _per_volume(self, values: Array) -> Array:
+        """Sums at the nodes (M,) as a density on the grid."""
+        return values.reshape(self.shape) / self.cell**self.d
 
-    def _difference(self, values: Array, axis: int) -> Array:
-        """Central differences along an axis; beyond the walls there is zero."""
-        return np.asarray(correlate1d(values, np.array([-0.5, 0, 0.5]) / self.cell, axis, mode="constant"))
+    def _difference(self, axis: int) -> csr_array:
+        """The matrix (M, M) of central differences along an axis."""
+        before, after = (int(np.prod(part)) for part in (self.shape[:axis], self.shape[axis + 1 :]))
+        n = self.shape[axis]
+        along = diags_array([-0.5 / self.cell, 0.5 / self.cell], offsets=[-1, 1], shape=(n, n))
+        return kron(kron(eye_array(before), along), eye_array(after), format="csr")
 
     def _solve(self, source: Array, width: float) -> Array:
         """The f of -Δf = source, smoothed by a Gaussian of this width; in single precision, which is twice as fast."""
