@@ -148,22 +148,15 @@ def test_directions_of_a_sphere_are_turned_outward(d):
     assert sure.mean() > 0.99
 
 
-def test_one_vote_alone_is_the_square_of_the_cosine():
-    """Directions across each other are not of one sheet, so nobody lends a vote."""
-    points = np.array([[0.0, 0.0], [1.0, 0.0]])
-    known = Sides(points, np.array([[0.0, 1.0], [0.6, 0.8]]))
-    turned, sure = known.oriented(points, np.array([[0.0, -1.0], [-1.0, 0.0]]))
-    np.testing.assert_allclose(turned, [[0.0, 1.0], [1.0, 0.0]])
-    assert sure.tolist() == [True, True]  # 1 and 0.36
-
-
-def test_a_side_is_not_sure_where_the_coarse_normal_says_little():
-    """cos 66° = 0.4, and so a vote of 0.16; a coarse normal of zero has none."""
-    points, across = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
-    for coarse in ([0.4, np.sqrt(0.84)], [0.0, 0.0]):
-        turned, sure = Sides(points, np.array([[0.0, 1.0], coarse])).oriented(points, across)
-        np.testing.assert_allclose(turned, across)
-        assert sure.tolist() == [True, False]
+def test_a_side_is_sure_where_the_direction_is_that_of_the_coarse_normal():
+    """Either way round: cos 30° = 0.87 is enough, cos 60° is not, and a coarse normal of zero has no vote."""
+    points, across = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])  # not of one sheet
+    half, tilted, nothing = [np.sqrt(0.75), 0.5], [0.5, np.sqrt(0.75)], [0.0, 0.0]
+    for coarse, close in ((half, True), (tilted, False), (nothing, False)):
+        for sign in (1, -1):
+            turned, sure = Sides(points, np.array([[0.0, 1.0], coarse])).oriented(points, sign * across)
+            np.testing.assert_allclose(turned, across * ([[1], [sign]] if coarse == nothing else 1))
+            assert sure.tolist() == [True, close]
 
 
 def test_votes_of_those_that_are_not_of_one_sheet_stay():

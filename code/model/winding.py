@@ -31,6 +31,7 @@ WIDEST, NARROWEST = 2.5, 0.5  # width of the smoothing, from the first to the la
 HALF = 0.5  # the winding number on the surface
 NEIGHBOURS = 10  # to which a point lends its vote, where they are on one sheet
 OWN = 0.01  # weight of a point's own vote beside one such neighbour: votes reach ten times as far as neighbours are
+CLOSE = 0.85  # cosine between a direction and the coarse normal, either way round, where the grid resolves the surface
 SURE = 0.35  # of the votes, -1 to 1, above which a side is believed; measured on clouds with known normals
 
 
@@ -49,13 +50,15 @@ class Sides:
     def oriented(self, points: Array, directions: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
         """Turn directions (N, d) at points (N, d) to the outside; and whether (N,) that is sure.
 
-        The coarse normal nearest to a point votes for the side, the more the closer it is to the direction: where they
-        are at odds, the grid does not resolve the surface. The votes of a sheet are then taken together.
+        The coarse normal nearest to a point votes for the side, the more the closer it is to the direction, and the
+        votes of a sheet are taken together. Sure is a side with most of the votes, and where the coarse normal is along
+        the direction: where they are at odds, the grid does not resolve the surface.
         """
         normals = self.normals[cKDTree(self.points).query(points, workers=-1)[1]]
         cosine = (directions * normals).sum(axis=-1)
         votes = together(points, directions, cosine * np.abs(cosine))
-        return np.where(votes < 0, -1.0, 1.0)[:, None] * directions, np.abs(votes) > SURE
+        sure = (np.abs(votes) > SURE) & (np.abs(cosine) > CLOSE)
+        return np.where(votes < 0, -1.0, 1.0)[:, None] * directions, sure
 
 
 def together(points: Array, directions: Array, votes: Array) -> Array:
