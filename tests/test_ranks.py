@@ -26,6 +26,7 @@ from utils.distributed import (
     environment_of_job,
     gpu_of_slot,
     join_ranks,
+    subnormals_as_zero,
 )
 from utils.errors import UserError
 from utils.experiment import Experiment, read_checkpoint
@@ -254,3 +255,11 @@ def test_eval_is_not_for_torchrun(command: Command, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("WORLD_SIZE", "2")
     done = command("--eval")
     assert (done.status, done.err) == (2, "error: --eval is the work of one process: start it without torchrun\n")
+
+
+def test_subnormal_numbers_count_as_zero_for_a_while():
+    """1e-20² = 1e-40 is below 1.2e-38, from where float32 has no more full numbers."""
+    small = torch.tensor([1e-20], dtype=torch.float32)
+    with subnormals_as_zero():
+        assert (small * small).item() == 0.0
+    assert (small * small).item() == pytest.approx(1e-40, rel=1e-4)

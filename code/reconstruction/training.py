@@ -15,7 +15,7 @@ from reconstruction.health import SMALLER_STEP, Course, Failure, course_of
 from reconstruction.preparation import THIN, Prepared, prepare, settled
 from reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
 from utils.config import Config
-from utils.distributed import ALONE, Ranks
+from utils.distributed import ALONE, Ranks, subnormals_as_zero
 from utils.errors import UserError
 from utils.experiment import Experiment
 from utils.interrupt import deferred_signals
@@ -92,7 +92,8 @@ def fit(
     config = settled(config, data.reach)
     while True:
         try:
-            return _fit(config, data, device, announce, clock, course, experiment, checkpoint, preview, ranks)
+            with subnormals_as_zero():
+                return _fit(config, data, device, announce, clock, course, experiment, checkpoint, preview, ranks)
         except Failure as failure:
             checkpoint = course.mend(failure, clock.seconds, over=budget is not None and clock.seconds >= budget)
             clock.spent = course.mending.spent
