@@ -216,6 +216,7 @@ def test_the_thickness_is_that_of_the_thinnest_principal_axis(d):
     points = sphere(2000, d=d).normals * [0.02, *[1.0] * (d - 1)] @ turned.T
     data = prepare(configured(), PointCloud(points))
     assert data.thickness == pytest.approx(0.04, rel=0.05)
+    np.testing.assert_allclose(data.extents[1:], 2.0, rtol=0.05)
 
 
 # the Fourier features

@@ -84,6 +84,18 @@ def test_points_that_fill_openings_are_announced(circle):
     assert re.fullmatch(r"noise of the points: about \S+", lines[0])
 
 
+def test_a_needle_is_refused():
+    """An ellipsoid 1 : 0.01 : 0.01; at 1 : 0.1 : 0.01 it is thin, which is only warned of."""
+    unit = np.random.default_rng(0).standard_normal((500, 3))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    config = tiny("train.nepoch=1")
+    with pytest.raises(UserError, match=r"a needle, 0.0\d+ by 0.0\d+ thick and 1.98 long: .* stretch it across"):
+        fit(config, PointCloud(unit * [1, 0.01, 0.01]), torch.device("cpu"), lambda line: None)
+    lines: list[str] = []
+    fit(config, PointCloud(unit * [1, 0.1, 0.01]), torch.device("cpu"), lines.append)
+    assert any(line.startswith("warning: the cloud is 0.0") for line in lines)
+
+
 def test_a_thin_cloud_is_warned_of(circle):
     lines: list[str] = []
     fit(tiny("train.nepoch=1"), PointCloud(circle.points * [1, 0.01]), torch.device("cpu"), lines.append)

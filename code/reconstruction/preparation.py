@@ -24,7 +24,8 @@ OMEGA_MARGIN = 0.2  # of Ω about the cloud, at least: a thin cloud's own box wo
 # above, the neighbours do not show the surface any more.
 NOISY = (0.045, 0.12)
 EXACT = 1e-9  # of which less is rounding
-THIN = 0.05  # a body thinner than this, normalised, is likely to come out wrong
+THIN = 0.05  # a body thinner than this, normalised, is likely to come out wrong,
+NEEDLE = 0.025  # and one thinner than this along two axes in pieces
 LEFT = 0.6  # share of the noise that the fit leaves at a point; on a plane it is 0.45
 BELIEVED = 0.2  # share of the estimated normals that must be sure, or the coarse ones show more
 # Points that are looked at one by one, and then trained on, at most: the 24 nearest of so many lie within 0.02 of the
@@ -53,7 +54,7 @@ class Prepared:
         noise: standard deviation of the cloud's points about the surface.
         noise_left: the same of ``points``.
         reach: distance to the 16th neighbour.
-        thickness: extent of the cloud along the thinnest of its principal axes.
+        extents: of the cloud along its principal axes (d,), the least first.
     """
 
     fingerprint: dict[str, int]
@@ -68,12 +69,17 @@ class Prepared:
     noise: float
     noise_left: float
     reach: float
-    thickness: float
+    extents: Array
 
     @property
     def smoothed(self) -> bool:
         """Whether the points were moved."""
         return self.noise_left < self.noise
+
+    @property
+    def thickness(self) -> float:
+        """Extent along the thinnest of the principal axes."""
+        return float(self.extents[0])
 
 
 def prepare(config: Config, cloud: PointCloud) -> Prepared:
@@ -146,7 +152,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         noise=noise,
         noise_left=noise_left,
         reach=reach,
-        thickness=_thickness(points[once]),
+        extents=_extents(points[once]),
     )
 
 
@@ -165,11 +171,11 @@ def _once(rows: Array) -> npt.NDArray[np.int64]:
     return thinned(once, FITTED) if len(once) >= LEAST else some
 
 
-def _thickness(points: Array) -> float:
-    """The extent of points (N, d) along the thinnest of their principal axes."""
+def _extents(points: Array) -> Array:
+    """The extents (d,) of points (N, d) along their principal axes, the least first."""
     centred = points - points.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)
-    return float(np.ptp(centred @ axes[:, 0]))
+    return np.sort(np.ptp(centred @ axes, axis=0))
 
 
 def settled(config: Config, reach: float) -> Config:

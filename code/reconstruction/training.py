@@ -12,7 +12,7 @@ from model.optimizer import Cosine, Optimizers, Step
 from model.sample import EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
 from reconstruction.field import NeuralField, build_model
 from reconstruction.health import SMALLER_STEP, Course, Failure, course_of
-from reconstruction.preparation import THIN, Prepared, prepare, settled
+from reconstruction.preparation import NEEDLE, THIN, Prepared, prepare, settled
 from reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
 from utils.config import Config
 from utils.distributed import ALONE, Ranks, subnormals_as_zero
@@ -68,9 +68,9 @@ def fit(
 
     Raises:
         UserError: the checkpoint does not belong to this cloud, network or optimiser; a time budget was over before
-            the first step; a file cannot be written; a batch that cannot be dealt evenly to the ranks; another rank
-            has ended; or, as Failure, the loss is no longer finite, no surface is left, or it leaves Ω, and that for
-            the second time, as the first is mended if train.mend.
+            the first step; the cloud is a needle; a file cannot be written; a batch that cannot be dealt evenly to the
+            ranks; another rank has ended; or, as Failure, the loss is no longer finite, no surface is left, or it
+            leaves Ω, and that for the second time, as the first is mended if train.mend.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved if there is an experiment.
     """
     started = time.monotonic() if started is None else started
@@ -101,8 +101,18 @@ def fit(
 
 
 def _announce(data: Prepared, announce: Announce) -> None:
-    """Say what the cloud is like."""
+    """Say what the cloud is like.
+
+    Raises:
+        UserError: it is a needle.
+    """
     scale = data.normalisation.scale
+    if len(data.extents) == 3 and data.extents[1] < NEEDLE:
+        raise UserError(
+            f"the cloud is a needle, {data.extents[1] * scale:.3g} by {data.thickness * scale:.3g} thick and "
+            f"{data.extents[2] * scale:.3g} long: finer than the field resolves, it would come in pieces; stretch it "
+            "across, say tenfold, and shrink the mesh as much"
+        )
     moved = ", smoothed" if data.smoothed else ""
     filling = f"; {data.filled} points added in openings (train.fill_openings)" if data.filled else ""
     announce(f"noise of the points: about {data.noise * scale:.3g}{moved}{filling}")
@@ -110,7 +120,7 @@ def _announce(data: Prepared, announce: Announce) -> None:
         announce(
             f"warning: the cloud is {data.thickness * scale:.3g} thick at most, {data.thickness:.2g} of its radius: a "
             "body so thin may come in pieces, or leave Ω; a smaller network.loss.epsilon and a finer plot.resolution "
-            "may help"
+            "may help, or to stretch it across and to shrink the mesh as much"
         )
 
 
