@@ -59,7 +59,8 @@ def test_ten_steps_and_ten_more_are_twenty_to_the_last_bit(monkeypatch, tmp_path
     keys = (STEP, f"train.optimizer={optimizer}", "train.status_frequency=1", "network.inputs.dims=[16,16,16]")
     for module in (start, winding):
         monkeypatch.setattr(module, "NODES", 24)  # seconds less
-    keys += ("train.start=winding", "train.estimate_normals=true")
+    # at its end, after ten steps, the circle still leaves Ω: mending that would be another run
+    keys += ("train.start=winding", "train.estimate_normals=true", "train.mend=false")
     whole = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path)
     first = train(tiny(*keys, "train.nepoch=10"), cloud, tmp_path)
     second = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path, first.load_checkpoint())
