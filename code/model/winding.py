@@ -65,8 +65,9 @@ def together(points: Array, directions: Array, votes: Array) -> Array:
     """Votes (N,) for the side of directions (N, d) at points (N, d), taken together along sheets (derived).
 
     The f that makes Σ w_ij (f_i - s_ij f_j)² over pairs of neighbours, and a small weight times Σ (f_i - votes_i)², as
-    small as can be: s_ij = ±1 turns the one direction to the other, and w_ij is how surely both are on one sheet,
-    which is where the directions agree and are at right angles to the step from point to point.
+    small as can be: s_ij = ±1 turns the one direction to the other, and w_ij is how much both seem to be on one sheet,
+    which is where the directions agree and are at right angles to the step from point to point. Two sheets nearer to
+    each other than their points are taken for one: opposite votes then cancel, and no side is sure.
     """
     count = min(NEIGHBOURS, len(points) - 1)
     near = cKDTree(points).query(points, k=np.arange(2, count + 2), workers=-1)[1]  # the first is itself
