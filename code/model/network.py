@@ -206,8 +206,9 @@ class _ValueAndGradient(torch.autograd.Function):
 
     Up:    z_i = W_i h_i + b_i,   h_{i+1} = φ(z_i),   s_i = φ'(z_i),   value = W_L h_L + b_L
     Down:  g_L = W_L,   p_i = g_{i+1} ∘ s_i,   g_i = W_iᵀ p_i,   gradient = g_0
-    The backward pass retraces down, then up, with φ'' = β s (1 - s) for the softplus (derived). Autograd would
-    do the same in three times as many passes over memory, and these passes are most of a step's time.
+    The backward pass retraces down, then up, with φ'' = β s (1 - s) for the softplus, so φ'' ∘ g = β (1 - s) ∘ p
+    (derived). Autograd would do the same in three times as many passes over memory, and these passes are most of a
+    step's time.
     A bar marks the derivative of the loss in the barred thing.
     """
 
@@ -217,7 +218,7 @@ class _ValueAndGradient(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         weights, biases = parameters[::2], parameters[1::2]
         depth, m = len(weights) - 1, features.shape[-1]
-        h, s, g, p = [features], [], [weights[-1]], []
+        h, s, g, p = [features], [], weights[-1], []
         for i in range(depth):
             if i in skip_in:
                 h[i] = torch.cat([h[i], features], dim=-1).mul_(SQRT_HALF)
@@ -227,23 +228,23 @@ class _ValueAndGradient(torch.autograd.Function):
         value = torch.addmv(biases[-1], h[-1], weights[-1][0])
         through_skips = torch.zeros_like(features)
         for i in reversed(range(depth)):
-            p.append(g[-1] * s[i])
-            g.append(p[-1] @ weights[i])
+            p.append(g * s[i])
+            g = p[-1] @ weights[i]
             if i in skip_in:
-                g[-1].mul_(SQRT_HALF)
-                through_skips += g[-1][:, -m:]
-                g[-1] = g[-1][:, :-m]
+                g.mul_(SQRT_HALF)
+                through_skips += g[:, -m:]
+                g = g[:, :-m]
         ctx.skip_in, ctx.beta, ctx.depth = skip_in, beta, depth
-        ctx.save_for_backward(*weights, *h, *s, *g[:-1], *p)
-        return value, g[-1] + through_skips if skip_in else g[-1]
+        ctx.save_for_backward(*weights, *h, *s, *reversed(p))
+        return value, g + through_skips if skip_in else g
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, value_bar: Tensor, gradient_bar: Tensor) -> tuple[Tensor | None, ...]:
         depth, skip_in = ctx.depth, ctx.skip_in
         saved = list(ctx.saved_tensors)
-        weights, h, s = saved[: depth + 1], saved[depth + 1 : 2 * depth + 2], saved[2 * depth + 2 : 3 * depth + 2]
-        g, p = saved[3 * depth + 2 : 4 * depth + 2][::-1], saved[4 * depth + 2 :][::-1]  # g[i] is g_{i+1}
+        weights, h = saved[: depth + 1], saved[depth + 1 : 2 * depth + 2]
+        s, p = saved[2 * depth + 2 : 3 * depth + 2], saved[3 * depth + 2 :]
         weights_bar, biases_bar, z_bar = [], [], []
         g_bar = gradient_bar
         for i in range(depth):
@@ -251,14 +252,14 @@ class _ValueAndGradient(torch.autograd.Function):
                 g_bar = torch.cat([g_bar, gradient_bar], dim=-1).mul_(SQRT_HALF)
             weights_bar.append(p[i].T @ g_bar)
             p_bar = g_bar @ weights[i].T
-            curvature = torch.addcmul(s[i], s[i], s[i], value=-1).mul_(p_bar).mul_(g[i])
-            z_bar.append(curvature.mul_(ctx.beta))
+            curved = p_bar * p[i]
+            z_bar.append(curved.addcmul_(curved, s[i], value=-1))  # but for β
             g_bar = p_bar.mul_(s[i])
         weights_bar.append((g_bar.sum(0) + value_bar @ h[-1]).unsqueeze(0))
         biases_bar.append(value_bar.sum().reshape(1))
         h_bar = value_bar.unsqueeze(-1) * weights[-1]
         for i in reversed(range(depth)):
-            z = z_bar[i].addcmul_(h_bar, s[i])
+            z = h_bar.mul_(s[i]).add_(z_bar[i], alpha=ctx.beta)
             weights_bar[i].addmm_(z.T, h[i])
             biases_bar.append(z.sum(0))
             if i > 0:

@@ -21,7 +21,7 @@ from model.loss.phase import PhaseLoss
 from model.network import ImplicitNet
 from model.optimizer import Optimizers
 from model.sample import OmegaDensity, Sampler
-from utils.distributed import keep_freed_memory
+from utils.distributed import keep_freed_memory, subnormals_as_zero
 
 NETWORKS: dict[str, tuple[list[int], list[int], bool]] = {
     "4 x 128, Fourier features (default)": ([128] * 4, [], True),
@@ -52,6 +52,7 @@ def operations(network: ImplicitNet) -> float:
     return 2.0 * weights * POINTS * (3 + 2 * 6)
 
 
+@subnormals_as_zero()
 def main() -> None:
     """Print a line per network."""
     keep_freed_memory()

@@ -245,6 +245,9 @@ def keep_freed_memory() -> None:
 def subnormals_as_zero() -> Iterator[None]:
     """Let float32 below 1e-38 count as zero on the CPU: some take a hundred times as long for each, and where u is
     close to ±1 many of a step's derivatives are so small (a loss of cross entropies ran at half the speed).
+
+    The threads that share a tensor's work take this over from the one that starts them, with its first large tensor:
+    what is asked for later holds for the asking thread alone.
     """
     torch.set_flush_denormal(True)
     try:
