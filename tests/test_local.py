@@ -21,6 +21,11 @@ def plane(count, d, noise=0.0):
     return np.concatenate([flat, noise * random.standard_normal((count, 1))], axis=1)
 
 
+def agreeing(points):
+    """The second fit at all points."""
+    return agreeing_fit(points, np.arange(len(points)))
+
+
 def same_lines(normals, expected, **tolerance):
     """Equal unit vectors, up to sign."""
     np.testing.assert_allclose(np.abs(np.sum(normals * expected, axis=1)), 1, **tolerance)
@@ -105,7 +110,7 @@ POOR = {
 }
 
 
-@pytest.mark.parametrize("how", [agreeing_fit, lambda points: local_fit(points, points)])
+@pytest.mark.parametrize("how", [agreeing, lambda points: local_fit(points, points)])
 @pytest.mark.parametrize("name", POOR)
 def test_poor_neighbours_give_numbers(name, how):
     points = POOR[name]
@@ -127,9 +132,9 @@ def test_where_no_direction_is_a_normal_none_is_trusted_and_nothing_moves(name):
 
 def test_parts_are_the_whole(monkeypatch):
     points = plane(200, 3, noise=0.01)
-    whole = agreeing_fit(points)
+    whole = agreeing(points)
     monkeypatch.setattr(local, "CHUNK", 64)
-    parts = agreeing_fit(points)
+    parts = agreeing(points)
     for name, values in vars(whole).items():
         np.testing.assert_allclose(getattr(parts, name), values, rtol=1e-12, atol=1e-15)
 
@@ -138,7 +143,7 @@ def test_parts_are_the_whole(monkeypatch):
 def test_neighbours_that_agree_weigh_the_same(d):
     """On a plane all normals agree, so the second fit is the first."""
     points = plane(300, d) @ rotation(d).T
-    first, second = local_fit(points, points), agreeing_fit(points)
+    first, second = local_fit(points, points), agreeing(points)
     np.testing.assert_allclose(second.feet, first.feet, atol=1e-12)
     same_lines(second.normals, first.normals, atol=1e-12)
     np.testing.assert_allclose(second.reach, first.reach)
@@ -150,8 +155,28 @@ def test_an_edge_stays_sharp(d):
     half = plane(1200 if d == 3 else 200, d)
     half[:, 0] = np.abs(half[:, 0])  # the face z = 0, x > 0; turned about the edge, x = 0, z > 0
     points = np.concatenate([half, half[:, [d - 1, *range(1, d - 1), 0]]])
-    first, second = local_fit(points, points), agreeing_fit(points)
+    first, second = local_fit(points, points), agreeing(points)
     off = [np.abs(fit.feet[:, [0, -1]]).min(axis=1).mean() for fit in (first, second)]
     assert off[1] < 0.7 * off[0]
     cosines = [np.abs(fit.normals[:, [0, -1]]).max(axis=1).mean() for fit in (first, second)]
     assert cosines[1] > cosines[0]
+
+
+def test_more_neighbours_leave_less_noise():
+    """The variance at the middle is as one over their number: over some of the points as over all."""
+    points = plane(20_000, 3, noise=1e-3)
+    some = np.flatnonzero(np.abs(points[:, :2]).max(axis=1) < 0.8)[::4]
+    few, many = (np.std(agreeing_fit(points, some, neighbours).feet[:, 2]) for neighbours in (24, 96))
+    assert few / many == pytest.approx(2, rel=0.1)
+    assert agreeing_fit(points, some, 96).reach.mean() == pytest.approx(np.sqrt(64 / (5000 * np.pi)), rel=0.02)
+
+
+def test_agreement_is_with_the_nearest_of_the_chosen():
+    """As above, an edge, with a quarter of the points chosen: it stays as sharp as with all."""
+    half = plane(4800, 3)
+    half[:, 0] = np.abs(half[:, 0])
+    points = np.concatenate([half, half[:, [2, 1, 0]]])
+    some = np.arange(0, len(points), 4)
+    whole, part = agreeing(points), agreeing_fit(points, some)
+    whole_off, part_off = (np.abs(feet[:, [0, 2]]).min(axis=1).mean() for feet in (whole.feet[some], part.feet))
+    assert part_off < 1.3 * whole_off

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model import start, winding
-from model.start import OFFSET, THIN_OFFSET, Start
+from model.start import OFFSET, THIN_OFFSET, Start, _areas, _crossings
 from model.winding import SURE, Sides, coarse_sides, together
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
@@ -207,3 +207,14 @@ def test_of_two_sheets_nearer_than_their_points_no_side_is_surely_wrong(gap):
         votes = together(points, np.tile([0.0, 0.0, 1.0], (242, 1)), np.where(below, vote, 1.0))
         assert not ((votes > SURE) & below).any()
         assert not ((votes < -SURE) & ~below).any()
+
+
+@DIMENSIONS
+def test_crossings_stand_for_the_whole_surface(d):
+    """A sphere of radius 0.8 has the area 4π 0.64, a circle the length 2π 0.8."""
+    cell = 0.04
+    ticks = [np.arange(-1.1, 1.1, cell)] * d
+    nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
+    (crossings,) = _crossings(np.linalg.norm(nodes, axis=-1) - 0.8, nodes)
+    normals = crossings / np.linalg.norm(crossings, axis=1, keepdims=True)
+    assert _areas(normals, cell).sum() == pytest.approx(2 * np.pi * 0.8 if d == 2 else 4 * np.pi * 0.64, rel=0.01)

@@ -13,11 +13,10 @@ from scipy.spatial import cKDTree
 
 Array = npt.NDArray[np.float64]
 
-NEIGHBOURS = 24
+NEIGHBOURS = 24  # where nobody asks for more
 FALL = -2.0  # of the logarithm of a neighbour's weight, at the farthest
 AGREEMENT = 0.5  # distance of two normals at which a neighbour's weight has fallen to 1/e
-REACH = 16
-CHUNK = 1 << 13  # fits at a time: 10 MB each array, which a processor holds near
+CHUNK = 1 << 18  # neighbours at a time: 10 MB each array, which a processor holds near
 TINY = np.finfo(np.float64).tiny
 
 
@@ -32,7 +31,7 @@ class LocalFit:
             they lie in a plane (a line in 2D).
         residual: standard deviation of the neighbours about each quadric (N,): the noise. Exact points of a smooth
             surface leave nearly nothing; too few points for the shape look like noise.
-        reach: distance to the 16th neighbour (N,).
+        reach: distance to the neighbour at two thirds of them, the 16th of 24 (N,).
     """
 
     feet: Array
@@ -42,28 +41,38 @@ class LocalFit:
     reach: Array
 
 
-def local_fit(points: Array, places: Array) -> LocalFit:
-    """Fit a quadric to the 24 points (M, d) nearest to each of some places (N, d), d = 2 or 3; M is 10 or more."""
-    return _in_parts(points, places, None)
+def local_fit(points: Array, places: Array, neighbours: int = NEIGHBOURS) -> LocalFit:
+    """Fit a quadric to the 24 (or so) of M points nearest to each of N places; both (…, d), d = 2 or 3, M ≥ 10."""
+    return _in_parts(cKDTree(points), places, neighbours, None)
 
 
-def agreeing_fit(points: Array) -> LocalFit:
-    """``local_fit`` of points (N, d) at these, and again with each neighbour weighted by exp(-‖n_i ± n_j‖² / ¼)."""
-    return _in_parts(points, points, _in_parts(points, points, None).normals)
+def agreeing_fit(points: Array, chosen: npt.NDArray[np.int64], neighbours: int = NEIGHBOURS) -> LocalFit:
+    """``local_fit`` of points (M, d) at some of them (N,), and again with each neighbour weighted by its agreement.
+
+    That is exp(-‖n_i ± n_j‖² / ¼), where n_j is the normal of the chosen point nearest to the neighbour.
+    """
+    tree, places = cKDTree(points), points[chosen]
+    normals = _in_parts(tree, places, neighbours, None).normals
+    nearest = np.empty(len(points), dtype=np.int64)
+    nearest[chosen] = np.arange(len(chosen))
+    others = np.setdiff1d(np.arange(len(points)), chosen)
+    nearest[others] = cKDTree(places).query(points[others], workers=-1)[1]
+    return _in_parts(tree, places, neighbours, (normals, normals[nearest]))
 
 
-def _in_parts(points: Array, places: Array, normals: Array | None) -> LocalFit:
-    """The quadrics at places (N, d); with normals there (N, d), the places are the points."""
-    tree = cKDTree(points)
+def _in_parts(tree: cKDTree, places: Array, neighbours: int, normals: tuple[Array, Array] | None) -> LocalFit:
+    """The quadrics at places (N, d), with given normals at these (N, d) and at the points (M, d)."""
     parts = []
-    for start in range(0, len(places), CHUNK):
-        some = slice(start, start + CHUNK)
-        distance, index = tree.query(places[some], k=min(NEIGHBOURS, len(points)), workers=-1)
+    points, neighbours = tree.data, min(neighbours, tree.n)
+    step = CHUNK // neighbours
+    for start in range(0, len(places), step):
+        some = slice(start, start + step)
+        distance, index = tree.query(places[some], k=neighbours, workers=-1)
         weight = np.exp(FALL * (distance / np.maximum(distance[:, -1:], TINY)) ** 2)
         if normals is not None:
-            cosine = np.einsum("mkc,mc->mk", normals[index], normals[some])
+            cosine = np.einsum("mkc,mc->mk", normals[1][index], normals[0][some])
             weight *= np.exp((np.abs(cosine) - 1) * 2 / AGREEMENT**2)
-        parts.append(_fit(points[index], weight, places[some], distance[:, min(REACH, distance.shape[1]) - 1]))
+        parts.append(_fit(points[index], weight, places[some], distance[:, -(-2 * neighbours // 3) - 1]))
     names = ("feet", "normals", "planarity", "residual", "reach")
     return LocalFit(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 

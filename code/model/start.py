@@ -47,6 +47,7 @@ class Start:
         distances: coarse signed distances there (M,), negative inside.
         filling: points of the surface (K, d) in the openings of the cloud.
         filling_normals: unit normals there (K, d), outward.
+        filling_areas: area (2D: length) of the surface that each stands for (K,).
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Start:
         far = tree.query(crossings, workers=-1)[0] > max(OPEN[0] * cell, OPEN[1] * reach)
         far &= np.all((crossings > lower) & (crossings < upper), axis=1)  # the last nodes may lie beyond Ω
         self.filling, self.filling_normals = crossings[far], unit(slopes[far])
+        self.filling_areas = _areas(self.filling_normals, cell)
 
         nodes, on_nodes = nodes.reshape(-1, nodes.shape[-1]), on_nodes.ravel()
         size = cKDTree(np.concatenate([some, self.filling])).query(nodes, workers=-1)[0]
@@ -148,3 +150,10 @@ def _crossings(values: Array, *given: Array) -> list[Array]:
             low, high = vectors[first][here], vectors[second][here]
             parts.append(low + share * (high - low))
     return [np.concatenate(parts) for parts in found]
+
+
+def _areas(normals: Array, cell: float) -> Array:
+    """The area (2D: length) for which each crossing with a unit normal (K, d) stands: a surface has Σ |n_i| of them on
+    each cell^(d-1) of its area (derived).
+    """
+    return np.asarray(cell ** (normals.shape[1] - 1) / np.maximum(np.abs(normals).sum(axis=1), 1.0))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from datasets.local import agreeing_fit, local_fit
 from datasets.pointcloud import Normalisation, PointCloud
@@ -20,13 +21,15 @@ from utils.general import thinned
 Array = npt.NDArray[np.float64]
 
 OMEGA_MARGIN = 0.2  # of Ω about the cloud, at least: a thin cloud's own box would cut the transition of u
-# Noise as a share of the distance to the 16th neighbour: below, it is the surface's own curvature as likely as noise;
-# above, the neighbours do not show the surface any more.
+# Noise as a share of a neighbourhood's reach: below, it is the surface's own curvature as likely as noise; above, the
+# neighbours do not show the surface, and more are looked at.
 NOISY = (0.045, 0.12)
+NEIGHBOURS = (24, 48, 96, 192, 384)
+FEWEST = 20  # neighbourhoods in a cloud: in fewer, they are no part of it but all of it
 EXACT = 1e-9  # of which less is rounding
 THIN = 0.05  # a body thinner than this, normalised, is likely to come out wrong,
 NEEDLE = 0.025  # and one thinner than this along two axes in pieces
-LEFT = 0.6  # share of the noise that the fit leaves at a point; on a plane it is 0.45
+LEFT = 0.6  # share of the noise that the fit to the fewest leaves at a point; on a plane it is 0.45
 BELIEVED = 0.2  # share of the estimated normals that must be sure, or the coarse ones show more
 # Points that are looked at one by one, and then trained on, at most: the 24 nearest of so many lie within 0.02 of the
 # radius of a ball, where a quadric is exact to 1e-6; of a denser cloud they would lie within its noise.
@@ -34,6 +37,8 @@ FITTED = 300_000
 LOOKED_AT = 1_000_000  # points among which those that come many times are sought: a second
 LEAST = 10  # different points that show anything at all
 SAMPLED = 2000  # points that tell the noise and the spacing
+CROWD = 16  # neighbours that tell how dense a cloud is
+FILLED = 0.5  # density of the points that fill openings, as a share of the cloud's: they are a guess
 FREQUENCIES, WAVE = (2, 6), 3.0  # k of the Fourier features; their shortest wave in distances to the 16th neighbour
 
 
@@ -93,22 +98,23 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
 
     given = cloud.normals if config.network.has_normals else None
     once = _once(points if given is None else np.concatenate([points, given], axis=1))
-    some = local_fit(points[once], thinned(points[once], SAMPLED))
-    noise, reach = float(np.median(some.residual)), float(np.median(some.reach))
+    look = _look(points[once])
+    noise = look.noise
 
-    shown = noise <= NOISY[1] * reach  # whether neighbours show the surface; of few points, all together may
-    seen = shown or len(once) <= CENTRES
-    smooth = t.smooth_points and seen and NOISY[0] * reach <= noise and noise > EXACT
+    seen = look.shown or len(once) <= CENTRES  # few points may show the surface all together
+    smooth = t.smooth_points and seen and NOISY[0] * look.width <= noise and noise > EXACT
     estimate = t.estimate_normals and seen and not config.network.has_normals
-    kept = once if smooth or estimate else np.arange(len(points))
+    fewer = thinned(np.arange(len(once)), len(once) * NEIGHBOURS[0] // look.neighbours)
+    kept = once[fewer] if smooth or estimate else np.arange(len(points))
     used = points[kept]
     normals = None if given is None else given[kept]
     estimated: EstimatedNormals[npt.NDArray[Any]] | None = None
     start, noise_left, filled = None, noise, 0
+    left = LEFT * noise * (NEIGHBOURS[0] / look.neighbours) ** 0.5
 
-    if shown and (smooth or estimate):  # each point as its neighbours show it
-        fit = agreeing_fit(used)
-        used, noise_left = (fit.feet, LEFT * noise) if smooth else (used, noise)
+    if look.shown and (smooth or estimate):  # each point as its neighbours show it
+        fit = agreeing_fit(points[once], fewer, look.neighbours)
+        used, noise_left = (fit.feet, left) if smooth else (used, noise)
         if estimate:
             estimated = EstimatedNormals(fit.normals, fit.planarity, np.zeros(len(used), dtype=bool))
     sides = coarse_sides(used, *box) if estimated is not None or t.start == "winding" else None
@@ -124,18 +130,20 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
             start = Start(used, estimated.directions, estimated.oriented, *box, noise_left)
         elif sides is not None:
             start = Start(sides.points, sides.normals, np.any(sides.normals, axis=1), *box, noise_left)
-    if start is not None and not shown and (smooth or estimate):  # each point as all of them show it
+    if start is not None and not look.shown and (smooth or estimate):  # each point as all of them show it
         feet, slopes = start.feet(used)
-        used, noise_left = (feet, LEFT * noise) if smooth else (used, noise)
+        used, noise_left = (feet, left) if smooth else (used, noise)
         if estimate:
             estimated = EstimatedNormals(slopes, np.ones(len(used)), np.ones(len(used), dtype=bool))
     if start is not None and t.fill_openings and len(start.filling):
-        filled = len(start.filling)
-        used = np.concatenate([used, start.filling])
-        normals = None if normals is None else np.concatenate([normals, start.filling_normals])
+        copies = _rounded(FILLED * _crowding(used) * start.filling_areas)  # the loss knows no weights of points
+        filling, filling_normals = (np.repeat(of, copies, axis=0) for of in (start.filling, start.filling_normals))
+        filled = len(filling)
+        used = np.concatenate([used, filling])
+        normals = None if normals is None else np.concatenate([normals, filling_normals])
         if estimated is not None:  # there they are a guess, not to be held to
             estimated = EstimatedNormals(
-                np.concatenate([estimated.directions, start.filling_normals]),
+                np.concatenate([estimated.directions, filling_normals]),
                 np.append(estimated.trust, np.zeros(filled)),
                 np.append(estimated.oriented, np.ones(filled, dtype=bool)),
             )
@@ -151,9 +159,50 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         upper=box[1],
         noise=noise,
         noise_left=noise_left,
-        reach=reach,
+        reach=look.reach,
         extents=_extents(points[once]),
     )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What some of a cloud's points show: ``noise`` and ``reach`` of ``Prepared``, and of the fewest neighbours that
+    show the surface, or of 24 where none do, how many they are and how wide (their ``LocalFit.reach``).
+    """
+
+    shown: bool
+    neighbours: int
+    noise: float
+    width: float
+    reach: float
+
+
+def _look(points: Array) -> _Look:
+    """Noise moves quadrics through more neighbours less; detail moves them more, and so is not taken for noise."""
+    places = thinned(points, SAMPLED)
+    looks: list[_Look] = []
+    for neighbours in NEIGHBOURS:
+        if looks and (len(points) <= CENTRES or neighbours * FEWEST > len(points)):
+            break
+        fit = local_fit(points, places, neighbours)
+        noise, width = float(np.median(fit.residual)), float(np.median(fit.reach))
+        shown = noise <= NOISY[1] * width
+        looks.append(_Look(shown, neighbours, noise, width, looks[0].reach if looks else width))
+        if shown:
+            return looks[-1]
+    return looks[0]
+
+
+def _crowding(points: Array) -> float:
+    """Points per area (2D: per length) of a cloud (N, d), where its neighbours lie as they do in the middle of it."""
+    nearest = min(CROWD, len(points) - 1)
+    radius = np.median(cKDTree(points).query(thinned(points, SAMPLED), k=[nearest + 1], workers=-1)[0])
+    return float(nearest / (2 * radius if points.shape[1] == 2 else np.pi * radius**2))
+
+
+def _rounded(counts: Array) -> npt.NDArray[np.int64]:
+    """Whole numbers (N,) in place of counts (N,), the sum of the first k of which is that of these, rounded down."""
+    return np.diff(np.floor(np.cumsum(counts)), prepend=0).astype(np.int64)
 
 
 def _alike(normals: Array, others: Array) -> bool:
