@@ -136,3 +136,17 @@ def tiny_arguments(exps: Path, arguments: Sequence[object]) -> list[str]:
 def records(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's log."""
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def box_with_hollow(count, d):
+    """The walls of [-1, 1]^d without a mouth of radius 0.4 in the upper one, and a floor beneath it at the middle.
+
+    The hollow's own walls are missing. The points, and which are the floor's.
+    """
+    random = np.random.default_rng(0)
+    points = random.uniform(-1, 1, (count, d))
+    axis = random.integers(d, size=count)
+    points[np.arange(count), axis] = random.choice([-1, 1], count)
+    mouth = (points[:, -1] == 1) & (np.linalg.norm(points[:, :-1], axis=1) < 0.4)
+    points[mouth, -1] = 0
+    return points, mouth

@@ -27,6 +27,7 @@ RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("datasets",), (*BASE, "datasets")),
     (("model.loss.base",), (*BASE, "model.network", "model.sample")),
     (("model.loss",), (*BASE, "model.network", "model.sample", "model.loss.base")),
+    (("model.winding",), (*BASE, "model.visibility")),
     (("model",), BASE),
     (("reconstruction",), ("datasets", "model", "reconstruction", "utils")),
 ]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from conftest import box_with_hollow
 from model import winding
-from model.winding import WindingGrid, consistent_normals
+from model.winding import WindingGrid, coarse_sides, consistent_normals
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
@@ -143,3 +144,14 @@ def test_outward_normals_wind_once(d):
     radius = np.linalg.norm(g.nodes, axis=1)
     np.testing.assert_allclose(chi[radius < 0.2], 1, atol=0.1)
     np.testing.assert_allclose(chi[radius > 0.8], 0, atol=0.1)
+
+
+def test_the_floor_of_a_hollow_whose_walls_are_missing_looks_up():
+    """A box with a mouth of radius 0.4 and a floor at its middle. The winding number alone leaves open which."""
+    points, floor = box_with_hollow(20_000, 3)
+    box = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
+    directions = np.where(floor[:, None], [0, 0, 1.0], np.where(np.abs(points) == 1, points, 0))
+    outward, sure = coarse_sides(points, *box).oriented(points, directions)
+    assert (outward == directions)[floor].all()
+    assert sure[floor].mean() > 0.35  # of what is not near its rim
+    assert (outward == directions).mean() > 0.999

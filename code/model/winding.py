@@ -20,6 +20,7 @@ from scipy.sparse import csr_array, diags_array, eye_array, kron, vstack
 from scipy.sparse.linalg import cg
 from scipy.spatial import cKDTree
 
+from model.visibility import seen_sides
 from utils.general import ratio, thinned, unit
 
 Array = npt.NDArray[np.float64]
@@ -32,6 +33,8 @@ HALF = 0.5  # the winding number on the surface
 NEIGHBOURS = 10  # to which a point lends its vote, where they are on one sheet
 OWN = 0.01  # weight of a point's own vote beside one such neighbour: votes reach ten times as far as neighbours are
 CLOSE = 0.85  # cosine between a direction and the coarse normal, either way round, where the grid resolves the surface
+LOOKED_AT = 1500  # points whose side the votes leave open, at most, that are asked from where they can be seen
+SEEN = 5.0  # votes that this is worth: it speaks for the points about it that are not asked
 SURE = 0.35  # of the votes, -1 to 1, above which a side is believed; measured on clouds with known normals
 
 
@@ -56,8 +59,14 @@ class Sides:
         """
         normals = self.normals[cKDTree(self.points).query(points, workers=-1)[1]]
         cosine = (directions * normals).sum(axis=-1)
-        votes = together(points, directions, cosine * np.abs(cosine))
-        sure = (np.abs(votes) > SURE) & (np.abs(cosine) > CLOSE)
+        own = cosine * np.abs(cosine)
+        votes = together(points, directions, own)
+        open_ones = thinned(np.flatnonzero(np.abs(votes) <= SURE), LOOKED_AT)
+        seen = seen_sides(points, points[open_ones], directions[open_ones])
+        if seen.any():
+            own[open_ones[seen != 0]] = SEEN * seen[seen != 0]
+            votes = together(points, directions, own)
+        sure = (np.abs(votes) > SURE) & (np.abs(cosine) > CLOSE) | (np.abs(votes) > 1)  # which no coarse normals give
         return np.where(votes < 0, -1.0, 1.0)[:, None] * directions, sure
 
 

@@ -1,0 +1,67 @@
+"""From which side points were seen: bodies with a hollow, lone sheets, shells within shells, and two sheets as one."""
+
+import numpy as np
+import pytest
+
+from conftest import box_with_hollow
+from model.visibility import seen_sides
+
+DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
+
+
+def ball(count, d, seed=0):
+    """Unit vectors (count, d)."""
+    vectors = np.random.default_rng(seed).standard_normal((count, d))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@DIMENSIONS
+@pytest.mark.parametrize("way", [1, -1])
+def test_the_floor_of_a_hollow_is_seen_through_its_mouth(d, way):
+    points, floor = box_with_hollow(20_000, d)
+    up = way * np.tile(np.eye(d)[-1], (int(floor.sum()), 1))
+    told = seen_sides(points, points[floor], up)
+    assert (told != -way).all()
+    assert (told == way).mean() > 0.5
+
+
+@DIMENSIONS
+def test_a_closed_shape_is_seen_from_outside_and_one_within_it_not_at_all(d):
+    outer, inner = ball(10_000, d), 0.5 * ball(2500, d, seed=1)
+    points = np.concatenate([outer, inner])
+    assert (seen_sides(points, outer[:300], outer[:300]) == 1).mean() > 0.97
+    assert (seen_sides(points, outer[:300], -outer[:300]) == -1).mean() > 0.97
+    assert (seen_sides(points, inner[:300], 2 * inner[:300]) == 0).mean() > 0.94  # of 10 000 random points, some gape
+
+
+@DIMENSIONS
+def test_a_lone_sheet_may_have_been_seen_from_either_side(d):
+    sheet = np.random.default_rng(0).uniform(-1, 1, (5000, d))
+    sheet[:, -1] = 0
+    up = np.tile(np.eye(d)[-1], (300, 1))
+    assert (seen_sides(sheet, sheet[:300], up) == 0).all()
+
+
+@DIMENSIONS
+@pytest.mark.parametrize("gap", [0.02, 0.05, 0.1])
+def test_of_two_sheets_nearer_than_the_rays_start_nothing_is_said(d, gap):
+    """The lower face of a plate that closes the mouth: rays that start beyond the upper face would get out."""
+    points, floor = box_with_hollow(20_000, d)
+    points = np.concatenate([points[~floor], np.random.default_rng(1).uniform(-0.5, 0.5, (8000, d))])
+    points[-8000:, -1] = np.where(np.arange(8000) % 2, 1, 1 - gap)
+    lower = points[-8000::2][:200]
+    up = np.tile(np.eye(d)[-1], (len(lower), 1))
+    assert (seen_sides(points, lower, up) == 0).mean() > 0.99
+
+
+@DIMENSIONS
+def test_the_unit_does_not_matter(d):
+    points, floor = box_with_hollow(20_000, d)
+    up = np.tile(np.eye(d)[-1], (int(floor.sum()), 1))
+    once = seen_sides(points, points[floor], up)
+    np.testing.assert_array_equal(seen_sides(1024 * points, 1024 * points[floor], up), once)
+
+
+def test_nobody_is_asked():
+    points, _ = box_with_hollow(1000, 3)
+    assert seen_sides(points, np.zeros((0, 3)), np.zeros((0, 3))).shape == (0,)
