@@ -129,7 +129,7 @@ def test_the_command_evaluates_a_mended_run(command: Command, clouds, brittle):
 
 def test_a_weight_too_small_to_hold_the_surface_is_found_and_named(command: Command, clouds):
     given = (
-        "--nepoch", 600, "--set", "network.loss.lambda=1e-6", "--set", "network.loss.mu=0",
+        "--nepoch", 1500, "--set", "network.loss.lambda=1e-6", "--set", "network.loss.mu=0",
         "--set", "train.checkpoint_frequency=100",
     )  # fmt: skip
     done = command("--input", clouds[0], *given)
