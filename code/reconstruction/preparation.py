@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from datasets.creases import creases
 from datasets.local import agreeing_fit, local_fit
 from datasets.pointcloud import Normalisation, PointCloud
 from model.sample import EstimatedNormals
@@ -39,6 +40,7 @@ LEAST = 10  # different points that show anything at all
 SAMPLED = 2000  # points that tell the noise and the spacing
 CROWD = 16  # neighbours that tell how dense a cloud is
 FILLED = 0.5  # density of the points that fill openings, as a share of the cloud's: they are a guess
+CREASED = 20_000  # points of a cloud, at most, whose creases are sought: more of them show these well enough
 FREQUENCIES, WAVE = (2, 6), 3.0  # k of the Fourier features; their shortest wave in distances to the 16th neighbour
 
 
@@ -109,7 +111,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     used = points[kept]
     normals = None if given is None else given[kept]
     estimated: EstimatedNormals[npt.NDArray[Any]] | None = None
-    start, noise_left, filled = None, noise, 0
+    start, noise_left, filled, edges = None, noise, 0, points[:0]
     left = LEFT * noise * (NEIGHBOURS[0] / look.neighbours) ** 0.5
 
     if look.shown and (smooth or estimate):  # each point as its neighbours show it
@@ -117,6 +119,8 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         used, noise_left = (fit.feet, left) if smooth else (used, noise)
         if estimate:
             estimated = EstimatedNormals(fit.normals, fit.planarity, np.zeros(len(used), dtype=bool))
+        if smooth and normals is None and len(fewer) <= CREASED:
+            edges = creases(fit.feet, points[once[fewer]], fit.normals, float(np.median(fit.residual)))
     sides = coarse_sides(used, *box) if estimated is not None or t.start == "winding" else None
     if estimated is not None and sides is not None:
         outward, sure = sides.oriented(used, estimated.directions)
@@ -146,6 +150,14 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
                 np.concatenate([estimated.directions, filling_normals]),
                 np.append(estimated.trust, np.zeros(filled)),
                 np.append(estimated.oriented, np.ones(filled, dtype=bool)),
+            )
+    if len(edges):
+        used = np.concatenate([used, edges])
+        if estimated is not None:  # a crease has no normal
+            estimated = EstimatedNormals(
+                np.concatenate([estimated.directions, np.zeros_like(edges)]),
+                np.append(estimated.trust, np.zeros(len(edges))),
+                np.append(estimated.oriented, np.zeros(len(edges), dtype=bool)),
             )
     return Prepared(
         fingerprint={"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())},
