@@ -28,6 +28,8 @@ RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("model.loss.base",), (*BASE, "model.network", "model.sample")),
     (("model.loss",), (*BASE, "model.network", "model.sample", "model.loss.base")),
     (("model.winding",), (*BASE, "model.visibility")),
+    (("model.kernels",), (*BASE, "utils.compiled")),
+    (("model.network",), (*BASE, "model.kernels")),
     (("model",), BASE),
     (("reconstruction",), ("datasets", "model", "reconstruction", "utils")),
 ]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model.network import ImplicitNet
-from model.optimizer import Cosine, Optimizers, Step
+from model.optimizer import Cosine, Muon, Optimizers, Step
 
 # learning rates
 
@@ -224,3 +224,24 @@ def test_descent_descends(name):
     before = loss(net, 0).item()
     run(net, Optimizers(net, name), [0] * 30)
     assert loss(net, 0).item() < 0.8 * before
+
+
+def test_matrices_taken_together_move_as_one_by_one():
+    """PyTorch's own Muon takes them one by one: square, wide and tall ones, two of each, over some steps."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(12, 12), (8, 20), (12, 12), (20, 8), (8, 20), (20, 8)]
+    first = [torch.randn(shape, generator=generator) for shape in shapes]
+    ours, theirs = ([torch.nn.Parameter(matrix.clone()) for matrix in first] for _ in range(2))
+    settings = {"lr": 0.01, "weight_decay": 0.1}
+    members = Muon(ours, 0.1), torch.optim.Muon(theirs, **settings, adjust_lr_fn="match_rms_adamw")
+    members[0].param_groups[0]["lr"] = settings["lr"]
+    for _ in range(3):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn(a.shape, generator=generator)
+            b.grad = a.grad.clone()
+        for member in members:
+            member.step()
+    for a, b, start in zip(ours, theirs, first, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-4)  # bfloat16 has three digits
+        assert (a - start).abs().max() > 0.01
+    assert members[0].state_dict()["state"].keys() == members[1].state_dict()["state"].keys()

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, relu, softplus
 
+from model.kernels import LINEAR_ABOVE, Kernels
+
 SQRT_HALF = math.sqrt(0.5)
-LINEAR_ABOVE = 40.0  # of beta·z, where the softplus and z differ by less than double precision sees
 # beyond these lies nothing but mistakes: a layer of 4 GiB; waves that single precision cannot tell from noise
 MOST_LAYERS, WIDEST, MOST_FREQUENCIES = 100, 1 << 15, 20
 PUBLISHED_K = 6
@@ -68,7 +69,7 @@ class FourierFeatureMapping(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map points (..., d) to features (..., d (1 + 2k))."""
-        angles = (x.unsqueeze(-2) * self.frequencies.unsqueeze(-1)).flatten(-2)  # (..., k d)
+        angles = x @ self._slopes(x)
         return torch.cat([x, angles.sin(), angles.cos()], dim=-1)
 
     def pull_back(self, features: Tensor, gradient: Tensor) -> Tensor:
@@ -78,12 +79,15 @@ class FourierFeatureMapping(nn.Module):
             features: what ``forward`` gave; they hold the sines and cosines that the derivatives need.
             gradient: derivative of something in each feature.
         """
-        k = len(self.frequencies)
-        d = features.shape[-1] // (1 + 2 * k)
-        _, sines, cosines = torch.split(features, [d, k * d, k * d], dim=-1)
-        in_x, in_sines, in_cosines = torch.split(gradient, [d, k * d, k * d], dim=-1)
-        in_angles = (cosines * in_sines - sines * in_cosines).reshape(*gradient.shape[:-1], k, d)
-        return in_x.add((in_angles * self.frequencies.unsqueeze(-1)).sum(dim=-2))
+        d = features.shape[-1] // (1 + 2 * len(self.frequencies))
+        x, sines, cosines = torch.split(features, [d, *[d * len(self.frequencies)] * 2], dim=-1)
+        slopes = self._slopes(x).T
+        of_features = torch.cat([torch.ones_like(x), cosines, -sines], dim=-1)
+        return (gradient * of_features) @ torch.cat([torch.eye(d).to(slopes), slopes, slopes])
+
+    def _slopes(self, x: Tensor) -> Tensor:
+        """The derivatives (d, k d) of the angles in x (..., d); products with them are faster than loops over d."""
+        return torch.kron(self.frequencies.to(x), torch.eye(x.shape[-1]).to(x))
 
 
 class ImplicitNet(nn.Module):
@@ -123,6 +127,7 @@ class ImplicitNet(nn.Module):
         self.embed = FourierFeatureMapping(k) if use_FFM else None
         self.skip_in = tuple(skip_in)
         self.beta = beta
+        self.kernels = Kernels()
         self.depth = len(dims) + 1
         ins = [features, *dims]
         outs = [*dims, 1]
@@ -172,8 +177,9 @@ class ImplicitNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The field at points x (..., d): (...)."""
         *_, last = self.layers()
-        h = self._last_hidden(x if self.embed is None else self.embed(x))
-        return linear(h, last.weight, last.bias).squeeze(-1)
+        features: Tensor = x if self.embed is None else self.embed(x)
+        h = self._last_hidden(features.reshape(-1, features.shape[-1]))
+        return linear(h, last.weight, last.bias).reshape(x.shape[:-1])
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The field (...) and its gradient (..., d) at x (..., d), both differentiable in the parameters.
@@ -185,20 +191,41 @@ class ImplicitNet(nn.Module):
         parameters = [p for layer in self.layers() for p in (layer.weight, layer.bias)]
         flat = features.reshape(-1, features.shape[-1])
         value, gradient = _ValueAndGradient.apply(  # type: ignore[no-untyped-call]
-            flat, self.skip_in, self.beta, *parameters
+            flat, self.skip_in, self.beta, self.kernels, *parameters
         )
         value, gradient = value.reshape(x.shape[:-1]), gradient.reshape(features.shape)
         return value, gradient if self.embed is None else self.embed.pull_back(features, gradient)
 
     def _last_hidden(self, features: Tensor) -> Tensor:
+        """What the last hidden layer gives (N, n) for features (N, m)."""
         *hidden, _ = self.layers()
         h = features
+        fused = self.kernels.fused and self.beta > 0 and not features.requires_grad
         for i, layer in enumerate(hidden):
             if i in self.skip_in:
                 h = torch.cat([h, features], dim=-1) * SQRT_HALF
-            z = linear(h, layer.weight, layer.bias)
-            h = softplus(z, self.beta, LINEAR_ABOVE) if self.beta else relu(z)
+            if fused:
+                h = _Softplus.apply(h @ layer.weight.T, layer.bias, self.beta, self.kernels)  # type: ignore[no-untyped-call]
+            else:
+                z = linear(h, layer.weight, layer.bias)
+                h = softplus(z, self.beta, LINEAR_ABOVE) if self.beta else relu(z)
         return h
+
+
+class _Softplus(torch.autograd.Function):
+    """φ(z + b) (N, n) for z (N, n), which is lost, and b (n,); what the backward pass needs comes with it."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, bias: Tensor, beta: float, kernels: Kernels) -> Tensor:
+        h, s = kernels.rise(z, bias, beta)
+        ctx.save_for_backward(s)
+        ctx.beta, ctx.kernels = beta, kernels
+        return h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, h_bar: Tensor) -> tuple[Tensor | None, ...]:
+        return *ctx.kernels.bend(h_bar, *ctx.saved_tensors, ctx.beta), None, None
 
 
 class _ValueAndGradient(torch.autograd.Function):
@@ -206,36 +233,37 @@ class _ValueAndGradient(torch.autograd.Function):
 
     Up:    z_i = W_i h_i + b_i,   h_{i+1} = φ(z_i),   s_i = φ'(z_i),   value = W_L h_L + b_L
     Down:  g_L = W_L,   p_i = g_{i+1} ∘ s_i,   g_i = W_iᵀ p_i,   gradient = g_0
-    The backward pass retraces down, then up, with φ'' = β s (1 - s) for the softplus, so φ'' ∘ g = β (1 - s) ∘ p
-    (derived). Autograd would do the same in three times as many passes over memory, and these passes are most of a
-    step's time.
+    The backward pass retraces down, then up, where z_i has a part in h_{i+1} and in p_i (``Kernels.bend``). Autograd
+    would do the same in three times as many passes over memory.
     A bar marks the derivative of the loss in the barred thing.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, skip_in: tuple[int, ...], beta: float, *parameters: Tensor
+        ctx: Any, features: Tensor, skip_in: tuple[int, ...], beta: float, kernels: Kernels, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         weights, biases = parameters[::2], parameters[1::2]
         depth, m = len(weights) - 1, features.shape[-1]
-        h, s, g, p = [features], [], weights[-1], []
+        inputs, s, p = [], [], []
+        h, g = features, weights[-1]
         for i in range(depth):
             if i in skip_in:
-                h[i] = torch.cat([h[i], features], dim=-1).mul_(SQRT_HALF)
-            z = torch.addmm(biases[i], h[i], weights[i].T)
-            h.append(softplus(z, beta, LINEAR_ABOVE) if beta else relu(z))
-            s.append(z.mul_(beta).sigmoid_() if beta else (z > 0).to(z.dtype))
-        value = torch.addmv(biases[-1], h[-1], weights[-1][0])
+                h = torch.cat([h, features], dim=-1).mul_(SQRT_HALF)
+            inputs.append(h)
+            h, slope = kernels.rise(h @ weights[i].T, biases[i], beta)
+            s.append(slope)
+        inputs.append(h)
+        value = torch.addmv(biases[-1], h, weights[-1][0])
         through_skips = torch.zeros_like(features)
         for i in reversed(range(depth)):
             p.append(g * s[i])
-            g = p[-1] @ weights[i]
+            g = (weights[i].T @ p[-1].T).T.contiguous() if i == 0 else p[-1] @ weights[i]  # narrow ones are faster so
             if i in skip_in:
                 g.mul_(SQRT_HALF)
                 through_skips += g[:, -m:]
                 g = g[:, :-m]
-        ctx.skip_in, ctx.beta, ctx.depth = skip_in, beta, depth
-        ctx.save_for_backward(*weights, *h, *s, *reversed(p))
+        ctx.skip_in, ctx.beta, ctx.kernels, ctx.depth = skip_in, beta, kernels, depth
+        ctx.save_for_backward(*weights, *inputs, *s, *reversed(p))
         return value, g + through_skips if skip_in else g
 
     @staticmethod
@@ -245,29 +273,27 @@ class _ValueAndGradient(torch.autograd.Function):
         saved = list(ctx.saved_tensors)
         weights, h = saved[: depth + 1], saved[depth + 1 : 2 * depth + 2]
         s, p = saved[2 * depth + 2 : 3 * depth + 2], saved[3 * depth + 2 :]
-        weights_bar, biases_bar, z_bar = [], [], []
+        weights_bar, biases_bar, p_bar = [], [], []
         g_bar = gradient_bar
         for i in range(depth):
             if i in skip_in:
                 g_bar = torch.cat([g_bar, gradient_bar], dim=-1).mul_(SQRT_HALF)
-            weights_bar.append(p[i].T @ g_bar)
-            p_bar = g_bar @ weights[i].T
-            curved = p_bar * p[i]
-            z_bar.append(curved.addcmul_(curved, s[i], value=-1))  # but for β
-            g_bar = p_bar.mul_(s[i])
+            weights_bar.append((g_bar.T @ p[i]).T)
+            p_bar.append(g_bar @ weights[i].T)
+            g_bar = p_bar[i] * s[i]
         weights_bar.append((g_bar.sum(0) + value_bar @ h[-1]).unsqueeze(0))
         biases_bar.append(value_bar.sum().reshape(1))
         h_bar = value_bar.unsqueeze(-1) * weights[-1]
         for i in reversed(range(depth)):
-            z = h_bar.mul_(s[i]).add_(z_bar[i], alpha=ctx.beta)
-            weights_bar[i].addmm_(z.T, h[i])
-            biases_bar.append(z.sum(0))
+            z_bar, bias_bar = ctx.kernels.bend(h_bar, s[i], ctx.beta, p[i], p_bar[i])
+            weights_bar[i].T.addmm_(h[i].T, z_bar)
+            biases_bar.append(bias_bar)
             if i > 0:
-                h_bar = z @ weights[i][:, : s[i - 1].shape[-1]]  # without the columns of a skip
+                h_bar = z_bar @ weights[i][:, : s[i - 1].shape[-1]]  # without the columns of a skip
                 if i in skip_in:
                     h_bar.mul_(SQRT_HALF)
         both = zip(weights_bar, reversed(biases_bar), strict=True)
-        return None, None, None, *(bar for pair in both for bar in pair)
+        return None, None, None, None, *(bar for pair in both for bar in pair)
 
 
 def _check(

@@ -34,9 +34,63 @@ class Cosine:
         return self.final + (self.initial - self.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
+class Muon(torch.optim.Muon):
+    """PyTorch's Muon, scaled to Adam's root mean square, with matrices of one shape taken together: fewer and larger
+    products, for the same result.
+
+    Args:
+        matrices: what to optimise.
+        weight_decay: the decoupled decay.
+    """
+
+    def __init__(self, matrices: Sequence[Tensor], weight_decay: float) -> None:
+        super().__init__(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step of all matrices that have a gradient."""
+        for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = {}
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    alike.setdefault(matrix.shape, []).append(matrix)
+            for shape, matrices in alike.items():
+                directions = _orthogonal(
+                    torch.stack([self._with_momentum(matrix, group["momentum"]) for matrix in matrices]),
+                    group["ns_coefficients"], group["ns_steps"], group["eps"],
+                )  # fmt: skip
+                for matrix, direction in zip(matrices, directions, strict=True):
+                    matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                    matrix.add_(direction, alpha=-0.2 * math.sqrt(max(shape)) * group["lr"])
+
+    def _with_momentum(self, matrix: Tensor, momentum: float) -> Tensor:
+        """The gradient led on by the mean of those before, as Nesterov does."""
+        assert matrix.grad is not None
+        state = self.state[matrix]
+        mean = state.setdefault("momentum_buffer", torch.zeros_like(matrix))
+        mean.lerp_(matrix.grad, 1 - momentum)
+        return matrix.grad.lerp(mean, momentum)
+
+
+def _orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, least: float) -> Tensor:
+    """Nearly orthogonal matrices (k, n, m) in bfloat16: X <- a X + (b XXᵀ + c (XXᵀ)²) X drives all singular values
+    towards one (Jordan et al. 2024).
+    """
+    a, b, c = coefficients
+    x = matrices.bfloat16()
+    tall = x.shape[1] > x.shape[2]
+    if tall:
+        x = x.mT
+    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp(min=least)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
 REMEMBERED: dict[type, set[str]] = {
     torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
-    torch.optim.Muon: {"momentum_buffer"},
+    Muon: {"momentum_buffer"},
 }
 
 
@@ -67,9 +121,7 @@ class Optimizers:
         rest = [p for p in self.parameters if id(p) not in taken]
         self.members: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, weight_decay=weight_decay)]
         if matrices:
-            self.members.append(
-                torch.optim.Muon(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-            )
+            self.members.append(Muon(matrices, weight_decay))
         self.clip_gradient = clip_gradient
         self.reduce = reduce
 

@@ -3,8 +3,9 @@
     python code/reconstruction/bench_step.py
 
 For the default network and for 5 × 256 and 8 × 512, in one process: floating point operations of the layers per
-second, against those of a plain matrix product of the same widths timed beside it, and the share of a step that
-is not the network (drawing points, the loss's own terms, the optimiser). Best of several, as machines are shared.
+second, compiled (train.compile) and by torch alone, against those of a plain matrix product of the same widths timed
+beside them, and the share of a compiled step that is not the network (drawing points, the optimiser). Best of several,
+as machines are shared.
 """
 
 import sys
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
+from model.kernels import CompiledKernels
 from model.loss.phase import PhaseLoss
 from model.network import ImplicitNet
 from model.optimizer import Optimizers
@@ -73,13 +75,16 @@ def main() -> None:
         a, b = torch.randn(POINTS, dims[0]), torch.randn(dims[0], dims[0])
         rounds = 10 if dims[0] < 512 else 4
         peak = 2.0 * POINTS * dims[0] ** 2 / best(lambda: a @ b, 50)  # noqa: B023
+        plain = best(lambda: total().backward(), rounds)  # type: ignore[no-untyped-call]
+        network.kernels = CompiledKernels()
         gradients = best(lambda: total().backward(), rounds)  # type: ignore[no-untyped-call]
         step = best(lambda: optimizers.step(total(), 1e-4), rounds)  # noqa: B023
         draw = best(lambda: sampler.draw(generator), rounds)
-        rate = operations(network) / gradients
+        rate, plain_rate = operations(network) / gradients, operations(network) / plain
         print(
             f"{name}: step {1e3 * (step + draw):.0f} ms, {3 * POINTS / (step + draw):,.0f} points/s; "
-            f"layers {rate / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s ({rate / peak:.0%} of the product); "
+            f"layers {rate / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s ({rate / peak:.0%} of the product, "
+            f"{plain_rate / peak:.0%} by torch alone); "
             f"drawing and optimiser {(draw + max(0.0, step - gradients)) / (step + draw):.0%} of the step"
         )
 

@@ -1,6 +1,7 @@
 """The trained field as its users ask for it: u, w and ∇w at any points, in the input's units."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from datasets.pointcloud import Normalisation
+from model.kernels import CompiledKernels, Kernels
+from model.network import ImplicitNet
 from model.sample import Batch
 from utils.build import build, find_class
 from utils.config import Config, config_from_dict
@@ -95,6 +98,16 @@ def build_model(config: Config, d: int, problems: list[str]) -> tuple[nn.Module,
             "network.inputs.beta = 100, or train.network_class = model.siren.SirenNet"
         )
     return network, loss
+
+
+def kernels_for(config: Config, device: torch.device) -> Kernels:
+    """What computes between the matrix products of a configured network: compiled where that is wanted and of use.
+
+    Raises:
+        UserError: it cannot be compiled; the text says what to do.
+    """
+    useful = device.type == "cpu" and issubclass(find_class(config.train.network_class), ImplicitNet)
+    return CompiledKernels() if config.train.compile and useful else Kernels()
 
 
 def check_model(config: Config, problems: list[str]) -> None:
@@ -228,6 +241,9 @@ def field_from_checkpoint(checkpoint: dict[str, Any], device: torch.device, sour
     assert model is not None
     network, loss = model
     network.load_state_dict(weights)
+    if isinstance(network, ImplicitNet):
+        with suppress(UserError):  # said while training; it is only slower
+            network.kernels = kernels_for(config, device)
     return NeuralField(
         network.to(device).eval(),
         loss,

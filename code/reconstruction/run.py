@@ -209,7 +209,7 @@ def reconstruct(
     overrides: dict[str, Any] | None = None,
     gpu: str = "auto",
 ) -> tuple[Surface, NeuralField]:
-    """A surface and its field from points alone; no file is read or written.
+    """A surface and its field from points alone; no file is read or written but the compiled kernels' (train.compile).
 
     Args:
         points: (N, d), d = 2 or 3, in any unit.

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from datasets.pointcloud import PointCloud
+from model.kernels import Kernels
+from model.network import ImplicitNet
 from model.optimizer import Cosine, Optimizers, Step
 from model.sample import EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
-from reconstruction.field import NeuralField, build_model
+from reconstruction.field import NeuralField, build_model, kernels_for
 from reconstruction.health import SMALLER_STEP, Course, Failure, course_of
 from reconstruction.preparation import NEEDLE, THIN, Prepared, prepare, settled
 from reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
@@ -90,10 +92,17 @@ def fit(
     data = prepare(config, cloud)
     _announce(data, announce)
     config = settled(config, data.reach)
+    try:
+        kernels = kernels_for(config, device)
+    except UserError as problem:
+        kernels = Kernels()
+        announce(f"note: steps are slower than they could be: {problem} (train.compile)")
     while True:
         try:
             with subnormals_as_zero():
-                return _fit(config, data, device, announce, clock, course, experiment, checkpoint, preview, ranks)
+                return _fit(
+                    config, data, device, kernels, announce, clock, course, experiment, checkpoint, preview, ranks
+                )
         except Failure as failure:
             checkpoint = course.mend(failure, clock.seconds, over=budget is not None and clock.seconds >= budget)
             clock.spent = course.mending.spent
@@ -128,6 +137,7 @@ def _fit(
     config: Config,
     data: Prepared,
     device: torch.device,
+    kernels: Kernels,
     announce: Announce,
     clock: Clock,
     course: Course,
@@ -147,6 +157,8 @@ def _fit(
     if model is None or problems:
         raise UserError("; ".join(problems))
     network, loss = model[0].to(device), model[1].for_noise(data.noise_left)
+    if isinstance(network, ImplicitNet):
+        network.kernels = kernels
     sampler = _sampler(config, data, loss.near, device)
     field = NeuralField(network, loss, data.normalisation, data.lower, data.upper, device)
     optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, ranks.average_gradients)

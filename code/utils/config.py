@@ -89,6 +89,7 @@ class TrainConfig:
     plot_frequency: int = 1000
     tensorboard: bool = False
     mend: bool = True
+    compile: bool = True
     on_save_error: Literal["stop", "continue"] = "stop"
 
     def __post_init__(self) -> None:
