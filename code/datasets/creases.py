@@ -2,9 +2,9 @@
 
 Points seldom fall on a crease, and a surface through those about it cuts the corner. But the neighbours of a point near
 a crease lie on two planes, or three at a corner, as their normals tell them apart, and the crease is where these meet
-(the idea of feature-sensitive contouring, Kobbelt et al. 2001, and edge-aware resampling, Huang et al. 2013). Two planes
-fit the neighbours on a round body too, here and there, so a crease is believed only where most of the points about it,
-whose neighbours' normals turn, see one.
+(the idea of feature-sensitive contouring, Kobbelt et al. 2001, and edge-aware resampling, Huang et al. 2013). Two
+planes fit the neighbours on a round body too, here and there, so a crease is believed only where most of the points
+about it, whose neighbours' normals turn, see one.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ NEAREST = 64  # of the crease points that may hold one
 
 
 def creases(feet: Array, points: Array, normals: Array, noise: float) -> Array:
-    """Points (M, d) on the creases and corners of a cloud; none where it is round.
+    """Points (M, d) on the creases and corners of a cloud; none where it is round, or has fewer than 48 points.
 
     Args:
         feet: the points as they were moved onto local quadrics (N, d).
@@ -39,9 +39,11 @@ def creases(feet: Array, points: Array, normals: Array, noise: float) -> Array:
         normals: unit normals of the quadrics (N, d), either way round.
         noise: standard deviation of the points about the surface, above 0.
     """
-    d, count = feet.shape[1], min(NEIGHBOURS, len(feet))
-    distance, index = cKDTree(feet).query(feet, k=count, workers=-1)
-    reach = float(np.median(distance[:, min(REACH, count - 1)]))
+    d = feet.shape[1]
+    if len(feet) < NEIGHBOURS:
+        return np.empty((0, d))
+    distance, index = cKDTree(feet).query(feet, k=NEIGHBOURS, workers=-1)
+    reach = float(np.median(distance[:, REACH]))
     turning = np.flatnonzero(np.abs(np.einsum("nkc,nc->nk", normals[index], normals)).min(axis=1) < TURN)
     if not len(turning):
         return np.empty((0, d))
@@ -59,7 +61,7 @@ def creases(feet: Array, points: Array, normals: Array, noise: float) -> Array:
     here = feet[turning]
     about = cKDTree(here).query_ball_point(here[np.concatenate(seers)], ABOUT * reach, workers=-1)
     believed = np.array([seen[those].mean() > MOST for those in about], dtype=bool)
-    return np.concatenate(places)[believed]
+    return np.asarray(np.concatenate(places)[believed])
 
 
 def _meeting(
