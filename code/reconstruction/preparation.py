@@ -51,9 +51,10 @@ class Prepared:
     Attributes:
         fingerprint: of the cloud as it was given, by which a checkpoint knows it.
         normalisation: from the input's frame to this one.
-        points: the points that are trained on (N, d), those that fill openings last.
+        points: the points that are trained on (N, d), those that were added on creases and in openings last.
         normals: the cloud's unit normals there (N, d), if the run uses them.
         estimated: normals that were estimated there, if the run uses them.
+        creased: how many of them are on creases.
         filled: how many of them fill openings.
         start: where the network starts, or None where the cloud encloses nothing or nothing asks for it.
         lower: corner of Ω (d,).
@@ -69,6 +70,7 @@ class Prepared:
     points: Array
     normals: Array | None
     estimated: EstimatedNormals[npt.NDArray[Any]] | None
+    creased: int
     filled: int
     start: Start | None
     lower: Array
@@ -119,7 +121,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         used, noise_left = (fit.feet, left) if smooth else (used, noise)
         if estimate:
             estimated = EstimatedNormals(fit.normals, fit.planarity, np.zeros(len(used), dtype=bool))
-        if smooth and normals is None and len(fewer) <= CREASED:
+        if smooth and t.find_creases and normals is None and len(fewer) <= CREASED:
             edges = creases(fit.feet, points[once[fewer]], fit.normals, float(np.median(fit.residual)))
     sides = coarse_sides(used, *box) if estimated is not None or t.start == "winding" else None
     if estimated is not None and sides is not None:
@@ -139,32 +141,27 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         used, noise_left = (feet, left) if smooth else (used, noise)
         if estimate:
             estimated = EstimatedNormals(slopes, np.ones(len(used)), np.ones(len(used), dtype=bool))
+    added, directions = edges, np.zeros_like(edges)  # a crease has no normal
     if start is not None and t.fill_openings and len(start.filling):
         copies = _rounded(FILLED * _crowding(used) * start.filling_areas)  # the loss knows no weights of points
         filling, filling_normals = (np.repeat(of, copies, axis=0) for of in (start.filling, start.filling_normals))
         filled = len(filling)
-        used = np.concatenate([used, filling])
-        normals = None if normals is None else np.concatenate([normals, filling_normals])
-        if estimated is not None:  # there they are a guess, not to be held to
-            estimated = EstimatedNormals(
-                np.concatenate([estimated.directions, filling_normals]),
-                np.append(estimated.trust, np.zeros(filled)),
-                np.append(estimated.oriented, np.ones(filled, dtype=bool)),
-            )
-    if len(edges):
-        used = np.concatenate([used, edges])
-        if estimated is not None:  # a crease has no normal
-            estimated = EstimatedNormals(
-                np.concatenate([estimated.directions, np.zeros_like(edges)]),
-                np.append(estimated.trust, np.zeros(len(edges))),
-                np.append(estimated.oriented, np.zeros(len(edges), dtype=bool)),
-            )
+        added, directions = np.concatenate([added, filling]), np.concatenate([directions, filling_normals])
+    used = np.concatenate([used, added])
+    normals = None if normals is None else np.concatenate([normals, directions])
+    if estimated is not None:  # at what was added they are a guess, not to be held to
+        estimated = EstimatedNormals(
+            np.concatenate([estimated.directions, directions]),
+            np.append(estimated.trust, np.zeros(len(added))),
+            np.append(estimated.oriented, np.zeros(len(added), dtype=bool)),
+        )
     return Prepared(
         fingerprint={"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())},
         normalisation=normalisation,
         points=used,
         normals=normals,
         estimated=estimated,
+        creased=len(edges),
         filled=filled,
         start=start,
         lower=box[0],

@@ -123,8 +123,9 @@ def _announce(data: Prepared, announce: Announce) -> None:
             "across, say tenfold, and shrink the mesh as much"
         )
     moved = ", smoothed" if data.smoothed else ""
+    creases = f"; {data.creased} points added on creases" if data.creased else ""
     filling = f"; {data.filled} points added in openings (train.fill_openings)" if data.filled else ""
-    announce(f"noise of the points: about {data.noise * scale:.3g}{moved}{filling}")
+    announce(f"noise of the points: about {data.noise * scale:.3g}{moved}{creases}{filling}")
     if data.thickness < THIN:
         announce(
             f"warning: the cloud is {data.thickness * scale:.3g} thick at most, {data.thickness:.2g} of its radius: a "

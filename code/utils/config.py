@@ -76,6 +76,7 @@ class TrainConfig:
     bounding_box_scale: float = 1.5
     smooth_points: bool = True
     estimate_normals: bool = True
+    find_creases: bool = True
     fill_openings: bool = True
     start: Literal["winding", "network"] = "winding"
     optimizer: Literal["adam", "muon"] = "muon"
