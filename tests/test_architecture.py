@@ -28,6 +28,7 @@ RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("model.loss.base",), (*BASE, "model.network", "model.sample")),
     (("model.loss",), (*BASE, "model.network", "model.sample", "model.loss.base")),
     (("model.winding",), (*BASE, "model.visibility")),
+    (("model.start",), (*BASE, "model.biharmonic")),
     (("model",), BASE),
     (("reconstruction",), ("datasets", "model", "reconstruction", "utils")),
 ]
