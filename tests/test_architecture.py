@@ -30,6 +30,7 @@ RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("model.winding",), (*BASE, "model.visibility")),
     (("model.kernels",), (*BASE, "utils.compiled")),
     (("model.network",), (*BASE, "model.kernels")),
+    (("model.start",), (*BASE, "model.biharmonic")),
     (("model",), BASE),
     (("reconstruction",), ("datasets", "model", "reconstruction", "utils")),
 ]
@@ -113,6 +114,16 @@ def test_the_folder_code_does_not_hide_the_standard_library_s_module():
         check = "import code, pdb; code.InteractiveConsole"
         done = subprocess.run([sys.executable, "-c", check], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_training_begins_without_what_draws_and_measures():
+    """Their libraries take half a second to import."""
+    check = (
+        "import sys; sys.path.insert(0, 'code'); import reconstruction.batch, reconstruction.training;"
+        "print({'matplotlib', 'plotly', 'skimage', 'trimesh'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "set()\n", done.stderr
 
 
 def test_every_file_says_what_it_is_for():

@@ -7,7 +7,7 @@ import pytest
 import torch
 import trimesh
 
-from utils.general import chamfer_dist, sample_ball, sample_omega
+from utils.general import chamfer_dist, in_threads, sample_ball, sample_omega
 
 
 def generators(seed=0):
@@ -141,3 +141,9 @@ def test_chamfer_distance_is_seeded():
     first, again, second = (chamfer_dist(mesh, other, sample_count=500, seed=s) for s in (0, 0, 5))
     assert first == again
     assert first != second
+
+
+def test_what_threads_give_keeps_the_order_of_its_parts():
+    assert in_threads(lambda part: part**2, range(20)) == [part**2 for part in range(20)]
+    with pytest.raises(ZeroDivisionError):
+        in_threads(lambda part: 1 / part, [1, 0])

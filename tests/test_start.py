@@ -5,7 +5,7 @@ import pytest
 
 from model import start, winding
 from model.start import OFFSET, THIN_OFFSET, Start, _areas, _crossings
-from model.winding import SURE, Sides, coarse_sides, together
+from model.winding import SURE, Sides, coarse_sides, sheets, together
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
@@ -161,7 +161,7 @@ def test_a_side_is_sure_where_the_direction_is_that_of_the_coarse_normal():
 
 def test_votes_of_those_that_are_not_of_one_sheet_stay():
     points, turned = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
-    np.testing.assert_allclose(together(points, turned, np.array([1.0, -0.36])), [1, -0.36], atol=1e-3)
+    np.testing.assert_allclose(together(sheets(points, turned), np.array([1.0, -0.36])), [1, -0.36], atol=1e-3)
 
 
 def test_two_votes_are_taken_together():
@@ -169,7 +169,7 @@ def test_two_votes_are_taken_together():
     points = np.array([[0.0, 0.0], [1.0, 0.0]])
     for sign in (1, -1):
         directions = np.array([[0.0, 1.0], [0.0, sign]])
-        votes = together(points, directions, np.array([1.0, -0.2 * sign]))
+        votes = together(sheets(points, directions), np.array([1.0, -0.2 * sign]))
         np.testing.assert_allclose(votes, [0.4, 0.4 * sign], atol=0.01)
 
 
@@ -186,7 +186,7 @@ def test_a_floor_takes_the_side_of_the_walls_that_it_goes_over_into():
     assert sure.all()
 
 
-def sheets(gap):
+def two_planes(gap):
     """Two planes (121, 121 points, 0.1 apart from each other in their plane), and whether a point is of the lower."""
     x, y = np.meshgrid(np.linspace(0, 1, 11), np.linspace(0, 1, 11))
     flat = np.stack([x.ravel(), y.ravel(), np.zeros(121)], axis=-1)
@@ -195,16 +195,16 @@ def sheets(gap):
 
 def test_two_sheets_do_not_vote_together():
     """Farther from each other than their points are: each keeps its own votes, strong or weak."""
-    points, below = sheets(0.5)
-    votes = together(points, np.tile([0.0, 0.0, 1.0], (242, 1)), np.where(below, -0.5, 1.0))
+    points, below = two_planes(0.5)
+    votes = together(sheets(points, np.tile([0.0, 0.0, 1.0], (242, 1))), np.where(below, -0.5, 1.0))
     np.testing.assert_allclose(votes, np.where(below, -0.5, 1.0), atol=0.02)
 
 
 @pytest.mark.parametrize("gap", [0.02, 0.05, 0.1])
 def test_of_two_sheets_nearer_than_their_points_no_side_is_surely_wrong(gap):
-    points, below = sheets(gap)
+    points, below = two_planes(gap)
     for vote in (-1.0, -0.6, -0.31):
-        votes = together(points, np.tile([0.0, 0.0, 1.0], (242, 1)), np.where(below, vote, 1.0))
+        votes = together(sheets(points, np.tile([0.0, 0.0, 1.0], (242, 1))), np.where(below, vote, 1.0))
         assert not ((votes > SURE) & below).any()
         assert not ((votes < -SURE) & ~below).any()
 

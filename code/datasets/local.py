@@ -11,7 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from utils.general import in_threads
+
 Array = npt.NDArray[np.float64]
+Nearest = tuple[Array, npt.NDArray[np.int64]]  # distances (N, K) to the points nearest to N places, and their indices
 
 NEIGHBOURS = 24  # where nobody asks for more
 FALL = -2.0  # of the logarithm of a neighbour's weight, at the farthest
@@ -43,7 +46,7 @@ class LocalFit:
 
 def local_fit(points: Array, places: Array, neighbours: int = NEIGHBOURS) -> LocalFit:
     """Fit a quadric to the 24 (or so) of M points nearest to each of N places; both (…, d), d = 2 or 3, M ≥ 10."""
-    return _in_parts(cKDTree(points), places, neighbours, None)
+    return _in_parts(points, places, _nearest(points, places, neighbours), None)
 
 
 def agreeing_fit(points: Array, chosen: npt.NDArray[np.int64], neighbours: int = NEIGHBOURS) -> LocalFit:
@@ -51,28 +54,34 @@ def agreeing_fit(points: Array, chosen: npt.NDArray[np.int64], neighbours: int =
 
     That is exp(-‖n_i ± n_j‖² / ¼), where n_j is the normal of the chosen point nearest to the neighbour.
     """
-    tree, places = cKDTree(points), points[chosen]
-    normals = _in_parts(tree, places, neighbours, None).normals
-    nearest = np.empty(len(points), dtype=np.int64)
-    nearest[chosen] = np.arange(len(chosen))
+    places = points[chosen]
+    nearest = _nearest(points, places, neighbours)
+    normals = _in_parts(points, places, nearest, None).normals
+    shown_by = np.empty(len(points), dtype=np.int64)
+    shown_by[chosen] = np.arange(len(chosen))
     others = np.setdiff1d(np.arange(len(points)), chosen)
-    nearest[others] = cKDTree(places).query(points[others], workers=-1)[1]
-    return _in_parts(tree, places, neighbours, (normals, normals[nearest]))
+    shown_by[others] = cKDTree(places).query(points[others], workers=-1)[1]
+    return _in_parts(points, places, nearest, (normals, normals[shown_by]))
 
 
-def _in_parts(tree: cKDTree, places: Array, neighbours: int, normals: tuple[Array, Array] | None) -> LocalFit:
+def _nearest(points: Array, places: Array, neighbours: int) -> Nearest:
+    distance, index = cKDTree(points).query(places, k=min(neighbours, len(points)), workers=-1)
+    return distance, index
+
+
+def _in_parts(points: Array, places: Array, nearest: Nearest, normals: tuple[Array, Array] | None) -> LocalFit:
     """The quadrics at places (N, d), with given normals at these (N, d) and at the points (M, d)."""
-    parts = []
-    points, neighbours = tree.data, min(neighbours, tree.n)
-    step = CHUNK // neighbours
-    for start in range(0, len(places), step):
-        some = slice(start, start + step)
-        distance, index = tree.query(places[some], k=neighbours, workers=-1)
+
+    def part(some: slice) -> LocalFit:
+        distance, index = nearest[0][some], nearest[1][some]
         weight = np.exp(FALL * (distance / np.maximum(distance[:, -1:], TINY)) ** 2)
         if normals is not None:
             cosine = np.einsum("mkc,mc->mk", normals[1][index], normals[0][some])
             weight *= np.exp((np.abs(cosine) - 1) * 2 / AGREEMENT**2)
-        parts.append(_fit(points[index], weight, places[some], distance[:, -(-2 * neighbours // 3) - 1]))
+        return _fit(points[index], weight, places[some], distance[:, -(-2 * index.shape[1] // 3) - 1])
+
+    step = CHUNK // nearest[1].shape[1]
+    parts = in_threads(part, [slice(start, start + step) for start in range(0, len(places), step)])
     names = ("feet", "normals", "planarity", "residual", "reach")
     return LocalFit(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 

@@ -10,9 +10,9 @@ on as the surface does at the rim.
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
+from model.biharmonic import Biharmonic
 from utils.general import thinned, unit
 
 Array = npt.NDArray[np.float64]
@@ -21,7 +21,6 @@ POINTS, SCANNED = 20_000, 1_000_000  # of the cloud, at most: the grids hold no 
 CENTRES = 1000  # of the cloud through which the biharmonic function goes, as even as they can be
 OFFSET = 0.02  # of the centres at which it is told to be ± that, along the normals,
 THIN_OFFSET = 0.004  # or ± that, where two sheets are near each other
-KERNELS = {2: "thin_plate_spline", 3: "linear"}  # the fundamental solutions of the bilaplacian
 WALL = 7  # points along a side of each wall of Ω where the function is told to be positive,
 WALL_VALUE = 0.3  # by this share of the distance to the cloud: the surface stays in Ω, but the wall hardly pushes it
 SMOOTHING = 4.0  # by the noise, which moves a centre and its offsets together; measured on clouds with known noise
@@ -67,10 +66,9 @@ class Start:
         centres = _spread(points, CENTRES)
         wall = _wall(lower, upper)
         places, values = _with_offsets(tree, points[centres], normals[centres])
-        self._function = RBFInterpolator(
+        self._function = Biharmonic(
             np.concatenate([places, wall]),
             np.concatenate([values, WALL_VALUE * tree.query(wall)[0]]),
-            kernel=KERNELS[points.shape[1]],
             smoothing=max(SMOOTHING * noise**2 / OFFSET, STEADY),
         )
 
@@ -78,8 +76,8 @@ class Start:
         counts = np.ceil((upper - lower) / cell).astype(np.int64) + 1
         ticks = [low + cell * np.arange(count) for low, count in zip(lower, counts, strict=True)]
         nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
-        on_nodes = self._function(nodes.reshape(-1, nodes.shape[-1])).reshape(nodes.shape[:-1])
-        gradient = np.stack(np.gradient(on_nodes, cell), axis=-1)
+        on_nodes: Array = self._function(nodes.reshape(-1, nodes.shape[-1])).reshape(nodes.shape[:-1])
+        gradient = np.stack([*np.gradient(on_nodes, cell)], axis=-1)
         crossings, slopes = _crossings(on_nodes, nodes, gradient)
         far = tree.query(crossings, workers=-1)[0] > max(OPEN[0] * cell, OPEN[1] * reach)
         far &= np.all((crossings > lower) & (crossings < upper), axis=1)  # the last nodes may lie beyond Ω
@@ -122,11 +120,13 @@ def _with_offsets(tree: cKDTree, points: Array, normals: Array) -> tuple[Array, 
 
 def _spread(points: Array, count: int) -> npt.NDArray[np.int64]:
     """Indices of at most ``count`` different points (N, d), each the farthest from those before."""
+    columns = np.ascontiguousarray(points.T)  # which numpy adds four times as fast
     chosen = [0]
-    distance = ((points - points[0]) ** 2).sum(axis=1)
+    distance = ((columns - columns[:, :1]) ** 2).sum(axis=0)
     while len(chosen) < count and distance.max() > 0:
-        chosen.append(int(distance.argmax()))
-        distance = np.minimum(distance, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+        last = int(distance.argmax())
+        chosen.append(last)
+        distance = np.minimum(distance, ((columns - columns[:, last : last + 1]) ** 2).sum(axis=0))
     return np.array(chosen)
 
 

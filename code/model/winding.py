@@ -60,23 +60,25 @@ class Sides:
         normals = self.normals[cKDTree(self.points).query(points, workers=-1)[1]]
         cosine = (directions * normals).sum(axis=-1)
         own = cosine * np.abs(cosine)
-        votes = together(points, directions, own)
+        system = sheets(points, directions)
+        votes = together(system, own)
         open_ones = thinned(np.flatnonzero(np.abs(votes) <= SURE), LOOKED_AT)
         seen = seen_sides(points, points[open_ones], directions[open_ones])
         if seen.any():
             own[open_ones[seen != 0]] = SEEN * seen[seen != 0]
-            votes = together(points, directions, own)
+            votes = together(system, own)
         sure = (np.abs(votes) > SURE) & (np.abs(cosine) > CLOSE) | (np.abs(votes) > 1)  # which no coarse normals give
         return np.where(votes < 0, -1.0, 1.0)[:, None] * directions, sure
 
 
-def together(points: Array, directions: Array, votes: Array) -> Array:
-    """Votes (N,) for the side of directions (N, d) at points (N, d), taken together along sheets (derived).
+def sheets(points: Array, directions: Array) -> csr_array:
+    """The sheets of a cloud with directions (N, d) at its points (N, d), either way round, for ``together`` (derived).
 
     The f that makes Σ w_ij (f_i - s_ij f_j)² over pairs of neighbours, and a small weight times Σ (f_i - votes_i)², as
-    small as can be: s_ij = ±1 turns the one direction to the other, and w_ij is how much both seem to be on one sheet,
-    which is where the directions agree and are at right angles to the step from point to point. Two sheets nearer to
-    each other than their points are taken for one: opposite votes then cancel, and no side is sure.
+    small as can be, solves a system: this is its matrix (N, N). s_ij = ±1 turns the one direction to the other, and
+    w_ij is how much both seem to be on one sheet, which is where the directions agree and are at right angles to the
+    step from point to point. Two sheets nearer to each other than their points are taken for one: opposite votes then
+    cancel, and no side is sure.
     """
     count = min(NEIGHBOURS, len(points) - 1)
     near = cKDTree(points).query(points, k=np.arange(2, count + 2), workers=-1)[1]  # the first is itself
@@ -91,8 +93,12 @@ def together(points: Array, directions: Array, votes: Array) -> Array:
         csr_array((values.ravel(), pairs), shape=(len(points),) * 2) for values in (weight * np.sign(cosine), weight)
     )
     diagonal = OWN + (known.sum(axis=0) + known.sum(axis=1)) / 2
-    system = diags_array(diagonal) - (alike + alike.T) / 2
-    return np.asarray(cg(system.tocsr(), OWN * votes, rtol=1e-3, M=diags_array(1 / diagonal))[0])
+    return csr_array(diags_array(diagonal) - (alike + alike.T) / 2)
+
+
+def together(system: csr_array, votes: Array) -> Array:
+    """Votes (N,) for the side of each direction, taken together along the ``sheets``."""
+    return np.asarray(cg(system, OWN * votes, rtol=1e-3, M=diags_array(1 / system.diagonal()))[0])
 
 
 def coarse_sides(points: Array, lower: Array, upper: Array) -> Sides | None:
@@ -161,6 +167,7 @@ class WindingGrid:
         # the eigenvalues of minus the Laplacian for the sine transform
         waves = [(2 * np.sin(0.5 * np.pi * np.arange(1, n + 1) / (n + 1)) / self.cell) ** 2 for n in self.shape]
         self.eigenvalues = np.sum(np.meshgrid(*waves, indexing="ij"), axis=0)
+        self._width, self._response = np.nan, np.empty(0, dtype=np.float32)
 
     @property
     def nodes(self) -> Array:
@@ -196,6 +203,13 @@ class WindingGrid:
 
     def _solve(self, source: Array, width: float) -> Array:
         """The f of -Δf = source, smoothed by a Gaussian of this width; in single precision, which is twice as fast."""
-        green = np.exp(-0.5 * width**2 * self.eigenvalues) / self.eigenvalues
-        waves = dstn(source.astype(np.float32), type=1, workers=-1) * green
-        return np.asarray(idstn(waves.astype(np.float32), type=1, workers=-1), dtype=np.float64)
+        waves = dstn(source.astype(np.float32), type=1, workers=-1, overwrite_x=True)
+        waves *= self._response_to(width)
+        return np.asarray(idstn(waves, type=1, workers=-1, overwrite_x=True), dtype=np.float64)
+
+    def _response_to(self, width: float) -> npt.NDArray[np.float32]:
+        """What each wave of a source is multiplied by; kept, as a round asks for one width three times."""
+        if width != self._width:
+            green = np.exp(-0.5 * width**2 * self.eigenvalues) / self.eigenvalues
+            self._width, self._response = width, green.astype(np.float32)
+        return self._response

@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import numpy as np
+import numpy.typing as npt
 
 from datasets.pointcloud import load_point_cloud
 from reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
@@ -30,12 +31,19 @@ from utils.surface import Surface
 
 SUFFIXES = (".ply", ".obj", ".off", ".stl")
 CLOUD_SUFFIXES = (*SUFFIXES, ".xyz", ".npy", ".npz", ".txt")
-# d_C and d_H in millimetres of methods without normals, as the PINC paper tabulates them (NeurIPS 2023)
+# d_C and d_H in millimetres of methods without normals on the Surface Reconstruction Benchmark, as the papers of DiGS
+# (CVPR 2022, supplementary material) and, for its own method, PINC (NeurIPS 2023) tabulate them
 PUBLISHED = {
-    "dc": {"PHASE+FF": (0.19, 4.65), "DiGS": (0.15, 1.70), "PINC": (0.14, 2.56), "SIREN": (0.34, 6.27),
-           "IGR": (0.63, 10.35)},
-    "lord_quas": {"PHASE+FF": (0.11, 0.71), "DiGS": (0.12, 0.91), "PINC": (0.10, 0.92), "SIREN": (0.35, 8.96),
-                  "IGR": (0.16, 4.22)},
+    "anchor": {"IGR": (0.45, 7.45), "SIREN": (0.72, 10.98), "SAL": (0.42, 7.21), "IGR+FF": (0.72, 9.48),
+               "PHASE+FF": (0.29, 7.43), "DiGS": (0.29, 7.19), "PINC": (0.29, 7.54)},
+    "daratech": {"IGR": (4.90, 42.15), "SIREN": (0.21, 4.37), "SAL": (0.62, 13.21), "IGR+FF": (2.48, 19.60),
+                 "PHASE+FF": (0.35, 7.24), "DiGS": (0.20, 3.72), "PINC": (0.37, 7.24)},
+    "dc": {"IGR": (0.63, 10.35), "SIREN": (0.34, 6.27), "SAL": (0.18, 3.06), "IGR+FF": (0.86, 10.32),
+           "PHASE+FF": (0.19, 4.65), "DiGS": (0.15, 1.70), "PINC": (0.14, 2.56)},
+    "gargoyle": {"IGR": (0.77, 17.46), "SIREN": (0.46, 7.76), "SAL": (0.45, 9.74), "IGR+FF": (0.26, 5.24),
+                 "PHASE+FF": (0.17, 4.79), "DiGS": (0.17, 4.10), "PINC": (0.16, 4.78)},
+    "lord_quas": {"IGR": (0.16, 4.22), "SIREN": (0.35, 8.96), "SAL": (0.13, 4.14), "IGR+FF": (0.49, 10.71),
+                  "PHASE+FF": (0.11, 0.71), "DiGS": (0.12, 0.91), "PINC": (0.10, 0.92)},
 }  # fmt: skip
 COLUMNS = ("d_C", "d_H", "mean_rec_to_target", "max_rec_to_target", "mean_target_to_rec", "max_target_to_rec",
            "normal_consistency", "iou", "components", "genus", "euler_characteristic",
@@ -62,7 +70,8 @@ def main() -> int:
     parser.add_argument(
         "--clouds",
         default="5000:0.005,20000:0",
-        help="points:noise of the clouds taken from a mesh; noise is a share of the radius (default: %(default)s)",
+        help="points:noise of the clouds taken from a mesh, noise as a share of the radius; or points:noise:cut, of "
+        "which that share is cut away at one end (default: %(default)s)",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="handed to ours")
     options = parser.parse_args()
@@ -99,18 +108,23 @@ def find_cases(data: Path, out: Path, clouds: str) -> Iterator[Case]:
             yield Case(path.stem, path, truth)
         elif path.suffix.lower() in SUFFIXES:
             surface = read_surface(path)
-            for count, noise in _clouds(clouds) if len(surface.cells) else []:
-                name = f"{path.stem}-{count}-{noise:g}"
-                yield Case(name, _sampled(surface, count, noise, out / "clouds" / f"{name}.npz"), path)
+            for count, noise, cut in _clouds(clouds) if len(surface.cells) else []:
+                name = f"{path.stem}-{count}-{noise:g}" + (f"-{cut:g}" if cut else "")
+                yield Case(name, _sampled(surface, count, noise, cut, out / "clouds" / f"{name}.npz"), path)
 
 
-def _clouds(text: str) -> list[tuple[int, float]]:
-    """The (points, noise) of "5000:0.005,20000:0"."""
+def _clouds(text: str) -> list[tuple[int, float, float]]:
+    """The (points, noise, cut) of "20000:0,5000:0.005:0.33"."""
+    entries = [entry.split(":") for entry in text.split(",")]
     try:
-        pairs = [entry.split(":") for entry in text.split(",")]
-        return [(int(count), float(noise)) for count, noise in pairs]
-    except ValueError:
-        raise UserError(f"--clouds {text!r}: expected points:noise, such as 5000:0.005,20000:0") from None
+        clouds = [(int(count), float(noise), float(*cut or "0")) for count, noise, *cut in entries]
+        if all(0 <= cut < 1 for _, _, cut in clouds):
+            return clouds
+    except (ValueError, TypeError):
+        pass
+    raise UserError(
+        f"--clouds {text!r}: expected points:noise or points:noise:cut, 0 <= cut < 1, such as 20000:0,5000:0.005:0.33"
+    )
 
 
 def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int, list[str]]]:
@@ -151,15 +165,30 @@ def _measures(case: Case, mesh: Path) -> Row:
     return row | {"cloud_to_surface_max": cloud["cloud_to_surface_max"]}
 
 
-def _sampled(surface: Surface, count: int, noise: float, path: Path) -> Path:
-    """A cloud of a surface: uniform, with Gaussian noise of a share of the radius, and its true normals."""
+def _sampled(surface: Surface, count: int, noise: float, cut: float, path: Path) -> Path:
+    """A cloud of a surface: uniform, with Gaussian noise of a share of the radius, and its true normals.
+
+    A share ``cut`` of the points is then left out: those farthest along the axis of their widest spread.
+    """
     points, cells = sample_surface(surface, count, seed=0)
     radius = float(np.linalg.norm(np.ptp(surface.vertices, axis=0))) / 2
     points = points + noise * radius * np.random.default_rng(1).standard_normal(points.shape)
+    kept = _without_an_end(points, cut)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        np.savez(file, points=points, normals=surface.cell_normals()[cells])
+        np.savez(file, points=points[kept], normals=surface.cell_normals()[cells[kept]])
     return path
+
+
+def _without_an_end(points: npt.NDArray[np.float64], share: float) -> npt.NDArray[np.int64]:
+    """Indices of points (N, d) but for a share of them, those farthest along their longest principal axis.
+
+    It points to where its largest component is positive.
+    """
+    centred = points - points.mean(axis=0)
+    axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
+    along = centred @ axis * np.sign(axis[np.abs(axis).argmax()])
+    return np.sort(np.argsort(along, kind="stable")[: len(points) - round(share * len(points))])
 
 
 def _picture(case: Case, rows: list[Row], out: Path) -> None:

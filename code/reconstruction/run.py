@@ -108,7 +108,6 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     """
     from dataclasses import replace
 
-    from reconstruction import evaluation
     from reconstruction.field import check_model
     from reconstruction.training import fit
     from utils.config import override, to_hocon
@@ -146,6 +145,8 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     _say(f"run: {experiment.folder}")
 
     def preview(field: NeuralField, epoch: int) -> None:
+        from reconstruction import evaluation
+
         evaluation.preview(field, cloud, config.plot, experiment.folder / "plots", epoch, _say)
 
     budget = config.train.time_budget
@@ -163,6 +164,8 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             ranks=ranks,
         )
         leave_ranks()
+        from reconstruction import evaluation  # and its libraries, which would delay the first step
+
         _say(f"trained {epoch} steps; extracting the surface")
         written = evaluation.evaluate(field, cloud, config.plot, experiment, epoch, _say)
     _show_metrics(written["metrics"])

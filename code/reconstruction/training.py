@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -89,7 +91,9 @@ def fit(
         ranks.check_share(f"train.{key}", getattr(t, key))
 
     # the cloud in the unit ball, the box Ω in which the field is learned, and what the points show of the surface
-    data = prepare(config, cloud)
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(import_module, "torch._dynamo")  # a second of Python, which torch's first optimizer waits for
+        data = prepare(config, cloud)
     _announce(data, announce)
     config = settled(config, data.reach)
     try:

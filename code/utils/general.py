@@ -3,7 +3,9 @@
 Each takes tensors or arrays of any dimension and gives the same kind back; randomness is passed in.
 """
 
-from typing import Any, overload
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 Array = npt.NDArray[Any]
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 @overload
@@ -87,3 +91,13 @@ def ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
 def unit(vectors: Array) -> npt.NDArray[np.float64]:
     """Vectors (N, d) of length 1, or zero where they are."""
     return np.asarray(vectors * ratio(1.0, np.linalg.norm(vectors, axis=-1, keepdims=True)))
+
+
+def in_threads(function: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
+    """What a function gives for each of some parts, in their order, on as many threads as torch has.
+
+    That is quicker where the function is made of numpy's and scipy's large operations: while these compute, Python
+    goes on in another thread.
+    """
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(function, parts))

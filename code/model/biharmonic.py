@@ -1,0 +1,53 @@
+"""The smoothest function with given values at some places (Carr et al. 2001; thin plates: Duchon 1977)."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import cdist
+from scipy.special import xlogy
+
+from utils.general import in_threads
+
+Array = npt.NDArray[np.float64]
+
+CHUNK = 256  # points at a time: their distances to some thousand places stay in the processor's cache
+
+
+class Biharmonic:
+    """The f that makes the integral of its second derivatives' squares as small as its values allow.
+
+    That is a sum of the bilaplacian's fundamental solutions about the places, and what no second derivative sees: in
+    3D of distances -r and a constant, in 2D of r² log r and a linear function.
+
+    Args:
+        places: where f is told (N, d), d = 2 or 3, any order of different places.
+        values: of f there (N,).
+        smoothing: weight of smoothness against the values, at least 0, which is to go through them.
+    """
+
+    def __init__(self, places: Array, values: Array, smoothing: float) -> None:
+        self.places = places
+        kernel, free = self._kernel(places), self._free(places)
+        kernel[np.diag_indices(len(places))] += smoothing
+        system = np.block([[kernel, free], [free.T, np.zeros((free.shape[1],) * 2)]])
+        solution = np.linalg.solve(system, np.append(values, np.zeros(free.shape[1])))
+        self.weights, self.rest = solution[: len(places)], solution[len(places) :]
+
+    def __call__(self, points: Array) -> Array:
+        """f (M,) at points (M, d)."""
+
+        def some(part: Array) -> Array:  # einsum, as threads of a matrix product would wait for each other
+            return np.asarray(np.einsum("mn,n->m", self._kernel(part), self.weights) + self._free(part) @ self.rest)
+
+        parts = [points[start : start + CHUNK] for start in range(0, len(points), CHUNK)]
+        return np.concatenate([np.empty(0), *in_threads(some, parts)])
+
+    def _kernel(self, points: Array) -> Array:
+        """The fundamental solutions about each place, at points (M, d): (M, N)."""
+        distance = cdist(points, self.places)
+        return np.asarray(np.negative(distance, out=distance) if points.shape[1] == 3 else xlogy(distance**2, distance))
+
+    @staticmethod
+    def _free(points: Array) -> Array:
+        """What is free, at points (M, d): the constant (M, 1) in 3D, linear functions (M, 3) in 2D."""
+        one = np.ones((len(points), 1))
+        return one if points.shape[1] == 3 else np.concatenate([one, points], axis=1)
