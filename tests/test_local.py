@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets import local
-from datasets.local import agreeing_fit, local_fit
+from datasets.local import agreeing_fit, local_fit, strays
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
@@ -180,3 +180,27 @@ def test_agreement_is_with_the_nearest_of_the_chosen():
     whole, part = agreeing(points), agreeing_fit(points, some)
     whole_off, part_off = (np.abs(feet[:, [0, 2]]).min(axis=1).mean() for feet in (whole.feet[some], part.feet))
     assert part_off < 1.3 * whole_off
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_points_far_from_all_others_are_strays(d):
+    generator = np.random.default_rng(0)
+    ball = generator.standard_normal((600, d))
+    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
+    alone = np.zeros((3, d))
+    alone[:, 0] = [0.0, 4.0, 4.1]  # one in the middle of the ball, and a pair
+    stray = strays(np.concatenate([ball, alone]))
+    assert stray[600:].all()
+    assert not stray[:600].any()
+
+
+def test_where_a_scan_is_thin_no_point_is_a_stray():
+    generator = np.random.default_rng(1)
+    dense = generator.uniform(0, 1, (4000, 2))
+    sparse = generator.uniform([1, 0], [2, 1], (200, 2))  # a twentieth of the density, with an edge between
+    plane = np.concatenate([dense, sparse])
+    assert strays(np.insert(plane, 2, 0.0, axis=1))[4000:].mean() < 0.05
+
+
+def test_in_a_small_cloud_no_point_is_a_stray():
+    assert not strays(np.insert(np.random.default_rng(2).standard_normal((98, 3)), 0, 1000.0, axis=0)).any()

@@ -299,3 +299,17 @@ def test_points_are_added_on_the_creases_of_a_noisy_box():
     assert not data.estimated.trust[len(points) :].any()
     without = prepare(configured("train.fill_openings=false", "train.find_creases=false"), PointCloud(points, None))
     np.testing.assert_array_equal(without.points, data.points[: len(points)])
+
+
+def test_strays_are_left_out_whatever_they_do_to_the_extent():
+    ball = sphere(1500)
+    stray = np.array([[905.0, -3.0, 40.0]])
+    cloud = PointCloud(np.concatenate([ball.points, stray]), None)
+    data, without = prepare(configured(), cloud), prepare(configured(), PointCloud(ball.points, None))
+    assert data.dropped == 1
+    assert data.normalisation.to_dict() == without.normalisation.to_dict()
+    assert sorted(map(tuple, data.points)) == sorted(map(tuple, without.points))
+    np.testing.assert_array_equal([data.lower, data.upper], [without.lower, without.upper])
+    believed = prepare(configured("train.drop_outliers=false"), cloud)
+    assert believed.dropped == 0
+    assert believed.normalisation.scale > 10 * data.normalisation.scale

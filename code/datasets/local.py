@@ -19,6 +19,8 @@ Nearest = tuple[Array, npt.NDArray[np.int64]]  # distances (N, K) to the points 
 NEIGHBOURS = 24  # where nobody asks for more
 FALL = -2.0  # of the logarithm of a neighbour's weight, at the farthest
 AGREEMENT = 0.5  # distance of two normals at which a neighbour's weight has fallen to 1/e
+FEWEST, FOURTH, ABOUT = 100, 4, 16  # points of a cloud in which one is a stray, and neighbours that tell
+ALONE, FAR = 9.0, 6.0  # how many times thinner the cloud is at a stray than at the points about, and at most points
 CHUNK = 1 << 18  # neighbours at a time: 10 MB each array, which a processor holds near
 TINY = np.finfo(np.float64).tiny
 
@@ -62,6 +64,20 @@ def agreeing_fit(points: Array, chosen: npt.NDArray[np.int64], neighbours: int =
     others = np.setdiff1d(np.arange(len(points)), chosen)
     shown_by[others] = cKDTree(places).query(points[others], workers=-1)[1]
     return _in_parts(points, places, nearest, (normals, normals[shown_by]))
+
+
+def strays(points: Array) -> npt.NDArray[np.bool_]:
+    """Which of some different points (N, d) stand far from all others (N,), alone or by twos and threes (derived).
+
+    The cloud is then thinner there, by the distance to the fourth neighbour, than at the points about, and at most
+    points; where a scan is thin, it is so at the points about too. In a cloud of fewer than 100 points, none do.
+    """
+    if len(points) < FEWEST:
+        return np.zeros(len(points), dtype=bool)
+    distance, index = _nearest(points, points, ABOUT + 1)
+    own = distance[:, FOURTH] ** (points.shape[1] - 1)  # area or length for so many points
+    about = np.median(own[index[:, 1:]], axis=1)
+    return np.asarray(own > np.maximum(ALONE * about, FAR * np.median(own)))
 
 
 def _nearest(points: Array, places: Array, neighbours: int) -> Nearest:

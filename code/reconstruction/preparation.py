@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from datasets.creases import creases
-from datasets.local import agreeing_fit, local_fit
+from datasets.local import agreeing_fit, local_fit, strays
 from datasets.pointcloud import Normalisation, PointCloud
 from model.sample import EstimatedNormals
 from model.start import CENTRES, Start
@@ -54,6 +54,7 @@ class Prepared:
         points: the points that are trained on (N, d), those that were added on creases and in openings last.
         normals: the cloud's unit normals there (N, d), if the run uses them.
         estimated: normals that were estimated there, if the run uses them.
+        dropped: how many points of the cloud stand far from all others, and are not among them.
         creased: how many of them are on creases.
         filled: how many of them fill openings.
         start: where the network starts, or None where the cloud encloses nothing or nothing asks for it.
@@ -70,6 +71,7 @@ class Prepared:
     points: Array
     normals: Array | None
     estimated: EstimatedNormals[npt.NDArray[Any]] | None
+    dropped: int
     creased: int
     filled: int
     start: Start | None
@@ -94,14 +96,19 @@ class Prepared:
 def prepare(config: Config, cloud: PointCloud) -> Prepared:
     """Look at a cloud as the configuration says; nothing is by chance."""
     t = config.train
-    normalisation = Normalisation.fit(cloud.points)
+    given = cloud.normals if config.network.has_normals else None
+    once = _once(cloud.points if given is None else np.concatenate([cloud.points, given], axis=1))
+    stray = strays(cloud.points[once]) if t.drop_outliers else np.zeros(len(once), dtype=bool)
+    once = once[~stray]
+    whole = once if stray.any() else np.arange(len(cloud.points))
+
+    normalisation = Normalisation.fit(cloud.points[whole])
     points = normalisation.apply(cloud.points)
-    middle, half = (points.max(0) + points.min(0)) / 2, (points.max(0) - points.min(0)) / 2
+    upper, lower = points[whole].max(axis=0), points[whole].min(axis=0)
+    middle, half = (upper + lower) / 2, (upper - lower) / 2
     half = np.maximum(half * t.bounding_box_scale, half + OMEGA_MARGIN)
     box = middle - half, middle + half
 
-    given = cloud.normals if config.network.has_normals else None
-    once = _once(points if given is None else np.concatenate([points, given], axis=1))
     look = _look(points[once])
     noise = look.noise
 
@@ -109,7 +116,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     smooth = t.smooth_points and seen and NOISY[0] * look.width <= noise and noise > EXACT
     estimate = t.estimate_normals and seen and not config.network.has_normals
     fewer = thinned(np.arange(len(once)), len(once) * NEIGHBOURS[0] // look.neighbours)
-    kept = once[fewer] if smooth or estimate else np.arange(len(points))
+    kept = once[fewer] if smooth or estimate else whole
     used = points[kept]
     normals = None if given is None else given[kept]
     estimated: EstimatedNormals[npt.NDArray[Any]] | None = None
@@ -161,6 +168,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         points=used,
         normals=normals,
         estimated=estimated,
+        dropped=int(stray.sum()),
         creased=len(edges),
         filled=filled,
         start=start,

@@ -126,6 +126,8 @@ def _announce(data: Prepared, announce: Announce) -> None:
             f"{data.extents[2] * scale:.3g} long: finer than the field resolves, it would come in pieces; stretch it "
             "across, say tenfold, and shrink the mesh as much"
         )
+    if data.dropped:
+        announce(f"{data.dropped} points stand far from all others and are left out (train.drop_outliers)")
     moved = ", smoothed" if data.smoothed else ""
     creases = f"; {data.creased} points added on creases" if data.creased else ""
     filling = f"; {data.filled} points added in openings (train.fill_openings)" if data.filled else ""

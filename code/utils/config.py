@@ -74,6 +74,7 @@ class TrainConfig:
     ball_sigma: float = 0.002
     pts_in_omega: int = 2048
     bounding_box_scale: float = 1.5
+    drop_outliers: bool = True
     smooth_points: bool = True
     estimate_normals: bool = True
     find_creases: bool = True
