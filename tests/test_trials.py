@@ -1,10 +1,15 @@
 """Commands that are run once: what is remembered, what is done again, and what a failure says."""
 
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from conftest import ROOT
 from reconstruction import trials
 from reconstruction.trials import cell, checksums, markdown, remembered, run_once, timed, write_csv
 from utils.errors import UserError
@@ -80,12 +85,39 @@ def test_names_with_dots_keep_their_records_apart(tmp_path):
 
 
 def test_a_command_is_measured():
-    code = "import time; block = bytes(50_000_000); time.sleep(0.05); print('said')"
+    code = "import time; block = b'x' * 50_000_000; time.sleep(0.05); print('said')"
     status, output, seconds, megabytes = timed([sys.executable, "-c", code])
     assert (status, output) == (0, "said\n")
     assert seconds >= 0.05
     assert megabytes > 50
     assert timed([sys.executable, "-c", "raise SystemExit(3)"])[0] == 3
+    assert timed([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])[0] == -9
+    assert "no_such_command" in timed(["no_such_command"])[1]
+
+
+def test_the_memory_is_that_of_the_command_alone():
+    block = b"x" * 500_000_000
+    megabytes = timed([sys.executable, "-c", "print('small')"])[3]
+    assert 1 < megabytes < 0.2 * len(block) / 1e6
+
+
+def test_a_command_ends_where_its_measurement_is_interrupted(tmp_path):
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    command = f"from pathlib import Path; import time; Path({str(begun)!r}).touch(); time.sleep(2); "
+    command += f"Path({str(ended)!r}).touch()"
+    measure = f"import sys; from reconstruction.trials import timed; timed([sys.executable, '-c', {command!r}])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import signal; signal.signal(2, signal.default_int_handler); {measure}"],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "code")},
+    )
+    while not begun.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() != 0
+    time.sleep(2.2)
+    assert not ended.exists()
 
 
 def test_files_are_told_apart_by_their_content(tmp_path):

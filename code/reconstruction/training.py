@@ -27,7 +27,7 @@ from utils.interrupt import deferred_signals
 Preview = Callable[[NeuralField, int], None]
 
 
-START_STEPS, START_BATCH, START_RATE = 150, 4096, 2e-3  # of the fit to a coarse start
+START_STEPS, START_BATCH, START_RATE = 150, 2048, 2e-3  # of the fit to a coarse start
 
 
 class Interrupted(Exception):

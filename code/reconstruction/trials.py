@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -100,22 +101,41 @@ def _run(command: Sequence[str], stem: Path) -> Row:
     return {"seconds": round(seconds, 2), "megabytes": round(megabytes, 1), "written": written}
 
 
+# A process of its own, small, that starts a command and tells its status and peak memory: where the large process of a
+# benchmark did, the peak would be that one's, which Linux hands on to what it starts
+WATCH = """
+import os, sys
+child = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(child, 0)
+os.write(int(sys.argv[1]), f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrss}".encode())
+"""
+
+
 def timed(command: Sequence[str]) -> tuple[int, str, float, float]:
     """Exit status, output, wall-clock seconds and peak megabytes of a command; it ends where this is interrupted."""
     started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
+    told, telling = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", WATCH, str(telling), *command],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8",
+        pass_fds=[telling], start_new_session=True,
+    )  # fmt: skip
+    os.close(telling)
     assert process.stdout is not None
     try:
         with process.stdout:
             output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
+        process.wait()
+        with open(told, encoding="utf-8", closefd=False) as file:
+            status, peak = (int(number) for number in file.read().split() or (process.returncode, 0))
     except BaseException:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait()
         raise
+    finally:
+        os.close(told)
     per_megabyte = 1e6 if sys.platform == "darwin" else 1e3
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, output, time.monotonic() - started, usage.ru_maxrss / per_megabyte
+    return status, output, time.monotonic() - started, peak / per_megabyte
 
 
 def _reason(output: str) -> str:
