@@ -48,3 +48,13 @@ def test_between_two_places_in_space_it_is_the_straight_line():
 @DIMENSIONS
 def test_of_no_points_there_are_no_values(d):
     assert Biharmonic(*told(d), 0.0)(np.empty((0, d))).shape == (0,)
+
+
+@DIMENSIONS
+def test_its_gradient_is_that_of_differences(monkeypatch, d):
+    monkeypatch.setattr(biharmonic, "CHUNK", 7)
+    f = Biharmonic(*told(d), 0.1)
+    points, step = told(d, 50)[0] * 1.5 + 0.01, 1e-6 * np.eye(d)
+    differences = np.stack([(f(points + s) - f(points - s)) / 2e-6 for s in step], axis=-1)
+    np.testing.assert_allclose(f.gradient(points), differences, atol=1e-5)
+    assert np.isfinite(f.gradient(f.places)).all()

@@ -5,10 +5,11 @@ import numpy.typing as npt
 from scipy.spatial.distance import cdist
 from scipy.special import xlogy
 
-from utils.general import in_threads
+from utils.general import in_threads, ratio
 
 Array = npt.NDArray[np.float64]
 
+TINY = np.finfo(np.float64).tiny
 CHUNK = 256  # points at a time: their distances to some thousand places stay in the processor's cache
 
 
@@ -40,6 +41,21 @@ class Biharmonic:
 
         parts = [points[start : start + CHUNK] for start in range(0, len(points), CHUNK)]
         return np.concatenate([np.empty(0), *in_threads(some, parts)])
+
+    def gradient(self, points: Array) -> Array:
+        """∇f (M, d) at points (M, d); at a place itself without its own part, which in 3D has none there."""
+
+        def some(part: Array) -> Array:
+            distance = cdist(part, self.places)
+            if part.shape[1] == 3:
+                pull = -self.weights * ratio(1.0, distance)
+            else:
+                pull = self.weights * np.where(distance > 0, 2 * np.log(np.maximum(distance, TINY)) + 1, 0.0)
+            slope = part * pull.sum(axis=1, keepdims=True) - np.einsum("mn,nd->md", pull, self.places)
+            return np.asarray(slope if part.shape[1] == 3 else slope + self.rest[1:])
+
+        parts = [points[start : start + CHUNK] for start in range(0, len(points), CHUNK)]
+        return np.concatenate([np.empty((0, points.shape[1])), *in_threads(some, parts)])
 
     def _kernel(self, points: Array) -> Array:
         """The fundamental solutions about each place, at points (M, d): (M, N)."""

@@ -25,6 +25,7 @@ WALL = 7  # points along a side of each wall of Ω where the function is told to
 WALL_VALUE = 0.3  # by this share of the distance to the cloud: the surface stays in Ω, but the wall hardly pushes it
 SMOOTHING = 4.0  # by the noise, which moves a centre and its offsets together; measured on clouds with known noise
 STEADY = 1e-6  # least weight of smoothness against the data: of two equal centres the equations are singular
+ALONG, ROUNDS = 0.5, 3  # cosine of a normal and the function's gradient that tells its side; how often others are asked
 NODES = 48  # of the grid on which the function is looked at, along the longest side of Ω
 REACH, BETWEEN = 16, 2.0  # how far between points the nearest may mislead: in distances to the 16th of these
 OPEN = 2.0, 1.5  # an opening is farther from the cloud than so many cells, and of those distances
@@ -35,13 +36,19 @@ class Start:
 
     Args:
         points: the cloud (N, d), normalised.
-        normals: unit normals there (N, d), outward.
-        sure: which of these (N,) are to be believed, some at least; the function goes through these points only.
+        normals: unit normals there (N, d), outward where that is sure.
+        sure: where it is (N,), at some points at least; the others may have theirs either way round.
         lower: corner of Ω (d,).
         upper: the opposite corner (d,).
         noise: standard deviation of the points about the surface.
 
+    The function goes through the points that are sure. Where its gradient is along another point's normal, that tells
+    which way this points, and the point is among them; so a surface grows from what is sure into patches of a scan that
+    were seen through a narrow mouth, or alone.
+
     Attributes:
+        normals: the normals (N, d), turned where that was found out.
+        sure: whether each (N,) is sure by now.
         places: places in Ω, or a cell beyond it (M, d).
         distances: coarse signed distances there (M,), negative inside.
         filling: points of the surface (K, d) in the openings of the cloud.
@@ -61,16 +68,31 @@ class Start:
         tree = cKDTree(thinned(points, SCANNED))
         some = np.unique(thinned(points, POINTS), axis=0)
         reach = float(np.median(cKDTree(some).query(some, k=[min(REACH, len(some))], workers=-1)[0]))
-        chosen = thinned(np.flatnonzero(sure), POINTS)
-        points, normals = points[chosen], normals[chosen]
-        centres = _spread(points, CENTRES)
         wall = _wall(lower, upper)
-        places, values = _with_offsets(tree, points[centres], normals[centres])
-        self._function = Biharmonic(
-            np.concatenate([places, wall]),
-            np.concatenate([values, WALL_VALUE * tree.query(wall)[0]]),
-            smoothing=max(SMOOTHING * noise**2 / OFFSET, STEADY),
-        )
+        wall_values = WALL_VALUE * tree.query(wall)[0]
+
+        def through_sure() -> tuple[Biharmonic, npt.NDArray[np.int64]]:
+            chosen = thinned(np.flatnonzero(self.sure), POINTS)
+            centres = chosen[_spread(points[chosen], CENTRES)]
+            places, values = _with_offsets(tree, points[centres], self.normals[centres])
+            return Biharmonic(
+                np.concatenate([places, wall]),
+                np.concatenate([values, wall_values]),
+                smoothing=max(SMOOTHING * noise**2 / OFFSET, STEADY),
+            ), chosen
+
+        self.normals, self.sure = normals.copy(), sure.copy()
+        self._function, chosen = through_sure()
+        for _ in range(ROUNDS):
+            others = np.flatnonzero(~self.sure)
+            cosine = (unit(self._function.gradient(points[others])) * normals[others]).sum(axis=1)
+            told = np.abs(cosine) > ALONG
+            if not told.any():
+                break
+            self.normals[others[told]] *= np.sign(cosine[told])[:, None]
+            self.sure[others[told]] = True
+            self._function, chosen = through_sure()
+        points, normals = points[chosen], self.normals[chosen]
 
         cell = float((upper - lower).max()) / (NODES - 1)
         counts = np.ceil((upper - lower) / cell).astype(np.int64) + 1

@@ -141,6 +141,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
                 start = Start(used, normals, np.ones(len(used), dtype=bool), *box, noise_left)
         elif estimated is not None and estimated.oriented.mean() > BELIEVED:
             start = Start(used, estimated.directions, estimated.oriented, *box, noise_left)
+            estimated = replace(estimated, directions=start.normals, oriented=start.sure)
         elif sides is not None:
             start = Start(sides.points, sides.normals, np.any(sides.normals, axis=1), *box, noise_left)
     if start is not None and not look.shown and (smooth or estimate):  # each point as all of them show it
