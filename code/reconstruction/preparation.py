@@ -25,6 +25,9 @@ OMEGA_MARGIN = 0.2  # of Ω about the cloud, at least: a thin cloud's own box wo
 # Noise as a share of a neighbourhood's reach: below, it is the surface's own curvature as likely as noise; above, the
 # neighbours do not show the surface, and more are looked at.
 NOISY = (0.045, 0.12)
+# Of noise alone the share falls to 0.7 when twice as many are looked at. Where it stays, it is half detail, and more of
+# it may be borne.
+STEADY, DETAILED = 0.8, 0.15
 NEIGHBOURS = (24, 48, 96, 192, 384)
 FEWEST = 20  # neighbourhoods in a cloud: in fewer, they are no part of it but all of it
 EXACT = 1e-9  # of which less is rounding
@@ -196,7 +199,9 @@ class _Look:
 
 
 def _look(points: Array) -> _Look:
-    """Noise moves quadrics through more neighbours less; detail moves them more, and so is not taken for noise."""
+    """Noise moves quadrics through more neighbours less; detail moves them more, and so is not taken for noise: where
+    it is seen by the first that are more, the fewest show the surface better.
+    """
     places = thinned(points, SAMPLED)
     looks: list[_Look] = []
     for neighbours in NEIGHBOURS:
@@ -205,6 +210,8 @@ def _look(points: Array) -> _Look:
         fit = local_fit(points, places, neighbours)
         noise, width = float(np.median(fit.residual)), float(np.median(fit.reach))
         shown = noise <= NOISY[1] * width
+        if len(looks) == 1 and noise / width > STEADY * looks[0].noise / looks[0].width:
+            return replace(looks[0], shown=looks[0].noise <= DETAILED * looks[0].width)
         looks.append(_Look(shown, neighbours, noise, width, looks[0].reach if looks else width))
         if shown:
             return looks[-1]
