@@ -42,7 +42,7 @@ ANNOUNCED_BYTES = 30e6  # of a cloud's file
 READING_SPEED = {".npy": 200e6, ".npz": 100e6}  # bytes per second, measured on one core
 TEXT_SPEED = 6e6  # the same for all other files; a ply may be binary, and then quicker
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
-EVALUATION_SECONDS = 20.0
+EVALUATION_SECONDS = 12.0
 
 
 def main(arguments: list[str] | None = None) -> int:
