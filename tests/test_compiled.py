@@ -184,3 +184,9 @@ def test_nothing_is_compiled_before_a_run(source, tmp_path):
     for command in (["-c", imports], ["code/reconstruction/run.py", "--help"]):
         subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, timeout=60, check=True)
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_compiler_that_cannot_be_read(source, monkeypatch):
+    monkeypatch.setenv("CC", 'gcc "')
+    with pytest.raises(UserError, match=r"CC: cannot be read \(No closing quotation\); give a command as in a shell"):
+        load_compiled(source)

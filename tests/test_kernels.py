@@ -1,6 +1,7 @@
 """The compiled kernels against torch, which is their reference; what becomes of a run that cannot have them."""
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -200,3 +201,11 @@ def test_a_library_that_computes_something_else_is_refused(monkeypatch, tmp_path
             CompiledKernels()
     finally:
         module._library.cache_clear()
+
+
+def test_a_network_with_compiled_kernels_can_be_pickled(compiled):
+    network = ImplicitNet(3, [16, 16], use_FFM=False)
+    network.kernels = compiled
+    again = pickle.loads(pickle.dumps(network))
+    x = torch.randn(5, 3)
+    assert torch.equal(again(x), network(x))

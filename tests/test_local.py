@@ -204,3 +204,18 @@ def test_where_a_scan_is_thin_no_point_is_a_stray():
 
 def test_in_a_small_cloud_no_point_is_a_stray():
     assert not strays(np.insert(np.random.default_rng(2).standard_normal((98, 3)), 0, 1000.0, axis=0)).any()
+
+
+def test_points_that_come_many_times_are_no_strays_and_strays_may_come_so():
+    ball = np.random.default_rng(4).standard_normal((300, 3))
+    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
+    points = np.concatenate([np.repeat(ball[:150], 6, axis=0), ball[150:], np.full((7, 3), 5.0)])
+    assert np.flatnonzero(strays(points)).tolist() == list(range(1050, 1057))
+
+
+def test_where_many_would_be_strays_none_are():
+    box = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
+    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    bore = 0.1 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+    up = np.array([0.0, 0.0, 1.0])
+    assert not strays(np.concatenate([box, bore + up, bore - up])).any()

@@ -323,3 +323,16 @@ def test_fine_detail_is_not_taken_for_noise():
     data = prepare(configured("train.fill_openings=false"), bumps)
     assert data.noise > NOISY[1] * data.reach
     assert len(data.points) == 4000
+
+
+def test_a_stray_that_nobody_looked_at_does_not_set_the_scale(monkeypatch):
+    monkeypatch.setattr(preparation, "FITTED", 500)
+    ball = sphere(3000)
+    for place in range(1, 5):
+        points = np.insert(ball.points, place, [905.0, -3.0, 40.0], axis=0)
+        assert prepare(configured(), PointCloud(points, None)).normalisation.scale < 11
+
+
+def test_few_different_points_that_come_often_show_nothing():
+    corners = np.repeat(np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T, 200, axis=0)
+    assert not prepare(configured(), PointCloud(corners.astype(np.float64), None)).smoothed

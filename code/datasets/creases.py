@@ -58,10 +58,12 @@ def creases(feet: Array, points: Array, normals: Array, noise: float) -> Array:
         seers.append(np.flatnonzero(meets)[held])
         places.append(place[held])
         seen[seers[-1]] = True
-    here = feet[turning]
-    about = cKDTree(here).query_ball_point(here[np.concatenate(seers)], ABOUT * reach, workers=-1)
-    believed = np.array([seen[those].mean() > MOST for those in about], dtype=bool)
-    return np.asarray(np.concatenate(places)[believed])
+    seers_at, here = feet[turning[np.concatenate(seers)]], feet[turning]
+    seeing, all_turning = (
+        cKDTree(some).query_ball_point(seers_at, ABOUT * reach, workers=-1, return_length=True)
+        for some in (here[seen], here)
+    )
+    return np.asarray(np.concatenate(places)[seeing > MOST * all_turning])
 
 
 def _meeting(

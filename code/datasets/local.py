@@ -21,6 +21,7 @@ FALL = -2.0  # of the logarithm of a neighbour's weight, at the farthest
 AGREEMENT = 0.5  # distance of two normals at which a neighbour's weight has fallen to 1/e
 FEWEST, FOURTH, ABOUT = 100, 4, 16  # points of a cloud in which one is a stray, and neighbours that tell
 ALONE, FAR = 9.0, 6.0  # how many times thinner the cloud is at a stray than at the points about, and at most points
+MOST = 0.02  # share of strays in a cloud
 CHUNK = 1 << 18  # neighbours at a time: 10 MB each array, which a processor holds near
 TINY = np.finfo(np.float64).tiny
 
@@ -67,17 +68,21 @@ def agreeing_fit(points: Array, chosen: npt.NDArray[np.int64], neighbours: int =
 
 
 def strays(points: Array) -> npt.NDArray[np.bool_]:
-    """Which of some different points (N, d) stand far from all others (N,), alone or by twos and threes (derived).
+    """Which of some points (N, d) stand far from all others (N,), alone or in groups of up to four (derived).
 
     The cloud is then thinner there, by the distance to the fourth neighbour, than at the points about, and at most
-    points; where a scan is thin, it is so at the points about too. In a cloud of fewer than 100 points, none do.
+    points; where a scan is thin, it is so at the points about too. Among fewer than 100 different points there are
+    none, nor where they would be more than a fiftieth: a cloud so uneven is so on purpose.
     """
-    if len(points) < FEWEST:
-        return np.zeros(len(points), dtype=bool)
-    distance, index = _nearest(points, points, ABOUT + 1)
+    different, place = np.unique(points, axis=0, return_inverse=True)
+    none = np.zeros(len(points), dtype=bool)
+    if len(different) < FEWEST:
+        return none
+    distance, index = _nearest(different, different, ABOUT + 1)
     own = distance[:, FOURTH] ** (points.shape[1] - 1)  # area or length for so many points
     about = np.median(own[index[:, 1:]], axis=1)
-    return np.asarray(own > np.maximum(ALONE * about, FAR * np.median(own)))
+    far = own > np.maximum(ALONE * about, FAR * np.median(own))
+    return none if far.mean() > MOST else np.asarray(far[place.ravel()])
 
 
 def _nearest(points: Array, places: Array, neighbours: int) -> Nearest:

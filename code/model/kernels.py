@@ -62,8 +62,12 @@ class CompiledKernels(Kernels):
     fused = True
 
     def __init__(self) -> None:
-        self.library = _library()
         self._check()
+
+    @property
+    def library(self) -> ctypes.CDLL:
+        """kernels.c as it was compiled here; no part of what is pickled."""
+        return _library()
 
     def rise(self, z: Tensor, bias: Tensor, beta: float) -> tuple[Tensor, Tensor]:
         """As by torch."""

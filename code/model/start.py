@@ -84,7 +84,7 @@ class Start:
         self.normals, self.sure = normals.copy(), sure.copy()
         self._function, chosen = through_sure()
         for _ in range(ROUNDS):
-            others = np.flatnonzero(~self.sure)
+            others = thinned(np.flatnonzero(~self.sure), POINTS)
             cosine = (unit(self._function.gradient(points[others])) * normals[others]).sum(axis=1)
             told = np.abs(cosine) > ALONG
             if not told.any():

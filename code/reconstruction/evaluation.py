@@ -111,6 +111,12 @@ def evaluate(
     if asked is not None:
         written["query"] = _write_query(folder / "query.npz", field, asked)
 
+    box = field.normalisation.invert(np.stack([field.lower, field.upper]))
+    inside = ((cloud.points >= box[0]) & (cloud.points <= box[1])).all(axis=1)
+    points = cloud.points[inside] if inside.any() else cloud.points
+    if outside := len(cloud.points) - len(points):
+        announce(f"{outside} points are outside of Ω, and in no picture or measurement")
+
     started = time.monotonic()
     surface = surface_of(field, cloud, plot, announce)
     if plot.save_ply:
@@ -125,12 +131,11 @@ def evaluate(
 
     if plot.save_html:
         written["page"] = folder / "surface.html"
-        surface_page(written["page"], surface, cloud.points, f"{experiment.folder.name}, step {epoch}", up=plot.up)
+        surface_page(written["page"], surface, points, f"{experiment.folder.name}, step {epoch}", up=plot.up)
     written["picture"] = folder / "surface.png"
-    render_surface(written["picture"], surface, cloud.points, up=plot.up)
+    render_surface(written["picture"], surface, points, up=plot.up)
     written["cuts"] = folder / "cuts.png"
-    box = field.normalisation.invert(np.stack([field.lower, field.upper]))
-    cuts_picture(written["cuts"], field.u, field.w, box[0], box[1], cloud.points)
+    cuts_picture(written["cuts"], field.u, field.w, box[0], box[1], points)
     records = [record for record in experiment.records() if "loss" in record]
     if records:
         written["losses"] = folder / "losses.png"
@@ -144,7 +149,7 @@ def evaluate(
         "components": surface.components()[0],
         "closed": surface.is_closed(),
         "euler_characteristic": surface.euler_characteristic(),
-        "input": compare_to_points(surface, cloud.points, CLOUD_SAMPLES),
+        "input": compare_to_points(surface, points, CLOUD_SAMPLES),
     }
     if goal is not None and target is not None:
         is_cloud = not len(goal.cells)

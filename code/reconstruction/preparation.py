@@ -38,6 +38,7 @@ BELIEVED = 0.2  # share of the estimated normals that must be sure, or the coars
 # Points that are looked at one by one, and then trained on, at most: the 24 nearest of so many lie within 0.02 of the
 # radius of a ball, where a quadric is exact to 1e-6; of a denser cloud they would lie within its noise.
 FITTED = 300_000
+MARGIN = 0.05  # of the extent of so many, about them: others beyond are strays
 LOOKED_AT = 1_000_000  # points among which those that come many times are sought: a second
 LEAST = 10  # different points that show anything at all
 SAMPLED = 2000  # points that tell the noise and the spacing
@@ -57,9 +58,9 @@ class Prepared:
         points: the points that are trained on (N, d), those that were added on creases and in openings last.
         normals: the cloud's unit normals there (N, d), if the run uses them.
         estimated: normals that were estimated there, if the run uses them.
-        dropped: how many points of the cloud stand far from all others, and are not among them.
-        creased: how many of them are on creases.
-        filled: how many of them fill openings.
+        dropped: how many of the cloud's points, or of the 300 000 that were looked at, stand far from all others.
+        creased: how many of ``points`` were added on creases.
+        filled: how many of ``points`` were added in openings.
         start: where the network starts, or None where the cloud encloses nothing or nothing asks for it.
         lower: corner of Ω (d,).
         upper: the opposite corner (d,).
@@ -101,9 +102,14 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     t = config.train
     given = cloud.normals if config.network.has_normals else None
     once = _once(cloud.points if given is None else np.concatenate([cloud.points, given], axis=1))
-    stray = strays(cloud.points[once]) if t.drop_outliers else np.zeros(len(once), dtype=bool)
-    once = once[~stray]
-    whole = once if stray.any() else np.arange(len(cloud.points))
+    whole, dropped = np.arange(len(cloud.points)), np.empty(0, dtype=np.int64)
+    if t.drop_outliers:
+        looked_at, stray = once, strays(cloud.points[once])
+        once, dropped = looked_at[~stray], looked_at[stray]
+        if len(looked_at) == FITTED:  # a stray that nobody looked at is not to set the scale
+            whole = np.setdiff1d(_about(cloud.points, cloud.points[once]), dropped)
+        elif len(dropped):
+            whole = once
 
     normalisation = Normalisation.fit(cloud.points[whole])
     points = normalisation.apply(cloud.points)
@@ -131,7 +137,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         used, noise_left = (fit.feet, left) if smooth else (used, noise)
         if estimate:
             estimated = EstimatedNormals(fit.normals, fit.planarity, np.zeros(len(used), dtype=bool))
-        if smooth and t.find_creases and normals is None and len(fewer) <= CREASED:
+        if smooth and t.find_creases and normals is None and len(once) <= CREASED:
             edges = creases(fit.feet, points[once[fewer]], fit.normals, float(np.median(fit.residual)))
     sides = coarse_sides(used, *box) if estimated is not None or t.start == "winding" else None
     if estimated is not None and sides is not None:
@@ -172,7 +178,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         points=used,
         normals=normals,
         estimated=estimated,
-        dropped=int(stray.sum()),
+        dropped=len(dropped),
         creased=len(edges),
         filled=filled,
         start=start,
@@ -183,6 +189,13 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         reach=look.reach,
         extents=_extents(points[once]),
     )
+
+
+def _about(points: Array, some: Array) -> npt.NDArray[np.int64]:
+    """Indices of the points (N, d) in the bounding box of some of them (M, d), or not far from it."""
+    lower, upper = some.min(axis=0), some.max(axis=0)
+    margin = MARGIN * (upper - lower).max()
+    return np.flatnonzero(((points >= lower - margin) & (points <= upper + margin)).all(axis=1))
 
 
 @dataclass(frozen=True)
@@ -210,7 +223,7 @@ def _look(points: Array) -> _Look:
         fit = local_fit(points, places, neighbours)
         noise, width = float(np.median(fit.residual)), float(np.median(fit.reach))
         shown = noise <= NOISY[1] * width
-        if len(looks) == 1 and noise / width > STEADY * looks[0].noise / looks[0].width:
+        if len(looks) == 1 and noise * looks[0].width > STEADY * looks[0].noise * width:
             return replace(looks[0], shown=looks[0].noise <= DETAILED * looks[0].width)
         looks.append(_Look(shown, neighbours, noise, width, looks[0].reach if looks else width))
         if shown:

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.pointcloud import PointCloud
+from datasets.pointcloud import Normalisation, PointCloud
 from model.kernels import Kernels
 from model.network import ImplicitNet
 from model.optimizer import Cosine, Optimizers, Step
@@ -27,6 +28,7 @@ from utils.interrupt import deferred_signals
 Preview = Callable[[NeuralField, int], None]
 
 
+SAME_FRAME = 1e-6  # of the radius: rounding of another machine
 START_STEPS, START_BATCH, START_RATE = 150, 2048, 2e-3  # of the fit to a coarse start
 
 
@@ -186,6 +188,11 @@ def _fit(
                 f"({checkpoint['cloud']['points']} points, now {data.fingerprint['points']}, or changed values): "
                 "start a new run without --is_continue"
             )
+        if not _same_frame(data, checkpoint):
+            raise UserError(
+                f"{t.input_path}: is scaled otherwise than when the run was started, by a version that left no strays "
+                "out: continue with --set train.drop_outliers=false"
+            )
         epoch = checkpoint["epoch"]
         try:
             network.load_state_dict(checkpoint["network"])
@@ -294,6 +301,13 @@ def _fit_values(
         chosen = torch.randint(len(places), (START_BATCH,), device=places.device, generator=generator)
         misfit = (network(places[chosen]) - values[chosen]).abs().mean()
         optimizers.step(misfit, START_RATE * (1 - step / START_STEPS))
+
+
+def _same_frame(data: Prepared, checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint's network was trained in this cloud's normalised coordinates."""
+    then = Normalisation.from_dict(checkpoint["normalisation"])
+    off = np.append(then.centre - data.normalisation.centre, then.scale - data.normalisation.scale)
+    return bool(np.abs(off).max() <= SAME_FRAME * then.scale)
 
 
 def _due(epoch: int, frequency: int) -> bool:

@@ -17,6 +17,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,9 @@ def _run(command: Sequence[str], stem: Path) -> Row:
 # A process of its own, small, that starts a command and tells its status and peak memory: where the large process of a
 # benchmark did, the peak would be that one's, which Linux hands on to what it starts
 WATCH = """
-import os, sys
+import os, signal, sys
 child = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which is meant for the child
 _, status, usage = os.wait4(child, 0)
 os.write(int(sys.argv[1]), f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrss}".encode())
 """
@@ -129,7 +131,8 @@ def timed(command: Sequence[str]) -> tuple[int, str, float, float]:
         with open(told, encoding="utf-8", closefd=False) as file:
             status, peak = (int(number) for number in file.read().split() or (process.returncode, 0))
     except BaseException:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait()
         raise
     finally:

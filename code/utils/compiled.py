@@ -67,7 +67,10 @@ def openmp() -> tuple[int, int, int] | None:
 
 def _compiler() -> list[str]:
     """The compiler's command: that of the environment variable CC, or the first of the usual ones."""
-    given = shlex.split(os.environ.get("CC", ""))
+    try:
+        given = shlex.split(os.environ.get("CC", ""))
+    except ValueError as error:
+        raise UserError(f"CC: cannot be read ({error}); give a command as in a shell, or leave CC out") from None
     if given:
         if shutil.which(given[0]) is None:
             raise UserError(f"CC: there is no compiler {given[0]}; name another, or leave CC out")
