@@ -54,7 +54,10 @@ def creases(feet: Array, points: Array, normals: Array, noise: float) -> Array:
     for pieces in range(2, d + 1):
         meets, step, along = _meeting(near, directions, weight, pieces, noise, reach)
         place = feet[turning[meets]] + step[meets]
-        held, place = _on_a_line(place, along[meets], reach) if pieces < d else _in_a_spot(place, reach)
+        if pieces < d:
+            held = _on_a_line(place, along[meets], reach)
+        else:
+            held, place = _in_a_spot(place, reach)
         seers.append(np.flatnonzero(meets)[held])
         places.append(place[held])
         seen[seers[-1]] = True
@@ -123,10 +126,10 @@ def _planes(near: Array, normals: Array, member: Array) -> tuple[Array, Array]:
     return planes, np.einsum("nmc,nmc->nm", planes, middle)
 
 
-def _on_a_line(places: Array, along: Array, reach: float) -> tuple[Mask, Array]:
+def _on_a_line(places: Array, along: Array, reach: float) -> Mask:
     """Which of some places (N, d) on creases, along directions (N, d), others hold: those on a line with it."""
     if len(places) <= HOLDING:
-        return np.zeros(len(places), dtype=bool), places
+        return np.zeros(len(places), dtype=bool)
     count = min(NEAREST, len(places))
     distance, index = cKDTree(places).query(places, k=count, workers=-1)
     step = places[index] - places[:, None]
@@ -134,7 +137,7 @@ def _on_a_line(places: Array, along: Array, reach: float) -> tuple[Mask, Array]:
     other = (distance < reach) & (index != np.arange(len(places))[:, None])
     alike = np.abs(np.einsum("nkc,nc->nk", along[index], along)) > ALIKE
     lined = other & alike & (distance**2 - ahead**2 < (LINE * reach) ** 2)
-    return (lined.sum(axis=1) >= HOLDING) & (2 * lined.sum(axis=1) >= other.sum(axis=1)), places
+    return np.asarray((lined.sum(axis=1) >= HOLDING) & (2 * lined.sum(axis=1) >= other.sum(axis=1)))
 
 
 def _in_a_spot(places: Array, reach: float) -> tuple[Mask, Array]:
