@@ -37,8 +37,7 @@ def brittle(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
     class Brittle(Optimizers):
         def step(self, loss: torch.Tensor, learning_rate: float) -> None:
-            state = self.members[0].state.get(self.parameters[0], {"step": 0})
-            breaks = learning_rate > limit["rate"] and state["step"] >= 7
+            breaks = learning_rate > limit["rate"] and self.members[0].state["steps"] >= 7
             super().step(loss * torch.nan if breaks else loss, learning_rate)
 
     monkeypatch.setattr(training, "Optimizers", Brittle)

@@ -77,7 +77,8 @@ def test_adam_is_torch_s_adam(weight_decay):
         theirs.zero_grad()
         loss(twin, seed).backward()
         theirs.step()
-        assert all(torch.equal(p, q) for p, q in zip(net.parameters(), twin.parameters(), strict=True))
+        for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)
 
 
 def test_first_step_of_adam_by_hand():
@@ -183,29 +184,34 @@ def test_states_of_another_optimiser_are_refused():
         Optimizers(net, "adam").load_state_dict(Optimizers(net, "muon").state_dict())
 
 
-@pytest.mark.parametrize(("member", "name"), [(0, "exp_avg_sq"), (0, "step"), (1, "momentum_buffer")])
+@pytest.mark.parametrize(("member", "name"), [(0, "square"), (0, "steps"), (1, "means 0")])
 def test_states_that_lack_something_are_refused(member, name):
     net = network()
     optimizers = Optimizers(net, "muon")
     run(net, optimizers, range(1))
     states = copy.deepcopy(optimizers.state_dict())
-    del states[member]["state"][0][name]
-    with pytest.raises((ValueError, KeyError)):
+    del states[member][name]
+    with pytest.raises(ValueError, match="another optimiser"):
         Optimizers(net, "muon").load_state_dict(states)
 
 
-def test_settings_are_the_configuration_s_not_those_of_the_state():
+def test_a_state_is_taken_up_as_a_copy():
     net = network()
-    saved = Optimizers(net, "muon", weight_decay=0.5)
+    saved = Optimizers(net, "muon")
     run(net, saved, range(1))
-    states = saved.state_dict()
-    rates = [state["param_groups"][0]["lr"] for state in states]
-    states[0]["param_groups"][0]["betas"] = "damaged"
-    optimizers = Optimizers(net, "muon", weight_decay=0.1)
+    states = copy.deepcopy(saved.state_dict())
+    before = copy.deepcopy(states)
+    optimizers = Optimizers(net, "muon")
     optimizers.load_state_dict(states)
-    assert [member.param_groups[0]["weight_decay"] for member in optimizers.members] == [0.1, 0.1]
-    assert optimizers.members[0].param_groups[0]["betas"] == (0.9, 0.999)
-    assert [member.param_groups[0]["lr"] for member in optimizers.members] == rates
+    run(net, optimizers, range(1, 3))
+    torch.testing.assert_close(states, before, rtol=0, atol=0)
+
+
+def test_a_parameter_without_a_gradient_stays():
+    net = network()
+    net.unused = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    run(net, Optimizers(net, "muon"), range(2))
+    assert torch.equal(net.unused.detach(), torch.ones(3, dtype=torch.float64))
 
 
 def test_muon_without_hidden_matrices_is_adam():
@@ -232,16 +238,14 @@ def test_matrices_taken_together_move_as_one_by_one():
     shapes = [(12, 12), (8, 20), (12, 12), (20, 8), (8, 20), (20, 8)]
     first = [torch.randn(shape, generator=generator) for shape in shapes]
     ours, theirs = ([torch.nn.Parameter(matrix.clone()) for matrix in first] for _ in range(2))
-    settings = {"lr": 0.01, "weight_decay": 0.1}
-    members = Muon(ours, 0.1), torch.optim.Muon(theirs, **settings, adjust_lr_fn="match_rms_adamw")
-    members[0].param_groups[0]["lr"] = settings["lr"]
+    member = Muon(ours, 0.1)
+    reference = torch.optim.Muon(theirs, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for _ in range(3):
         for a, b in zip(ours, theirs, strict=True):
             a.grad = torch.randn(a.shape, generator=generator)
             b.grad = a.grad.clone()
-        for member in members:
-            member.step()
+        member.step(0.01)
+        reference.step()
     for a, b, start in zip(ours, theirs, first, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=2e-4)  # bfloat16 has three digits
         assert (a - start).abs().max() > 0.01
-    assert members[0].state_dict()["state"].keys() == members[1].state_dict()["state"].keys()

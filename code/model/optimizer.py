@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,64 +33,122 @@ class Cosine:
         return self.final + (self.initial - self.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-class Muon(torch.optim.Muon):
-    """PyTorch's Muon, scaled to Adam's root mean square, with matrices of one shape taken together: fewer and larger
-    products, for the same result.
+class Adam:
+    """Adam (Kingma & Ba 2015) over all its parameters as one vector, n numbers.
+
+    Torch's own does the same in more and smaller operations, and its first one imports a second of Python.
+
+    Args:
+        parameters: what to optimise.
+        weight_decay: weight of an L2 penalty.
+
+    Attributes:
+        state: the steps so far (1,), and the running means of the gradient and of its square (n,).
+    """
+
+    MEMORY, MEMORY_OF_SQUARES, LEAST = 0.9, 0.999, 1e-8
+
+    def __init__(self, parameters: Sequence[Tensor], weight_decay: float) -> None:
+        self.parameters = parameters
+        self.weight_decay = weight_decay
+        self.steps = 0
+        self.mean, self.square = (torch.zeros_like(_as_one(parameters)) for _ in range(2))
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """What it remembers."""
+        return {"steps": torch.tensor([self.steps]), "mean": self.mean, "square": self.square}
+
+    @state.setter
+    def state(self, state: dict[str, Tensor]) -> None:
+        self.steps, self.mean, self.square = int(state["steps"]), state["mean"].clone(), state["square"].clone()
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One step of the parameters by their gradients."""
+        gradient = _as_one([_gradient(parameter) for parameter in self.parameters])
+        if self.weight_decay:
+            gradient = gradient.add(_as_one(self.parameters), alpha=self.weight_decay)
+        self.steps += 1
+        self.mean.lerp_(gradient, 1 - self.MEMORY)
+        self.square.mul_(self.MEMORY_OF_SQUARES).addcmul_(gradient, gradient, value=1 - self.MEMORY_OF_SQUARES)
+        size = (self.square / (1 - self.MEMORY_OF_SQUARES**self.steps)).sqrt_().add_(self.LEAST)
+        moves = (self.mean / size).mul_(-rate / (1 - self.MEMORY**self.steps))
+        parts = torch.split(moves, [parameter.numel() for parameter in self.parameters])
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            parameter.add_(part.view_as(parameter))
+
+
+class Muon:
+    """Muon (Jordan et al. 2024): the mean of a matrix's gradients, made orthogonal, and of the size of Adam's steps
+    (Liu et al. 2025). Matrices of one shape are taken together: fewer and larger products.
 
     Args:
         matrices: what to optimise.
         weight_decay: the decoupled decay.
+
+    Attributes:
+        state: the running means of the gradients, for each shape (n, m) one of all its k matrices (k, n, m).
     """
+
+    MEMORY, OF_ADAM = 0.95, 0.2  # the root mean square of Adam's steps is about that of the rate
 
     def __init__(self, matrices: Sequence[Tensor], weight_decay: float) -> None:
-        super().__init__(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        alike: dict[torch.Size, list[Tensor]] = {}
+        for matrix in matrices:
+            alike.setdefault(matrix.shape, []).append(matrix)
+        self.groups = list(alike.values())
+        self.weight_decay = weight_decay
+        self.means = [torch.zeros_like(torch.stack(group)) for group in self.groups]
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """What it remembers."""
+        return {f"means {number}": mean for number, mean in enumerate(self.means)}
+
+    @state.setter
+    def state(self, state: dict[str, Tensor]) -> None:
+        self.means = [state[name].clone() for name in self.state]
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step of all matrices that have a gradient."""
-        for group in self.param_groups:
-            alike: dict[torch.Size, list[Tensor]] = {}
-            for matrix in group["params"]:
-                if matrix.grad is not None:
-                    alike.setdefault(matrix.shape, []).append(matrix)
-            for shape, matrices in alike.items():
-                directions = _orthogonal(
-                    torch.stack([self._with_momentum(matrix, group["momentum"]) for matrix in matrices]),
-                    group["ns_coefficients"], group["ns_steps"], group["eps"],
-                )  # fmt: skip
-                for matrix, direction in zip(matrices, directions, strict=True):
-                    matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                    matrix.add_(direction, alpha=-0.2 * math.sqrt(max(shape)) * group["lr"])
-
-    def _with_momentum(self, matrix: Tensor, momentum: float) -> Tensor:
-        """The gradient led on by the mean of those before, as Nesterov does."""
-        assert matrix.grad is not None
-        state = self.state[matrix]
-        mean = state.setdefault("momentum_buffer", torch.zeros_like(matrix))
-        mean.lerp_(matrix.grad, 1 - momentum)
-        return matrix.grad.lerp(mean, momentum)
+    def step(self, rate: float) -> None:
+        """One step of the matrices by their gradients, which the mean leads on, as Nesterov does."""
+        for matrices, mean in zip(self.groups, self.means, strict=True):
+            gradients = torch.stack([_gradient(matrix) for matrix in matrices])
+            mean.lerp_(gradients, 1 - self.MEMORY)
+            moves = _orthogonal(gradients.lerp_(mean, self.MEMORY))
+            size = rate * self.OF_ADAM * math.sqrt(max(mean.shape[1:]))
+            for matrix, move in zip(matrices, moves, strict=True):
+                matrix.mul_(1 - rate * self.weight_decay).add_(move, alpha=-size)
 
 
-def _orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, least: float) -> Tensor:
+def _gradient(parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def _as_one(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+
+# Newton-Schulz in five rounds, with the factors of Jordan et al. (2024), which bring singular values from 0.001 up to
+# between 0.7 and 1.2
+FACTORS, ROUNDS, LEAST_NORM = (3.4445, -4.7750, 2.0315), 5, 1e-7
+
+
+def _orthogonal(matrices: Tensor) -> Tensor:
     """Nearly orthogonal matrices (k, n, m) in bfloat16: X <- a X + (b XXᵀ + c (XXᵀ)²) X drives all singular values
-    towards one (Jordan et al. 2024).
+    towards one.
     """
-    a, b, c = coefficients
+    a, b, c = FACTORS
     x = matrices.bfloat16()
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT
-    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp(min=least)
-    for _ in range(steps):
+    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp(min=LEAST_NORM)
+    for _ in range(ROUNDS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
-
-
-REMEMBERED: dict[type, set[str]] = {
-    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
-    Muon: {"momentum_buffer"},
-}
 
 
 class Optimizers:
@@ -119,7 +176,7 @@ class Optimizers:
         taken = {id(p) for p in matrices}
         self.parameters = list(network.parameters())
         rest = [p for p in self.parameters if id(p) not in taken]
-        self.members: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, weight_decay=weight_decay)]
+        self.members: list[Adam | Muon] = [Adam(rest, weight_decay)]
         if matrices:
             self.members.append(Muon(matrices, weight_decay))
         self.clip_gradient = clip_gradient
@@ -135,29 +192,20 @@ class Optimizers:
         if self.clip_gradient is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip_gradient)
         for member in self.members:
-            for group in member.param_groups:
-                group["lr"] = learning_rate
-            member.step()
+            member.step(learning_rate)
 
-    def state_dict(self) -> list[dict[str, Any]]:
-        """The members' states."""
-        return [member.state_dict() for member in self.members]
+    def state_dict(self) -> list[dict[str, Tensor]]:
+        """What the members remember; their settings are the configuration's."""
+        return [member.state for member in self.members]
 
-    def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
-        """Take up what the members remember of each parameter, not their settings, which are the configuration's.
+    def load_state_dict(self, states: Sequence[dict[str, Tensor]]) -> None:
+        """Take up what the members remember.
 
         Raises:
             ValueError: it is of another optimiser or network; KeyError, TypeError or AttributeError if it is no state.
         """
         for member, state in zip(self.members, states, strict=True):
-            settings = [dict(group) for group in member.param_groups]
-            for setting in settings:
-                del setting["lr"]  # each step sets it; until then it is that of the last
-            member.load_state_dict(state)
-            for group, setting in zip(member.param_groups, settings, strict=True):
-                group.update(setting)
-            for parameter, values in member.state.items():
-                if set(values) != REMEMBERED[type(member)]:
-                    raise ValueError("the state of another optimiser")
-                if any(value.shape != parameter.shape for name, value in values.items() if name != "step"):
-                    raise ValueError("the state of an optimiser of other parameters")
+            known = member.state
+            if {name: value.shape for name, value in state.items()} != {n: value.shape for n, value in known.items()}:
+                raise ValueError("the state of another optimiser, or of other parameters")
+            member.state = {name: state[name].to(value) for name, value in known.items()}
