@@ -72,15 +72,25 @@ def test_bend_is_as_by_torch(compiled, shape, curved):
     assert torch.equal(h_bar, before)
 
 
-def test_threads_change_nothing(compiled):
-    h_bar, s, p, p_bar = (random(1000, 100, seed=seed) for seed in range(4))
+@pytest.mark.parametrize("half", [False, True])
+def test_threads_change_nothing(half):
+    kernels = CompiledKernels(half)
+    z, s = (random(1000, 100, seed=seed) for seed in range(2))
+    h_bar, p, p_bar = (kernels.kept(random(1000, 100, seed=seed)) for seed in range(2, 5))
     bias = random(100, seed=5)
     before = torch.get_num_threads()
     results = []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            results.append((*compiled.rise(h_bar.clone(), bias, 100.0), *compiled.bend(h_bar, s, 100.0, p, p_bar)))
+            results.append(
+                (
+                    *kernels.rise_and_keep(z.clone(), bias, 100.0),
+                    *kernels.damp(z, s),
+                    kernels.damp_bar(p_bar, s),
+                    *kernels.bend(h_bar, s, 100.0, p, p_bar),
+                )
+            )
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
@@ -96,6 +106,63 @@ def test_what_the_kernels_are_not_made_for_goes_to_torch(compiled, beta):
             (*kernels.rise(z.clone(), bias, beta), *kernels.bend(z, z, beta, z, z)) for kernels in (compiled, Kernels())
         )
         assert all(map(torch.equal, ours, plain))
+
+
+# in bfloat16
+
+
+def test_rounding_to_bfloat16_is_torch_s(compiled):
+    """Of all upper halves of a float, with lower ones at and beside the middle; NaN, infinities and -0 among them."""
+    upper = torch.arange(-(2**15), 2**15, dtype=torch.int32).repeat_interleave(5) * 2**16
+    lower = torch.tensor([0, 1, 2**15 - 1, 2**15, 2**15 + 1], dtype=torch.int32).repeat(2**16)
+    x = (upper + lower).view(torch.float32).reshape(1, -1)
+    p, kept = CompiledKernels(half=True).damp(x, torch.ones_like(x))
+    torch.testing.assert_close(p, x, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(kept, x.bfloat16(), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_half_of_the_width_is_as_by_torch(shape):
+    """To one in the last place, where a sum of two is rounded."""
+    z, s, *others = (random(*shape, seed=seed) for seed in range(5))
+    bias = random(shape[1], seed=5)
+    h_bar, p, p_bar = (other.bfloat16() for other in others)
+    for ours, plain in zip(
+        *(
+            [
+                *kernels.rise_and_keep(z.clone(), bias, 20.0),
+                *kernels.damp(z, s),
+                kernels.damp_bar(p_bar, s),
+                *kernels.bend(h_bar, s.sigmoid(), 20.0, p, p_bar),
+            ]
+            for kernels in (CompiledKernels(half=True), Kernels(half=True))
+        ),
+        strict=True,
+    ):
+        assert ours.dtype == plain.dtype
+        one = 2.0**-7 if ours.dtype == torch.bfloat16 else 1e-4
+        torch.testing.assert_close(ours, plain, rtol=one, atol=2e-3)
+
+
+@pytest.mark.parametrize("make", [Kernels, CompiledKernels])
+@pytest.mark.parametrize("skip_in", [(), (2,)])
+def test_bfloat16_rounds_the_gradients_in_the_weights_alone(make, skip_in):
+    x = random(500, 3)
+    torch.manual_seed(0)
+    network = ImplicitNet(3, (64,) * 4, skip_in, k=2)
+    results = []
+    for kernels in (make(), make(half=True)):
+        network.kernels = kernels
+        value, gradient = network.value_and_gradient(x)
+        loss = value.abs().mean() + (gradient.norm(dim=-1) - 1).square().mean()
+        results.append((value, gradient, torch.autograd.grad(loss, list(network.parameters()))))
+    (value, gradient, exact), (same, also, rounded) = results
+    assert torch.equal(value, same)
+    assert torch.equal(gradient, also)
+    for whole, half in zip(exact, rounded, strict=True):
+        assert half.dtype == torch.float32
+        assert (half - whole).norm() < 0.01 * whole.norm()
+    assert not torch.equal(exact[0], rounded[0])
 
 
 # in the network
@@ -145,34 +212,39 @@ def test_a_second_derivative_in_the_parameters_is_refused(compiled):
         first.sum().backward()
 
 
-def test_steps_go_the_same_way(compiled):
+@pytest.mark.parametrize(("half", "off"), [(False, 1e-3), (True, 0.02)])
+def test_steps_go_the_same_way(half, off):
     points, omega = 0.5 * torch.nn.functional.normalize(random(300, 3), dim=-1), random(300, 3, seed=1)
-    batch = Batch(points, None, points.unsqueeze(1), omega, torch.full((300,), 27.0), 27.0)
+    batch = Batch(points, None, None, omega, torch.full((300,), 27.0), 27.0)
     losses = []
-    for network in pair(3, compiled, geometric_init=True):
+    for network in pair(3, CompiledKernels(half), geometric_init=True):
         optimizers, course = Optimizers(network, "muon"), []
         for _ in range(8):
             total = torch.stack(list(PhaseLoss()(network, batch).values())).sum()
             optimizers.step(total, 1e-3)
             course.append(total.item())
         losses.append(course)
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert losses[0] == pytest.approx(losses[1], rel=off)
     assert losses[0][-1] < 0.9 * losses[0][0]
 
 
 # in a run
 
 
-def test_only_what_gains_by_it_is_compiled(monkeypatch):
-    def refuse(self):
-        raise UserError("compiled")
+@pytest.mark.parametrize("able", [False, True])
+def test_what_gains_by_it_is_compiled_and_in_bfloat16(monkeypatch, able):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    problems: list[str] = []
 
-    monkeypatch.setattr(module.CompiledKernels, "__init__", refuse)
-    with pytest.raises(UserError, match="compiled"):
-        kernels_for(load_config(TINY), CPU)
-    for key in ("train.compile=false", "train.network_class=model.siren.SirenNet"):
-        assert not kernels_for(load_config(TINY, [key]), CPU).fused
-    assert not kernels_for(load_config(TINY), torch.device("meta")).fused
+    def chosen(*keys, device="cpu"):
+        kernels = kernels_for(load_config(TINY, keys), torch.device(device), problems)
+        return kernels.fused, kernels.half
+
+    assert chosen() == (True, able)
+    assert chosen("train.compile=false") == (False, able)
+    assert chosen("train.bfloat16=false") == (True, False)
+    assert chosen("train.network_class=model.siren.SirenNet") == chosen(device="meta") == (False, False)
+    assert problems == []
 
 
 @pytest.mark.parametrize("key", ["train.compile=true", "train.compile=false"])

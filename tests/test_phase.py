@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conftest import Field
-from model.loss.phase import PhaseLoss, double_well, gradient_of_w, u_from_w, w_from_u
+from model.loss.phase import PhaseLoss, _easing, double_well, gradient_of_w, u_from_w, w_from_u
 from model.sample import Batch, EstimatedNormals
 
 EPSILON = 0.01
@@ -206,6 +206,42 @@ def test_the_absolute_value_is_outside_the_mean_of_a_ball(output):
     terms = PhaseLoss(output=output)(field, changed(batch(), balls=balls))
     assert terms["reconstruction"].item() == pytest.approx(0.0, abs=1e-15)
     assert PhaseLoss(output=output).phase(field(balls)).abs().mean() > 0.01
+
+
+@BOTH
+@pytest.mark.parametrize("mu", [0.0, 0.7])
+def test_without_balls_the_points_themselves_count(output, mu):
+    """As with balls of one point each, which is the centre."""
+    data = batch(3, n=5)
+    field, loss = Field(lambda x: 0.4 * torch.sin(x.sum(-1))), PhaseLoss(mu=mu, output=output)
+    alone = loss(field, changed(data, balls=None))
+    assert alone == loss(field, changed(data, balls=data.points.unsqueeze(1)))
+    assert set(alone) == {"reconstruction", "gradient", "potential", *(["normals"] if mu else [])}
+
+
+def test_the_energy_is_eased_where_the_surface_lies_in_a_gap():
+    """At 0.03 from the surface, reaches of 0.02: the nearest point is so far beside; a gap from 1.25 reaches, wholly
+    from 1.9, and fading from 0.11 to none at 0.13.
+    """
+    beside = torch.tensor([0.0, 0.025, 0.0315, 0.038, 0.1, 0.12, 0.13, 0.5], dtype=torch.float64)
+    weight = _easing(torch.full_like(beside, -0.03), torch.hypot(beside, torch.tensor(0.03)), 0.02)
+    torch.testing.assert_close(weight, torch.tensor([1, 1, 0.55, 0.1, 0.1, 0.55, 1, 1], dtype=torch.float64))
+    assert _easing(torch.tensor(0.03), torch.tensor(0.02), 0.02) == 1.0  # the table of clearances is not exact
+
+
+@BOTH
+def test_eased_points_of_omega_count_less_in_the_energy_alone(output):
+    data = batch(3, n=5)
+    field, loss = Field(lambda x: 0.01 * torch.sin(x.sum(-1))), PhaseLoss(output=output)
+    plain = loss(field, data)
+    eased, crowded = (
+        loss(field, changed(data, clearance=torch.full((9,), clearance, dtype=torch.float64), reach=0.02))
+        for clearance in (0.08, 0.02)
+    )
+    for name, term in plain.items():
+        share = 0.1 if name in ("gradient", "potential") else 1.0
+        torch.testing.assert_close(eased[name], share * term)
+        torch.testing.assert_close(crowded[name], term)
 
 
 def test_reconstruction_by_hand():

@@ -263,20 +263,21 @@ def test_the_thickness_is_that_of_the_thinnest_principal_axis(d):
 )
 def test_as_many_fourier_features_as_the_spacing_bears(reach, k):
     config = configured("network.inputs.use_FFM=true")
-    assert settled(config, reach).network.inputs["k"] == k
-    rest = settled(config, reach)
+    rest = settled(config, reach, noisy=False)
+    assert rest.network.inputs["k"] == k
+    assert settled(config, reach, noisy=True) == settled(config, 4 * reach, noisy=False)  # two fewer
     assert replace(rest, network=replace(rest.network, inputs=config.network.inputs)) == config
 
 
 def test_a_number_of_fourier_features_that_is_given_stays():
     config = configured("network.inputs.k=3")
-    assert settled(config, 0.0) == config
+    assert settled(config, 0.0, noisy=False) == config
 
 
 def test_a_network_without_fourier_features_gets_none():
     sines = ("train.network_class=model.siren.SirenNet", "network.inputs=null", "network.inputs={dims:[8,8]}")
     config = configured(*sines)
-    assert settled(config, 0.1) == config
+    assert settled(config, 0.1, noisy=False) == config
 
 
 def test_counts_are_rounded_so_that_none_get_lost():

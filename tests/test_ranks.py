@@ -38,7 +38,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds t
 
 
 def steady(*overrides: str) -> Config:
-    looked = ("train.start=winding", "train.estimate_normals=true")
+    looked = ("train.start=winding", "train.estimate_normals=true", "train.bfloat16=false")
     keys = (STEADY, "train.nepoch=30", "train.status_frequency=3", "train.clip_gradient=1", *looked)
     return load_config(TINY, (*keys, *overrides), check_model)
 

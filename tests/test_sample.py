@@ -1,5 +1,6 @@
 """The points of a step: unbiased integrals over Ω, the density itself, and batches that hang together."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from model.sample import OmegaDensity, Sampler, neighbour_distance
+from model.sample import CLOSE, MAX_NODES, Clearance, OmegaDensity, Sampler, neighbour_distance
 
 WIDTH = 0.2
 BOXES = {  # corners of Ω, neither centred nor cubic
@@ -151,6 +152,44 @@ def test_the_density_is_seeded_and_survives_a_move():
     assert not torch.equal(first[0], other[0])
 
 
+# the clearance
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_the_clearance_is_the_distance_to_the_cloud(d):
+    """At random places of Ω, which is neither centred nor cubic; to half a cell where it is interpolated by cubes."""
+    points = cloud(d, 3000)
+    lower, upper = BOXES[d]
+    x = lower + (upper - lower) * np.random.default_rng(1).random((500, d))
+    exact = np.linalg.norm(x[:, None] - points, axis=-1).min(axis=1)
+    off = np.abs(Clearance(points, lower, upper)(torch.tensor(x, dtype=torch.float32)).numpy() - exact)
+    edge = (np.prod(upper - lower) / MAX_NODES) ** (1 / d)
+    assert off.max() < edge
+    assert off[exact < CLOSE - edge].mean() < 0.1 * edge
+
+
+def test_the_clearance_reaches_the_corners_of_omega():
+    points = np.array([[-1.5, -1.2, -1.0], [1.1, 1.3, 1.2]])
+    clearance = Clearance(points, *BOXES[3])
+    corners = torch.tensor(np.array(list(itertools.product(*points.T))), dtype=torch.float32)
+    exact = torch.cdist(corners, torch.tensor(points, dtype=torch.float32)).amin(1)
+    torch.testing.assert_close(clearance(corners), exact, rtol=0, atol=1e-5)
+
+
+def test_a_batch_has_a_clearance_where_it_is_asked_for():
+    points = cloud(3, 200)
+    aware = sampler(clearance=Clearance(points, *BOXES[3]), reach=0.3)
+    batch = aware.draw(torch.Generator().manual_seed(0))
+    exact = torch.cdist(batch.omega, torch.tensor(points, dtype=torch.float32)).amin(1)
+    assert (batch.clearance - exact).abs().max() < 0.03
+    assert batch.reach == batch.share(0, 2).reach == 0.3
+    torch.testing.assert_close(batch.share(1, 2).clearance, batch.clearance[35:])
+    without = aware.draw(torch.Generator().manual_seed(0), gaps=False)
+    assert without.clearance is None
+    assert torch.equal(without.omega, batch.omega)
+    assert sampler().draw(torch.Generator().manual_seed(0)).clearance is None
+
+
 # batches
 
 
@@ -201,6 +240,12 @@ def test_points_keep_their_normals_and_balls():
     reach = torch.linalg.vector_norm(batch.balls - batch.points.unsqueeze(1), dim=-1)
     assert reach.max() <= 0.05 * (1 + 1e-5)
     assert reach.max() > 0.9 * 0.05
+
+
+def test_balls_of_no_size_are_not_drawn():
+    batch = sampler(ball_radius=0.0).draw(torch.Generator().manual_seed(2))
+    assert batch.balls is None
+    assert batch.share(0, 2).balls is None
 
 
 def test_a_batch_larger_than_the_cloud():

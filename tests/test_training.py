@@ -54,6 +54,22 @@ def circle(shapes) -> PointCloud:
     return PointCloud(shapes[0])
 
 
+@pytest.mark.parametrize("eased", [True, False])
+def test_gaps_are_eased_from_a_step_on(monkeypatch, circle, eased):
+    asked: list[bool] = []
+    terms = PhaseLoss.__call__
+
+    def watched(loss, field, batch):
+        asked.append(batch.clearance is not None)
+        return terms(loss, field, batch)
+
+    monkeypatch.setattr(PhaseLoss, "__call__", watched)
+    monkeypatch.setattr(training, "UNEASED", 3)
+    keys = ("train.nepoch=5", f"train.ease_gaps={str(eased).lower()}")
+    fit(tiny(*keys), circle, torch.device("cpu"), lambda line: None)
+    assert asked == [False] * 3 + [eased] * 2
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_ten_steps_and_ten_more_are_twenty_to_the_last_bit(monkeypatch, tmp_path, cloud, optimizer):
     keys = (STEP, f"train.optimizer={optimizer}", "train.status_frequency=1", "network.inputs.dims=[16,16,16]")

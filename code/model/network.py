@@ -245,19 +245,21 @@ class _ValueAndGradient(torch.autograd.Function):
         weights, biases = parameters[::2], parameters[1::2]
         depth, m = len(weights) - 1, features.shape[-1]
         inputs, s, p = [], [], []
-        h, g = features, weights[-1]
+        h, kept, g = features, kernels.kept(features), weights[-1]
         for i in range(depth):
             if i in skip_in:
                 h = torch.cat([h, features], dim=-1).mul_(SQRT_HALF)
-            inputs.append(h)
-            h, slope = kernels.rise(h @ weights[i].T, biases[i], beta)
+                kept = kernels.kept(h)
+            inputs.append(kept)
+            h, slope, kept = kernels.rise_and_keep(h @ weights[i].T, biases[i], beta)
             s.append(slope)
-        inputs.append(h)
+        inputs.append(kept)
         value = torch.addmv(biases[-1], h, weights[-1][0])
         through_skips = torch.zeros_like(features)
         for i in reversed(range(depth)):
-            p.append(g * s[i])
-            g = (weights[i].T @ p[-1].T).T.contiguous() if i == 0 else p[-1] @ weights[i]  # narrow ones are faster so
+            damped, kept = kernels.damp(g, s[i])
+            p.append(kept)
+            g = (weights[i].T @ damped.T).T.contiguous() if i == 0 else damped @ weights[i]  # narrow ones are faster so
             if i in skip_in:
                 g.mul_(SQRT_HALF)
                 through_skips += g[:, -m:]
@@ -269,10 +271,11 @@ class _ValueAndGradient(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, value_bar: Tensor, gradient_bar: Tensor) -> tuple[Tensor | None, ...]:
-        depth, skip_in = ctx.depth, ctx.skip_in
+        depth, skip_in, kernels = ctx.depth, ctx.skip_in, ctx.kernels
         saved = list(ctx.saved_tensors)
-        weights, h = saved[: depth + 1], saved[depth + 1 : 2 * depth + 2]
+        weights, h = [kernels.kept(w) for w in saved[: depth + 1]], saved[depth + 1 : 2 * depth + 2]
         s, p = saved[2 * depth + 2 : 3 * depth + 2], saved[3 * depth + 2 :]
+        value_bar, gradient_bar = kernels.kept(value_bar), kernels.kept(gradient_bar)
         weights_bar, biases_bar, p_bar = [], [], []
         g_bar = gradient_bar
         for i in range(depth):
@@ -280,12 +283,12 @@ class _ValueAndGradient(torch.autograd.Function):
                 g_bar = torch.cat([g_bar, gradient_bar], dim=-1).mul_(SQRT_HALF)
             weights_bar.append((g_bar.T @ p[i]).T)
             p_bar.append(g_bar @ weights[i].T)
-            g_bar = p_bar[i] * s[i]
+            g_bar = kernels.damp_bar(p_bar[i], s[i])
         weights_bar.append((g_bar.sum(0) + value_bar @ h[-1]).unsqueeze(0))
         biases_bar.append(value_bar.sum().reshape(1))
         h_bar = value_bar.unsqueeze(-1) * weights[-1]
         for i in reversed(range(depth)):
-            z_bar, bias_bar = ctx.kernels.bend(h_bar, s[i], ctx.beta, p[i], p_bar[i])
+            z_bar, bias_bar = kernels.bend(h_bar, s[i], ctx.beta, p[i], p_bar[i])
             weights_bar[i].T.addmm_(h[i].T, z_bar)
             biases_bar.append(bias_bar)
             if i > 0:
@@ -293,7 +296,7 @@ class _ValueAndGradient(torch.autograd.Function):
                 if i in skip_in:
                     h_bar.mul_(SQRT_HALF)
         both = zip(weights_bar, reversed(biases_bar), strict=True)
-        return None, None, None, None, *(bar for pair in both for bar in pair)
+        return None, None, None, None, *(bar.to(saved[0].dtype) for pair in both for bar in pair)
 
 
 def _check(

@@ -14,10 +14,12 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 from utils.general import sample_ball
 
 MAX_VOXELS = 2_000_000  # of the density's grid: 16 MB, and half a second to set up
+MAX_NODES, CLOSE = 1_000_000, 0.15  # of the clearance's; it is exact at nodes so near the cloud
 NEIGHBOURS = 50  # the distance to that many is the spread of the points near the data (Gropp et al. 2020)
 
 
@@ -50,24 +52,28 @@ class Batch:
     Attributes:
         points: points of the cloud (N, d).
         normals: their unit normals (N, d), or None.
-        balls: points in the δ-balls about them (N, p, d).
+        balls: points in the δ-balls about them (N, p, d), or None for δ = 0, where these are the points themselves.
         omega: points in Ω (M, d).
         weights: 1 / density of each (M,), so that ∫_Ω f is estimated by mean(weights · f(omega)).
         volume: of Ω, which the mean of all possible weights is.
         estimated: normals estimated for ``points``, or None.
         beyond: which points of ``omega`` (M,) lie beyond the cloud's bounding box, and so outside.
         near: a Gaussian point about each of ``points`` (N, d), or None where the loss does not ask for it.
+        clearance: distance of each of ``omega`` from the nearest point of the cloud (M,), or None if not asked for.
+        reach: distance of the cloud's points to their 16th neighbours, about; 0 where it plays no part.
     """
 
     points: Tensor
     normals: Tensor | None
-    balls: Tensor
+    balls: Tensor | None
     omega: Tensor
     weights: Tensor
     volume: float
     estimated: EstimatedNormals[Tensor] | None = None
     beyond: Tensor | None = None
     near: Tensor | None = None
+    clearance: Tensor | None = None
+    reach: float = 0.0
 
     def share(self, rank: int, size: int) -> "Batch":
         """The rank-th of ``size`` equal parts, 0 and up, along the first axis of every tensor."""
@@ -141,6 +147,42 @@ class OmegaDensity:
         return self.lower + (index + inside) * self.voxel, self.inverse_density[cell]
 
 
+class Clearance:
+    """The distance to a cloud from points in Ω, by interpolation between the nodes of a grid.
+
+    Args:
+        points: the cloud (N, d), normalised.
+        lower: corner of Ω (d,).
+        upper: the opposite corner (d,).
+    """
+
+    def __init__(
+        self, points: npt.NDArray[np.float64], lower: npt.NDArray[np.float64], upper: npt.NDArray[np.float64]
+    ) -> None:
+        size = upper - lower
+        edge = float(np.prod(size) / MAX_NODES) ** (1.0 / len(size))
+        counts = np.ceil(size / edge).astype(np.int64) + 1
+        spacing = size / (counts - 1)
+        empty = np.ones(counts, dtype=bool)
+        empty[tuple(np.clip(np.rint((points - lower) / spacing), 0, counts - 1).astype(np.int64).T)] = False
+        distance = distance_transform_edt(empty, sampling=spacing)
+        close = np.nonzero(distance < CLOSE)
+        distance[close] = cKDTree(points).query(lower + np.stack(close, axis=-1) * spacing, workers=-1)[0]
+        self.table = torch.tensor(distance, dtype=torch.float32)[None, None]
+        self.lower, self.size = (torch.tensor(corner, dtype=torch.float32) for corner in (lower, size))
+
+    def to(self, device: torch.device) -> "Clearance":
+        """Move the table to a device."""
+        self.table, self.lower, self.size = self.table.to(device), self.lower.to(device), self.size.to(device)
+        return self
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The distance (M,) from points (M, d)."""
+        place = (2 * (x - self.lower) / self.size - 1).flip(-1)  # grid_sample counts from the last axis, -1 to 1
+        place = place.reshape(1, len(x), *[1] * (x.shape[-1] - 1), x.shape[-1])
+        return grid_sample(self.table, place, align_corners=True).reshape(len(x))
+
+
 def neighbour_distance(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The distance (N,) of each of the points (N, d) to its 50th neighbour, the last one where there are fewer."""
     last = min(NEIGHBOURS + 1, len(points))  # the first is the point itself
@@ -157,10 +199,12 @@ class Sampler:
         omega: the density of the points in Ω.
         points_batch: points of the cloud per batch, drawn with replacement.
         pts_per_ball: points in the ball about each of them.
-        ball_radius: δ, in normalised units.
+        ball_radius: δ, in normalised units; 0 draws no balls.
         pts_in_omega: points in Ω per batch.
         estimated: normals of the points that were estimated, or None.
         spread: standard deviations (N,) of the Gaussians about the points, for ``Batch.near``; None draws none.
+        clearance: the distance to the cloud, for ``Batch.clearance``; None gives none.
+        reach: ``Batch.reach``.
     """
 
     points: Tensor
@@ -172,19 +216,23 @@ class Sampler:
     pts_in_omega: int
     estimated: EstimatedNormals[Tensor] | None = None
     spread: Tensor | None = None
+    clearance: Clearance | None = None
+    reach: float = 0.0
 
     @cached_property
     def box(self) -> tuple[Tensor, Tensor]:
         """The lower and the upper corner (d,) of the cloud's bounding box."""
         return self.points.amin(0), self.points.amax(0)
 
-    def draw(self, generator: torch.Generator) -> Batch:
-        """The next batch."""
+    def draw(self, generator: torch.Generator, gaps: bool = True) -> Batch:
+        """The next batch; only with ``gaps`` it has a clearance."""
         n = len(self.points)
         chosen = torch.randint(n, (self.points_batch,), device=self.points.device, generator=generator)
         points = self.points[chosen]
         omega, weights = self.omega.sample(self.pts_in_omega, generator)
-        balls = sample_ball(points, self.ball_radius, self.pts_per_ball, generator)
+        balls = None
+        if self.ball_radius > 0:
+            balls = sample_ball(points, self.ball_radius, self.pts_per_ball, generator)
         near = None
         if self.spread is not None:
             step = torch.randn(points.shape, device=points.device, generator=generator)
@@ -199,4 +247,6 @@ class Sampler:
             estimated=None if self.estimated is None else self.estimated[chosen],
             beyond=((omega < self.box[0]) | (omega > self.box[1])).any(-1),
             near=near,
+            clearance=self.clearance(omega) if gaps and self.clearance is not None else None,
+            reach=self.reach,
         )

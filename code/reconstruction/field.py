@@ -1,7 +1,6 @@
 """The trained field as its users ask for it: u, w and ∇w at any points, in the input's units."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
@@ -18,6 +17,7 @@ from model.network import ImplicitNet
 from model.sample import Batch
 from utils.build import build, find_class
 from utils.config import Config, config_from_dict
+from utils.distributed import multiplies_bfloat16
 from utils.errors import UserError
 from utils.experiment import read_checkpoint
 from utils.memory import require_memory
@@ -33,11 +33,13 @@ class Loss(Protocol):
 
     Attributes:
         near: whether it looks at ``Batch.near``.
+        gaps: whether it looks at ``Batch.clearance``.
         needs_normals: whether it has no meaning without normals.
         needs_second_derivatives: whether the network must be twice differentiable in x.
     """
 
     near: ClassVar[bool]
+    gaps: ClassVar[bool]
     needs_normals: ClassVar[bool]
     needs_second_derivatives: ClassVar[bool]
 
@@ -98,14 +100,19 @@ def build_model(config: Config, d: int, problems: list[str]) -> tuple[nn.Module,
     return network, loss
 
 
-def kernels_for(config: Config, device: torch.device) -> Kernels:
-    """What computes between the matrix products of a configured network: compiled where that is wanted and of use.
-
-    Raises:
-        UserError: it cannot be compiled; the text says what to do.
+def kernels_for(config: Config, device: torch.device, problems: list[str]) -> Kernels:
+    """What computes between the matrix products of a configured ImplicitNet: compiled, and its backward pass in
+    bfloat16, where that is wanted and of use. Why it is not compiled although it should be is appended to ``problems``.
     """
-    useful = device.type == "cpu" and issubclass(find_class(config.train.network_class), ImplicitNet)
-    return CompiledKernels() if config.train.compile and useful else Kernels()
+    if not issubclass(find_class(config.train.network_class), ImplicitNet):
+        return Kernels()
+    half = config.train.bfloat16 and multiplies_bfloat16(device)
+    if config.train.compile and device.type == "cpu":
+        try:
+            return CompiledKernels(half)
+        except UserError as problem:
+            problems.append(str(problem))
+    return Kernels(half)
 
 
 def check_model(config: Config, problems: list[str]) -> None:
@@ -126,12 +133,13 @@ def memory_of_training(config: Config, network: nn.Module) -> float:
     """Bytes that training takes on the network's device, about (derived).
 
     Four copies of the weights (themselves, gradient, two moments); at every point of a step each layer's value and
-    its copies for the backward pass, of which points with gradients (Ω, normal term) keep six and balls three.
+    its copies for the backward pass, of which points with gradients (Ω, the cloud) keep six and balls three.
     """
     t = config.train
     weights = sum(p.numel() for p in network.parameters())
     widths = sum(p.shape[0] for p in network.parameters() if p.ndim == 2)
-    layers = 6 * (t.pts_in_omega + t.points_batch) + 3 * t.points_batch * t.pts_per_ball
+    in_balls = t.points_batch * t.pts_per_ball if t.ball_sigma > 0 else 0
+    layers = 6 * (t.pts_in_omega + t.points_batch) + 3 * in_balls
     return 4.0 * (4 * weights + widths * layers)
 
 
@@ -240,8 +248,7 @@ def field_from_checkpoint(checkpoint: dict[str, Any], device: torch.device, sour
     network, loss = model
     network.load_state_dict(weights)
     if isinstance(network, ImplicitNet):
-        with suppress(UserError):  # said while training; it is only slower
-            network.kernels = kernels_for(config, device)
+        network.kernels = kernels_for(config, device, [])  # what is wrong was said while training; it is only slower
     return NeuralField(
         network.to(device).eval(),
         loss,

@@ -45,7 +45,8 @@ SAMPLED = 2000  # points that tell the noise and the spacing
 CROWD = 16  # neighbours that tell how dense a cloud is
 FILLED = 0.5  # density of the points that fill openings, as a share of the cloud's: they are a guess
 CREASED = 20_000  # points of a cloud, at most, whose creases are sought: more of them show these well enough
-FREQUENCIES, WAVE = (2, 6), 3.0  # k of the Fourier features; their shortest wave in distances to the 16th neighbour
+FREQUENCIES = 2, 6  # k of the Fourier features
+WAVE, NOISY_WAVE = 3.0, 12.0  # their shortest wave in distances to the 16th neighbour; and where there is noise
 
 
 @dataclass(frozen=True)
@@ -265,18 +266,21 @@ def _extents(points: Array) -> Array:
     return np.sort(np.ptp(centred @ axes, axis=0))
 
 
-def settled(config: Config, reach: float) -> Config:
+def settled(config: Config, reach: float, noisy: bool) -> Config:
     """The configuration with a number of Fourier features in place of one left open.
 
-    The shortest of their waves, 4 / 2^(k-1), is to span some points, or it follows each of them.
+    The shortest of their waves, 4 / 2^(k-1), is to span some points, or it follows each of them; and more, where these
+    are noisy.
 
     Args:
         config: any.
         reach: distance to the 16th neighbour, normalised.
+        noisy: whether the points show noise.
     """
     inputs = config.network.inputs
     parameters = inspect.signature(find_class(config.train.network_class)).parameters
     if "k" not in parameters or inputs.get("k") is not None:
         return config
-    k = int(np.clip(np.floor(np.log2(4 / (WAVE * max(reach, 1e-9)))) + 1, *FREQUENCIES))
+    wave = (NOISY_WAVE if noisy else WAVE) * max(reach, 1e-9)
+    k = int(np.clip(np.floor(np.log2(4 / wave)) + 1, *FREQUENCIES))
     return replace(config, network=replace(config.network, inputs={**inputs, "k": k}))

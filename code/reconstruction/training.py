@@ -2,8 +2,6 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -14,8 +12,8 @@ from datasets.pointcloud import Normalisation, PointCloud
 from model.kernels import Kernels
 from model.network import ImplicitNet
 from model.optimizer import Cosine, Optimizers, Step
-from model.sample import EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
-from reconstruction.field import NeuralField, build_model, kernels_for
+from model.sample import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
+from reconstruction.field import Loss, NeuralField, build_model, kernels_for
 from reconstruction.health import SMALLER_STEP, Course, Failure, course_of
 from reconstruction.preparation import NEEDLE, THIN, Prepared, prepare, settled
 from reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
@@ -29,6 +27,7 @@ Preview = Callable[[NeuralField, int], None]
 
 
 SAME_FRAME = 1e-6  # of the radius: rounding of another machine
+UNEASED = 1200  # steps with all of the energy in gaps of the cloud too, which smooths what the start guessed there
 START_STEPS, START_BATCH, START_RATE = 150, 2048, 2e-3  # of the fit to a coarse start
 
 
@@ -93,15 +92,12 @@ def fit(
         ranks.check_share(f"train.{key}", getattr(t, key))
 
     # the cloud in the unit ball, the box Ω in which the field is learned, and what the points show of the surface
-    with ThreadPoolExecutor(1) as beside:
-        beside.submit(import_module, "torch._dynamo")  # a second of Python, which torch's first optimizer waits for
-        data = prepare(config, cloud)
+    data = prepare(config, cloud)
     _announce(data, announce)
-    config = settled(config, data.reach)
-    try:
-        kernels = kernels_for(config, device)
-    except UserError as problem:
-        kernels = Kernels()
+    config = settled(config, data.reach, noisy=data.smoothed)
+    problems: list[str] = []
+    kernels = kernels_for(config, device, problems)
+    for problem in problems:
         announce(f"note: steps are slower than they could be: {problem} (train.compile)")
     while True:
         try:
@@ -168,7 +164,7 @@ def _fit(
     network, loss = model[0].to(device), model[1].for_noise(data.noise_left)
     if isinstance(network, ImplicitNet):
         network.kernels = kernels
-    sampler = _sampler(config, data, loss.near, device)
+    sampler = _sampler(config, data, loss, device)
     field = NeuralField(network, loss, data.normalisation, data.lower, data.upper, device)
     optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, ranks.average_gradients)
     schedule = _schedule(config)
@@ -201,7 +197,8 @@ def _fit(
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):  # by what is wrong with them
             raise UserError(
                 f"the checkpoint of step {epoch} has the weights of another network, or the state of another "
-                "optimizer, than configured: leave network.inputs and train.optimizer as they were"
+                "optimizer, than configured: leave network.inputs and train.optimizer as they were, and go on with the "
+                "version that saved it"
             ) from None
     ranks.copy_first(optimizers.parameters)
 
@@ -262,7 +259,7 @@ def _fit(
                 save()
             if preview is not None and epoch > begun and _due(epoch, t.plot_frequency):
                 preview(field.outward(), epoch)
-            batch = sampler.draw(generator).share(ranks.rank, ranks.size)
+            batch = sampler.draw(generator, gaps=epoch >= UNEASED).share(ranks.rank, ranks.size)
             terms = loss.at(progress)(network, batch)
             total = torch.stack(list(terms.values())).sum()
             rate = course.mending.factor * schedule(epoch, progress)
@@ -314,7 +311,7 @@ def _due(epoch: int, frequency: int) -> bool:
     return frequency > 0 and epoch % frequency == 0
 
 
-def _sampler(config: Config, data: Prepared, near_points: bool, device: torch.device) -> Sampler:
+def _sampler(config: Config, data: Prepared, loss: Loss, device: torch.device) -> Sampler:
     t, s = config.train, config.network.sampler
     near = s.properties.near_fraction if s.sampler_type == "NearData" else 0.0
 
@@ -333,7 +330,9 @@ def _sampler(config: Config, data: Prepared, near_points: bool, device: torch.de
         ball_radius=t.ball_sigma,
         pts_in_omega=t.pts_in_omega,
         estimated=estimated,
-        spread=tensor(neighbour_distance(data.points)) if near_points else None,
+        spread=tensor(neighbour_distance(data.points)) if loss.near else None,
+        clearance=Clearance(data.points, data.lower, data.upper).to(device) if t.ease_gaps and loss.gaps else None,
+        reach=data.reach,
     )
 
 

@@ -71,7 +71,7 @@ class TrainConfig:
     time_budget: float | None = None
     points_batch: int = 2048
     pts_per_ball: int = 1
-    ball_sigma: float = 0.002
+    ball_sigma: float = 0.0
     pts_in_omega: int = 2048
     bounding_box_scale: float = 1.5
     drop_outliers: bool = True
@@ -79,6 +79,7 @@ class TrainConfig:
     estimate_normals: bool = True
     find_creases: bool = True
     fill_openings: bool = True
+    ease_gaps: bool = True
     start: Literal["winding", "network"] = "winding"
     optimizer: Literal["adam", "muon"] = "muon"
     learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Initial=0.002, Final=0.00002),)
@@ -92,6 +93,7 @@ class TrainConfig:
     tensorboard: bool = False
     mend: bool = True
     compile: bool = True
+    bfloat16: bool = True
     on_save_error: Literal["stop", "continue"] = "stop"
 
     def __post_init__(self) -> None:

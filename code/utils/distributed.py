@@ -190,6 +190,12 @@ def choose_device(gpu: str) -> tuple[torch.device, str]:
     return torch.device("cuda", index), f"device: GPU {index}, {torch.cuda.get_device_name(index)}"
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device is a processor that multiplies matrices of bfloat16 at twice the speed of float32, or more."""
+    able = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
 def local_rank() -> int:
     """The number of this process among those that torchrun started on this machine; 0 without it."""
     return int(os.environ.get("LOCAL_RANK", "0"))

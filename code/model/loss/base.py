@@ -36,11 +36,13 @@ class DistanceLoss:
 
     Attributes:
         near: whether the loss looks at ``Batch.near``.
+        gaps: whether it looks at ``Batch.clearance``.
         needs_normals: whether it has no meaning without normals.
         needs_second_derivatives: whether the network must be twice differentiable in x.
     """
 
     near: ClassVar[bool] = False
+    gaps: ClassVar[bool] = False
     needs_normals: ClassVar[bool] = False
     needs_second_derivatives: ClassVar[bool] = False
 

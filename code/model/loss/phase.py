@@ -6,7 +6,7 @@ w nothing has to take the logarithm of 1 - |u|, which a network may push below z
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -40,6 +40,10 @@ def double_well(u: Tensor) -> Tensor:
 CLEAN_LAMBDA, NOISY_LAMBDA, CLEAN_NOISE = 30.0, 6.0, 0.0019
 GIVEN_MU, UNGIVEN_MU = 10.0, 1.0
 ANNEALED = 0.5  # share of the run after which ε has its final value
+# A surface lies in a gap of the cloud where the nearest point is so many reaches off, beside it: from, and wholly;
+GAP = 1.25, 1.9
+WIDE, FADING = 0.13, 0.02  # wider openings have points by now (``model.start``), or should have no surface
+EASED = 0.1  # weight of the energy in a gap
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class PhaseLoss(DistanceLoss):
     epsilon: float = 0.01
     output: Literal["u", "w"] = "w"
     epsilon_start: float | None = None
+
+    gaps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         problems = []
@@ -106,14 +112,23 @@ class PhaseLoss(DistanceLoss):
     def __call__(self, field: DifferentiableField, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms; their sum is F.
 
-        reconstruction: λ mean_i |mean_{y in ball i} u(y)|
-        gradient, potential: ∫_Ω ε‖∇u‖² and ∫_Ω W(u), the two halves of WCH
+        reconstruction: λ mean_i |mean_{y in ball i} u(y)|, or λ mean_i |u(x_i)| without balls
+        gradient, potential: ∫_Ω ε‖∇u‖² and ∫_Ω W(u), the two halves of WCH; eased in gaps of the cloud, if the batch
+            has a clearance (``_easing``)
         normals: μ mean_i ‖n_i - ∇w(x_i)‖; without normals μ mean_i of (1 - ‖∇w(x_i)‖)², which gives way to
             ‖n_i - ∇w(x_i)‖ as far as n_i, an estimated normal, can be trusted, or to the lesser of that and
             ‖n_i + ∇w(x_i)‖ where its sign is not known (derived)
         """
         weight = CLEAN_LAMBDA if self.lambda_ is None else self.lambda_
-        terms = {"reconstruction": weight * self.phase(field(batch.balls)).mean(-1).abs().mean()}
+        mu = self.mu
+        if mu is None:
+            mu = UNGIVEN_MU if batch.normals is None else GIVEN_MU
+        u = None if batch.balls is None else self.phase(field(batch.balls)).mean(-1)
+        if u is None or mu > 0:
+            value, gradient = field.value_and_gradient(batch.points)
+            slope = self.distance_gradient(value, gradient)
+            u = self.phase(value) if u is None else u
+        terms = {"reconstruction": weight * u.abs().mean()}
         value, gradient = field.value_and_gradient(batch.omega)
         if self.output == "w":  # u = sign(w)(1 - exp(-|w|/√ε)) put into both (derived)
             potential = torch.exp(-2.0 / math.sqrt(self.epsilon) * value.abs())
@@ -121,22 +136,13 @@ class PhaseLoss(DistanceLoss):
         else:
             potential = double_well(value)
             kinetic = self.epsilon * gradient.square().sum(-1)
-        terms["gradient"] = (batch.weights * kinetic).mean()
-        terms["potential"] = (batch.weights * potential).mean()
-        mu = self.mu
-        if mu is None:
-            mu = UNGIVEN_MU if batch.normals is None else GIVEN_MU
+        weights = batch.weights
+        if batch.clearance is not None:
+            weights = weights * _easing(self.distance(value.detach()), batch.clearance, batch.reach)
+        terms["gradient"] = (weights * kinetic).mean()
+        terms["potential"] = (weights * potential).mean()
         if mu > 0:
-            slope = self.distance_gradient(*field.value_and_gradient(batch.points))
-            if batch.normals is not None:
-                misfit = torch.linalg.vector_norm(batch.normals - slope, dim=-1)
-            else:
-                misfit = (1 - torch.linalg.vector_norm(slope, dim=-1)).square()
-                if batch.estimated is not None:
-                    along, against = ((sign * batch.estimated.directions - slope).norm(dim=-1) for sign in (1, -1))
-                    along = torch.where(batch.estimated.oriented, along, torch.minimum(along, against))
-                    misfit = torch.lerp(misfit, along, batch.estimated.trust)
-            terms["normals"] = mu * misfit.mean()
+            terms["normals"] = mu * _misfit(slope, batch).mean()
         return terms
 
     def phase(self, value: Tensor) -> Tensor:
@@ -158,3 +164,29 @@ class PhaseLoss(DistanceLoss):
     def level(self, phase: float) -> float:
         """The signed distance, normalised units, at which u is ``phase``, between -1 and 1."""
         return float(w_from_u(torch.tensor(phase, dtype=torch.float64), self.epsilon))
+
+
+def _easing(distance: Tensor, clearance: Tensor, reach: float) -> Tensor:
+    """Weights (M,) of the WCH energy at points whose distances (M,) from the surface and from the cloud are known: 1,
+    and EASED where the surface next to them lies in a gap of the cloud.
+
+    There nothing holds against the pull to the least area: with every step the surface comes nearer to a flat lid. The
+    nearest point of the surface is |w| away, and so √(clearance² - w²) along the surface from the cloud (derived).
+    """
+    beside = (clearance.square() - distance.square()).clamp(min=0).sqrt()
+    gap = ((beside / reach - GAP[0]) / (GAP[1] - GAP[0])).clamp(0, 1) * ((WIDE - beside) / FADING).clamp(0, 1)
+    return 1 - (1 - EASED) * gap
+
+
+def _misfit(slope: Tensor, batch: Batch) -> Tensor:
+    """The normal term (N,) of each point of a batch where ∇w is ``slope`` (N, d), as said at ``PhaseLoss``."""
+    misfit: Tensor
+    if batch.normals is not None:
+        misfit = torch.linalg.vector_norm(batch.normals - slope, dim=-1)
+        return misfit
+    misfit = (1 - torch.linalg.vector_norm(slope, dim=-1)).square()
+    if batch.estimated is None:
+        return misfit
+    along, against = ((sign * batch.estimated.directions - slope).norm(dim=-1) for sign in (1, -1))
+    along = torch.where(batch.estimated.oriented, along, torch.minimum(along, against))
+    return torch.lerp(misfit, along, batch.estimated.trust)
