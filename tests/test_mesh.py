@@ -425,3 +425,33 @@ def test_pieces_below_a_share_of_the_largest_are_left_out():
     assert (dropped, kept.measure()) == (1, pytest.approx(6.0))
     everything, dropped = substantial_components(surface, 0.03)
     assert (dropped, everything.measure()) == (0, pytest.approx(6.24))
+
+
+def test_small_pieces_that_the_cloud_shows_are_kept():
+    """Spheres of radius 1, 0.05 and 0.05: the cloud has 30 points on the second, as dense as on the first (12 000 on
+    400 times the area), and two on the third.
+    """
+    parts = [trimesh.creation.icosphere(4, radius) for radius in (1.0, 0.05, 0.05)]
+    for part, x in zip(parts, (0, 2, 3), strict=True):
+        part.apply_translation([x, 0, 0])
+    both = trimesh.util.concatenate(parts)
+    surface = Surface(np.asarray(both.vertices), np.asarray(both.faces, dtype=np.int64))
+    directions = np.random.default_rng(0).standard_normal((12_032, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    counts = (12_000, 30, 2)
+    points = np.concatenate(
+        [x + r * some for some, x, r in zip(np.split(directions, np.cumsum(counts)[:2]),
+         np.array([[0, 0, 0], [2, 0, 0], [3, 0, 0]]), (1, 0.05, 0.05), strict=True)]
+    )  # fmt: skip
+
+    def left_out(cloud):
+        kept, dropped = substantial_components(surface, 0.01, cloud)
+        assert kept.components()[0] == 3 - dropped
+        return dropped
+
+    assert left_out(None) == left_out(points[:12_000]) == 2
+    assert left_out(points) == 1
+    assert left_out(np.delete(points, np.s_[12_000:12_011], axis=0)) == 2  # 19 are too few
+    assert left_out(np.concatenate([points, points[:12_000], points[:12_000], points[:12_000]])) == 2  # or too thin
+    far = points + np.where(np.arange(len(points)) < 12_000, 0, 0.3)[:, None]
+    assert left_out(far) == 2

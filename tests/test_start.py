@@ -16,6 +16,7 @@ def coarse(monkeypatch):
     monkeypatch.setattr(winding, "NODES", 32)
     monkeypatch.setattr(start, "NODES", 32)
     monkeypatch.setattr(start, "CENTRES", 400)
+    monkeypatch.setattr(start, "MISSED", 100)
 
 
 def sphere(count, d=3, seed=0):
@@ -38,6 +39,16 @@ def test_a_sphere_gives_its_signed_distance(d):
     feet, normals = result.feet(1.01 * sphere(50, d, seed=1))
     np.testing.assert_allclose(np.linalg.norm(feet, axis=1), 1, atol=2e-3)
     assert (normals * sphere(50, d, seed=1)).sum(axis=1).min() > 0.99
+
+
+def test_a_small_tip_is_not_cut_off():
+    """Of 400 even centres on the sphere two or so fall on the tip of radius 0.04 before it; 60 points show it."""
+    tip = sphere(60, seed=2)
+    points = np.concatenate([sphere(3000), 0.04 * tip + [1.12, 0, 0]])
+    result = begun(points, np.concatenate([sphere(3000), tip]))
+    feet, normals = result.feet(points[3000:])
+    assert np.linalg.norm(feet - points[3000:], axis=1).mean() < 0.004
+    assert (normals * tip).sum(axis=1).mean() > 0.9
 
 
 def test_the_hole_of_a_torus_is_outside():

@@ -18,7 +18,9 @@ from utils.general import thinned, unit
 Array = npt.NDArray[np.float64]
 
 POINTS, SCANNED = 20_000, 1_000_000  # of the cloud, at most: the grids hold no more detail; and to find openings
-CENTRES = 1000  # of the cloud through which the biharmonic function goes, as even as they can be
+CENTRES = 1000  # of the cloud through which the biharmonic function goes, as even as they can be,
+MISSED = 300  # but so many, at most, where those before miss the cloud,
+OFF = 4.0, 0.005  # by more than so many deviations of the noise, and this
 OFFSET = 0.02  # of the centres at which it is told to be ± that, along the normals,
 THIN_OFFSET = 0.004  # or ± that, where two sheets are near each other
 WALL = 7  # points along a side of each wall of Ω where the function is told to be positive,
@@ -44,7 +46,8 @@ class Start:
 
     The function goes through the points that are sure. Where its gradient is along another point's normal, that tells
     which way this points, and the point is among them; so a surface grows from what is sure into patches of a scan that
-    were seen through a narrow mouth, or alone.
+    were seen through a narrow mouth, or alone. Where it misses the cloud, it is told more of it (Carr et al. 2001,
+    section 4): so a fingertip that even centres hardly touch is not cut off.
 
     Attributes:
         normals: the normals (N, d), turned where that was found out.
@@ -71,19 +74,18 @@ class Start:
         wall = _wall(lower, upper)
         wall_values = WALL_VALUE * tree.query(wall)[0]
 
-        def through_sure() -> tuple[Biharmonic, npt.NDArray[np.int64]]:
-            chosen = thinned(np.flatnonzero(self.sure), POINTS)
-            centres = chosen[_spread(points[chosen], CENTRES)]
+        def through(centres: npt.NDArray[np.int64]) -> Biharmonic:
             places, values = _with_offsets(tree, points[centres], self.normals[centres])
             return Biharmonic(
                 np.concatenate([places, wall]),
                 np.concatenate([values, wall_values]),
                 smoothing=max(SMOOTHING * noise**2 / OFFSET, STEADY),
-            ), chosen
+            )
 
         self.normals, self.sure = normals.copy(), sure.copy()
-        self._function, chosen = through_sure()
         for _ in range(ROUNDS):
+            chosen = thinned(np.flatnonzero(self.sure), POINTS)
+            self._function = through(chosen[_spread(points[chosen], CENTRES - MISSED)])
             others = thinned(np.flatnonzero(~self.sure), POINTS)
             cosine = (unit(self._function.gradient(points[others])) * normals[others]).sum(axis=1)
             told = np.abs(cosine) > ALONG
@@ -91,7 +93,11 @@ class Start:
                 break
             self.normals[others[told]] *= np.sign(cosine[told])[:, None]
             self.sure[others[told]] = True
-            self._function, chosen = through_sure()
+        chosen = thinned(np.flatnonzero(self.sure), POINTS)
+        missed = chosen[np.abs(self._function(points[chosen])) > OFF[0] * noise + OFF[1]]
+        missed = missed[_spread(points[missed], MISSED)] if len(chosen) > CENTRES else missed[:0]
+        even = chosen[_spread(points[chosen], CENTRES - len(missed))]
+        self._function = through(np.union1d(even, missed))
         points, normals = points[chosen], self.normals[chosen]
 
         cell = float((upper - lower).max()) / (NODES - 1)
@@ -142,6 +148,8 @@ def _with_offsets(tree: cKDTree, points: Array, normals: Array) -> tuple[Array, 
 
 def _spread(points: Array, count: int) -> npt.NDArray[np.int64]:
     """Indices of at most ``count`` different points (N, d), each the farthest from those before."""
+    if not len(points):
+        return np.empty(0, dtype=np.int64)
     columns = np.ascontiguousarray(points.T)  # which numpy adds four times as fast
     chosen = [0]
     distance = ((columns - columns[:, :1]) ** 2).sum(axis=0)

@@ -38,7 +38,7 @@ def surface_of(
 
     Args:
         field: the trained field.
-        cloud: where colours come from, or None.
+        cloud: what keeps small pieces of the surface that it shows, and where colours come from, or None.
         plot: grid and level.
         announce: receives lines about the extraction, or None.
         resolution: instead of plot.resolution, for a preview.
@@ -59,7 +59,8 @@ def surface_of(
         allow_open=allow_open or plot.allow_open,
         announce=announce,
     )
-    surface, dropped = substantial_components(surface, plot.least_component)
+    points = None if cloud is None else field.normalisation.apply(cloud.points)
+    surface, dropped = substantial_components(surface, plot.least_component, points)
     if dropped and announce:
         announce(f"left out {dropped} pieces below plot.least_component = {plot.least_component:g} of the largest")
     surface = refine(surface, field.normalised_value_and_gradient, level)

@@ -11,6 +11,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from utils.general import thinned
+
+LOOKED_AT = 200_000  # points of a cloud, at most, that tell which pieces it shows
+SHOWN, SHARE_SHOWN = 20, 0.3
 
 @dataclass(frozen=True)
 class Surface:
@@ -137,11 +141,26 @@ def polylines(surface: Surface) -> list[list[int]]:
     return lines
 
 
-def substantial_components(surface: Surface, share: float) -> tuple[Surface, int]:
-    """The pieces whose length or area is at least this share of the largest one's, and how many were left out."""
+def substantial_components(
+    surface: Surface, share: float, points: npt.NDArray[np.float64] | None = None
+) -> tuple[Surface, int]:
+    """The pieces whose length or area is at least this share of the largest one's, or that a cloud shows, and how many
+    were left out.
+
+    The cloud (N, d) shows a piece if at least SHOWN of the points are nearer to cells of it than to others, and no
+    farther than the piece is large, and for its size SHARE_SHOWN of what the whole surface has: so a fingertip whose
+    finger was not scanned, but no bubble.
+    """
     count, piece = surface.components()
     measures = np.bincount(piece, weights=surface.cell_measures(), minlength=count)
     keep = measures >= share * measures.max()
+    if points is not None and not keep.all():
+        some = thinned(points, LOOKED_AT)
+        distance, cells = cKDTree(surface.vertices[surface.cells].mean(axis=1)).query(some, workers=-1)
+        nearest = piece[cells]
+        on_it = nearest[distance < measures[nearest] ** (1 / (surface.dimension - 1))]
+        shown_by = np.bincount(on_it, minlength=count) * (len(points) / len(some))
+        keep |= (shown_by >= SHOWN) & (shown_by >= SHARE_SHOWN * len(points) * measures / measures.sum())
     return (surface, 0) if keep.all() else (select_cells(surface, keep[piece]), int(count - keep.sum()))
 
 
