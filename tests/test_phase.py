@@ -225,7 +225,7 @@ def test_the_energy_is_eased_where_the_surface_lies_in_a_gap():
     """
     beside = torch.tensor([0.0, 0.025, 0.0315, 0.038, 0.1, 0.12, 0.13, 0.5], dtype=torch.float64)
     weight = _easing(torch.full_like(beside, -0.03), torch.hypot(beside, torch.tensor(0.03)), 0.02)
-    torch.testing.assert_close(weight, torch.tensor([1, 1, 0.55, 0.1, 0.1, 0.55, 1, 1], dtype=torch.float64))
+    torch.testing.assert_close(weight, torch.tensor([1, 1, 0.6, 0.2, 0.2, 0.6, 1, 1], dtype=torch.float64))
     assert _easing(torch.tensor(0.03), torch.tensor(0.02), 0.02) == 1.0  # the table of clearances is not exact
 
 
@@ -239,7 +239,7 @@ def test_eased_points_of_omega_count_less_in_the_energy_alone(output):
         for clearance in (0.08, 0.02)
     )
     for name, term in plain.items():
-        share = 0.1 if name in ("gradient", "potential") else 1.0
+        share = 0.2 if name in ("gradient", "potential") else 1.0
         torch.testing.assert_close(eased[name], share * term)
         torch.testing.assert_close(crowded[name], term)
 

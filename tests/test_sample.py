@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from model.sample import CLOSE, MAX_NODES, Clearance, OmegaDensity, Sampler, neighbour_distance
 
+CPU = torch.device("cpu")
 WIDTH = 0.2
 BOXES = {  # corners of Ω, neither centred nor cubic
     2: (np.array([-1.5, -1.2]), np.array([1.1, 1.6])),
@@ -162,7 +163,7 @@ def test_the_clearance_is_the_distance_to_the_cloud(d):
     lower, upper = BOXES[d]
     x = lower + (upper - lower) * np.random.default_rng(1).random((500, d))
     exact = np.linalg.norm(x[:, None] - points, axis=-1).min(axis=1)
-    off = np.abs(Clearance(points, lower, upper)(torch.tensor(x, dtype=torch.float32)).numpy() - exact)
+    off = np.abs(Clearance(points, lower, upper, CPU)(torch.tensor(x, dtype=torch.float32)).numpy() - exact)
     edge = (np.prod(upper - lower) / MAX_NODES) ** (1 / d)
     assert off.max() < edge
     assert off[exact < CLOSE - edge].mean() < 0.1 * edge
@@ -170,7 +171,7 @@ def test_the_clearance_is_the_distance_to_the_cloud(d):
 
 def test_the_clearance_reaches_the_corners_of_omega():
     points = np.array([[-1.5, -1.2, -1.0], [1.1, 1.3, 1.2]])
-    clearance = Clearance(points, *BOXES[3])
+    clearance = Clearance(points, *BOXES[3], CPU)
     corners = torch.tensor(np.array(list(itertools.product(*points.T))), dtype=torch.float32)
     exact = torch.cdist(corners, torch.tensor(points, dtype=torch.float32)).amin(1)
     torch.testing.assert_close(clearance(corners), exact, rtol=0, atol=1e-5)
@@ -178,7 +179,7 @@ def test_the_clearance_reaches_the_corners_of_omega():
 
 def test_a_batch_has_a_clearance_where_it_is_asked_for():
     points = cloud(3, 200)
-    aware = sampler(clearance=Clearance(points, *BOXES[3]), reach=0.3)
+    aware = sampler(clearance=Clearance(points, *BOXES[3], CPU), reach=0.3)
     batch = aware.draw(torch.Generator().manual_seed(0))
     exact = torch.cdist(batch.omega, torch.tensor(points, dtype=torch.float32)).amin(1)
     assert (batch.clearance - exact).abs().max() < 0.03

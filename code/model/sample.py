@@ -154,33 +154,41 @@ class Clearance:
         points: the cloud (N, d), normalised.
         lower: corner of Ω (d,).
         upper: the opposite corner (d,).
+        device: of the points that are asked for.
     """
 
     def __init__(
-        self, points: npt.NDArray[np.float64], lower: npt.NDArray[np.float64], upper: npt.NDArray[np.float64]
+        self,
+        points: npt.NDArray[np.float64],
+        lower: npt.NDArray[np.float64],
+        upper: npt.NDArray[np.float64],
+        device: torch.device,
     ) -> None:
-        size = upper - lower
-        edge = float(np.prod(size) / MAX_NODES) ** (1.0 / len(size))
-        counts = np.ceil(size / edge).astype(np.int64) + 1
-        spacing = size / (counts - 1)
-        empty = np.ones(counts, dtype=bool)
-        empty[tuple(np.clip(np.rint((points - lower) / spacing), 0, counts - 1).astype(np.int64).T)] = False
-        distance = distance_transform_edt(empty, sampling=spacing)
-        close = np.nonzero(distance < CLOSE)
-        distance[close] = cKDTree(points).query(lower + np.stack(close, axis=-1) * spacing, workers=-1)[0]
-        self.table = torch.tensor(distance, dtype=torch.float32)[None, None]
-        self.lower, self.size = (torch.tensor(corner, dtype=torch.float32) for corner in (lower, size))
-
-    def to(self, device: torch.device) -> "Clearance":
-        """Move the table to a device."""
-        self.table, self.lower, self.size = self.table.to(device), self.lower.to(device), self.size.to(device)
-        return self
+        self.points, self.corner, self.extent = points, lower, upper - lower
+        self.lower, self.size = (
+            torch.tensor(side, dtype=torch.float32, device=device) for side in (lower, self.extent)
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         """The distance (M,) from points (M, d)."""
         place = (2 * (x - self.lower) / self.size - 1).flip(-1)  # grid_sample counts from the last axis, -1 to 1
         place = place.reshape(1, len(x), *[1] * (x.shape[-1] - 1), x.shape[-1])
-        return grid_sample(self.table, place, align_corners=True).reshape(len(x))
+        return grid_sample(self._table, place, align_corners=True).reshape(len(x))
+
+    @cached_property
+    def _table(self) -> Tensor:
+        """The distance at the nodes (1, 1, ...), made when it is first needed: it takes half a second."""
+        edge = float(np.prod(self.extent) / MAX_NODES) ** (1.0 / len(self.extent))
+        counts = np.ceil(self.extent / edge).astype(np.int64) + 1
+        spacing = self.extent / (counts - 1)
+        empty = np.ones(counts, dtype=bool)
+        nearest = np.rint((self.points - self.corner) / spacing).astype(np.int64)
+        empty[tuple(np.clip(nearest, 0, counts - 1).T)] = False
+        distance = distance_transform_edt(empty, sampling=spacing)
+        close = np.nonzero(distance < CLOSE)
+        nodes = self.corner + np.stack(close, axis=-1) * spacing
+        distance[close] = cKDTree(self.points).query(nodes, workers=-1)[0]
+        return torch.tensor(distance, dtype=torch.float32, device=self.lower.device)[None, None]
 
 
 def neighbour_distance(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

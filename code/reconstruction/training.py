@@ -27,7 +27,7 @@ Preview = Callable[[NeuralField, int], None]
 
 
 SAME_FRAME = 1e-6  # of the radius: rounding of another machine
-UNEASED = 1200  # steps with all of the energy in gaps of the cloud too, which smooths what the start guessed there
+UNEASED = 1500  # steps with all of the energy in gaps of the cloud too, which smooths what the start guessed there
 START_STEPS, START_BATCH, START_RATE = 150, 2048, 2e-3  # of the fit to a coarse start
 
 
@@ -331,7 +331,7 @@ def _sampler(config: Config, data: Prepared, loss: Loss, device: torch.device) -
         pts_in_omega=t.pts_in_omega,
         estimated=estimated,
         spread=tensor(neighbour_distance(data.points)) if loss.near else None,
-        clearance=Clearance(data.points, data.lower, data.upper).to(device) if t.ease_gaps and loss.gaps else None,
+        clearance=Clearance(data.points, data.lower, data.upper, device) if t.ease_gaps and loss.gaps else None,
         reach=data.reach,
     )
 

@@ -43,7 +43,7 @@ ANNEALED = 0.5  # share of the run after which ε has its final value
 # A surface lies in a gap of the cloud where the nearest point is so many reaches off, beside it: from, and wholly;
 GAP = 1.25, 1.9
 WIDE, FADING = 0.13, 0.02  # wider openings have points by now (``model.start``), or should have no surface
-EASED = 0.1  # weight of the energy in a gap
+EASED = 0.2  # weight of the energy in a gap
 
 
 @dataclass(frozen=True)
