@@ -11,8 +11,6 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from utils.general import thinned
-
 LOOKED_AT = 200_000  # points of a cloud, at most, that tell which pieces it shows
 SHOWN, SHARE_SHOWN = 20, 0.3
 
@@ -155,7 +153,7 @@ def substantial_components(
     measures = np.bincount(piece, weights=surface.cell_measures(), minlength=count)
     keep = measures >= share * measures.max()
     if points is not None and not keep.all():
-        some = thinned(points, LOOKED_AT)
+        some = points[:: -(-len(points) // LOOKED_AT)]
         distance, cells = cKDTree(surface.vertices[surface.cells].mean(axis=1)).query(some, workers=-1)
         nearest = piece[cells]
         on_it = nearest[distance < measures[nearest] ** (1 / (surface.dimension - 1))]
