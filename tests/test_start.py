@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from model import start, winding
-from model.start import OFFSET, THIN_OFFSET, Start, _areas, _crossings
+from model.start import OFFSET, THIN_OFFSET, Start, _areas, _crossings, _on_nodes
 from model.winding import SURE, Sides, coarse_sides, sheets, together
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
@@ -49,6 +50,27 @@ def test_a_small_tip_is_not_cut_off():
     feet, normals = result.feet(points[3000:])
     assert np.linalg.norm(feet - points[3000:], axis=1).mean() < 0.004
     assert (normals * tip).sum(axis=1).mean() > 0.9
+
+
+def test_the_nodes_of_a_grid_are_on_the_side_that_the_function_says():
+    """A ball nobody scanned, and a scanned plate thinner than the step between the nodes that are always asked."""
+    ticks = [np.linspace(-1, 1, 41)] * 3
+    nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
+    across, middle = np.array([0.5, 0.5, 0.03]), np.array([0, 0, 0.8])
+    asked = []
+
+    def distance(x):
+        asked.append(len(x))
+        plate = np.max(np.abs(x - middle) - across, axis=-1)
+        return np.minimum(np.linalg.norm(x - [0, 0, -0.3], axis=-1) - 0.5, plate)
+
+    plate = np.random.default_rng(0).uniform(-across, across, (5000, 3)) + middle
+    values = _on_nodes(distance, cKDTree(plate), ticks, nodes)
+    assert sum(asked) < 0.5 * values.size
+    exact = distance(nodes)
+    assert ((values < 0) == (exact < 0)).all()
+    near = np.abs(exact) < 0.05
+    np.testing.assert_array_equal(values[near], exact[near])
 
 
 def test_the_hole_of_a_torus_is_outside():

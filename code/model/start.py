@@ -8,8 +8,11 @@ oriented points (Carr et al. 2001, "Reconstruction and representation of 3D obje
 on as the surface does at the rim.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import binary_dilation, map_coordinates
 from scipy.spatial import cKDTree
 
 from model.biharmonic import Biharmonic
@@ -28,6 +31,7 @@ WALL_VALUE = 0.3  # by this share of the distance to the cloud: the surface stay
 SMOOTHING = 4.0  # by the noise, which moves a centre and its offsets together; measured on clouds with known noise
 STEADY = 1e-6  # least weight of smoothness against the data: of two equal centres the equations are singular
 ALONG, ROUNDS = 0.5, 3  # cosine of a normal and the function's gradient that tells its side; how often others are asked
+FEW = 0.02  # of those sure, by so many more the function would hardly be another, and no others are asked
 NODES = 48  # of the grid on which the function is looked at, along the longest side of Ω
 REACH, BETWEEN = 16, 2.0  # how far between points the nearest may mislead: in distances to the 16th of these
 OPEN = 2.0, 1.5  # an opening is farther from the cloud than so many cells, and of those distances
@@ -89,10 +93,10 @@ class Start:
             others = thinned(np.flatnonzero(~self.sure), POINTS)
             cosine = (unit(self._function.gradient(points[others])) * normals[others]).sum(axis=1)
             told = np.abs(cosine) > ALONG
-            if not told.any():
-                break
             self.normals[others[told]] *= np.sign(cosine[told])[:, None]
             self.sure[others[told]] = True
+            if told.sum() < FEW * len(chosen):
+                break
         chosen = thinned(np.flatnonzero(self.sure), POINTS)
         missed = chosen[np.abs(self._function(points[chosen])) > OFF[0] * noise + OFF[1]]
         missed = missed[_spread(points[missed], MISSED)] if len(chosen) > CENTRES else missed[:0]
@@ -101,10 +105,10 @@ class Start:
         points, normals = points[chosen], self.normals[chosen]
 
         cell = float((upper - lower).max()) / (NODES - 1)
-        counts = np.ceil((upper - lower) / cell).astype(np.int64) + 1
+        counts = 2 * np.ceil((upper - lower) / (2 * cell)).astype(np.int64) + 1
         ticks = [low + cell * np.arange(count) for low, count in zip(lower, counts, strict=True)]
         nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
-        on_nodes: Array = self._function(nodes.reshape(-1, nodes.shape[-1])).reshape(nodes.shape[:-1])
+        on_nodes = _on_nodes(self._function, tree, ticks, nodes)
         gradient = np.stack([*np.gradient(on_nodes, cell)], axis=-1)
         crossings, slopes = _crossings(on_nodes, nodes, gradient)
         far = tree.query(crossings, workers=-1)[0] > max(OPEN[0] * cell, OPEN[1] * reach)
@@ -166,6 +170,20 @@ def _wall(lower: Array, upper: Array) -> Array:
     lattice = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, len(lower))
     on_wall = np.any((lattice == lower) | (lattice == upper), axis=1)
     return np.asarray(lattice[on_wall], dtype=np.float64)
+
+
+def _on_nodes(function: Biharmonic, tree: cKDTree, ticks: Sequence[Array], nodes: Array) -> Array:
+    """A smooth function at the nodes (..., d) of a grid with odd counts of ticks (...): where its surface or the cloud
+    is within two of them by itself, elsewhere by interpolation between every second one.
+    """
+    coarse = nodes[(slice(None, None, 2),) * len(ticks)]
+    known = function(coarse.reshape(-1, len(ticks))).reshape(coarse.shape[:-1])
+    values: Array = map_coordinates(known, np.indices(nodes.shape[:-1]) / 2, order=1)
+    inside, outside = (binary_dilation(side, iterations=2) for side in (values < 0, values >= 0))
+    near = tree.query(nodes, distance_upper_bound=2 * (ticks[0][1] - ticks[0][0]), workers=-1)[0] < np.inf
+    itself = near | (inside & outside)
+    values[itself] = function(nodes[itself])
+    return values
 
 
 def _crossings(values: Array, *given: Array) -> list[Array]:
