@@ -56,18 +56,19 @@ def circle(shapes) -> PointCloud:
 
 @pytest.mark.parametrize("eased", [True, False])
 def test_gaps_are_eased_from_a_step_on(monkeypatch, circle, eased):
-    asked: list[bool] = []
+    """At step 2 of 1 the energy's weight there is (1/2)^3."""
+    asked: list[float | None] = []
     terms = PhaseLoss.__call__
 
     def watched(loss, field, batch):
-        asked.append(batch.clearance is not None)
+        asked.append(None if batch.clearance is None else batch.in_gaps)
         return terms(loss, field, batch)
 
     monkeypatch.setattr(PhaseLoss, "__call__", watched)
-    monkeypatch.setattr(training, "UNEASED", 3)
-    keys = ("train.nepoch=5", f"train.ease_gaps={str(eased).lower()}")
+    monkeypatch.setattr(training, "UNEASED", 1)
+    keys = ("train.nepoch=4", f"train.ease_gaps={str(eased).lower()}")
     fit(tiny(*keys), circle, torch.device("cpu"), lambda line: None)
-    assert asked == [False] * 3 + [eased] * 2
+    assert asked == [None, None, *((1 / 8, pytest.approx(1 / 27)) if eased else (None, None))]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])

@@ -61,6 +61,7 @@ class Batch:
         near: a Gaussian point about each of ``points`` (N, d), or None where the loss does not ask for it.
         clearance: distance of each of ``omega`` from the nearest point of the cloud (M,), or None if not asked for.
         reach: distance of the cloud's points to their 16th neighbours, about; 0 where it plays no part.
+        in_gaps: weight of the loss's energy where the surface lies in a gap of the cloud.
     """
 
     points: Tensor
@@ -74,6 +75,7 @@ class Batch:
     near: Tensor | None = None
     clearance: Tensor | None = None
     reach: float = 0.0
+    in_gaps: float = 1.0
 
     def share(self, rank: int, size: int) -> "Batch":
         """The rank-th of ``size`` equal parts, 0 and up, along the first axis of every tensor."""
@@ -232,8 +234,8 @@ class Sampler:
         """The lower and the upper corner (d,) of the cloud's bounding box."""
         return self.points.amin(0), self.points.amax(0)
 
-    def draw(self, generator: torch.Generator, gaps: bool = True) -> Batch:
-        """The next batch; only with ``gaps`` it has a clearance."""
+    def draw(self, generator: torch.Generator, in_gaps: float = 1.0) -> Batch:
+        """The next batch, with ``Batch.in_gaps``; it has a clearance where that is not 1."""
         n = len(self.points)
         chosen = torch.randint(n, (self.points_batch,), device=self.points.device, generator=generator)
         points = self.points[chosen]
@@ -255,6 +257,7 @@ class Sampler:
             estimated=None if self.estimated is None else self.estimated[chosen],
             beyond=((omega < self.box[0]) | (omega > self.box[1])).any(-1),
             near=near,
-            clearance=self.clearance(omega) if gaps and self.clearance is not None else None,
+            clearance=self.clearance(omega) if in_gaps != 1 and self.clearance is not None else None,
             reach=self.reach,
+            in_gaps=in_gaps,
         )

@@ -27,7 +27,8 @@ Preview = Callable[[NeuralField, int], None]
 
 
 SAME_FRAME = 1e-6  # of the radius: rounding of another machine
-UNEASED = 1500  # steps with all of the energy in gaps of the cloud too, which smooths what the start guessed there
+UNEASED = 1500  # steps with all of the energy in gaps of the cloud too, which smooths what the start guessed there;
+EASING = 3  # then it falls with this power of the steps, so that many of them add no more than half as many
 START_STEPS, START_BATCH, START_RATE = 200, 512, 2e-3  # of the fit to a coarse start
 
 
@@ -259,7 +260,7 @@ def _fit(
                 save()
             if preview is not None and epoch > begun and _due(epoch, t.plot_frequency):
                 preview(field.outward(), epoch)
-            batch = sampler.draw(generator, gaps=epoch >= UNEASED).share(ranks.rank, ranks.size)
+            batch = sampler.draw(generator, _in_gaps(epoch)).share(ranks.rank, ranks.size)
             terms = loss.at(progress)(network, batch)
             total = torch.stack(list(terms.values())).sum()
             rate = course.mending.factor * schedule(epoch, progress)
@@ -288,6 +289,13 @@ def _fit(
     if outward.sign < 0:
         announce("the field was negative on the walls of Ω: its sign is turned, so that inside is negative")
     return outward, epoch
+
+
+def _in_gaps(epoch: int) -> float:
+    """The weight at a step of the energy in gaps of the cloud: nothing holds there against the pull to the least area,
+    and with every step that counts whole the surface comes nearer to a flat lid.
+    """
+    return (UNEASED / max(epoch, UNEASED)) ** EASING
 
 
 def _fit_values(

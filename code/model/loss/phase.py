@@ -43,7 +43,6 @@ ANNEALED = 0.5  # share of the run after which ε has its final value
 # A surface lies in a gap of the cloud where the nearest point is so many reaches off, beside it: from, and wholly;
 GAP = 1.25, 1.9
 WIDE, FADING = 0.13, 0.02  # wider openings have points by now (``model.start``), or should have no surface
-EASED = 0.2  # weight of the energy in a gap
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,8 @@ class PhaseLoss(DistanceLoss):
         """The weighted terms; their sum is F.
 
         reconstruction: λ mean_i |mean_{y in ball i} u(y)|, or λ mean_i |u(x_i)| without balls
-        gradient, potential: ∫_Ω ε‖∇u‖² and ∫_Ω W(u), the two halves of WCH; eased in gaps of the cloud, if the batch
-            has a clearance (``_easing``)
+        gradient, potential: ∫_Ω ε‖∇u‖² and ∫_Ω W(u), the two halves of WCH; in gaps of the cloud (``_in_gap``) with the
+            weight that the batch gives them, if it has a clearance
         normals: μ mean_i ‖n_i - ∇w(x_i)‖; without normals μ mean_i of (1 - ‖∇w(x_i)‖)², which gives way to
             ‖n_i - ∇w(x_i)‖ as far as n_i, an estimated normal, can be trusted, or to the lesser of that and
             ‖n_i + ∇w(x_i)‖ where its sign is not known (derived)
@@ -138,7 +137,8 @@ class PhaseLoss(DistanceLoss):
             kinetic = self.epsilon * gradient.square().sum(-1)
         weights = batch.weights
         if batch.clearance is not None:
-            weights = weights * _easing(self.distance(value.detach()), batch.clearance, batch.reach)
+            gap = _in_gap(self.distance(value.detach()), batch.clearance, batch.reach)
+            weights = weights * (1 - (1 - batch.in_gaps) * gap)
         terms["gradient"] = (weights * kinetic).mean()
         terms["potential"] = (weights * potential).mean()
         if mu > 0:
@@ -166,16 +166,14 @@ class PhaseLoss(DistanceLoss):
         return float(w_from_u(torch.tensor(phase, dtype=torch.float64), self.epsilon))
 
 
-def _easing(distance: Tensor, clearance: Tensor, reach: float) -> Tensor:
-    """Weights (M,) of the WCH energy at points whose distances (M,) from the surface and from the cloud are known: 1,
-    and EASED where the surface next to them lies in a gap of the cloud.
+def _in_gap(distance: Tensor, clearance: Tensor, reach: float) -> Tensor:
+    """How far, 0 to 1, the surface next to points lies in a gap of the cloud (M,), from their distances (M,) from the
+    surface and from the cloud.
 
-    There nothing holds against the pull to the least area: with every step the surface comes nearer to a flat lid. The
-    nearest point of the surface is |w| away, and so √(clearance² - w²) along the surface from the cloud (derived).
+    The nearest point of the surface is |w| away, and so √(clearance² - w²) along the surface from the cloud (derived).
     """
     beside = (clearance.square() - distance.square()).clamp(min=0).sqrt()
-    gap = ((beside / reach - GAP[0]) / (GAP[1] - GAP[0])).clamp(0, 1) * ((WIDE - beside) / FADING).clamp(0, 1)
-    return 1 - (1 - EASED) * gap
+    return ((beside / reach - GAP[0]) / (GAP[1] - GAP[0])).clamp(0, 1) * ((WIDE - beside) / FADING).clamp(0, 1)
 
 
 def _misfit(slope: Tensor, batch: Batch) -> Tensor:
