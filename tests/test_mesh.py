@@ -427,6 +427,19 @@ def test_pieces_below_a_share_of_the_largest_are_left_out():
     assert (dropped, everything.measure()) == (0, pytest.approx(6.24))
 
 
+def test_large_pieces_that_the_cloud_does_not_show_are_left_out():
+    big, bubble = trimesh.creation.icosphere(4, 1.0), trimesh.creation.icosphere(3, 0.5)
+    points = big.vertices.copy()
+    bubble.apply_translation([2, 0, 0])
+    both = trimesh.util.concatenate([bubble, big])
+    surface = Surface(np.asarray(both.vertices), np.asarray(both.faces, dtype=np.int64))
+    kept, dropped = substantial_components(surface, 0.01, points)
+    assert (dropped, kept.measure()) == (1, pytest.approx(big.area))
+    for share, cloud in ((0.01, None), (0.0, points), (0.01, np.append(points, bubble.vertices[:1], axis=0))):
+        assert substantial_components(surface, share, cloud)[1] == 0
+    assert substantial_components(surface, 0.01, bubble.vertices + 9)[0].measure() == pytest.approx(big.area)
+
+
 def test_small_pieces_that_the_cloud_shows_are_kept():
     """Spheres of radius 1, 0.05 and 0.05: the cloud has 30 points on the second, as dense as on the first (12 000 on
     400 times the area), and two on the third.

@@ -62,7 +62,10 @@ def surface_of(
     points = None if cloud is None else field.normalisation.apply(cloud.points)
     surface, dropped = substantial_components(surface, plot.least_component, points)
     if dropped and announce:
-        announce(f"left out {dropped} pieces below plot.least_component = {plot.least_component:g} of the largest")
+        announce(
+            f"left out {dropped} pieces below plot.least_component = {plot.least_component:g} of the largest, or where "
+            "the cloud has no point"
+        )
     surface = refine(surface, field.normalised_value_and_gradient, level)
     surface = vertex_normals(surface, lambda x: field.normalised_value_and_gradient(x)[1])
     surface = transform(surface, field.normalisation.scale, field.normalisation.centre)

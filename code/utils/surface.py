@@ -142,22 +142,23 @@ def polylines(surface: Surface) -> list[list[int]]:
 def substantial_components(
     surface: Surface, share: float, points: npt.NDArray[np.float64] | None = None
 ) -> tuple[Surface, int]:
-    """The pieces whose length or area is at least this share of the largest one's, or that a cloud shows, and how many
-    were left out.
+    """The pieces whose length or area is at least this share of the largest one's, and how many were left out.
 
-    The cloud (N, d) shows a piece if at least SHOWN of the points are nearer to cells of it than to others, and no
-    farther than the piece is large, and for its size SHARE_SHOWN of what the whole surface has: so a fingertip whose
-    finger was not scanned, but no bubble.
+    A cloud (N, d) has a say: a point is on a piece if it is nearer to cells of it than to others, and no farther than
+    the piece is large. A smaller piece is kept with SHOWN points or more, and for its size SHARE_SHOWN of what the
+    whole surface has: so a fingertip whose finger was not scanned. Of the larger ones, which may be bubbles where a
+    part of the shape is missing, those with no point at all are left out. Share 0 keeps everything.
     """
     count, piece = surface.components()
     measures = np.bincount(piece, weights=surface.cell_measures(), minlength=count)
     keep = measures >= share * measures.max()
-    if points is not None and not keep.all():
+    if points is not None and share > 0 and count > 1:
         some = points[:: -(-len(points) // LOOKED_AT)]
         distance, cells = cKDTree(surface.vertices[surface.cells].mean(axis=1)).query(some, workers=-1)
         nearest = piece[cells]
         on_it = nearest[distance < measures[nearest] ** (1 / (surface.dimension - 1))]
         shown_by = np.bincount(on_it, minlength=count) * (len(points) / len(some))
+        keep &= (shown_by > 0) | (measures == measures.max())
         keep |= (shown_by >= SHOWN) & (shown_by >= SHARE_SHOWN * len(points) * measures / measures.sum())
     return (surface, 0) if keep.all() else (select_cells(surface, keep[piece]), int(count - keep.sum()))
 
