@@ -29,7 +29,7 @@ Preview = Callable[[NeuralField, int], None]
 SAME_FRAME = 1e-6  # of the radius: rounding of another machine
 UNEASED = 1500  # steps with all of the energy in gaps of the cloud too, which smooths what the start guessed there;
 EASING = 3  # then it falls with this power of the steps, so that many of them add no more than half as many
-START_STEPS, START_BATCH, START_RATE = 200, 512, 2e-3  # of the fit to a coarse start
+START_STEPS, START_BATCH, START_RATE = 150, 2048, 2e-3  # of the fit to a coarse start
 
 
 class Interrupted(Exception):
