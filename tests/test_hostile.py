@@ -236,6 +236,10 @@ def test_a_sound_checkpoint_passes(stored):
         (("network", "lin0.weight"), [1.0]),
         (("optimizers",), {"state": 1}),
         (("cloud",), None),
+        (("gaps",), 3),
+        (("gaps", "mean"), [1.0]),
+        (("gaps", "points"), torch.zeros(5, 3)),
+        (("gaps", "normals"), torch.zeros(1).expand(10**6, 2)),
     ],
 )
 def test_values_of_a_checkpoint(stored, keys, value):

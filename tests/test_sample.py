@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from model.sample import CLOSE, MAX_NODES, Clearance, OmegaDensity, Sampler, neighbour_distance
+from model.sample import CLOSE, MAX_NODES, Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
 
 CPU = torch.device("cpu")
 WIDTH = 0.2
@@ -222,6 +222,23 @@ def test_shapes_of_a_batch(d):
     }
     assert {tensor.dtype for name, tensor in drawn.items() if name != "beyond"} == {torch.float32}
     assert sampler(d, normals=False).draw(torch.Generator().manual_seed(0)).normals is None
+
+
+def test_points_that_join_are_drawn_like_the_others():
+    """Of 200 and 100 more at the origin a third is these; their estimated normals are not to be trusted."""
+    more, up = torch.zeros(100, 3), torch.tensor([[0.0, 0.0, 1.0]]).expand(100, 3)
+    known = EstimatedNormals(torch.zeros(200, 3), torch.ones(200), torch.ones(200, dtype=torch.bool))
+    few = sampler(estimated=known, spread=torch.linspace(1e-3, 2e-3, 200), points_batch=6000)
+    batch = few.joined(more, up).draw(torch.Generator().manual_seed(0))
+    joined = (batch.points == 0).all(-1)
+    assert int(joined.sum()) == pytest.approx(2000, abs=4 * np.sqrt(2000 * 2 / 3))
+    assert (batch.normals[joined] == up[0]).all()
+    assert (batch.estimated.directions[joined] == up[0]).all()
+    assert torch.equal(batch.estimated.trust, (~joined).float())
+    assert torch.equal(batch.estimated.oriented, ~joined)
+    assert batch.near[joined].std() == pytest.approx(1.5e-3, rel=0.05)
+    plain = sampler(normals=False).joined(more, up).draw(torch.Generator().manual_seed(0))
+    assert plain.normals is plain.estimated is plain.near is None
 
 
 def test_batches_follow_the_generator():

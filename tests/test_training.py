@@ -18,7 +18,7 @@ from conftest import ROOT, TINY, records, tiny_arguments
 from datasets.pointcloud import PointCloud
 from model import start, winding
 from model.loss.phase import PhaseLoss
-from reconstruction import training
+from reconstruction import gaps, training
 from reconstruction.field import check_model
 from reconstruction.run import main
 from reconstruction.training import fit
@@ -65,10 +65,36 @@ def test_gaps_are_eased_from_a_step_on(monkeypatch, circle, eased):
         return terms(loss, field, batch)
 
     monkeypatch.setattr(PhaseLoss, "__call__", watched)
-    monkeypatch.setattr(training, "UNEASED", 1)
+    monkeypatch.setattr(gaps, "UNEASED", 1)
     keys = ("train.nepoch=4", f"train.ease_gaps={str(eased).lower()}")
     fit(tiny(*keys), circle, torch.device("cpu"), lambda line: None)
     assert asked == [None, None, *((1 / 8, pytest.approx(1 / 27)) if eased else (None, None))]
+
+
+def test_gaps_are_held_by_points_from_a_step_on(monkeypatch, tmp_path):
+    """An arc of 0.2 is missing. A run that goes on between, or after, ends at the same bits."""
+    monkeypatch.setattr(gaps, "HELD", 12)
+    monkeypatch.setattr(gaps, "AVERAGED", 4)
+    angle = np.linspace(0.1, 2 * np.pi - 0.1, 2000)
+    cloud = PointCloud(np.stack([np.cos(angle), np.sin(angle)], axis=1))
+    for module in (start, winding):
+        monkeypatch.setattr(module, "NODES", 24)
+    keys = (STEP, "train.start=winding", "train.fill_openings=false", "train.mend=false")
+    lines: list[str] = []
+    whole = Experiment.create(tmp_path, "run")
+    fit(tiny(*keys, "train.nepoch=20"), cloud, torch.device("cpu"), lines.append, experiment=whole)
+    (held,) = (line for line in lines if "hold" in line)
+    count = re.fullmatch(r"step 12: (\d+) points hold the surface in gaps of the cloud .train.hold_gaps.", held)
+    assert count
+    state = whole.load_checkpoint()
+    assert len(state["gaps"]["points"]) == int(count[1]) > 0
+    for stop in (10, 15):
+        first = train(tiny(*keys, f"train.nepoch={stop}"), cloud, tmp_path)
+        again = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path, first.load_checkpoint())
+        assert same_state(again.load_checkpoint(), state)
+    without = train(tiny(*keys, "train.nepoch=20", "train.hold_gaps=false"), cloud, tmp_path).load_checkpoint()
+    assert without["gaps"] is None
+    assert not same_state(without, state)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])

@@ -4,7 +4,7 @@ The integral over Ω is estimated without bias whatever the density q of the poi
 ∫ f dx = E_q[f / q], so each point carries the weight 1/q and the estimate is the mean of weight · f.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -228,6 +228,26 @@ class Sampler:
     spread: Tensor | None = None
     clearance: Clearance | None = None
     reach: float = 0.0
+
+    def joined(self, points: Tensor, normals: Tensor) -> "Sampler":
+        """One that draws from more points (K, d) too, with unit normals (K, d), which are not trusted if estimated.
+
+        Their Gaussians are as wide as the others in the middle; Ω and the clearance stay as they are.
+        """
+        count, estimated, spread = len(points), self.estimated, self.spread
+        if estimated is not None:
+            estimated = EstimatedNormals(
+                torch.cat([estimated.directions, normals]),
+                torch.cat([estimated.trust, estimated.trust.new_zeros(count)]),
+                torch.cat([estimated.oriented, estimated.oriented.new_zeros(count)]),
+            )
+        return replace(
+            self,
+            points=torch.cat([self.points, points]),
+            normals=None if self.normals is None else torch.cat([self.normals, normals]),
+            estimated=estimated,
+            spread=None if spread is None else torch.cat([spread, spread.median().expand(count)]),
+        )
 
     @cached_property
     def box(self) -> tuple[Tensor, Tensor]:

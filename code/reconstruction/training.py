@@ -14,6 +14,7 @@ from model.network import ImplicitNet
 from model.optimizer import Cosine, Optimizers, Step
 from model.sample import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
 from reconstruction.field import Loss, NeuralField, build_model, kernels_for
+from reconstruction.gaps import HeldGaps, weight_in_gaps
 from reconstruction.health import SMALLER_STEP, Course, Failure, course_of
 from reconstruction.preparation import NEEDLE, THIN, Prepared, prepare, settled
 from reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
@@ -27,8 +28,6 @@ Preview = Callable[[NeuralField, int], None]
 
 
 SAME_FRAME = 1e-6  # of the radius: rounding of another machine
-UNEASED = 1500  # steps with all of the energy in gaps of the cloud too, which smooths what the start guessed there;
-EASING = 3  # then it falls with this power of the steps, so that many of them add no more than half as many
 START_STEPS, START_BATCH, START_RATE = 150, 2048, 2e-3  # of the fit to a coarse start
 
 
@@ -166,6 +165,7 @@ def _fit(
     if isinstance(network, ImplicitNet):
         network.kernels = kernels
     sampler = _sampler(config, data, loss, device)
+    gaps = HeldGaps(data.points, data.reach) if t.hold_gaps and loss.gaps else None
     field = NeuralField(network, loss, data.normalisation, data.lower, data.upper, device)
     optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, ranks.average_gradients)
     schedule = _schedule(config)
@@ -195,6 +195,9 @@ def _fit(
             network.load_state_dict(checkpoint["network"])
             optimizers.load_state_dict(checkpoint["optimizers"])
             generator.set_state(checkpoint["generator"])
+            if gaps is not None:
+                gaps.load_state_dict(checkpoint.get("gaps"), network)
+                sampler = gaps.join(sampler)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):  # by what is wrong with them
             raise UserError(
                 f"the checkpoint of step {epoch} has the weights of another network, or the state of another "
@@ -236,6 +239,7 @@ def _fit(
                 "network": {name: value.cpu() for name, value in network.state_dict().items()},
                 "optimizers": optimizers.state_dict(),
                 "generator": generator.get_state(),
+                "gaps": None if gaps is None else gaps.state_dict(),
                 "status": status.state_dict(),
                 "normalisation": data.normalisation.to_dict(),
                 "omega": {"lower": data.lower.tolist(), "upper": data.upper.tolist()},
@@ -260,12 +264,15 @@ def _fit(
                 save()
             if preview is not None and epoch > begun and _due(epoch, t.plot_frequency):
                 preview(field.outward(), epoch)
-            batch = sampler.draw(generator, _in_gaps(epoch)).share(ranks.rank, ranks.size)
+            batch = sampler.draw(generator, weight_in_gaps(epoch)).share(ranks.rank, ranks.size)
             terms = loss.at(progress)(network, batch)
             total = torch.stack(list(terms.values())).sum()
             rate = course.mending.factor * schedule(epoch, progress)
             optimizers.step(total, rate)
             epoch += 1
+            if gaps is not None and gaps.after(epoch, field, ranks):
+                sampler = gaps.join(sampler)
+                announce(f"step {epoch}: {gaps.count} points hold the surface in gaps of the cloud (train.hold_gaps)")
             bar.update(epoch - bar.n if clock.budget is None else 0)
             status.add(terms)
             if _due(epoch, t.status_frequency):
@@ -289,13 +296,6 @@ def _fit(
     if outward.sign < 0:
         announce("the field was negative on the walls of Ω: its sign is turned, so that inside is negative")
     return outward, epoch
-
-
-def _in_gaps(epoch: int) -> float:
-    """The weight at a step of the energy in gaps of the cloud: nothing holds there against the pull to the least area,
-    and with every step that counts whole the surface comes nearer to a flat lid.
-    """
-    return (UNEASED / max(epoch, UNEASED)) ** EASING
 
 
 def _fit_values(

@@ -60,6 +60,7 @@ def check_values(data: dict[str, Any], path: Path) -> None:
     """
     d, size = data["d"], path.stat().st_size
     frame, omega, cloud = data["normalisation"], data["omega"], data["cloud"]
+    gaps = data.get("gaps")  # which earlier versions lack
     rules = {
         "d": _is_whole(d) and d in (2, 3),
         "epoch": _is_whole(data["epoch"]) and data["epoch"] >= 0,
@@ -77,6 +78,13 @@ def check_values(data: dict[str, Any], path: Path) -> None:
         and _is_point(omega.get("lower"), d, 1e6)
         and _is_point(omega.get("upper"), d, 1e6)
         and all(low < high for low, high in zip(omega["lower"], omega["upper"], strict=True)),
+        "gaps": gaps is None
+        or (
+            isinstance(gaps, dict)
+            and gaps.keys() == {"mean", "points", "normals"}
+            and _are_tensors(gaps["mean"], size)
+            and all(gaps[part] is None or _is_points(gaps[part], d, size) for part in ("points", "normals"))
+        ),
         "cloud": isinstance(cloud, dict) and {"points", "checksum"} <= cloud.keys(),
     }
     for name, holds in rules.items():
@@ -107,6 +115,10 @@ def _is_tensor(value: Any, size: int) -> bool:
         and value.is_contiguous()
         and math.prod(value.shape) * value.element_size() <= size
     )
+
+
+def _is_points(value: Any, d: int, size: int) -> bool:
+    return _is_tensor(value, size) and value.dtype == torch.float32 and value.ndim == 2 and value.shape[1] == d
 
 
 def _are_tensors(value: Any, size: int) -> bool:

@@ -80,6 +80,7 @@ class TrainConfig:
     find_creases: bool = True
     fill_openings: bool = True
     ease_gaps: bool = True
+    hold_gaps: bool = True
     start: Literal["winding", "network"] = "winding"
     optimizer: Literal["adam", "muon"] = "muon"
     learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Initial=0.002, Final=0.00002),)
