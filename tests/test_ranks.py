@@ -8,13 +8,16 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 
 from conftest import CENTRES, ROOT, TINY, Command, records, tiny_arguments
 from datasets.pointcloud import PointCloud
 from model.sample import Batch, EstimatedNormals
+from reconstruction import gaps
 from reconstruction.field import check_model
 from reconstruction.training import Interrupted, fit
 from utils.config import Config, load_config
@@ -38,7 +41,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds t
 
 
 def steady(*overrides: str) -> Config:
-    looked = ("train.start=winding", "train.estimate_normals=true", "train.bfloat16=false")
+    looked = ("train.start=winding", "train.fill_openings=false", "train.estimate_normals=true", "train.bfloat16=false")
     keys = (STEADY, "train.nepoch=30", "train.status_frequency=3", "train.clip_gradient=1", *looked)
     return load_config(TINY, (*keys, *overrides), check_model)
 
@@ -49,6 +52,13 @@ def train(folder: Path, optimizer: str, points: Any, ranks: Ranks = ALONE) -> Pa
     config = steady(f"train.optimizer={optimizer}")
     fit(config, PointCloud(points), torch.device("cpu"), lambda line: None, experiment=experiment, ranks=ranks)
     return folder / optimizer / "run"
+
+
+def hold(folder: Path, ranks: Ranks = ALONE) -> Path:
+    """The log of a run of adam whose cloud, a circle, has a gap, which is held from step 12 on."""
+    angle = np.linspace(0.1, 2 * np.pi - 0.1, 2000)
+    with patch.multiple(gaps, HELD=12, AVERAGED=6):
+        return train(folder, "adam", np.stack([np.cos(angle), np.sin(angle)], axis=1), ranks)
 
 
 def stop_on_the_second_rank(folder: Path, points: Any, ranks: Ranks) -> None:
@@ -81,7 +91,7 @@ import sys
 sys.path[:0] = {[str(ROOT / "code"), str(ROOT / "tests")]!r}
 from pathlib import Path
 import torch
-from test_ranks import stop_on_the_second_rank, train
+from test_ranks import hold, stop_on_the_second_rank, train
 from utils.distributed import join_ranks, leave_ranks
 folder = Path({str(folder)!r})
 points = torch.load(folder / "points.pt").numpy()
@@ -89,6 +99,7 @@ ranks = join_ranks()
 assert ranks.from_first(ranks.rank) == 0
 for optimizer in ("adam", "muon"):
     train(folder, optimizer, points, ranks)
+hold(folder / "held", ranks)
 stop_on_the_second_rank(folder, points, ranks)
 leave_ranks()
 """)
@@ -106,6 +117,15 @@ def test_two_ranks_give_the_loss_curve_of_one(shared: Path, tmp_path: Path, shap
         for key in ("loss", "reconstruction", "gradient", "potential", "normals"):
             assert two[key] == pytest.approx(one[key], rel=tolerance), (key, one["epoch"])
     assert abs(alone[-1]["loss"] / alone[0]["loss"] - 1) > 0.003  # the weights have moved
+
+
+def test_two_ranks_hold_gaps_by_the_same_points(shared: Path, tmp_path: Path):
+    logs = hold(tmp_path), shared / "held" / "adam" / "run"
+    alone, together = (records(log)[-1]["loss"] for log in logs)
+    assert together == pytest.approx(alone, rel=1e-5)
+    one, two = (read_checkpoint(log / "checkpoints" / "latest.pth")["gaps"]["points"] for log in logs)
+    assert len(one) > 10
+    torch.testing.assert_close(two, one, rtol=0, atol=1e-4)
 
 
 def test_a_checkpoint_of_ranks_is_a_checkpoint_like_any_other(shared: Path, tmp_path: Path, shapes: Any):
