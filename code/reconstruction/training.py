@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -99,12 +100,11 @@ def fit(
     kernels = kernels_for(config, device, problems)
     for problem in problems:
         announce(f"note: steps are slower than they could be: {problem} (train.compile)")
+    run = _Run(config, data, device, kernels, clock, course, announce, experiment, preview, ranks)
     while True:
         try:
             with subnormals_as_zero():
-                return _fit(
-                    config, data, device, kernels, announce, clock, course, experiment, checkpoint, preview, ranks
-                )
+                return _fit(run, checkpoint)
         except Failure as failure:
             checkpoint = course.mend(failure, clock.seconds, over=budget is not None and clock.seconds >= budget)
             clock.spent = course.mending.spent
@@ -138,164 +138,208 @@ def _announce(data: Prepared, announce: Announce) -> None:
         )
 
 
-def _fit(
-    config: Config,
-    data: Prepared,
-    device: torch.device,
-    kernels: Kernels,
-    announce: Announce,
-    clock: Clock,
-    course: Course,
-    experiment: Experiment | None,
-    checkpoint: dict[str, Any] | None,
-    preview: Preview | None,
-    ranks: Ranks,
-) -> tuple[NeuralField, int]:
-    """``fit``, up to the end or a Failure."""
-    t = config.train
-    d = data.points.shape[1]
+@dataclass(frozen=True)
+class _Run:
+    """What a run has from its beginning to its end: the arguments of ``fit``, and what that made of them."""
 
-    # the network, its start and its optimiser
-    torch.manual_seed(course.mending.seed)
-    problems: list[str] = []
-    model = build_model(config, d, problems)
-    if model is None or problems:
-        raise UserError("; ".join(problems))
-    network, loss = model[0].to(device), model[1].for_noise(data.noise_left)
-    if isinstance(network, ImplicitNet):
-        network.kernels = kernels
-    sampler = _sampler(config, data, loss, device)
-    gaps = HeldGaps(data.points, data.reach) if t.hold_gaps and loss.gaps else None
-    field = NeuralField(network, loss, data.normalisation, data.lower, data.upper, device)
-    optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, ranks.average_gradients)
-    schedule = _schedule(config)
-    generator = torch.Generator(device).manual_seed(course.mending.seed)
+    config: Config
+    data: Prepared
+    device: torch.device
+    kernels: Kernels
+    clock: Clock
+    course: Course
+    announce: Announce
+    experiment: Experiment | None
+    preview: Preview | None
+    ranks: Ranks
 
-    if data.start is not None and checkpoint is None:
-        known = data.start.places, data.start.distances
-        places, values = (torch.tensor(part, dtype=torch.float32, device=device) for part in known)
-        _fit_values(network, Optimizers(network, t.optimizer), places, loss.output_for(values), generator)
-
-    # where an earlier run stopped
-    epoch = 0
-    if checkpoint is not None:
-        if checkpoint["cloud"] != data.fingerprint:
-            raise UserError(
-                f"train.input_path: {t.input_path} is not the cloud that this run was started with "
-                f"({checkpoint['cloud']['points']} points, now {data.fingerprint['points']}, or changed values): "
-                "start a new run without --is_continue"
-            )
-        if not _same_frame(data, checkpoint):
-            raise UserError(
-                f"{t.input_path}: is scaled otherwise than when the run was started, by a version that left no strays "
-                "out: continue with --set train.drop_outliers=false"
-            )
-        epoch = checkpoint["epoch"]
-        try:
-            network.load_state_dict(checkpoint["network"])
-            optimizers.load_state_dict(checkpoint["optimizers"])
-            generator.set_state(checkpoint["generator"])
-            if gaps is not None:
-                gaps.load_state_dict(checkpoint.get("gaps"), network)
-                sampler = gaps.join(sampler)
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):  # by what is wrong with them
-            raise UserError(
-                f"the checkpoint of step {epoch} has the weights of another network, or the state of another "
-                "optimizer, than configured: leave network.inputs and train.optimizer as they were, and go on with the "
-                "version that saved it"
-            ) from None
-    ranks.copy_first(optimizers.parameters)
-
-    def write(action: Callable[[], object]) -> None:
+    def write(self, action: Callable[[], object]) -> None:
+        """Write something to disk, which the run may be told to do without (train.on_save_error)."""
         try:
             action()
         except UserError as error:
-            if t.on_save_error == "stop":
+            if self.config.train.on_save_error == "stop":
                 raise
-            announce(f"warning: {error}; training goes on (train.on_save_error = continue)")
+            self.announce(f"warning: {error}; training goes on (train.on_save_error = continue)")
 
+
+@dataclass
+class _State:
+    """What the steps of a run change: all that a checkpoint must hold."""
+
+    field: NeuralField
+    optimizers: Optimizers
+    generator: torch.Generator
+    sampler: Sampler
+    gaps: HeldGaps | None
+    epoch: int = 0
+
+
+def _fit(run: _Run, checkpoint: dict[str, Any] | None) -> tuple[NeuralField, int]:
+    """``fit``, up to the end or a Failure."""
+    config, t, clock, course, ranks = run.config, run.config.train, run.clock, run.course, run.ranks
+    state = _begun(run) if checkpoint is None else _resumed(run, checkpoint)
+    network, loss, schedule = state.field.network, state.field.loss, _schedule(config)
+    ranks.copy_first(state.optimizers.parameters)
+    experiment = run.experiment
     if experiment is not None and (checkpoint is not None or course.mending.reason):
-        experiment.rewind_log(epoch)
-        if course.mending.reason and course.mending.since == epoch:
-            note = {"epoch": epoch + 1, "mended": course.mending.reason, "how": course.mending.action}
-            write(lambda: experiment.log(note))
+        experiment.rewind_log(state.epoch)
+        if course.mending.reason and course.mending.since == state.epoch:
+            note = {"epoch": state.epoch + 1, "mended": course.mending.reason, "how": course.mending.action}
+            run.write(lambda: experiment.log(note))
 
-    def save(last: bool = False) -> None:
-        status.check(epoch)
-        if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
-            raise Failure(
-                f"the weights became NaN or infinite at step {epoch}: the last checkpoint before is kept; "
-                f"{SMALLER_STEP}"
-            )
-        level = loss.level(config.plot.mc_value)
-        # a run that was asked to stop is looked at when it goes on, at the step where it would have been
-        healthy = not stop.signal and course.examine(field, sampler.points, level, epoch, progress)
-        state = course.saved(
-            {
-                "epoch": epoch,
-                "seconds": clock.seconds,
-                "config": config.to_dict(),
-                "d": d,
-                "network": {name: value.cpu() for name, value in network.state_dict().items()},
-                "optimizers": optimizers.state_dict(),
-                "generator": generator.get_state(),
-                "gaps": None if gaps is None else gaps.state_dict(),
-                "status": status.state_dict(),
-                "normalisation": data.normalisation.to_dict(),
-                "omega": {"lower": data.lower.tolist(), "upper": data.upper.tolist()},
-                "cloud": data.fingerprint,
-            },
-            healthy,
-        )
-        if experiment is not None and last:
-            experiment.save_checkpoint(state)
-        elif experiment is not None:
-            write(lambda: experiment.save_checkpoint(state))
-
-    writer = tensorboard(experiment, announce) if t.tensorboard and experiment is not None else None
-    with deferred_signals(second_acts=ranks.size == 1) as stop, progress_bar(clock, epoch, ranks.first) as bar:
-        status, rate = Status(clock, bar, announce, experiment, writer, epoch, write, ranks), 0.0
+    writer = tensorboard(experiment, run.announce) if t.tensorboard and experiment is not None else None
+    with deferred_signals(second_acts=ranks.size == 1) as stop, progress_bar(clock, state.epoch, ranks.first) as bar:
+        status, rate = Status(clock, bar, run.announce, experiment, writer, state.epoch, run.write, ranks), 0.0
         if checkpoint is not None:
-            status.load_state_dict(checkpoint.get("status", {}), device)
-        begun = epoch
-        while (progress := ranks.agree(clock.progress(epoch), stop)) < 1:
+            status.load_state_dict(checkpoint.get("status", {}), run.device)
+        begun = state.epoch
+        while (progress := ranks.agree(clock.progress(state.epoch), stop)) < 1:
             timed = t.checkpoint_minutes is not None and ranks.from_first(clock.struck())
-            if epoch > begun and (timed or _due(epoch, t.checkpoint_frequency)):
-                save()
-            if preview is not None and epoch > begun and _due(epoch, t.plot_frequency):
-                preview(field.outward(), epoch)
-            batch = sampler.draw(generator, weight_in_gaps(epoch)).share(ranks.rank, ranks.size)
+            if state.epoch > begun and (timed or _due(state.epoch, t.checkpoint_frequency)):
+                _save(run, state, status, progress, stopped=bool(stop.signal))
+            if run.preview is not None and state.epoch > begun and _due(state.epoch, t.plot_frequency):
+                run.preview(state.field.outward(), state.epoch)
+            batch = state.sampler.draw(state.generator, weight_in_gaps(state.epoch)).share(ranks.rank, ranks.size)
             terms = loss.at(progress)(network, batch)
             total = torch.stack(list(terms.values())).sum()
-            rate = course.mending.factor * schedule(epoch, progress)
-            optimizers.step(total, rate)
-            epoch += 1
-            if gaps is not None and gaps.after(epoch, field, ranks):
-                sampler = gaps.join(sampler)
-                announce(f"step {epoch}: {gaps.count} points hold the surface in gaps of the cloud (train.hold_gaps)")
-            bar.update(epoch - bar.n if clock.budget is None else 0)
+            rate = course.mending.factor * schedule(state.epoch, progress)
+            state.optimizers.step(total, rate)
+            state.epoch += 1
+            if (gaps := state.gaps) is not None and gaps.after(state.epoch, state.field, ranks):
+                state.sampler = gaps.join(state.sampler)
+                held = f"{gaps.count} points hold the surface in gaps of the cloud (train.hold_gaps)"
+                run.announce(f"step {state.epoch}: {held}")
+            bar.update(state.epoch - bar.n if clock.budget is None else 0)
             status.add(terms)
-            if _due(epoch, t.status_frequency):
-                status.report(epoch, rate)
-        if epoch == 0 and not stop.signal:
+            if _due(state.epoch, t.status_frequency):
+                status.report(state.epoch, rate)
+        if state.epoch == 0 and not stop.signal:
             raise UserError(
                 f"train.time_budget: {t.time_budget} minutes were over before the first step: give more with --minutes"
             )
         if status.pending and not stop.signal:  # a run that goes on later reports them when they are due
-            status.report(epoch, rate)
+            status.report(state.epoch, rate)
         try:
-            save(last=True)
+            _save(run, state, status, progress, stopped=bool(stop.signal), last=True)
         except Failure as failure:
             if stop.signal:
-                raise Interrupted(stop.exit_status, epoch, str(failure)) from None
+                raise Interrupted(stop.exit_status, state.epoch, str(failure)) from None
             raise
         ranks.wait()  # one that leaves before the first has saved would have it ended
         if stop.signal:
-            raise Interrupted(stop.exit_status, epoch)
-    outward = field.outward()
+            raise Interrupted(stop.exit_status, state.epoch)
+    outward = state.field.outward()
     if outward.sign < 0:
-        announce("the field was negative on the walls of Ω: its sign is turned, so that inside is negative")
-    return outward, epoch
+        run.announce("the field was negative on the walls of Ω: its sign is turned, so that inside is negative")
+    return outward, state.epoch
+
+
+def _new(run: _Run) -> _State:
+    """A network as its class starts, and what trains it."""
+    config, t, data, device = run.config, run.config.train, run.data, run.device
+    torch.manual_seed(run.course.mending.seed)
+    problems: list[str] = []
+    model = build_model(config, data.points.shape[1], problems)
+    if model is None or problems:
+        raise UserError("; ".join(problems))
+    network, loss = model[0].to(device), model[1].for_noise(data.noise_left)
+    if isinstance(network, ImplicitNet):
+        network.kernels = run.kernels
+    return _State(
+        field=NeuralField(network, loss, data.normalisation, data.lower, data.upper, device),
+        optimizers=Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, run.ranks.average_gradients),
+        generator=torch.Generator(device).manual_seed(run.course.mending.seed),
+        sampler=_sampler(config, data, loss, device),
+        gaps=HeldGaps(data.points, data.reach) if t.hold_gaps and loss.gaps else None,
+    )
+
+
+def _begun(run: _Run) -> _State:
+    """The state before the first step: near the coarse start, if there is one."""
+    state, start = _new(run), run.data.start
+    if start is not None:
+        places, values = (
+            torch.tensor(part, dtype=torch.float32, device=run.device) for part in (start.places, start.distances)
+        )
+        network, wanted = state.field.network, state.field.loss.output_for(values)
+        _fit_values(network, Optimizers(network, run.config.train.optimizer), places, wanted, state.generator)
+    return state
+
+
+def _resumed(run: _Run, checkpoint: dict[str, Any]) -> _State:
+    """The state that a checkpoint holds.
+
+    Raises:
+        UserError: it is not of this cloud, network or optimiser.
+    """
+    state, data, path = _new(run), run.data, run.config.train.input_path
+    if checkpoint["cloud"] != data.fingerprint:
+        raise UserError(
+            f"train.input_path: {path} is not the cloud that this run was started with "
+            f"({checkpoint['cloud']['points']} points, now {data.fingerprint['points']}, or changed values): "
+            "start a new run without --is_continue"
+        )
+    if not _same_frame(data, checkpoint):
+        raise UserError(
+            f"{path}: is scaled otherwise than when the run was started, by a version that left no strays "
+            "out: continue with --set train.drop_outliers=false"
+        )
+    state.epoch = checkpoint["epoch"]
+    try:
+        state.field.network.load_state_dict(checkpoint["network"])
+        state.optimizers.load_state_dict(checkpoint["optimizers"])
+        state.generator.set_state(checkpoint["generator"])
+        if state.gaps is not None:
+            state.gaps.load_state_dict(checkpoint.get("gaps"), state.field.network)
+            state.sampler = state.gaps.join(state.sampler)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):  # by what is wrong with them
+        raise UserError(
+            f"the checkpoint of step {state.epoch} has the weights of another network, or the state of another "
+            "optimizer, than configured: leave network.inputs and train.optimizer as they were, and go on with the "
+            "version that saved it"
+        ) from None
+    return state
+
+
+def _save(run: _Run, state: _State, status: Status, progress: float, stopped: bool, last: bool = False) -> None:
+    """Look at a state, and write it to a checkpoint, which the last must be.
+
+    Raises:
+        Failure: it is not worth keeping.
+    """
+    network, loss, data = state.field.network, state.field.loss, run.data
+    status.check(state.epoch)
+    if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+        raise Failure(
+            f"the weights became NaN or infinite at step {state.epoch}: the last checkpoint before is kept; "
+            f"{SMALLER_STEP}"
+        )
+    level = loss.level(run.config.plot.mc_value)
+    # a run that was asked to stop is looked at when it goes on, at the step where it would have been
+    healthy = not stopped and run.course.examine(state.field, state.sampler.points, level, state.epoch, progress)
+    saved = run.course.saved(
+        {
+            "epoch": state.epoch,
+            "seconds": run.clock.seconds,
+            "config": run.config.to_dict(),
+            "d": data.points.shape[1],
+            "network": {name: value.cpu() for name, value in network.state_dict().items()},
+            "optimizers": state.optimizers.state_dict(),
+            "generator": state.generator.get_state(),
+            "gaps": None if state.gaps is None else state.gaps.state_dict(),
+            "status": status.state_dict(),
+            "normalisation": data.normalisation.to_dict(),
+            "omega": {"lower": data.lower.tolist(), "upper": data.upper.tolist()},
+            "cloud": data.fingerprint,
+        },
+        healthy,
+    )
+    experiment = run.experiment
+    if experiment is not None and last:
+        experiment.save_checkpoint(saved)
+    elif experiment is not None:
+        run.write(lambda: experiment.save_checkpoint(saved))
 
 
 def _fit_values(
