@@ -103,10 +103,32 @@ def test_a_surface_that_no_point_is_near_is_not_held():
     torch.testing.assert_close(height, torch.full_like(height, RADIUS), rtol=0, atol=1e-4)
 
 
+def test_a_surface_that_misses_points_is_not_held_near_them():
+    """A lid over the mouth of a hollow, whose floor was scanned, and a gap on the other side."""
+    points, reach = cloud(3)
+    points = points[(points[:, 2] > 0) | (np.linalg.norm(points[:, :2], axis=1) > HALF)]
+    floor = points[points[:, 2] > 0][:500] * 0
+    floor[:, :2] = np.random.default_rng(0).uniform(-HALF, HALF, (500, 2)) / 2
+    floor[:, 2] = RADIUS - 0.1
+    held = HeldGaps(np.concatenate([points, floor]), reach)
+    assert watch(held, ball(3), [RADIUS])[0]
+    height = held.state_dict()["points"][:, 2]
+    assert len(height) > 20
+    assert height.max() < 0
+
+
+def test_a_cloud_with_a_dense_spot_is_held_by_no_more_points_than_it_has():
+    points, _ = cloud(3)
+    held = HeldGaps(np.concatenate([points[::40], points[:3000] * [1e-4, 1e-4, 0] + [0, 0, -RADIUS]]), 1e-4)
+    watch(held, ball(3), [RADIUS])  # at the density of the spot there would be 10^9
+    assert 0 < held.count <= 5000
+
+
 def test_nothing_is_held_without_gaps_or_without_a_surface():
     points, reach = cloud(3, 5000)
     whole = HeldGaps(np.concatenate([points, points * [1, 1, -1]]), reach)
     assert watch(whole, ball(3), [RADIUS]) == [False]
+    assert watch(HeldGaps(points[:1].repeat(30, axis=0), 0.0), ball(3), [RADIUS]) == [False]
     none = HeldGaps(points, reach)
     assert watch(none, ball(3), [-1.0]) == [False]
     assert whole.count == none.count == 0

@@ -21,7 +21,7 @@ from reconstruction.field import NeuralField
 from reconstruction.preparation import FILLED, crowding
 from utils.distributed import Ranks
 from utils.errors import UserError
-from utils.general import unit
+from utils.general import thinned, unit
 
 Array = npt.NDArray[np.float64]
 
@@ -29,6 +29,7 @@ UNEASED = 1500  # steps with all of the energy in gaps too; then it falls
 EASING = 3  # with this power of the steps, so that many of them add no more than half as many
 HELD, AVERAGED = 5000, 1000  # the step after which gaps are held, where the mean weights of the last of them have them
 CELLS = 128  # of the grid on which that surface is found, along the longest side of Ω
+LOOKED_AT = 20_000  # points of the cloud, at most, that tell where the surface has not yet come to them
 LEAST = 0.01  # share of the largest piece's area below which a piece is a bubble, and not held
 
 
@@ -41,7 +42,7 @@ class HeldGaps:
     """The points that hold the surface in gaps, found once in a run.
 
     The weights of a single step leave a gap's surface where chance has it; their mean over many steps does not (Polyak
-    & Juditsky 1992).
+    & Juditsky 1992). Where that surface misses points of the cloud, it has not come to rest, and is not held.
 
     Args:
         points: the cloud (N, d), with what was added to it, normalised.
@@ -90,6 +91,8 @@ class HeldGaps:
         from utils.metrics import sample_surface
         from utils.surface import substantial_components
 
+        if self._reach <= 0:
+            return None  # the same few points again and again have no gaps
         network = copy.deepcopy(field.network)
         network.load_state_dict(self._mean, strict=False)  # the rest does not change
         mean = replace(field, network=network)
@@ -98,14 +101,16 @@ class HeldGaps:
         except UserError:
             return None  # no surface: for the checks of the run's health
         surface, _ = substantial_components(surface, LEAST, self._cloud)
-        count = round(FILLED * crowding(self._cloud) * surface.measure())
-        places, _ = sample_surface(surface, count, seed=0)
+        dense = FILLED * crowding(self._reach, self._cloud.shape[1]) * surface.measure()
+        places, _ = sample_surface(surface, round(min(dense, len(self._cloud))), seed=0)  # of one that is uneven fewer
         distance = cKDTree(self._cloud).query(places, workers=-1)[0]
         places = places[(distance > GAP[0] * self._reach) & (distance < WIDE)]
+        some = thinned(self._cloud, LOOKED_AT)
+        missed = some[mean.normalised(_single(some)).abs().numpy() > GAP[0] * self._reach]
+        places = places[cKDTree(missed).query(places, workers=-1)[0] > WIDE] if len(missed) else places
         if not len(places):
             return None
-        value, gradient = mean.normalised_value_and_gradient(torch.from_numpy(places.astype(np.float32)))
-        normals, w = gradient.double().numpy(), value.double().numpy()
+        w, normals = (part.double().numpy() for part in mean.normalised_value_and_gradient(_single(places)))
         slope = np.maximum(np.linalg.norm(normals, axis=1), 0.5)  # the triangles cut the curves
         return places - (w / slope**2)[:, None] * normals, unit(normals)
 
@@ -132,3 +137,8 @@ class HeldGaps:
         self._mean = {name: weights.to(device).clone() for name, weights in state["mean"].items()}
         if state["points"] is not None and state["normals"] is not None:
             self._points, self._normals = state["points"].to(device), state["normals"].to(device)
+
+
+def _single(points: Array) -> Tensor:
+    """Points (N, d) as a field takes them."""
+    return torch.from_numpy(points.astype(np.float32))

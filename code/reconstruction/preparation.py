@@ -161,7 +161,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
             estimated = EstimatedNormals(slopes, np.ones(len(used)), np.ones(len(used), dtype=bool))
     added, directions = edges, np.zeros_like(edges)  # a crease has no normal
     if start is not None and t.fill_openings and len(start.filling):
-        copies = _rounded(FILLED * crowding(used) * start.filling_areas)  # the loss knows no weights of points
+        copies = _rounded(FILLED * _crowding_of(used) * start.filling_areas)  # the loss knows no weights of points
         filling, filling_normals = (np.repeat(of, copies, axis=0) for of in (start.filling, start.filling_normals))
         filled = len(filling)
         added, directions = np.concatenate([added, filling]), np.concatenate([directions, filling_normals])
@@ -232,11 +232,16 @@ def _look(points: Array) -> _Look:
     return looks[0]
 
 
-def crowding(points: Array) -> float:
-    """Points per area (2D: per length) of a cloud (N, d), where its neighbours lie as they do in the middle of it."""
+def crowding(radius: float, d: int, neighbours: int = CROWD) -> float:
+    """Points per area (2D: per length) of a cloud whose points have so many neighbours nearer than a radius."""
+    return neighbours / (2 * radius if d == 2 else np.pi * radius**2)
+
+
+def _crowding_of(points: Array) -> float:
+    """The same of a cloud (N, d), where its neighbours lie as they do in the middle of it."""
     nearest = min(CROWD, len(points) - 1)
     radius = np.median(cKDTree(points).query(thinned(points, SAMPLED), k=[nearest + 1], workers=-1)[0])
-    return float(nearest / (2 * radius if points.shape[1] == 2 else np.pi * radius**2))
+    return crowding(float(radius), points.shape[1], nearest)
 
 
 def _rounded(counts: Array) -> npt.NDArray[np.int64]:
