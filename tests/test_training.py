@@ -20,6 +20,7 @@ from model import start, winding
 from model.loss.phase import PhaseLoss
 from reconstruction import gaps, training
 from reconstruction.field import check_model
+from reconstruction.progress import Announce
 from reconstruction.run import main
 from reconstruction.training import fit
 from torture import equal
@@ -34,9 +35,16 @@ def tiny(*overrides: str) -> Config:
     return load_config(TINY, overrides, check_model)
 
 
-def train(config: Config, cloud: PointCloud, folder: Path, checkpoint: dict[str, Any] | None = None) -> Experiment:
+def train(
+    config: Config,
+    cloud: PointCloud,
+    folder: Path,
+    checkpoint: dict[str, Any] | None = None,
+    device: torch.device | None = None,
+    announce: Announce = lambda line: None,
+) -> Experiment:
     experiment = Experiment.create(folder, "run")
-    fit(config, cloud, torch.device("cpu"), lambda line: None, experiment=experiment, checkpoint=checkpoint)
+    fit(config, cloud, device or torch.device("cpu"), announce, experiment=experiment, checkpoint=checkpoint)
     return experiment
 
 
@@ -52,6 +60,16 @@ def cloud(request, shapes) -> PointCloud:
 @pytest.fixture
 def circle(shapes) -> PointCloud:
     return PointCloud(shapes[0])
+
+
+def test_a_run_of_another_kind_of_device_goes_on_with_new_random_numbers(tmp_path, circle):
+    """The generators of a CPU and of a GPU have states of other sizes, and draw other numbers."""
+    checkpoint = train(tiny(STEP), circle, tmp_path).load_checkpoint()
+    checkpoint["generator"] = checkpoint["generator"][:16].clone()
+    lines: list[str] = []
+    run = train(tiny(STEP, "train.nepoch=20"), circle, tmp_path, checkpoint, announce=lines.append)
+    assert run.load_checkpoint()["epoch"] == 20
+    assert lines[-1] == "note: the run was on another kind of device: its random numbers begin anew here"
 
 
 @pytest.mark.parametrize("eased", [True, False])

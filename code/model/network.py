@@ -83,11 +83,12 @@ class FourierFeatureMapping(nn.Module):
         x, sines, cosines = torch.split(features, [d, *[d * len(self.frequencies)] * 2], dim=-1)
         slopes = self._slopes(x).T
         of_features = torch.cat([torch.ones_like(x), cosines, -sines], dim=-1)
-        return (gradient * of_features) @ torch.cat([torch.eye(d).to(slopes), slopes, slopes])
+        identity = torch.eye(d, dtype=slopes.dtype, device=slopes.device)
+        return (gradient * of_features) @ torch.cat([identity, slopes, slopes])
 
     def _slopes(self, x: Tensor) -> Tensor:
         """The derivatives (d, k d) of the angles in x (..., d); products with them are faster than loops over d."""
-        return torch.kron(self.frequencies.to(x), torch.eye(x.shape[-1]).to(x))
+        return torch.kron(self.frequencies.to(x), torch.eye(x.shape[-1], dtype=x.dtype, device=x.device))
 
 
 class ImplicitNet(nn.Module):

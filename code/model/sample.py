@@ -6,6 +6,7 @@ The integral over Ω is estimated without bias whatever the density q of the poi
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -144,7 +145,8 @@ class OmegaDensity:
         device = self.lower.device
         u = torch.rand(count, dtype=torch.float64, device=device, generator=generator)
         cell = torch.searchsorted(self.cumulative, u).clamp_(max=len(self.cumulative) - 1)
-        index = torch.stack(torch.unravel_index(cell, self.shape), dim=-1)
+        ends = np.cumprod([1, *reversed(self.shape)]).tolist()  # torch.unravel_index would wait for the device
+        index = torch.stack([cell % end // start for start, end in pairwise(ends)][::-1], dim=-1)
         inside = torch.rand((count, len(self.shape)), device=device, generator=generator)
         return self.lower + (index + inside) * self.voxel, self.inverse_density[cell]
 

@@ -289,7 +289,11 @@ def _resumed(run: _Run, checkpoint: dict[str, Any]) -> _State:
     try:
         state.field.network.load_state_dict(checkpoint["network"])
         state.optimizers.load_state_dict(checkpoint["optimizers"])
-        state.generator.set_state(checkpoint["generator"])
+        if checkpoint["generator"].shape == state.generator.get_state().shape:
+            state.generator.set_state(checkpoint["generator"])
+        else:
+            state.generator.manual_seed(run.course.mending.seed + state.epoch)
+            run.announce("note: the run was on another kind of device: its random numbers begin anew here")
         if state.gaps is not None:
             state.gaps.load_state_dict(checkpoint.get("gaps"), state.field.network)
             state.sampler = state.gaps.join(state.sampler)

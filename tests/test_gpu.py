@@ -1,0 +1,147 @@
+"""The same code on a CUDA GPU: the terms and gradients of the CPU, no waiting for the device, the same bits twice.
+
+Where there is none, these are skipped.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import ROOT, tiny_arguments
+from datasets.pointcloud import PointCloud
+from model.optimizer import Optimizers
+from model.sample import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
+from reconstruction.field import build_model, check_model, kernels_for
+from reconstruction.run import main, reconstruct
+from reconstruction.training import fit
+from test_training import STEP, same_state, tiny, train
+from utils.config import Config, load_config
+from utils.distributed import choose_device
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+
+LOSSES = ["setup", "siren", "igr", "digs", "steik", "occupancy", "published"]
+
+
+def configured(name: str) -> Config:
+    path = ROOT / "setup.conf" if name == "setup" else ROOT / "code" / "confs" / f"{name}.conf"
+    return load_config(path, ["network.has_normals=true"] if name == "occupancy" else [], check_model)
+
+
+def sampler(points, config: Config, device: torch.device, near: bool) -> Sampler:
+    """All that a loss may ask for: normals of a sphere, given or estimated, balls, points near the data, clearance."""
+
+    def tensor(values):
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+    normals = tensor(points / np.linalg.norm(points, axis=1, keepdims=True))
+    sure = torch.ones(len(points), device=device)
+    lower, upper = np.full(3, -1.5), np.full(3, 1.5)
+    return Sampler(
+        points=tensor(points),
+        normals=normals if config.network.has_normals else None,
+        omega=OmegaDensity(points, lower, upper, 0.5, 0.1).to(device),
+        points_batch=512,
+        pts_per_ball=1,
+        ball_radius=config.train.ball_sigma,
+        pts_in_omega=512,
+        estimated=None if config.network.has_normals else EstimatedNormals(normals, sure, sure > 0),
+        spread=tensor(neighbour_distance(points)) if near else None,
+        clearance=Clearance(points, lower, upper, device),
+        reach=0.1,
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_step_has_the_terms_of_the_cpu_and_never_waits_for_the_device(name, shapes):
+    config, steps = configured(name), 3
+    points = (shapes[1] - shapes[1].mean(0)) / 20
+    devices = torch.device("cpu"), choose_device("auto")[0]
+    found = []
+    for device in devices:
+        torch.manual_seed(0)
+        model = build_model(config, 3, [])
+        assert model is not None
+        network, loss = model[0].to(device), model[1]
+        if hasattr(network, "kernels"):
+            network.kernels = kernels_for(config, device, [])
+        optimizers = Optimizers(network, config.train.optimizer, config.train.weight_decay, clip_gradient=10.0)
+        drawn = sampler(points, config, devices[0], loss.near)
+        generator = torch.Generator().manual_seed(1)
+        batches = [drawn.draw(generator, 0.3) for _ in range(steps)]  # the same for both
+        terms = []
+        for batch in batches:
+            batch = type(batch)(**{key: on(value, device) for key, value in vars(batch).items()})
+            terms.append(loss.at(0.1)(network, batch))
+            optimizers.step(torch.stack(list(terms[-1].values())).sum(), 1e-4)
+        found.append([{key: value.item() for key, value in each.items()} for each in terms])
+        if device.type == "cuda":
+            own, generator = sampler(points, config, device, loss.near), torch.Generator(device).manual_seed(1)
+            own.draw(generator, 0.3)  # the first makes the tables
+            torch.cuda.synchronize()
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                for _ in range(steps):
+                    terms = loss.at(0.1)(network, own.draw(generator, 0.3))
+                    optimizers.step(torch.stack(list(terms.values())).sum(), 1e-4)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+    for ours, theirs in zip(*found, strict=True):
+        assert theirs == pytest.approx(ours, rel=2e-2, abs=1e-4)  # the CPU may compute in bfloat16, as Muon does
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-3, abs=1e-4)
+
+
+def on(value, device):
+    if isinstance(value, EstimatedNormals):
+        return EstimatedNormals(*(part.to(device) for part in vars(value).values()))
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def test_a_run_twice_has_the_same_bits(shapes):
+    config = load_config(ROOT / "setup.conf", ["train.nepoch=60"], check_model)
+    device = choose_device("auto")[0]
+    fields = [fit(config, PointCloud(shapes[1]), device, lambda line: None)[0] for _ in range(2)]
+    one, two = (field.network.state_dict() for field in fields)
+    assert device.type == "cuda"
+    assert all(part.device.type == "cuda" for part in one.values())
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_sphere_comes_out_as_on_the_cpu(shapes):
+    """The start is a sphere of the points, and 300 steps of the default network keep it within a hundredth."""
+    for gpu in ("auto", "cpu"):
+        surface, field = reconstruct(shapes[1], overrides={"train.nepoch": 300}, gpu=gpu)
+        radii = np.linalg.norm(surface.vertices - shapes[1].mean(0), axis=1)
+        assert np.abs(radii / 20 - 1).max() < 0.01
+        assert field.w(shapes[1].mean(0)[None]) < -5
+
+
+def test_a_run_goes_on_and_is_measured_on_either_device(clouds, tmp_path: Path, capsys):
+    """GPU, then CPU, then GPU again; the checkpoint of each is read by the next."""
+
+    def command(*arguments: object) -> str:
+        assert main(tiny_arguments(tmp_path, arguments)) == 0
+        return capsys.readouterr().out
+
+    out = command("--input", clouds[1], "--expname", "run", "--gpu", "auto", "--nepoch", 40)
+    assert "device: GPU" in out
+    out = command("--expname", "run", "--is_continue", "--nepoch", 60)
+    assert "device: CPU" in out
+    assert "its random numbers begin anew here" in out
+    out = command("--expname", "run", "--is_continue", "--nepoch", 80, "--gpu", "0")
+    assert "its random numbers begin anew here" in out
+    for gpu in ("0", "cpu"):
+        command("--expname", "run", "--eval", "--gpu", gpu)
+    (metrics,) = tmp_path.glob("run/*/evaluation/80/metrics.json")
+    assert json.loads(metrics.read_text())
+
+
+def test_going_on_on_the_same_gpu_has_the_same_bits(shapes, tmp_path: Path):
+    device, cloud = choose_device("auto")[0], PointCloud(shapes[1])
+    whole = train(tiny(STEP, "train.nepoch=40"), cloud, tmp_path, device=device)
+    first = train(tiny(STEP, "train.nepoch=20"), cloud, tmp_path, device=device)
+    second = train(tiny(STEP, "train.nepoch=40"), cloud, tmp_path, first.load_checkpoint(), device)
+    assert same_state(whole.load_checkpoint(), second.load_checkpoint())
