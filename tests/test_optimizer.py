@@ -42,6 +42,27 @@ def test_cosine_by_hand():
     assert rate(0, 0.4) == rate(900, 0.4)
 
 
+def test_a_run_shorter_than_the_restart_is_one_wave():
+    once, again = Cosine(1e-2, 2e-3), Cosine(1e-2, 2e-3, restart=100)
+    for steps in (10, 99, 100):
+        for epoch in range(steps):
+            assert again(epoch, epoch / steps) == once(epoch, epoch / steps)
+
+
+def test_a_longer_run_begins_again_at_half_the_height():
+    """300 steps: down to step 100, then from half of 1e-2 down to the end, halfway at step 200."""
+    rate = Cosine(initial=1e-2, final=2e-3, restart=100)
+    expected = {0: 1e-2, 50: 6e-3, 99: 2e-3 + 4e-3 * (1 - math.cos(math.pi / 100)), 100: 5e-3, 200: 3.5e-3, 300: 2e-3}
+    assert {epoch: rate(epoch, epoch / 300) for epoch in expected} == pytest.approx(expected)
+
+
+def test_a_run_that_ends_soon_after_the_restart_hardly_rises():
+    """Of 110 steps the last ten begin at a tenth of half the height, or the final rate if that is more."""
+    assert Cosine(1e-2, 1e-5, restart=100)(100, 100 / 110) == pytest.approx(5e-4)
+    assert Cosine(1e-2, 2e-3, restart=100)(105, 105 / 110) == 2e-3
+    assert Cosine(1e-2, 2e-3, restart=100)(100, 1.0) == 2e-3
+
+
 # descent
 
 

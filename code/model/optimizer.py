@@ -23,14 +23,32 @@ class Step:
 
 @dataclass(frozen=True)
 class Cosine:
-    """lr falls from initial to final along half a cosine over the whole run."""
+    """lr falls from initial to final along half a cosine over the whole run.
+
+    Args:
+        initial: the rate at the start.
+        final: at the end.
+        restart: the step at which a longer run has come to the end of the wave, and begins another (Loshchilov & Hutter
+            2017) at half of ``initial``; at less where fewer than as many steps remain, so that one more step in a run
+            changes little (derived). None for one wave, whatever the length.
+    """
 
     initial: float
     final: float
+    restart: int | None = None
 
     def __call__(self, epoch: int, progress: float) -> float:
-        """The rate when the share ``progress`` (0 to 1) of the run is over."""
-        return self.final + (self.initial - self.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        """The rate at a step, when the share ``progress`` (0 to 1) of the run is over."""
+        if self.restart is None:
+            return self._wave(self.initial, progress)
+        if epoch < self.restart:
+            return self._wave(self.initial, max(progress, epoch / self.restart))
+        length, begun = epoch / progress, progress * self.restart / epoch  # as if all steps took the same time
+        height = 0.5 * self.initial * min(length / self.restart - 1, 1.0)
+        return self._wave(max(height, self.final), (progress - begun) / (1 - begun)) if begun < 1 else self.final
+
+    def _wave(self, height: float, share: float) -> float:
+        return self.final + (height - self.final) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
 class Adam:

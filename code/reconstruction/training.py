@@ -396,4 +396,4 @@ def _schedule(config: Config) -> Step | Cosine:
     (given,) = config.train.learning_rate_schedule
     if given.Interval is not None and given.Factor is not None:
         return Step(given.Initial, given.Interval, given.Factor)
-    return Cosine(given.Initial, given.Final or 0.0)
+    return Cosine(given.Initial, given.Final or 0.0, given.Restart)

@@ -31,7 +31,8 @@ def _is_path(text: str | None) -> bool:
 class LearningRate:
     """The learning rate over a run, in the family's form.
 
-    Step: Initial times Factor after every Interval steps. Cosine: from Initial down to Final, half a wave.
+    Step: Initial times Factor after every Interval steps. Cosine: from Initial down to Final, half a wave; with
+    Restart, a run of more steps than that begins a second one there.
     """
 
     Type: Literal["Step", "Cosine"]
@@ -39,21 +40,24 @@ class LearningRate:
     Interval: int | None = None
     Factor: float | None = None
     Final: float | None = None
+    Restart: int | None = None
 
     def __post_init__(self) -> None:
-        interval, factor, final = self.Interval, self.Factor, self.Final
+        interval, factor, final, restart = self.Interval, self.Factor, self.Final, self.Restart
         step = self.Type == "Step"
         _require(
             (self.Initial > 0, f"Initial: expected more than 0, got {self.Initial}"),
             (not step or interval is not None, "Interval: missing; Step lowers the rate at every Interval"),
             (not step or factor is not None, "Factor: missing; Step multiplies the rate by Factor"),
             (not step or final is None, "Final: has no meaning for Step; remove it"),
+            (not step or restart is None, "Restart: has no meaning for Step; remove it"),
             (step or final is not None, "Final: missing; Cosine ends at Final"),
             (step or interval is None, "Interval: has no meaning for Cosine; remove it"),
             (step or factor is None, "Factor: has no meaning for Cosine; remove it"),
             (interval is None or interval >= 1, f"Interval: expected at least 1 step, got {interval}"),
             (factor is None or 0 < factor <= 1, f"Factor: expected more than 0, at most 1, got {factor}"),
             (final is None or 0 <= final <= self.Initial, f"Final: expected 0 to Initial, got {final}"),
+            (restart is None or restart >= 1, f"Restart: expected at least 1 step, got {restart}"),
         )
 
 
@@ -83,7 +87,7 @@ class TrainConfig:
     hold_gaps: bool = True
     start: Literal["winding", "network"] = "winding"
     optimizer: Literal["adam", "muon"] = "muon"
-    learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Initial=0.002, Final=0.00002),)
+    learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", 0.002, Final=2e-5, Restart=5000),)
     weight_decay: float = 0.0
     clip_gradient: float | None = None
     network_class: str = "model.network.ImplicitNet"
