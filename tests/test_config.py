@@ -177,6 +177,7 @@ RANGES = [
     ("train", "checkpoint_frequency", [-1], [0]),
     ("train", "checkpoint_minutes", [0.0, -1.0], [None, 0.5]),
     ("train", "plot_frequency", [-1], [0]),
+    ("train", "momentum", [-0.1, 1.0], [None, 0.0, 0.99]),
     ("train", "learning_rate_schedule", [(), (LearningRate("Cosine", 1.0, Final=0.1),) * 2], []),
     ("plot", "resolution", [7, 2049], [8, 2048]),
     ("plot", "mc_value", [-1.0, 1.0], [-0.99, 0.99]),

@@ -253,14 +253,17 @@ def test_descent_descends(name):
     assert loss(net, 0).item() < 0.8 * before
 
 
-def test_matrices_taken_together_move_as_one_by_one():
+@pytest.mark.parametrize("momentum", [0.95, 0.5])
+def test_matrices_taken_together_move_as_one_by_one(momentum):
     """PyTorch's own Muon takes them one by one: square, wide and tall ones, two of each, over some steps."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(12, 12), (8, 20), (12, 12), (20, 8), (8, 20), (20, 8)]
     first = [torch.randn(shape, generator=generator) for shape in shapes]
     ours, theirs = ([torch.nn.Parameter(matrix.clone()) for matrix in first] for _ in range(2))
-    member = Muon(ours, 0.1)
-    reference = torch.optim.Muon(theirs, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    member = Muon(ours, 0.1, momentum)
+    reference = torch.optim.Muon(
+        theirs, lr=0.01, weight_decay=0.1, momentum=momentum, adjust_lr_fn="match_rms_adamw"
+    )
     for _ in range(3):
         for a, b in zip(ours, theirs, strict=True):
             a.grad = torch.randn(a.shape, generator=generator)

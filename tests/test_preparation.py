@@ -262,7 +262,7 @@ def test_the_thickness_is_that_of_the_thinnest_principal_axis(d):
     ],
 )
 def test_as_many_fourier_features_as_the_spacing_bears(reach, k):
-    config = configured("network.inputs.use_FFM=true")
+    config = configured("network.inputs.use_FFM=true", "train.momentum=0.9")
     rest = settled(config, reach, noisy=False)
     assert rest.network.inputs["k"] == k
     assert settled(config, reach, noisy=True) == settled(config, 4 * reach, noisy=False)  # two fewer
@@ -270,13 +270,20 @@ def test_as_many_fourier_features_as_the_spacing_bears(reach, k):
 
 
 def test_a_number_of_fourier_features_that_is_given_stays():
-    config = configured("network.inputs.k=3")
+    config = configured("network.inputs.k=3", "train.momentum=0.9")
     assert settled(config, 0.0, noisy=False) == config
+
+
+def test_the_momentum_is_by_the_noise_unless_it_is_given():
+    asked = [configured(), configured("train.momentum=0.9")]
+    assert [settled(config, 0.1, noisy).train.momentum for config in asked for noisy in (False, True)] == [
+        0.99, 0.95, 0.9, 0.9
+    ]  # fmt: skip
 
 
 def test_a_network_without_fourier_features_gets_none():
     sines = ("train.network_class=model.siren.SirenNet", "network.inputs=null", "network.inputs={dims:[8,8]}")
-    config = configured(*sines)
+    config = configured(*sines, "train.momentum=0.9")
     assert settled(config, 0.1, noisy=False) == config
 
 

@@ -283,3 +283,16 @@ def test_subnormal_numbers_count_as_zero_for_a_while():
     with subnormals_as_zero():
         assert (small * small).item() == 0.0
     assert (small * small).item() == pytest.approx(1e-40, rel=1e-4)
+
+
+@pytest.mark.parametrize(("given", "seen"), [(None, "1000"), ("7", "7")])
+def test_threads_do_not_spin_long_and_torch_is_told_before_it_starts(given, seen):
+    check = (
+        "import sys, os; sys.path.insert(0, 'code'); import reconstruction.run; assert 'torch' not in sys.modules;"
+        "print(os.environ['GOMP_SPINCOUNT'])"
+    )
+    kept = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    chosen = kept if given is None else {**kept, "GOMP_SPINCOUNT": given}
+    command = [sys.executable, "-c", check]
+    done = subprocess.run(command, cwd=ROOT, env=chosen, capture_output=True, text=True, check=False)
+    assert done.stdout == f"{seen}\n", done.stderr

@@ -97,6 +97,9 @@ class Adam:
             parameter.add_(part.view_as(parameter))
 
 
+MOMENTUM = 0.95  # of Muon, unless another is asked for
+
+
 class Muon:
     """Muon (Jordan et al. 2024): the mean of a matrix's gradients, made orthogonal, and of the size of Adam's steps
     (Liu et al. 2025). Matrices of one shape are taken together: fewer and larger products.
@@ -104,19 +107,20 @@ class Muon:
     Args:
         matrices: what to optimise.
         weight_decay: the decoupled decay.
+        momentum: what the mean keeps of itself in a step, below 1.
 
     Attributes:
         state: the running means of the gradients, for each shape (n, m) one of all its k matrices (k, n, m).
     """
 
-    MEMORY, OF_ADAM = 0.95, 0.2  # the root mean square of Adam's steps is about that of the rate
+    OF_ADAM = 0.2  # the root mean square of Adam's steps is about that of the rate
 
-    def __init__(self, matrices: Sequence[Tensor], weight_decay: float) -> None:
+    def __init__(self, matrices: Sequence[Tensor], weight_decay: float, momentum: float) -> None:
         alike: dict[torch.Size, list[Tensor]] = {}
         for matrix in matrices:
             alike.setdefault(matrix.shape, []).append(matrix)
         self.groups = list(alike.values())
-        self.weight_decay = weight_decay
+        self.weight_decay, self.momentum = weight_decay, momentum
         self.means = [torch.zeros_like(torch.stack(group)) for group in self.groups]
 
     @property
@@ -133,8 +137,8 @@ class Muon:
         """One step of the matrices by their gradients, which the mean leads on, as Nesterov does."""
         for matrices, mean in zip(self.groups, self.means, strict=True):
             gradients = torch.stack([_gradient(matrix) for matrix in matrices])
-            mean.lerp_(gradients, 1 - self.MEMORY)
-            moves = _orthogonal(gradients.lerp_(mean, self.MEMORY))
+            mean.lerp_(gradients, 1 - self.momentum)
+            moves = _orthogonal(gradients.lerp_(mean, self.momentum))
             size = rate * self.OF_ADAM * math.sqrt(max(mean.shape[1:]))
             for matrix, move in zip(matrices, moves, strict=True):
                 matrix.mul_(1 - rate * self.weight_decay).add_(move, alpha=-size)
@@ -180,6 +184,7 @@ class Optimizers:
         clip_gradient: largest allowed norm of the whole gradient, or None.
         reduce: called with the parameters when they have their gradients, before anything is made of these;
             where a run has several processes, it averages them.
+        momentum: Muon's; None is its authors' 0.95.
     """
 
     def __init__(
@@ -189,6 +194,7 @@ class Optimizers:
         weight_decay: float = 0.0,
         clip_gradient: float | None = None,
         reduce: Callable[[Sequence[Tensor]], None] | None = None,
+        momentum: float | None = None,
     ) -> None:
         matrices: list[Tensor] = network.hidden_matrices() if name == "muon" else []  # type: ignore[operator]
         taken = {id(p) for p in matrices}
@@ -196,7 +202,7 @@ class Optimizers:
         rest = [p for p in self.parameters if id(p) not in taken]
         self.members: list[Adam | Muon] = [Adam(rest, weight_decay)]
         if matrices:
-            self.members.append(Muon(matrices, weight_decay))
+            self.members.append(Muon(matrices, weight_decay, MOMENTUM if momentum is None else momentum))
         self.clip_gradient = clip_gradient
         self.reduce = reduce
 

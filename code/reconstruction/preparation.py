@@ -47,6 +47,7 @@ FILLED = 0.5  # density of the points that fill openings, as a share of the clou
 CREASED = 20_000  # points of a cloud, at most, whose creases are sought: more of them show these well enough
 FREQUENCIES = 2, 6  # k of the Fourier features
 WAVE, NOISY_WAVE = 3.0, 12.0  # their shortest wave in distances to the 16th neighbour; and where there is noise
+MOMENTUM, NOISY_MOMENTUM = 0.99, 0.95  # Muon's
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ def _extents(points: Array) -> Array:
 
 
 def settled(config: Config, reach: float, noisy: bool) -> Config:
-    """The configuration with a number of Fourier features in place of one left open.
+    """The configuration with values, by the cloud, in place of a momentum and a number of Fourier features left open.
 
     The shortest of their waves, 4 / 2^(k-1), is to span some points, or it follows each of them; and more, where these
     are noisy.
@@ -282,6 +283,8 @@ def settled(config: Config, reach: float, noisy: bool) -> Config:
         reach: distance to the 16th neighbour, normalised.
         noisy: whether the points show noise.
     """
+    if config.train.momentum is None:
+        config = replace(config, train=replace(config.train, momentum=NOISY_MOMENTUM if noisy else MOMENTUM))
     inputs = config.network.inputs
     parameters = inspect.signature(find_class(config.train.network_class)).parameters
     if "k" not in parameters or inputs.get("k") is not None:

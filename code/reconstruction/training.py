@@ -248,7 +248,9 @@ def _new(run: _Run) -> _State:
         network.kernels = run.kernels
     return _State(
         field=NeuralField(network, loss, data.normalisation, data.lower, data.upper, device),
-        optimizers=Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, run.ranks.average_gradients),
+        optimizers=Optimizers(
+            network, t.optimizer, t.weight_decay, t.clip_gradient, run.ranks.average_gradients, t.momentum
+        ),
         generator=torch.Generator(device).manual_seed(run.course.mending.seed),
         sampler=_sampler(config, data, loss, device),
         gaps=HeldGaps(data.points, data.reach) if t.hold_gaps and loss.gaps else None,

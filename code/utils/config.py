@@ -87,6 +87,7 @@ class TrainConfig:
     hold_gaps: bool = True
     start: Literal["winding", "network"] = "winding"
     optimizer: Literal["adam", "muon"] = "muon"
+    momentum: float | None = None
     learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", 0.002, Final=2e-5, Restart=5000),)
     weight_decay: float = 0.0
     clip_gradient: float | None = None
@@ -103,7 +104,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         name, budget, clip, ball = self.expname, self.time_budget, self.clip_gradient, self.ball_sigma
-        schedules, minutes = len(self.learning_rate_schedule), self.checkpoint_minutes
+        schedules, minutes, kept = len(self.learning_rate_schedule), self.checkpoint_minutes, self.momentum
         is_folder = bool(name.strip()) and name not in (".", "..") and not re.search(r"[/\\\0]", name)
         _require(
             (is_folder, f"expname: expected a folder's name without / or \\, got {name!r}"),
@@ -116,6 +117,7 @@ class TrainConfig:
             (ball >= 0, f"ball_sigma: expected at least 0, got {ball}"),
             self._at_least(0, "weight_decay"),
             self._at_least(1, "bounding_box_scale"),
+            (kept is None or 0 <= kept < 1, f"momentum: expected 0 to below 1 or null, got {kept}"),
             (schedules == 1, f"learning_rate_schedule: expected exactly one entry, got {schedules}"),
             (minutes is None or minutes > 0, f"checkpoint_minutes: expected more than 0 or null, got {minutes}"),
             (clip is None or clip > 0, f"clip_gradient: expected more than 0 or null, got {clip}"),
