@@ -144,7 +144,7 @@ def corpus() -> list[Subject]:
         text = re.sub(rb"(?m)^\s*#.*\n", b"", (ROOT / name).read_bytes())  # damage to comments teaches nothing
         subjects.append(Subject("configuration", f"{number}.conf", text))
     lines = (
-        "--input a.xyz --nepoch 5 --minutes 0.5 --points_batch 64 --seed 3 --gpu cpu --expname run",
+        "--input a.xyz --nepoch 5 --points_batch 64 --seed 3 --gpu cpu --expname run",
         "--input a.xyz --set train.seed=3 --set network.inputs.dims=[16,16] --set plot.up=y --exps_dir out",
         "--eval --expname tiny --exps_dir runs --timestamp 2020 --checkpoint 2 --target i.ply --query a.xyz",
         "--is_continue --expname tiny --exps_dir runs --nepoch 9 --set network.loss.lambda=2 --conf t.conf",

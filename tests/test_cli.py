@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from conftest import CENTRES, RADIUS, ROOT, Command, records, tiny_arguments
+from conftest import CENTRES, RADIUS, ROOT, TINY, Command, records, tiny_arguments
 from reconstruction import evaluation
 from reconstruction.run import load_field, main, reconstruct
 from utils.config import load_config
@@ -103,6 +103,8 @@ def test_the_configuration_of_a_run_reads_back_as_what_was_used(trained: tuple[P
     assert config.train.nepoch == 250
     used = read_checkpoint(trained[kind] / "checkpoints" / "latest.pth")["config"]
     assert used["network"]["inputs"].pop("k") == (3, 2)[kind]  # left open, and set by the spacing of the cloud
+    assert used["train"]["momentum"] == 0.99  # by its noise, of which there is none
+    used["train"]["momentum"] = None
     assert config.to_dict() == used
     assert Path(str(config.train.input_path)).is_absolute()
 
@@ -188,7 +190,8 @@ def test_continue_goes_up_to_nepoch_with_the_configuration_of_the_run(command: C
     nothing = command("--is_continue", "--nepoch", 15)
     assert nothing.status == 2
     assert nothing.err == (
-        f"error: {done.folder}: step 15 of 15 is done; --nepoch N continues up to step N\n"
+        f"error: {done.folder}: step 15 of 15 is done; --nepoch N continues up to step N, --minutes M up to M minutes "
+        "in all\n"
     )
 
 
@@ -209,6 +212,7 @@ def test_continue_from_an_earlier_checkpoint_rewinds_the_log(command: Command, c
         (["--target", "x.ply"], "--target and --query look at a trained run: add --eval"),
         (["--query", "x.xyz"], "--target and --query look at a trained run: add --eval"),
         (["--eval", "--is_continue"], "one or the other"),
+        (["--nepoch", "5", "--minutes", "1"], "--nepoch and --minutes: one or the other"),
     ],
 )
 def test_what_there_is_nothing_for_is_an_error(command: Command, tmp_path: Path, arguments: list[str], text: str):
@@ -287,6 +291,19 @@ def test_minutes_are_for_the_whole_command(process: Command, clouds: tuple[Path,
     assert log[-1]["lr"] < 0.0005  # from 0.005 down to nearly 0.00005
     assert log[-1]["time"] == pytest.approx(22.5, abs=3)  # a quarter is left for what comes after
 
+    steps = log[-1]["epoch"]
+    again = process("--is_continue")
+    assert (again.status, again.err) == (
+        2,
+        f"error: {done.folder}: step {steps} ended its 0.5 minutes; --nepoch N continues up to step N, --minutes M up "
+        "to M minutes in all\n",
+    )
+    more = process("--is_continue", "--nepoch", steps + 3)
+    assert more.status == 0, more.err
+    assert f"with the configuration it has (but plot, which is that of {TINY})" in more.out
+    checkpoint = read_checkpoint(done.folder / "checkpoints" / "latest.pth")
+    assert (checkpoint["epoch"], checkpoint["config"]["train"]["time_budget"]) == (steps + 3, None)
+
 
 @pytest.mark.usefixtures("coarse_cuts")
 def test_a_configuration_of_the_forks_of_igr_runs_with_one_warning(command: Command, clouds: tuple[Path, Path]):
@@ -339,7 +356,7 @@ def test_reconstruct_gives_a_surface_in_the_frame_of_the_points(shapes: Any, kin
 def test_reconstruct_says_what_is_wrong(shapes: Any):
     with pytest.raises(UserError, match=r"network\.inputs\.dims"):
         reconstruct(shapes[0], overrides={"network.inputs.dims": []})
-    with pytest.raises(UserError, match="did you mean nepoch"):
+    with pytest.raises(UserError, match=r"^overrides: train\.nepok: unknown key; did you mean nepoch"):
         reconstruct(shapes[0], overrides={"train.nepok": 3})
     with pytest.raises(UserError, match=r"expected an array of shape"):
         reconstruct(np.zeros((20, 4)))

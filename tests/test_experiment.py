@@ -104,12 +104,20 @@ def test_runs_that_are_missing_are_named_with_those_there_are(tmp_path):
     with pytest.raises(UserError, match=r"exps/a: no such experiment to load; .*: none$"):
         Experiment.find(tmp_path / "exps", "a")
     run = Experiment.create(tmp_path, "b")
+    (tmp_path / "README.md").touch()
     with pytest.raises(UserError, match=rf"{tmp_path}/a: no such experiment to load; the experiments there are: b$"):
         Experiment.find(tmp_path, "a")
     with pytest.raises(UserError, match=rf"b: no run with a checkpoint to load: start .*{run.folder.name}$"):
         Experiment.find(tmp_path, "b")
     with pytest.raises(UserError, match=rf"b/2001: no such run; the runs there are: {run.folder.name}$"):
         Experiment.find(tmp_path, "b", "2001")
+
+
+def test_a_run_of_many_clouds_says_how_to_load_one(tmp_path):
+    Experiment.create(tmp_path / "many", "2026_01_01", "cloud").save_checkpoint(checkpoint(1))
+    with pytest.raises(UserError, match=r"/many: holds runs of many clouds: .* --timestamp 2026_01_01/<cloud>$"):
+        Experiment.find(tmp_path, "many")
+    assert Experiment.find(tmp_path, "many", "2026_01_01/cloud").load_checkpoint()["epoch"] == 1
 
 
 def test_files_that_are_no_checkpoints_are_refused(tmp_path):

@@ -114,9 +114,12 @@ def test_load_field_takes_a_run_or_a_checkpoint(trained, shapes):
         assert np.abs(field.w(points)).mean() < 1  # of a radius of 20
 
 
-def test_load_field_of_nothing_says_so(tmp_path):
-    with pytest.raises(UserError, match=r"checkpoints/latest\.pth: no such file"):
-        load_field(tmp_path)
+def test_load_field_of_what_is_no_run_says_so(trained, tmp_path):
+    for folder in (tmp_path, trained[0].parent):
+        with pytest.raises(UserError, match=rf"^{folder}: has no checkpoints/latest\.pth: give a run's folder, <exp"):
+            load_field(folder)
+    with pytest.raises(UserError, match=r"x\.pth: no such file"):
+        load_field(tmp_path / "x.pth")
 
 
 def test_weights_of_another_network_are_refused(trained):

@@ -149,6 +149,18 @@ class TestNormals:
         values[[4, 8], 2:] = 0
         assert "2 of 50 normals of length zero" in error(save(tmp_path, values))
 
+    def test_four_columns_without_names_want_unit_normals(self, tmp_path: Path) -> None:
+        """x y z intensity is as wide as x y nx ny."""
+        scan = np.c_[sphere(), np.linspace(0, 1, 50)]
+        assert "four columns without names, of which the last two are no unit normals" in error(save(tmp_path, scan))
+        flat = np.c_[sphere(d=2), 1.05 * sphere(d=2)]
+        assert load_point_cloud(save(tmp_path, flat)).normals is not None
+        text = tmp_path / "named.csv"
+        np.savetxt(text, np.c_[flat[:, :2], 7 * flat[:, 2:]], delimiter=",", header="x,y,nx,ny", comments="")
+        np.testing.assert_allclose(load_point_cloud(text).normals, sphere(d=2), atol=1e-12)
+        np.savetxt(text, scan, delimiter=",", header="x,y,z,intensity", comments="")
+        np.testing.assert_allclose(load_point_cloud(text).points, sphere(), atol=1e-12)
+
     def test_colours_without_names_are_not_normals(self, tmp_path: Path) -> None:
         colours = np.random.default_rng(4).integers(0, 256, (50, 3))
         assert "if they are colours, name the columns" in error(save(tmp_path, np.c_[sphere(), colours]))

@@ -3,7 +3,7 @@
 A cloud that cannot enclose anything, or that is not what the file's owner thinks it is, is refused here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +22,7 @@ LEAST_POINTS = 10
 # single precision stays below it, and no surface so thin can be reconstructed
 FLAT = 1e-5
 EXTENT_BOUND = 1e100  # beyond it (or its inverse) squares of coordinates leave double precision
+LOOSE, MOST = 0.1, 0.9  # two columns without names are normals of a curve where most are so nearly of length 1
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _cloud(path: Path, table: Table, d_in: int | None, drop_invalid: bool) -> Po
     _check_shape(path, points)
     return PointCloud(
         points,
-        _normals(path, columns, axes),
+        _normals(path, columns, axes, table.named),
         _colours(path, columns),
         "; ".join(note for note in notes if note) or None,
     )
@@ -152,7 +153,7 @@ def _cloud(path: Path, table: Table, d_in: int | None, drop_invalid: bool) -> Po
 
 def _without_invalid(path: Path, table: Table, finite: npt.NDArray[np.bool_], drop_invalid: bool) -> Table:
     if drop_invalid:
-        return Table(table.values[finite], table.names)
+        return replace(table, values=table.values[finite])
     first = int(np.flatnonzero(~finite)[0])
     wrong = np.array(table.names)[~np.isfinite(table.values[first])]
     raise UserError(
@@ -194,7 +195,7 @@ def _check_shape(path: Path, points: Array) -> None:
         )
 
 
-def _normals(path: Path, columns: dict[str, Array], axes: list[str]) -> Array | None:
+def _normals(path: Path, columns: dict[str, Array], axes: list[str], named: bool) -> Array | None:
     """Take the normals (N, d) if there are, at unit length."""
     given = [name for name in NORMALS if name in columns]
     if not given:
@@ -210,10 +211,15 @@ def _normals(path: Path, columns: dict[str, Array], axes: list[str]) -> Array | 
             f"{path} has whole numbers from 0 up where normals were expected: if they are colours, name the "
             "columns in a header line (x y z red green blue) or remove them"
         )
-    # the largest component is divided out first: lengths of 1e-200 and 1e200 have squares too
     largest = np.abs(normals).max(axis=1, keepdims=True)
     if zero := np.count_nonzero(largest == 0):
         raise UserError(f"{path} has {zero} of {len(normals)} normals of length zero: mend or remove them")
+    if len(axes) == 2 and not named and (np.abs(np.hypot(*normals.T) - 1) < LOOSE).mean() < MOST:
+        raise UserError(
+            f"{path} has four columns without names, of which the last two are no unit normals of a curve: name all in "
+            "a header line (x y nx ny, or x y z intensity), or leave out what is no coordinate"
+        )
+    # the largest component is divided out first: lengths of 1e-200 and 1e200 have squares too
     normals /= largest
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     return normals

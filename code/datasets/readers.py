@@ -104,7 +104,7 @@ def _read_columns(handle: IO[bytes], size: int, where: str) -> npt.NDArray[np.fl
 def _name_columns(values: npt.NDArray[np.float64], where: str) -> Table:
     if values.shape[1] not in POSITIONAL:
         raise UserError(f"{where} has {values.shape[1]} columns: expected {POSITIONAL_TEXT}")
-    return Table(values, POSITIONAL[values.shape[1]])
+    return Table(values, POSITIONAL[values.shape[1]], named=False)
 
 
 def _join(arrays: dict[str, npt.NDArray[np.float64]], path: Path) -> Table:

@@ -30,12 +30,13 @@ class Table:
     """The columns of a file that describe points, as they stand in it.
 
     values (N, C) float64; names: C of AXES, NORMALS and COLOURS, each at most once, x and y always;
-    note: what the user should know of the reading, or None.
+    note: what the user should know of the reading, or None; named: whether the file itself gives the names.
     """
 
     values: npt.NDArray[np.float64]
     names: tuple[str, ...]
     note: str | None = None
+    named: bool = True
 
 
 def known_columns(path: Path, names: Sequence[str]) -> dict[str, int]:

@@ -29,6 +29,7 @@ class _Layout:
     places: dict[str, int]  # name -> field, for the columns that describe points
     header_lines: int  # lines before the first row
     rows: int | None  # how many rows the file says it has (.pts)
+    named: bool  # whether the file names its columns
 
 
 def read_text(handle: BinaryIO, path: Path) -> Table:
@@ -73,7 +74,7 @@ def read_text(handle: BinaryIO, path: Path) -> Table:
             f"{path} says it has {layout.rows} points but holds {len(values)}: it may be cut short; "
             "mend the count or remove its line"
         )
-    return Table(values, tuple(layout.places))
+    return Table(values, tuple(layout.places), named=layout.named)
 
 
 def _without_comment(line: bytes) -> bytes:
@@ -102,11 +103,12 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
             continue
         delimiter, fields = _split(line)
         if not any(map(is_number, fields)):
-            return _Layout(delimiter, len(fields), _header(path, i, line, fields), i + 1, rows)
+            return _Layout(delimiter, len(fields), _header(path, i, line, fields), i + 1, rows, named=True)
         if path.suffix.lower() == ".pts" and rows is None and len(fields) == 1 and fields[0].isdigit():
             rows = int(fields[0][:18])
             continue
-        if len(commented) == len(fields):
+        named = len(commented) == len(fields)
+        if named:
             places = known_columns(path, commented)
         elif len(fields) not in POSITIONAL:
             plural = "" if len(fields) == 1 else "s"
@@ -122,7 +124,7 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
             )
         else:
             places = {name: place for place, name in enumerate(POSITIONAL[len(fields)])}
-        return _Layout(delimiter, len(fields), places, i, rows)
+        return _Layout(delimiter, len(fields), places, i, rows, named)
     return None
 
 

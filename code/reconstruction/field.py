@@ -267,5 +267,7 @@ def load_field(run_or_checkpoint: str | Path) -> NeuralField:
     """
     path = Path(run_or_checkpoint)
     if path.is_dir():
-        path = path / "checkpoints" / "latest.pth"
+        run, path = path, path / "checkpoints" / "latest.pth"
+        if not path.is_file():
+            raise UserError(f"{run}: has no checkpoints/latest.pth: give a run's folder, <expname>/<time of start>")
     return field_from_checkpoint(read_checkpoint(path), torch.device("cpu"), str(path))

@@ -62,7 +62,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def overrides(options: argparse.Namespace) -> list[str]:
-    """The flags as HOCON texts; --set comes last and so wins."""
+    """The flags as HOCON texts; --set comes last and so wins. --nepoch takes away the time that a run had."""
     flags = {
         "train.input_path": None if options.input is None else str(options.input),
         "train.nepoch": options.nepoch,
@@ -73,7 +73,8 @@ def overrides(options: argparse.Namespace) -> list[str]:
         "train.exps_dir": None if options.exps_dir is None else str(options.exps_dir.absolute()),
     }
     given = [f"{key} = {json.dumps(value)}" for key, value in flags.items() if value is not None]
-    return [*given, *options.set]
+    by_steps = [] if options.nepoch is None else ["train.time_budget = null"]
+    return [*given, *by_steps, *options.set]
 
 
 def check_flags(options: argparse.Namespace, size: int) -> None:
@@ -90,6 +91,8 @@ def check_flags(options: argparse.Namespace, size: int) -> None:
         raise UserError("--eval and --is_continue: one or the other; a run that is continued is also evaluated")
     if options.eval and size > 1:
         raise UserError("--eval is the work of one process: start it without torchrun")
+    if options.nepoch is not None and options.minutes is not None:
+        raise UserError("--nepoch and --minutes: one or the other; a run ends by its steps or by the clock")
 
 
 def check_flags_for_many(options: argparse.Namespace) -> None:

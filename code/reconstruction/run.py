@@ -122,13 +122,20 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         config = replace(
             override(checkpoint["config"], overrides(options), check_model), plot=config.plot
         )
-        done = config.train.time_budget is None and checkpoint["epoch"] >= config.train.nepoch
+        budget = config.train.time_budget
+        done = checkpoint["epoch"] >= config.train.nepoch if budget is None else (
+            checkpoint["seconds"] >= 60 * budget - _reserve(budget)
+        )  # fmt: skip
         if done and (options.checkpoint != "latest" or experiment.is_evaluated(checkpoint["epoch"])):
+            more = f" of {config.train.nepoch} is done" if budget is None else f" ended its {budget:g} minutes"
             raise UserError(
-                f"{experiment.folder}: step {checkpoint['epoch']} of {config.train.nepoch} is done; "
-                "--nepoch N continues up to step N"
+                f"{experiment.folder}: step {checkpoint['epoch']}{more}; --nepoch N continues up to step N, "
+                "--minutes M up to M minutes in all"
             )
-        _say(f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has")
+        _say(
+            f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has "
+            f"(but plot, which is that of {options.conf})"
+        )
     cloud, config = _load_cloud(config)
     device, line = choose_device(options.gpu)
     _say(line)
@@ -160,7 +167,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             checkpoint=checkpoint,
             preview=preview,
             started=STARTED,
-            reserve=0.0 if budget is None else min(EVALUATION_SECONDS, EVALUATION_SHARE * 60 * budget),
+            reserve=_reserve(budget),
             ranks=ranks,
         )
         leave_ranks()
@@ -237,7 +244,7 @@ def reconstruct(
     cloud = point_cloud(points, normals)
     keys = {"network.has_normals": normals is not None, **(overrides or {})}
     texts = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
-    config = override(Config().to_dict(), texts, check_model)
+    config = override(Config().to_dict(), texts, check_model, source="overrides", place="")
     field, _ = fit(config, cloud, choose_device(gpu)[0], lambda line: None)
     return surface_of(field, cloud, config.plot), field
 
@@ -252,6 +259,11 @@ def load_field(run_or_checkpoint: str | Path) -> NeuralField:
 def _configuration_path(name: str) -> Path:
     path = Path(name)
     return path if path.exists() or path.is_absolute() or not (ROOT / path).exists() else ROOT / path
+
+
+def _reserve(budget: float | None) -> float:
+    """Seconds of a time budget, in minutes, that what comes after the training is left."""
+    return 0.0 if budget is None else min(EVALUATION_SECONDS, EVALUATION_SHARE * 60 * budget)
 
 
 def _exps_dir(config: Config) -> Path:

@@ -277,14 +277,23 @@ def override(
     overrides: Sequence[str],
     checks: Callable[[Config, list[str]], None] | None = None,
     source: str = "checkpoint",
+    place: str = "--set",
 ) -> Config:
     """The configuration that ``Config.to_dict`` gave, with HOCON texts merged over it.
+
+    Args:
+        tree: what it gave.
+        overrides: the texts.
+        checks: as for ``load_config``.
+        source: what errors call the tree.
+        place: what they call the texts; empty for a source that has no other keys.
 
     Raises:
         UserError: as ``load_config``.
     """
     places: dict[str, str] = {}
-    return _checked(_with_overrides(tree, overrides, places), source, (), places, checks)
+    merged = _with_overrides(tree, overrides, places)
+    return _checked(merged, source, (), {key: place for key in places if place}, checks)
 
 
 def to_hocon(config: Config) -> str:

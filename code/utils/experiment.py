@@ -107,6 +107,11 @@ class Experiment:
             return Experiment(parent / timestamp)
         runs = sorted((p for p in parent.iterdir() if p.is_dir()), key=lambda p: _natural(p.name))
         trained = [run for run in runs if (run / "checkpoints" / "latest.pth").is_file()]
+        if not trained and (many := [run for run in runs if any(run.glob("*/checkpoints/latest.pth"))]):
+            raise UserError(
+                f"{parent}: holds runs of many clouds: the command that made them does what is missing; one of them is "
+                f"loaded by --timestamp {many[-1].name}/<cloud>"
+            )
         if not trained:
             raise UserError(
                 f"{parent}: no run with a checkpoint to load: start one without --is_continue or --eval; "
@@ -237,6 +242,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _listing(folder: Path, title: str) -> str:
     """"title: a, b, c", at most a dozen, the newest last; or that there are none."""
-    names = [p.stem if p.suffix == ".pth" else p.name for p in folder.iterdir()] if folder.is_dir() else []
+    there = list(folder.iterdir()) if folder.is_dir() else []
+    names = [p.stem if p.suffix == ".pth" else p.name for p in there if p.suffix == ".pth" or p.is_dir()]
     names = sorted((name for name in names if not name.startswith(".")), key=_natural)
     return f"{title}: {', '.join(names[-12:])}" if names else f"{title}: none"
