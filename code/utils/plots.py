@@ -5,6 +5,7 @@ appears whole or not at all.
 """
 
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -172,6 +173,7 @@ def cuts_picture(
     lower, upper = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
     middle, longest, d = (lower + upper) / 2, float((upper - lower).max()), len(lower)
     planes = list(combinations(range(d), 2))
+    digits = max(6, 3 + math.ceil(math.log10(max(np.abs(middle).max() / longest, 1.0))))  # more, far from the origin
     figure = _figure((500 * len(planes) + 100, 1000))
     grid = figure.subplots(2, len(planes), squeeze=False)
     figure.set_layout_engine("constrained")
@@ -206,7 +208,8 @@ def cuts_picture(
             near = (np.abs(points[:, others] - middle[others]) < SLICE * longest).all(axis=1)
             axes.plot(*thinned(points[near][:, [i, j]], SHOWN_POINTS).T, ".", color="#20a040", markersize=3)
             axes.set(xlabel="xyz"[i], ylabel="xyz"[j], xlim=x[[0, -1]], ylim=y[[0, -1]], aspect="equal")
-            axes.set_title(", ".join([name, *(f"{'xyz'[k]} = {middle[k]:.6g}" for k in others)]))
+            axes.locator_params(nbins=4)
+            axes.set_title(", ".join([name, *(f"{'xyz'[k]} = {middle[k]:.{digits}g}" for k in others)]))
         figure.colorbar(filled, ax=list(grid[row]), label="u" if name == "u" else "w (input units)")
     _save(figure, path)
 
