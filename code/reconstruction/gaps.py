@@ -27,8 +27,8 @@ Array = npt.NDArray[np.float64]
 
 UNEASED = 1500  # steps with all of the energy in gaps too; then it falls
 EASING = 3  # with this power of the steps, so that many of them add no more than half as many
-# The step after which gaps are held, where the mean weights of the last of them have them. There the learning rate is at
-# its lowest: a default run of no more steps ends by then, a longer one is to begin a second wave (model.optimizer.Cosine).
+# The step after which gaps are held, where the mean weights of the last of them have them: there the default learning
+# rate is at its lowest, as a longer run is about to begin a second wave (model.optimizer.Cosine).
 HELD, AVERAGED = 5000, 1000
 CELLS = 128  # of the grid on which that surface is found, along the longest side of Ω
 LOOKED_AT = 20_000  # points of the cloud, at most, that tell where the surface has not yet come to them
