@@ -185,7 +185,7 @@ def test_checkpoints_come_by_the_minute_too(tmp_path, circle):
 
 
 def test_a_checkpoint_describes_itself(tmp_path, circle):
-    config = tiny("train.nepoch=1", "network.inputs.k=3")
+    config = tiny("train.nepoch=1", "network.inputs.k=3", "train.momentum=0.9")
     data = train(config, circle, tmp_path).load_checkpoint()
     assert data["config"] == config.to_dict()
     assert data["d"] == 2
