@@ -127,7 +127,8 @@ class OmegaDensity:
             distance = np.maximum(0.0, distance_transform_edt(empty, sampling=voxel) - voxel.max())
             near = np.exp(-2.0 * distance / width)
             mass += near_fraction * near / near.sum()
-        self.shape = tuple(int(n) for n in shape)
+        ends = np.cumprod([1, *reversed(shape)]).tolist()
+        self.strides = list(pairwise(ends))[::-1]  # torch.unravel_index would wait for the device
         self.lower = torch.tensor(lower, dtype=torch.float32)
         self.voxel = torch.tensor(voxel, dtype=torch.float32)
         self.volume = float(np.prod(size))
@@ -145,9 +146,8 @@ class OmegaDensity:
         device = self.lower.device
         u = torch.rand(count, dtype=torch.float64, device=device, generator=generator)
         cell = torch.searchsorted(self.cumulative, u).clamp_(max=len(self.cumulative) - 1)
-        ends = np.cumprod([1, *reversed(self.shape)]).tolist()  # torch.unravel_index would wait for the device
-        index = torch.stack([cell % end // start for start, end in pairwise(ends)][::-1], dim=-1)
-        inside = torch.rand((count, len(self.shape)), device=device, generator=generator)
+        index = torch.stack([cell % end // start for start, end in self.strides], dim=-1)
+        inside = torch.rand((count, len(self.strides)), device=device, generator=generator)
         return self.lower + (index + inside) * self.voxel, self.inverse_density[cell]
 
 

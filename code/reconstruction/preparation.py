@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from datasets.creases import creases
 from datasets.local import agreeing_fit, local_fit, strays
 from datasets.pointcloud import Normalisation, PointCloud
+from model.optimizer import MOMENTUM
 from model.sample import EstimatedNormals
 from model.start import CENTRES, Start
 from model.winding import coarse_sides
@@ -47,7 +48,7 @@ FILLED = 0.5  # density of the points that fill openings, as a share of the clou
 CREASED = 20_000  # points of a cloud, at most, whose creases are sought: more of them show these well enough
 FREQUENCIES = 2, 6  # k of the Fourier features
 WAVE, NOISY_WAVE = 3.0, 12.0  # their shortest wave in distances to the 16th neighbour; and where there is noise
-MOMENTUM, NOISY_MOMENTUM = 0.99, 0.95  # Muon's
+CLEAN_MOMENTUM = 0.99  # Muon's, where there is no noise
 
 
 @dataclass(frozen=True)
@@ -284,7 +285,7 @@ def settled(config: Config, reach: float, noisy: bool) -> Config:
         noisy: whether the points show noise.
     """
     if config.train.momentum is None:
-        config = replace(config, train=replace(config.train, momentum=NOISY_MOMENTUM if noisy else MOMENTUM))
+        config = replace(config, train=replace(config.train, momentum=MOMENTUM if noisy else CLEAN_MOMENTUM))
     inputs = config.network.inputs
     parameters = inspect.signature(find_class(config.train.network_class)).parameters
     if "k" not in parameters or inputs.get("k") is not None:

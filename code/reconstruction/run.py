@@ -156,7 +156,6 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
         evaluation.preview(field, cloud, config.plot, experiment.folder / "plots", epoch, _say)
 
-    budget = config.train.time_budget
     with experiment.claimed():
         field, epoch = fit(
             config,
@@ -167,7 +166,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             checkpoint=checkpoint,
             preview=preview,
             started=STARTED,
-            reserve=_reserve(budget),
+            reserve=_reserve(config.train.time_budget),
             ranks=ranks,
         )
         leave_ranks()
