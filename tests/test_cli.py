@@ -145,6 +145,10 @@ def test_eval_meshes_the_step_asked_for_against_a_target(command: Command, run: 
     assert f"d_C {found['target']['d_C']:.4g}" in done.out
     for line in done.out.split("\n\n")[1].splitlines():
         assert Path(line.split(maxsplit=1)[1]).is_file()
+    again = command("--eval", "--checkpoint", 100)
+    assert f"note: metrics.json no longer compares with {target}: give it with --target" in again.out
+    assert "target" not in metrics(run, 100)
+    assert "note:" not in command("--eval", "--checkpoint", 100).out
 
 
 @pytest.mark.usefixtures("few_samples")

@@ -19,6 +19,7 @@ import torch
 import torture
 from conftest import ROOT, Command, records, tiny_arguments
 from datasets.pointcloud import PointCloud
+from model.optimizer import Optimizers
 from reconstruction import evaluation, preparation, training
 from reconstruction.field import load_field
 from reconstruction.training import fit
@@ -192,13 +193,13 @@ runpy.run_path({str(ROOT / "code/reconstruction/run.py")!r}, run_name="__main__"
 
 
 def test_a_stop_at_a_state_that_is_not_finite_saves_nothing_and_says_why(monkeypatch, command: Command, clouds):
-    step = training.Optimizers.step
+    step = Optimizers.step
 
     def broken(self: Any, loss: torch.Tensor, rate: float) -> None:
         step(self, loss * torch.nan, rate)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(training.Optimizers, "step", broken)
+    monkeypatch.setattr(Optimizers, "step", broken)
     done = command("--input", clouds[0], "--set", "train.start=network")
     assert done.status == 130
     assert "stopped at step 1 and not saved, as the weights became NaN or infinite at step 1" in done.out
@@ -388,7 +389,7 @@ def test_a_reader_beside_a_writer_sees_whole_checkpoints(tmp_path):
 
 def test_the_log_of_a_stopped_run_is_that_of_one_that_was_not(tmp_path, circle, monkeypatch):
     run = Experiment.create(tmp_path, "run")
-    step, count = training.Optimizers.step, [0]
+    step, count = Optimizers.step, [0]
 
     def stopped(self: Any, loss: torch.Tensor, rate: float) -> None:
         step(self, loss, rate)
@@ -400,7 +401,7 @@ def test_the_log_of_a_stopped_run_is_that_of_one_that_was_not(tmp_path, circle, 
     whole = Experiment.create(tmp_path, "run")
     fit(config, circle, torch.device("cpu"), lambda line: None, experiment=whole)
     with monkeypatch.context() as patch:
-        patch.setattr(training.Optimizers, "step", stopped)
+        patch.setattr(Optimizers, "step", stopped)
         with pytest.raises(training.Interrupted, match="step 5"):
             fit(config, circle, torch.device("cpu"), lambda line: None, experiment=run)
     assert [record["epoch"] for record in records(run.folder)] == [2, 4]

@@ -11,7 +11,7 @@ import torch
 from conftest import Command, records
 from datasets.pointcloud import PointCloud
 from model.optimizer import Optimizers
-from reconstruction import training
+from reconstruction import state
 from reconstruction.progress import Clock
 from reconstruction.training import fit
 from test_training import same_state, tiny, untimed
@@ -40,7 +40,7 @@ def brittle(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
             breaks = learning_rate > limit["rate"] and self.members[0].state["steps"] >= 7
             super().step(loss * torch.nan if breaks else loss, learning_rate)
 
-    monkeypatch.setattr(training, "Optimizers", Brittle)
+    monkeypatch.setattr(state, "Optimizers", Brittle)
     return limit
 
 

@@ -18,7 +18,7 @@ from conftest import ROOT, TINY, records, tiny_arguments
 from datasets.pointcloud import PointCloud
 from model import start, winding
 from model.loss.phase import PhaseLoss
-from reconstruction import gaps, training
+from reconstruction import gaps, state
 from reconstruction.field import check_model
 from reconstruction.progress import Announce
 from reconstruction.run import main
@@ -104,15 +104,15 @@ def test_gaps_are_held_by_points_from_a_step_on(monkeypatch, tmp_path):
     (held,) = (line for line in lines if "hold" in line)
     count = re.fullmatch(r"step 12: (\d+) points hold the surface in gaps of the cloud .train.hold_gaps.", held)
     assert count
-    state = whole.load_checkpoint()
-    assert len(state["gaps"]["points"]) == int(count[1]) > 0
+    saved = whole.load_checkpoint()
+    assert len(saved["gaps"]["points"]) == int(count[1]) > 0
     for stop in (10, 15):
         first = train(tiny(*keys, f"train.nepoch={stop}"), cloud, tmp_path)
         again = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path, first.load_checkpoint())
-        assert same_state(again.load_checkpoint(), state)
+        assert same_state(again.load_checkpoint(), saved)
     without = train(tiny(*keys, "train.nepoch=20", "train.hold_gaps=false"), cloud, tmp_path).load_checkpoint()
     assert without["gaps"] is None
-    assert not same_state(without, state)
+    assert not same_state(without, saved)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
@@ -236,7 +236,7 @@ def test_a_loss_that_diverges_stops_the_run_and_keeps_the_checkpoint(tmp_path, c
 
 @pytest.mark.parametrize("term", ["reconstruction", "potential"])
 def test_a_term_that_is_not_a_number_is_named_at_the_next_checkpoint(monkeypatch, tmp_path, circle, term):
-    build = training.build_model
+    build = state.build_model
 
     def broken(*arguments: Any) -> Any:
         network, loss = build(*arguments)
@@ -248,7 +248,7 @@ def test_a_term_that_is_not_a_number_is_named_at_the_next_checkpoint(monkeypatch
 
         return network, Losing(**vars(loss))
 
-    monkeypatch.setattr(training, "build_model", broken)
+    monkeypatch.setattr(state, "build_model", broken)
     keys = ("train.nepoch=9", "train.checkpoint_frequency=2", "train.status_frequency=0")
     with pytest.raises(UserError, match=rf"'{term}' became nan between steps 0 and 2"):
         train(tiny(*keys), circle, tmp_path)

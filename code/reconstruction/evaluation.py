@@ -158,8 +158,11 @@ def evaluate(
     if goal is not None and target is not None:
         is_cloud = not len(goal.cells)
         compare = compare_to_points(surface, goal.vertices, SAMPLES) if is_cloud else compare_surfaces(surface, goal)
-        metrics["target"] = {"path": str(target), **compare}
+        metrics["target"] = {"path": str(target.absolute()), **compare}
     written["metrics"] = folder / "metrics.json"
+    before = _target_before(written["metrics"])
+    if before is not None and goal is None:
+        announce(f"note: metrics.json no longer compares with {before}: give it with --target to have that again")
     write_whole(written["metrics"], (json.dumps(metrics, indent=2) + "\n").encode())
     return written
 
@@ -189,6 +192,15 @@ def _write_query(path: Path, field: NeuralField, points: npt.NDArray[np.float64]
     np.savez(content, points=points, **answers)  # type: ignore[arg-type]
     write_whole(path, content.getvalue())
     return path
+
+
+def _target_before(metrics: Path) -> str | None:
+    """The target that an earlier evaluation's metrics.json compares with; None if there is none."""
+    try:
+        earlier = json.loads(metrics.read_text())
+        return str(earlier["target"]["path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _read_target(path: Path, dimension: int) -> Surface:

@@ -1,35 +1,23 @@
 """From a cloud to a trained field: the loop, in the order in which the data flows."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from datasets.pointcloud import Normalisation, PointCloud
-from model.kernels import Kernels
-from model.network import ImplicitNet
-from model.optimizer import Cosine, Optimizers, Step
-from model.sample import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
-from reconstruction.field import Loss, NeuralField, build_model, kernels_for
-from reconstruction.gaps import HeldGaps, weight_in_gaps
-from reconstruction.health import SMALLER_STEP, Course, Failure, course_of
+from datasets.pointcloud import PointCloud
+from model.optimizer import Cosine, Step
+from reconstruction.field import NeuralField, kernels_for
+from reconstruction.gaps import weight_in_gaps
+from reconstruction.health import SMALLER_STEP, Failure, course_of
 from reconstruction.preparation import NEEDLE, THIN, Prepared, prepare, settled
 from reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
+from reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
 from utils.config import Config
 from utils.distributed import ALONE, Ranks, subnormals_as_zero
 from utils.errors import UserError
 from utils.experiment import Experiment
 from utils.interrupt import deferred_signals
-
-Preview = Callable[[NeuralField, int], None]
-
-
-SAME_FRAME = 1e-6  # of the radius: rounding of another machine
-START_STEPS, START_BATCH, START_RATE = 150, 2048, 2e-3  # of the fit to a coarse start
 
 
 class Interrupted(Exception):
@@ -100,7 +88,7 @@ def fit(
     kernels = kernels_for(config, device, problems)
     for problem in problems:
         announce(f"note: steps are slower than they could be: {problem} (train.compile)")
-    run = _Run(config, data, device, kernels, clock, course, announce, experiment, preview, ranks)
+    run = Run(config, data, device, kernels, clock, course, announce, experiment, preview, ranks)
     while True:
         try:
             with subnormals_as_zero():
@@ -138,47 +126,10 @@ def _announce(data: Prepared, announce: Announce) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What a run has from its beginning to its end: the arguments of ``fit``, and what that made of them."""
-
-    config: Config
-    data: Prepared
-    device: torch.device
-    kernels: Kernels
-    clock: Clock
-    course: Course
-    announce: Announce
-    experiment: Experiment | None
-    preview: Preview | None
-    ranks: Ranks
-
-    def write(self, action: Callable[[], object]) -> None:
-        """Write something to disk, which the run may be told to do without (train.on_save_error)."""
-        try:
-            action()
-        except UserError as error:
-            if self.config.train.on_save_error == "stop":
-                raise
-            self.announce(f"warning: {error}; training goes on (train.on_save_error = continue)")
-
-
-@dataclass
-class _State:
-    """What the steps of a run change: all that a checkpoint must hold."""
-
-    field: NeuralField
-    optimizers: Optimizers
-    generator: torch.Generator
-    sampler: Sampler
-    gaps: HeldGaps | None
-    epoch: int = 0
-
-
-def _fit(run: _Run, checkpoint: dict[str, Any] | None) -> tuple[NeuralField, int]:
+def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[NeuralField, int]:
     """``fit``, up to the end or a Failure."""
     config, t, clock, course, ranks = run.config, run.config.train, run.clock, run.course, run.ranks
-    state = _begun(run) if checkpoint is None else _resumed(run, checkpoint)
+    state = begin(run) if checkpoint is None else resume(run, checkpoint)
     network, loss, schedule = state.field.network, state.field.loss, _schedule(config)
     ranks.copy_first(state.optimizers.parameters)
     experiment = run.experiment
@@ -235,86 +186,13 @@ def _fit(run: _Run, checkpoint: dict[str, Any] | None) -> tuple[NeuralField, int
     return outward, state.epoch
 
 
-def _new(run: _Run) -> _State:
-    """A network as its class starts, and what trains it."""
-    config, t, data, device = run.config, run.config.train, run.data, run.device
-    torch.manual_seed(run.course.mending.seed)
-    problems: list[str] = []
-    model = build_model(config, data.points.shape[1], problems)
-    if model is None or problems:
-        raise UserError("; ".join(problems))
-    network, loss = model[0].to(device), model[1].for_noise(data.noise_left)
-    if isinstance(network, ImplicitNet):
-        network.kernels = run.kernels
-    return _State(
-        field=NeuralField(network, loss, data.normalisation, data.lower, data.upper, device),
-        optimizers=Optimizers(
-            network, t.optimizer, t.weight_decay, t.clip_gradient, run.ranks.average_gradients, t.momentum
-        ),
-        generator=torch.Generator(device).manual_seed(run.course.mending.seed),
-        sampler=_sampler(config, data, loss, device),
-        gaps=HeldGaps(data.points, data.reach) if t.hold_gaps and loss.gaps else None,
-    )
-
-
-def _begun(run: _Run) -> _State:
-    """The state before the first step: near the coarse start, if there is one."""
-    state, start = _new(run), run.data.start
-    if start is not None:
-        places, values = (
-            torch.tensor(part, dtype=torch.float32, device=run.device) for part in (start.places, start.distances)
-        )
-        network, wanted = state.field.network, state.field.loss.output_for(values)
-        _fit_values(network, Optimizers(network, run.config.train.optimizer), places, wanted, state.generator)
-    return state
-
-
-def _resumed(run: _Run, checkpoint: dict[str, Any]) -> _State:
-    """The state that a checkpoint holds.
-
-    Raises:
-        UserError: it is not of this cloud, network or optimiser.
-    """
-    state, data, path = _new(run), run.data, run.config.train.input_path
-    if checkpoint["cloud"] != data.fingerprint:
-        raise UserError(
-            f"train.input_path: {path} is not the cloud that this run was started with "
-            f"({checkpoint['cloud']['points']} points, now {data.fingerprint['points']}, or changed values): "
-            "start a new run without --is_continue"
-        )
-    if not _same_frame(data, checkpoint):
-        raise UserError(
-            f"{path}: is scaled otherwise than when the run was started, by a version that left no strays "
-            "out: continue with --set train.drop_outliers=false"
-        )
-    state.epoch = checkpoint["epoch"]
-    try:
-        state.field.network.load_state_dict(checkpoint["network"])
-        state.optimizers.load_state_dict(checkpoint["optimizers"])
-        if checkpoint["generator"].shape == state.generator.get_state().shape:
-            state.generator.set_state(checkpoint["generator"])
-        else:
-            state.generator.manual_seed(run.course.mending.seed + state.epoch)
-            run.announce("note: the run was on another kind of device: its random numbers begin anew here")
-        if state.gaps is not None:
-            state.gaps.load_state_dict(checkpoint.get("gaps"), state.field.network)
-            state.sampler = state.gaps.join(state.sampler)
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):  # by what is wrong with them
-        raise UserError(
-            f"the checkpoint of step {state.epoch} has the weights of another network, or the state of another "
-            "optimizer, than configured: leave network.inputs and train.optimizer as they were, and go on with the "
-            "version that saved it"
-        ) from None
-    return state
-
-
-def _save(run: _Run, state: _State, status: Status, progress: float, stopped: bool, last: bool = False) -> None:
+def _save(run: Run, state: State, status: Status, progress: float, stopped: bool, last: bool = False) -> None:
     """Look at a state, and write it to a checkpoint, which the last must be.
 
     Raises:
         Failure: it is not worth keeping.
     """
-    network, loss, data = state.field.network, state.field.loss, run.data
+    network, loss = state.field.network, state.field.loss
     status.check(state.epoch)
     if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
         raise Failure(
@@ -324,23 +202,7 @@ def _save(run: _Run, state: _State, status: Status, progress: float, stopped: bo
     level = loss.level(run.config.plot.mc_value)
     # a run that was asked to stop is looked at when it goes on, at the step where it would have been
     healthy = not stopped and run.course.examine(state.field, state.sampler.points, level, state.epoch, progress)
-    saved = run.course.saved(
-        {
-            "epoch": state.epoch,
-            "seconds": run.clock.seconds,
-            "config": run.config.to_dict(),
-            "d": data.points.shape[1],
-            "network": {name: value.cpu() for name, value in network.state_dict().items()},
-            "optimizers": state.optimizers.state_dict(),
-            "generator": state.generator.get_state(),
-            "gaps": None if state.gaps is None else state.gaps.state_dict(),
-            "status": status.state_dict(),
-            "normalisation": data.normalisation.to_dict(),
-            "omega": {"lower": data.lower.tolist(), "upper": data.upper.tolist()},
-            "cloud": data.fingerprint,
-        },
-        healthy,
-    )
+    saved = run.course.saved(checkpoint_of(run, state, status), healthy)
     experiment = run.experiment
     if experiment is not None and last:
         experiment.save_checkpoint(saved)
@@ -348,50 +210,8 @@ def _save(run: _Run, state: _State, status: Status, progress: float, stopped: bo
         run.write(lambda: experiment.save_checkpoint(saved))
 
 
-def _fit_values(
-    network: nn.Module, optimizers: Optimizers, places: Tensor, values: Tensor, generator: torch.Generator
-) -> None:
-    """Bring a network near given values (M,) at places (M, d): some steps of least absolute deviations."""
-    for step in range(START_STEPS):
-        chosen = torch.randint(len(places), (START_BATCH,), device=places.device, generator=generator)
-        misfit = (network(places[chosen]) - values[chosen]).abs().mean()
-        optimizers.step(misfit, START_RATE * (1 - step / START_STEPS))
-
-
-def _same_frame(data: Prepared, checkpoint: dict[str, Any]) -> bool:
-    """Whether a checkpoint's network was trained in this cloud's normalised coordinates."""
-    then = Normalisation.from_dict(checkpoint["normalisation"])
-    off = np.append(then.centre - data.normalisation.centre, then.scale - data.normalisation.scale)
-    return bool(np.abs(off).max() <= SAME_FRAME * then.scale)
-
-
 def _due(epoch: int, frequency: int) -> bool:
     return frequency > 0 and epoch % frequency == 0
-
-
-def _sampler(config: Config, data: Prepared, loss: Loss, device: torch.device) -> Sampler:
-    t, s = config.train, config.network.sampler
-    near = s.properties.near_fraction if s.sampler_type == "NearData" else 0.0
-
-    def tensor(values: Any, kind: torch.dtype = torch.float32) -> Any:
-        return None if values is None else torch.tensor(values, dtype=kind, device=device)
-
-    known, estimated = data.estimated, None
-    if known is not None:
-        estimated = EstimatedNormals(tensor(known.directions), tensor(known.trust), tensor(known.oriented, torch.bool))
-    return Sampler(
-        points=tensor(data.points),
-        normals=tensor(data.normals),
-        omega=OmegaDensity(data.points, data.lower, data.upper, near, s.properties.near_width).to(device),
-        points_batch=t.points_batch,
-        pts_per_ball=t.pts_per_ball,
-        ball_radius=t.ball_sigma,
-        pts_in_omega=t.pts_in_omega,
-        estimated=estimated,
-        spread=tensor(neighbour_distance(data.points)) if loss.near else None,
-        clearance=Clearance(data.points, data.lower, data.upper, device) if t.ease_gaps and loss.gaps else None,
-        reach=data.reach,
-    )
 
 
 def _schedule(config: Config) -> Step | Cosine:

@@ -256,11 +256,11 @@ def load_config(
         UserError: unreadable file, bad HOCON, or the list of everything wrong in it.
     """
     document = parse(read_file(path), str(path))
-    tree, places = document.tree, {key: f"line {line}" for key, line in document.lines.items()}
-    tree = _with_overrides(tree, overrides, places)
+    lines = {key: f"line {line}" for key, line in document.lines.items()}
+    tree, places = _with_overrides(document.tree, overrides, "--set")
     tree, idle = _without_family_keys(tree)
     warnings = (f"{path}: keys without meaning here: {'; '.join(idle)}",) if idle else ()
-    return _checked(tree, str(path), warnings, places, checks)
+    return _checked(tree, str(path), warnings, lines | places, checks)
 
 
 def config_from_dict(tree: Mapping[str, Any], source: str = "checkpoint") -> Config:
@@ -291,9 +291,8 @@ def override(
     Raises:
         UserError: as ``load_config``.
     """
-    places: dict[str, str] = {}
-    merged = _with_overrides(tree, overrides, places)
-    return _checked(merged, source, (), {key: place for key in places if place}, checks)
+    merged, places = _with_overrides(tree, overrides, place)
+    return _checked(merged, source, (), places, checks)
 
 
 def to_hocon(config: Config) -> str:
@@ -302,17 +301,17 @@ def to_hocon(config: Config) -> str:
 
 
 def _with_overrides(
-    tree: Mapping[str, Any], overrides: Sequence[str], places: dict[str, str]
-) -> dict[str, Any]:
-    """The tree with HOCON texts merged over it in their order; ``places`` learns where their keys stand."""
-    merged = dict(tree)
+    tree: Mapping[str, Any], overrides: Sequence[str], place: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tree with HOCON texts merged over it in their order, and where their keys stand: at ``place``."""
+    merged, places = dict(tree), dict[str, str]()
     for text in overrides:
-        given = parse(text, f"--set {text!r}")
+        given = parse(text, f"{place} {text!r}".strip())
         if not given.tree:
-            raise UserError(f"--set {text!r}: expected key=value, such as train.seed=3")
+            raise UserError(f"{place} {text!r}: expected key=value, such as train.seed=3".strip())
         merged = merge(merged, given.tree)
-        places |= dict.fromkeys(given.lines, "--set")
-    return merged
+        places |= dict.fromkeys(given.lines, place)
+    return merged, places
 
 
 def _checked(
