@@ -127,6 +127,7 @@ def test_the_metrics_are_those_of_the_surface(trained: tuple[Path, Path], kind: 
     assert (found["components"], found["closed"]) == (1, True)
     assert found["euler_characteristic"] == 2 * kind  # a circle has 0, a sphere 2
     assert found["scale"] == pytest.approx(RADIUS, rel=0.01)
+    assert Path(found["input"]["path"]).is_file()
     assert 0 < found["input"]["cloud_to_surface_mean"] < 0.05 * RADIUS
     assert found["input"]["cloud_to_surface_mean"] <= found["input"]["cloud_to_surface_max"] < 0.2 * RADIUS
 
@@ -206,6 +207,41 @@ def test_continue_from_an_earlier_checkpoint_rewinds_the_log(command: Command, c
     assert command(*keys, "--is_continue", "--checkpoint", 10).status == 0
     after = records(folder)
     assert [{**record, "time": 0} for record in after] == [{**record, "time": 0} for record in before]
+
+
+def test_continue_from_an_earlier_checkpoint_loses_nothing(command: Command, clouds: tuple[Path, Path]):
+    keys = ("--input", clouds[0], "--set", "train.checkpoint_frequency=5")
+    folder = command(*keys, "--nepoch", 20).folder
+    before, log = (folder / "checkpoints" / "20.pth").read_bytes(), (folder / "log.jsonl").read_bytes()
+    done = command("--is_continue", "--checkpoint", 10, "--nepoch", 12, "--set", "network.loss.epsilon=0.02")
+    assert done.status == 0, done.err
+    assert "changed from here on: train.nepoch = 12, network.loss.epsilon = 0.02" in done.out
+    (aside,) = (folder / "replaced").iterdir()
+    assert f"what later steps had left is now in {aside}" in done.out
+    assert {path.relative_to(aside).as_posix() for path in aside.rglob("*") if path.is_file()} >= {
+        "checkpoints/15.pth", "checkpoints/20.pth", "evaluation/20/metrics.json", "log.jsonl",
+    }  # fmt: skip
+    assert ((aside / "checkpoints" / "20.pth").read_bytes(), (aside / "log.jsonl").read_bytes()) == (before, log)
+    assert {path.stem for path in (folder / "checkpoints").iterdir()} == {"5", "10", "12", "latest"}
+    config = load_config(folder / "config.conf")
+    assert (config.train.nepoch, config.network.loss["epsilon"]) == (12, 0.02)
+    assert "replaced" not in command("--is_continue", "--nepoch", 14).out
+    assert read_checkpoint(folder / "checkpoints" / "latest.pth")["config"]["network"]["loss"]["epsilon"] == 0.02
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keys"),
+    [
+        (["--set", "network.loss.epsilon=0.1"], "network.loss.epsilon"),
+        (["--seed", 7, "--nepoch", 3], "train.seed, train.nepoch"),
+        (["--set", "network.has_normals=true"], "network.has_normals"),
+    ],
+)
+def test_eval_refuses_what_it_cannot_change(command: Command, run: Path, arguments, keys):
+    done = command("--eval", *arguments)
+    assert (done.status, done.err) == (
+        2, f"error: --eval: {keys} cannot be other than in the training; leave it out, or train again with it\n"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from utils.config import (
     PlotConfig,
     TrainConfig,
     config_from_dict,
+    differences,
     load_config,
     to_hocon,
 )
@@ -323,3 +324,12 @@ def test_reading_a_configuration_does_not_import_torch():
         "import sys; sys.path.insert(0, sys.argv[1]); import utils.config; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program, str(ROOT / "code")], check=False).returncode == 0
+
+
+def test_differences_are_dotted_keys_with_the_other_values():
+    other = replace(Config(), train=replace(Config().train, seed=3))
+    assert differences(Config(), other) == {"train.seed": 3}
+    with_k = replace(other, network=replace(other.network, inputs={"k": 5}))
+    assert differences(other, with_k) == {"network.inputs.k": 5}
+    assert differences(with_k, other) == {"network.inputs.k": None}
+    assert differences(other, other) == {}

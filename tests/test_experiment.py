@@ -201,3 +201,18 @@ def test_files_get_the_permissions_of_any_new_file(tmp_path):
     plain.write_text("")
     path = Experiment.create(tmp_path, "a").save_checkpoint(checkpoint(1))
     assert Path(path).stat().st_mode == plain.stat().st_mode
+
+
+def test_what_later_steps_left_is_set_aside(tmp_path):
+    run = Experiment.create(tmp_path, "a")
+    for epoch in (5, 10, 15):
+        run.save_checkpoint(checkpoint(epoch))
+    (run.folder / "plots" / "15.png").write_bytes(b"picture")
+    assert run.set_aside(15) is None
+    assert not (run.folder / "replaced").exists()
+    aside = run.set_aside(5)
+    assert aside is not None
+    found = {path.relative_to(aside).as_posix() for path in aside.rglob("*") if path.is_file()}
+    assert found == {"checkpoints/10.pth", "checkpoints/15.pth", "plots/15.png"}
+    assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"5.pth", "latest.pth"}
+    assert run.load_checkpoint()["epoch"] == 5

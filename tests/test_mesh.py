@@ -145,7 +145,7 @@ def test_sphere_at_512_needs_few_evaluations():
     assert seen < 0.06 * 513**3
     grid = seen - sparse_grid.CHUNK // 8  # less those that tell how fast the field is
     assert re.match(r"that is about 5 million evaluations, \d+ s, and 0\.6 GiB of memory$", lines[1])
-    assert lines[2:] == [f"evaluated {grid:,} of {513**3:,} grid points ({grid / 513**3:.1%})"]
+    assert lines[2:] == [f"evaluated {grid:,} times, {grid / 513**3:.1%} of the {513**3:,} grid points"]
     assert 4e6 < grid < 6e6  # as announced
     assert surface.is_closed()
     assert surface.euler_characteristic() == 2

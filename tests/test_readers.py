@@ -128,7 +128,20 @@ class TestText:
         np.testing.assert_array_equal(load(tmp_path, "a.pts", b"20\r\n" + rows(POINTS)).points, POINTS)
         assert "says it has 21 points but holds 20" in error(tmp_path, "a.pts", b"21\n" + rows(POINTS))
         intensity = np.hstack([POINTS, COLOURS[:, :1]])
-        assert "4 columns behind its count" in error(tmp_path, "a.pts", b"20\n" + rows(intensity))
+        cloud = load(tmp_path, "a.pts", b"20\n" + rows(intensity))
+        np.testing.assert_array_equal(cloud.points, POINTS)
+        assert cloud.normals is None
+        assert cloud.colours is None
+        scanner = load(tmp_path, "a.pts", b"20\n" + rows(np.hstack([intensity, COLOURS])))
+        np.testing.assert_array_equal(scanner.points, POINTS)
+        np.testing.assert_array_equal(scanner.colours, COLOURS)
+        six = rows(np.hstack([POINTS, COLOURS]))
+        assert "6 columns behind its count of points: expected x y z, then" in error(tmp_path, "a.pts", b"20\n" + six)
+
+    def test_paraview_names_its_columns(self, tmp_path: Path) -> None:
+        header = b'"Points:0","Points:1","Points:2","curvature"\n'
+        content = rows(np.hstack([POINTS, COLOURS[:, :1]])).replace(b" ", b",")
+        np.testing.assert_array_equal(load(tmp_path, "a.csv", header + content).points, POINTS)
 
     def test_blocks_join_without_loss(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("datasets.table.BLOCK_BYTES", 256)
@@ -144,13 +157,13 @@ class TestText:
         [
             (b"", "is empty: expected points"),
             (b"\n# nothing\n", "holds no rows of numbers"),
+            (b"1,5;2,5;3,5\n" * 20, "line 1 has decimal commas: '1,5;2,5;3,5'; write decimal points"),
             (b"hello world\n1 2\n", "line 1 is neither a row of numbers nor a header that names x and y"),
             (
                 rows(POINTS) + b"1 2 " + 99 * b"w",
                 "line 21 is not a row of numbers: '1 2 " + 36 * "w" + "...'",
             ),
             (rows(POINTS) + b"1 2\n" + rows(POINTS), "line 21 has 2 values where 3 were expected: '1 2'"),
-            (b"1,5;2,5;3,5\n" * 20, "line 1 is neither a row of numbers"),
             (b"1,5 2,5 3,5\n" * 20, "line 1 is not a row of numbers: '1,5 2,5 3,5'; use decimal points"),
             (b"1 2 3 4 5\n" * 20, "has 5 columns (line 1: '1 2 3 4 5'): expected 2 columns (x y), 3"),
             (b"1\n" * 20, "has 1 column (line 1: '1')"),

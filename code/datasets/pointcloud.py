@@ -191,7 +191,7 @@ def _check_shape(path: Path, points: Array) -> None:
     if flat[0]:
         raise UserError(
             f"{path}: all {count} points lie in one plane: a closed surface encloses a volume; for a planar "
-            "curve give two columns (x y)"
+            "curve give two columns (x y) or, where z is the same throughout, train.d_in = 2"
         )
 
 

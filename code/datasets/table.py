@@ -18,10 +18,12 @@ BLOCK_BYTES = 4 << 20  # text is read in blocks of this size, so memory is that 
 AXES = ("x", "y", "z")
 NORMALS = ("nx", "ny", "nz")
 COLOURS = ("red", "green", "blue")
-ALIASES = {"r": "red", "g": "green", "b": "blue"}
+PARAVIEW = {"points:0": "x", "points:1": "y", "points:2": "z"}
+ALIASES = {"r": "red", "g": "green", "b": "blue", **PARAVIEW}
 
 # columns without names: their number tells what they are
 POSITIONAL = {2: AXES[:2], 3: AXES, 4: AXES[:2] + NORMALS[:2], 6: AXES + NORMALS}
+BEHIND_COUNT = {2: AXES[:2], 3: AXES, 4: (*AXES, ""), 7: (*AXES, "", *COLOURS)}  # of a .pts; "" is the intensity
 POSITIONAL_TEXT = "2 columns (x y), 3 (x y z), 4 (x y nx ny) or 6 (x y z nx ny nz)"
 
 
@@ -39,15 +41,20 @@ class Table:
     named: bool = True
 
 
+def standard(name: str) -> str:
+    """The standard spelling of a column's name."""
+    return ALIASES.get(name.lower(), name.lower())
+
+
 def known_columns(path: Path, names: Sequence[str]) -> dict[str, int]:
     """Map those of the columns' names that describe points, in their standard spelling, to their places.
 
     Raises UserError where x or y is missing or a name comes twice.
     """
-    standard = [ALIASES.get(name.lower(), name.lower()) for name in names]
-    places = {name: i for i, name in enumerate(standard) if name in AXES + NORMALS + COLOURS}
+    spelt = [standard(name) for name in names]
+    places = {name: i for i, name in enumerate(spelt) if name in AXES + NORMALS + COLOURS}
     for name in places:
-        if standard.count(name) > 1:
+        if spelt.count(name) > 1:
             raise UserError(f"{path} names the column {name} twice: keep one of them")
     if not {"x", "y"} <= places.keys():
         raise UserError(

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 
 from datasets.table import (
+    BEHIND_COUNT,
     POSITIONAL,
     POSITIONAL_TEXT,
     Table,
@@ -16,6 +17,7 @@ from datasets.table import (
     line_blocks,
     parse_rows,
     shorten,
+    standard,
 )
 from utils.errors import UserError
 
@@ -36,7 +38,8 @@ def read_text(handle: BinaryIO, path: Path) -> Table:
     """Read rows separated by spaces, tabs, commas or semicolons, comments behind # or //.
 
     A header line (also one in a comment, as some programs write it) names the columns; without one their
-    number tells what they are: 2, 3, 4 or 6. A .pts file may begin with the number of its points.
+    number tells what they are: 2, 3, 4 or 6. A .pts file may begin with the number of its points, and then have
+    intensities and colours.
     Raises UserError for anything else, naming the line.
     """
     layout: _Layout | None = None
@@ -98,7 +101,7 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
     for i, line in enumerate(lines):
         if not line.strip():
             names = _names(_split(raw[i].strip().lstrip(b"#/").strip())[1])
-            if {"x", "y"} <= {name.lower() for name in names}:
+            if {"x", "y"} <= set(map(standard, names)):
                 commented = names
             continue
         delimiter, fields = _split(line)
@@ -110,17 +113,18 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
         named = len(commented) == len(fields)
         if named:
             places = known_columns(path, commented)
+        elif rows is not None and len(fields) in BEHIND_COUNT:
+            places = {name: place for place, name in enumerate(BEHIND_COUNT[len(fields)]) if name}
         elif len(fields) not in POSITIONAL:
             plural = "" if len(fields) == 1 else "s"
             raise UserError(
                 f"{path} has {len(fields)} column{plural} (line {i + 1}: {shorten(line)}): expected "
                 f"{POSITIONAL_TEXT}, or a header line that names them"
             )
-        elif rows is not None and len(fields) > 3:
-            # behind a count, other programs write intensities and colours, not normals
+        elif rows is not None:  # where other programs write intensities and colours, not normals
             raise UserError(
-                f"{path} has {len(fields)} columns behind its count of points: expected x y z; keep those, "
-                "or put a header line that names the columns in the place of the count"
+                f"{path} has {len(fields)} columns behind its count of points: expected x y z, then nothing, intensity, "
+                "or intensity red green blue; or put a header line that names the columns in the place of the count"
             )
         else:
             places = {name: place for place, name in enumerate(POSITIONAL[len(fields)])}
@@ -130,7 +134,9 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
 
 def _header(path: Path, index: int, line: bytes, fields: Sequence[bytes]) -> dict[str, int]:
     names = _names(fields)
-    if not {"x", "y"} <= {name.lower() for name in names}:
+    if not {"x", "y"} <= set(map(standard, names)):
+        if all(is_number(field.replace(b",", b".")) for field in fields if field.strip()):
+            raise UserError(f"{path}, line {index + 1} has decimal commas: {shorten(line)}; write decimal points")
         raise UserError(
             f"{path}, line {index + 1} is neither a row of numbers nor a header that names x and y: "
             f"{shorten(line)}; expected {POSITIONAL_TEXT}"

@@ -82,6 +82,7 @@ def evaluate(
     epoch: int,
     announce: Announce,
     *,
+    cloud_path: str | None = None,
     target: Path | None = None,
     query: Path | None = None,
 ) -> dict[str, Path]:
@@ -94,6 +95,7 @@ def evaluate(
         experiment: the run.
         epoch: the step that the field has had.
         announce: receives the lines a user should see.
+        cloud_path: where the input was read, for the record.
         target: a mesh, curve or cloud to measure against, or None.
         query: points at which to write u, w and ∇w, or None.
 
@@ -153,7 +155,7 @@ def evaluate(
         "components": surface.components()[0],
         "closed": surface.is_closed(),
         "euler_characteristic": surface.euler_characteristic(),
-        "input": compare_to_points(surface, points, CLOUD_SAMPLES),
+        "input": {"path": cloud_path, **compare_to_points(surface, points, CLOUD_SAMPLES)},
     }
     if goal is not None and target is not None:
         is_cloud = not len(goal.cells)

@@ -24,6 +24,7 @@ from utils.memory import require_memory
 
 Array = npt.NDArray[np.float64]
 CHUNK = 1 << 13  # points at a time: a layer of them stays in the processor's cache, which halves the time on two cores
+CONFS = Path(__file__).parents[1] / "confs"  # a configuration for each published loss
 WALL = 32  # points along a side of Ω's walls, at which the sign of a field is looked at
 STEP_REMEDY = "lower points_batch, pts_per_ball, pts_in_omega or network.inputs.dims"
 
@@ -83,7 +84,10 @@ def build_model(config: Config, d: int, problems: list[str]) -> tuple[nn.Module,
         given = {"output": config.network.output} if "output" in signature(loss_class).parameters else {}
         if config.network.output == "u" and not given:
             problems.append(f"network.output: only the phase loss can learn u; remove it for {kind}")
+        before = len(problems)
         loss = build(loss_class, parameters, "network.loss", problems, **given)
+        if len(problems) > before and (CONFS / f"{kind}.conf").is_file():
+            problems[-1] += f"; {kind} has keys of its own: see --conf code/confs/{kind}.conf"
     except UserError as error:
         problems.append(f"network.loss.type: {error}")
     if loss is not None and loss.needs_normals and not config.network.has_normals:

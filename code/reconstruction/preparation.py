@@ -49,6 +49,7 @@ CREASED = 20_000  # points of a cloud, at most, whose creases are sought: more o
 FREQUENCIES = 2, 6  # k of the Fourier features
 WAVE, NOISY_WAVE = 3.0, 12.0  # their shortest wave in distances to the 16th neighbour; and where there is noise
 CLEAN_MOMENTUM = 0.99  # Muon's, where there is no noise
+INWARD, MIXED = 0.1, 0.75  # share of the given normals that point outward, below which all or some are taken for wrong
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Prepared:
         normals: the cloud's unit normals there (N, d), if the run uses them.
         estimated: normals that were estimated there, if the run uses them.
         dropped: how many of the cloud's points, or of the 300 000 that were looked at, stand far from all others.
+        outward: share of the given normals that point outward, as far as the cloud shows, or None; where it is below
+            INWARD, ``normals`` are turned round.
         creased: how many of ``points`` were added on creases.
         filled: how many of ``points`` were added in openings.
         start: where the network starts, or None where the cloud encloses nothing or nothing asks for it.
@@ -79,6 +82,7 @@ class Prepared:
     normals: Array | None
     estimated: EstimatedNormals[npt.NDArray[Any]] | None
     dropped: int
+    outward: float | None
     creased: int
     filled: int
     start: Start | None
@@ -144,12 +148,17 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
             edges = creases(fit.feet, points[once[fewer]], fit.normals, float(np.median(fit.residual)))
     sides = coarse_sides(used, *box) if estimated is not None or t.start == "winding" else None
     if estimated is not None and sides is not None:
-        outward, sure = sides.oriented(used, estimated.directions)
-        estimated = replace(estimated, directions=outward, oriented=sure)
+        turned, sure = sides.oriented(used, estimated.directions)
+        estimated = replace(estimated, directions=turned, oriented=sure)
+
+    outward = None
+    if normals is not None and sides is not None:
+        outward = _alike(thinned(normals, len(sides.points)), sides.normals)
+        normals = -normals if outward < INWARD else normals
 
     if t.start == "winding":
         if normals is not None:
-            if sides is not None and _alike(thinned(normals, len(sides.points)), sides.normals):
+            if sides is not None and outward is not None and not INWARD <= outward <= 0.5:
                 start = Start(used, normals, np.ones(len(used), dtype=bool), *box, noise_left)
         elif estimated is not None and estimated.oriented.mean() > BELIEVED:
             start = Start(used, estimated.directions, estimated.oriented, *box, noise_left)
@@ -182,6 +191,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         normals=normals,
         estimated=estimated,
         dropped=len(dropped),
+        outward=outward,
         creased=len(edges),
         filled=filled,
         start=start,
@@ -251,9 +261,10 @@ def _rounded(counts: Array) -> npt.NDArray[np.int64]:
     return np.diff(np.floor(np.cumsum(counts)), prepend=0).astype(np.int64)
 
 
-def _alike(normals: Array, others: Array) -> bool:
-    """Whether most of some normals (N, d) are on the same side as others (N, d)."""
-    return bool(((normals * others).sum(axis=1) > 0).mean() > 0.5)
+def _alike(normals: Array, others: Array) -> float:
+    """The share of some normals (N, d) that are on the same side as others (N, d), of which some may be zero."""
+    cosine = (normals * others).sum(axis=1)
+    return float((cosine > 0).sum() / max((cosine != 0).sum(), 1))
 
 
 def _once(rows: Array) -> npt.NDArray[np.int64]:

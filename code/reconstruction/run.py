@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 ANNOUNCED_BYTES = 30e6  # of a cloud's file
 READING_SPEED = {".npy": 200e6, ".npz": 100e6}  # bytes per second, measured on one core
 TEXT_SPEED = 6e6  # the same for all other files; a ply may be binary, and then quicker
+# What --eval can be told otherwise than the training was
+EVALUATED = ("plot.", "train.input_path", "train.d_in", "train.drop_invalid", "train.expname", "train.exps_dir")
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
 EVALUATION_SECONDS = 12.0
 
@@ -110,10 +112,9 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
     from reconstruction.field import check_model
     from reconstruction.training import fit
-    from utils.config import override, to_hocon
+    from utils.config import config_from_dict, differences, override, to_hocon
     from utils.distributed import choose_device, join_ranks, keep_freed_memory, leave_ranks
     from utils.experiment import Experiment
-    from utils.files import write_whole
 
     ranks, experiment, checkpoint = join_ranks(), None, None
     if options.is_continue:
@@ -136,13 +137,16 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has "
             f"(but plot, which is that of {options.conf})"
         )
+        changed = differences(config_from_dict(checkpoint["config"]), config)
+        if texts := [f"{key} = {json.dumps(value)}" for key, value in changed.items() if not key.startswith("plot.")]:
+            _say(f"changed from here on: {', '.join(texts)}")
     cloud, config = _load_cloud(config)
     device, line = choose_device(options.gpu)
     _say(line)
     keep_freed_memory()
     if experiment is None and ranks.first:
         experiment = Experiment.create(_exps_dir(config), config.train.expname, options.timestamp)
-        write_whole(experiment.folder / "config.conf", to_hocon(config).encode())
+        experiment.write_configuration(to_hocon(config))
     if ranks.size > 1:
         _say(f"processes: {ranks.size}, each with its share of every batch")
     if experiment is None or not ranks.first:
@@ -173,7 +177,9 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         from reconstruction import evaluation  # and its libraries, which would delay the first step
 
         _say(f"trained {epoch} steps; extracting the surface")
-        written = evaluation.evaluate(field, cloud, config.plot, experiment, epoch, _say)
+        written = evaluation.evaluate(
+            field, cloud, config.plot, experiment, epoch, _say, cloud_path=config.train.input_path
+        )
     _show_metrics(written["metrics"])
     return written
 
@@ -182,7 +188,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     """Write the evaluation of a checkpoint."""
     from reconstruction import evaluation
     from reconstruction.field import field_from_checkpoint
-    from utils.config import override
+    from utils.config import config_from_dict, differences, override
     from utils.distributed import choose_device
     from utils.experiment import Experiment
 
@@ -192,7 +198,13 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     _say(line)
     _say(f"evaluating step {checkpoint['epoch']} of {experiment.folder}")
     field = field_from_checkpoint(checkpoint, device, str(experiment.folder))
-    cloud, config_of_run = _load_cloud(override(checkpoint["config"], overrides(options)))
+    asked = override(checkpoint["config"], overrides(options))
+    changed = differences(config_from_dict(checkpoint["config"]), asked)
+    if idle := [key for key in changed if not key.startswith(EVALUATED)]:
+        raise UserError(
+            f"--eval: {', '.join(idle)} cannot be other than in the training; leave it out, or train again with it"
+        )
+    cloud, config_of_run = _load_cloud(asked)
     if cloud.points.shape[1] != field.dimension:
         raise UserError(
             f"{config_of_run.train.input_path}: is {cloud.points.shape[1]}D, but the run is {field.dimension}D: "
@@ -205,6 +217,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         experiment,
         checkpoint["epoch"],
         _say,
+        cloud_path=config_of_run.train.input_path,
         target=options.target,
         query=options.query,
     )

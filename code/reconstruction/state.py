@@ -43,6 +43,7 @@ class Run:
     experiment: Experiment | None
     preview: Preview | None
     ranks: Ranks
+    continued: dict[str, Any] | None
 
     def write(self, action: Callable[[], object]) -> None:
         """Write something to disk, which the run may be told to do without (train.on_save_error)."""

@@ -10,10 +10,10 @@ from model.optimizer import Cosine, Step
 from reconstruction.field import NeuralField, kernels_for
 from reconstruction.gaps import weight_in_gaps
 from reconstruction.health import SMALLER_STEP, Failure, course_of
-from reconstruction.preparation import NEEDLE, THIN, Prepared, prepare, settled
+from reconstruction.preparation import INWARD, MIXED, NEEDLE, THIN, Prepared, prepare, settled
 from reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
 from reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
-from utils.config import Config
+from utils.config import Config, to_hocon
 from utils.distributed import ALONE, Ranks, subnormals_as_zero
 from utils.errors import UserError
 from utils.experiment import Experiment
@@ -88,7 +88,7 @@ def fit(
     kernels = kernels_for(config, device, problems)
     for problem in problems:
         announce(f"note: steps are slower than they could be: {problem} (train.compile)")
-    run = Run(config, data, device, kernels, clock, course, announce, experiment, preview, ranks)
+    run = Run(config, data, device, kernels, clock, course, announce, experiment, preview, ranks, checkpoint)
     while True:
         try:
             with subnormals_as_zero():
@@ -114,6 +114,13 @@ def _announce(data: Prepared, announce: Announce) -> None:
         )
     if data.dropped:
         announce(f"{data.dropped} points stand far from all others and are left out (train.drop_outliers)")
+    if data.outward is not None and data.outward < INWARD:
+        announce("note: the cloud's normals point inward: they are taken the other way round")
+    elif data.outward is not None and data.outward < MIXED:
+        announce(
+            f"warning: only {data.outward:.0%} of the cloud's normals point outward, by its shape: where they are "
+            "wrong, the surface is; network.has_normals = false does without them"
+        )
     moved = ", smoothed" if data.smoothed else ""
     creases = f"; {data.creased} points added on creases" if data.creased else ""
     filling = f"; {data.filled} points added in openings (train.fill_openings)" if data.filled else ""
@@ -133,6 +140,10 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[NeuralField, int]
     network, loss, schedule = state.field.network, state.field.loss, _schedule(config)
     ranks.copy_first(state.optimizers.parameters)
     experiment = run.experiment
+    if experiment is not None and checkpoint is not None and checkpoint is run.continued:
+        experiment.write_configuration(to_hocon(config))
+        if (aside := experiment.set_aside(state.epoch)) is not None:
+            run.announce(f"what later steps had left is now in {aside}")
     if experiment is not None and (checkpoint is not None or course.mending.reason):
         experiment.rewind_log(state.epoch)
         if course.mending.reason and course.mending.since == state.epoch:

@@ -98,7 +98,8 @@ def find_class(dotted: str) -> type:
     package = importlib.import_module("model")
     names = [info.name for info in pkgutil.walk_packages(package.__path__, "model.")]
     if module_name not in names:
-        raise UserError(f"{dotted}: no module {module_name}; there are {', '.join(names)}")
+        beside = [other for other in names if other.rpartition(".")[0] == module_name.rpartition(".")[0]] or names
+        raise UserError(f"{dotted}: no module {module_name}; there are {', '.join(beside)}")
     classes = {
         key: value
         for key, value in inspect.getmembers(importlib.import_module(module_name), inspect.isclass)

@@ -295,6 +295,20 @@ def override(
     return _checked(merged, source, (), places, checks)
 
 
+def differences(config: Config, other: Config) -> dict[str, Any]:
+    """The keys, dotted, whose values differ, with those of ``other``."""
+
+    def flat(tree: Mapping[str, Any], above: str) -> dict[str, Any]:
+        parts = [
+            flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+            for key, value in tree.items()
+        ]
+        return {key: value for part in parts for key, value in part.items()}
+
+    before, now = flat(config.to_dict(), ""), flat(other.to_dict(), "")
+    return {key: now.get(key) for key in {**before, **now} if before.get(key) != now.get(key)}
+
+
 def to_hocon(config: Config) -> str:
     """The resolved configuration as HOCON text, which ``load_config`` reads back equal."""
     return write(config.to_dict())

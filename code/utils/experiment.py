@@ -187,6 +187,42 @@ class Experiment:
         kept = [json.dumps(record) + "\n" for record in self.records() if record["epoch"] <= epoch]
         write_whole(self.log_path, "".join(kept).encode(), MAKE_ROOM)
 
+    def write_configuration(self, text: str) -> None:
+        """Write config.conf, which says all that the run is to do from here on.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written.
+        """
+        write_whole(self.folder / "config.conf", text.encode(), MAKE_ROOM)
+
+    def set_aside(self, epoch: int) -> Path | None:
+        """Move what belongs to later steps than that of a checkpoint into replaced/<now>/, with a copy of the log; the
+        checkpoint is the latest then. Returns that folder, or None where there was nothing later.
+
+        Raises:
+            UserError: something cannot be moved or written.
+        """
+        later = [
+            path
+            for part in PARTS
+            for path in (self.folder / part).glob("*")
+            if path.stem.isdigit() and int(path.stem) > epoch
+        ]
+        if not later:
+            return None
+        aside = self.folder / "replaced" / datetime.now().strftime(TIMESTAMP)
+        try:
+            for path in later:
+                (aside / path.parent.name).mkdir(parents=True, exist_ok=True)
+                path.rename(aside / path.parent.name / path.name)
+        except OSError as error:
+            raise UserError(f"{aside}: later steps cannot be set aside there ({error.strerror})") from None
+        if self.log_path.is_file():
+            write_whole(aside / "log.jsonl", self.log_path.read_bytes(), MAKE_ROOM)
+        checkpoints = self.folder / "checkpoints"
+        write_whole(checkpoints / "latest.pth", (checkpoints / f"{epoch}.pth").read_bytes(), MAKE_ROOM)
+        return aside
+
     def save_checkpoint(self, checkpoint: dict[str, Any]) -> Path:
         """Write checkpoints/<epoch>.pth and latest.pth.
 

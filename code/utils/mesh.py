@@ -85,7 +85,7 @@ def extract_surface(
         )
     if announce:
         total = int(np.prod(cells + 1))
-        announce(f"evaluated {evaluations:,} of {total:,} grid points ({evaluations / total:.1%})")
+        announce(f"evaluated {evaluations:,} times, {evaluations / total:.1%} of the {total:,} grid points")
     surface = Surface(origin + cell * vertices, elements)
     if keep_components is not None:
         surface, dropped = largest_components(surface, keep_components)
