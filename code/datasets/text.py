@@ -123,8 +123,9 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
             )
         elif rows is not None:  # where other programs write intensities and colours, not normals
             raise UserError(
-                f"{path} has {len(fields)} columns behind its count of points: expected x y z alone, with intensity, or "
-                "with intensity and red green blue; or put a header line that names the columns in the place of the count"
+                f"{path} has {len(fields)} columns behind its count of points: expected x y z alone, with "
+                "intensity, or with intensity and red green blue; or put a header line that names the columns in the "
+                "place of the count"
             )
         else:
             places = {name: place for place, name in enumerate(POSITIONAL[len(fields)])}
