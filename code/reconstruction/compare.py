@@ -32,7 +32,7 @@ import torch
 
 from datasets.pointcloud import Normalisation, PointCloud, load_point_cloud
 from reconstruction.evaluation import surface_of
-from reconstruction.field import NeuralField, field_from_checkpoint
+from reconstruction.field import CONFS, NeuralField, field_from_checkpoint
 from reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
 from utils.comparison_page import Shown, comparison_page
 from utils.config import TrainConfig, config_from_dict
@@ -50,7 +50,6 @@ from utils.surface import Surface
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 ROOT = HERE.parents[1]
-CONFS = ROOT / "code" / "confs"
 LOSSES = "phase,igr,siren,digs"
 CHECKPOINTS = 8  # of a run, for its error against time
 SAMPLES, HISTORY_SAMPLES = 1_000_000, 50_000  # of a surface, for its distances to the target
