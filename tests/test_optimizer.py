@@ -134,8 +134,10 @@ def test_muon_s_step_is_nearly_orthogonal_and_has_adam_s_size():
 @pytest.mark.parametrize("shape", [(64, 64), (48, 64), (64, 48)])
 @pytest.mark.parametrize("least", [1.0, 0.01, 1e-9])
 def test_singular_values_come_near_to_one(shape, least):
-    """Those above 0.003 of the norm come to between 0.7 and 1.2 (Jordan et al. 2024), but for rounding, and none beyond;
-    none is turned by more than the rounding of what is as small. With a least of 1e-9 most are; with 1 all are equal.
+    """Those above 0.003 of the norm come to between 0.7 and 1.2 (Jordan et al. 2024), but for rounding.
+
+    None goes beyond, and none is turned by more than the rounding of what is as small. With a least of 1e-9 most are
+    small; with 1 all are equal.
     """
     size = min(shape)
     left, right = (torch.linalg.qr(torch.randn(n, n, generator=torch.Generator().manual_seed(n)))[0] for n in shape)
