@@ -216,3 +216,13 @@ def test_what_later_steps_left_is_set_aside(tmp_path):
     assert found == {"checkpoints/10.pth", "checkpoints/15.pth", "plots/15.png"}
     assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"5.pth", "latest.pth"}
     assert run.load_checkpoint()["epoch"] == 5
+
+
+def test_setting_aside_does_without_the_numbered_file_of_the_latest(tmp_path):
+    run = Experiment.create(tmp_path, "a")
+    run.save_checkpoint(checkpoint(5)).unlink()  # by a user, to make room
+    (run.folder / "plots" / "6.png").write_bytes(b"picture")
+    aside = run.set_aside(5)
+    assert aside is not None
+    assert (aside / "plots" / "6.png").is_file()
+    assert run.load_checkpoint()["epoch"] == 5

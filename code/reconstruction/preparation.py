@@ -158,7 +158,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
 
     if t.start == "winding":
         if normals is not None:
-            if sides is not None and outward is not None and not INWARD <= outward <= 0.5:
+            if outward is not None and not INWARD <= outward <= 0.5:
                 start = Start(used, normals, np.ones(len(used), dtype=bool), *box, noise_left)
         elif estimated is not None and estimated.oriented.mean() > BELIEVED:
             start = Start(used, estimated.directions, estimated.oriented, *box, noise_left)

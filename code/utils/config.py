@@ -320,9 +320,10 @@ def _with_overrides(
     """The tree with HOCON texts merged over it in their order, and where their keys stand: at ``place``."""
     merged, places = dict(tree), dict[str, str]()
     for text in overrides:
-        given = parse(text, f"{place} {text!r}".strip())
+        source = f"{place} {text!r}".strip()
+        given = parse(text, source)
         if not given.tree:
-            raise UserError(f"{place} {text!r}: expected key=value, such as train.seed=3".strip())
+            raise UserError(f"{source}: expected key=value, such as train.seed=3")
         merged = merge(merged, given.tree)
         places |= dict.fromkeys(given.lines, place)
     return merged, places

@@ -211,16 +211,17 @@ class Experiment:
         if not later:
             return None
         aside = self.folder / "replaced" / datetime.now().strftime(TIMESTAMP)
+        own = self.folder / "checkpoints" / f"{epoch}.pth"
         try:
             for path in later:
                 (aside / path.parent.name).mkdir(parents=True, exist_ok=True)
                 path.rename(aside / path.parent.name / path.name)
+            if self.log_path.is_file():
+                write_whole(aside / "log.jsonl", self.log_path.read_bytes(), MAKE_ROOM)
+            if own.is_file():  # or it is latest.pth itself that the run goes on from
+                write_whole(own.with_name("latest.pth"), own.read_bytes(), MAKE_ROOM)
         except OSError as error:
             raise UserError(f"{aside}: later steps cannot be set aside there ({error.strerror})") from None
-        if self.log_path.is_file():
-            write_whole(aside / "log.jsonl", self.log_path.read_bytes(), MAKE_ROOM)
-        checkpoints = self.folder / "checkpoints"
-        write_whole(checkpoints / "latest.pth", (checkpoints / f"{epoch}.pth").read_bytes(), MAKE_ROOM)
         return aside
 
     def save_checkpoint(self, checkpoint: dict[str, Any]) -> Path:
