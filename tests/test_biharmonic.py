@@ -32,6 +32,23 @@ def test_it_is_scipys(monkeypatch, d, smoothing):
     np.testing.assert_allclose(Biharmonic(places, values, smoothing)(points), known, atol=1e-9)
 
 
+@pytest.mark.parametrize("where", ["box", "sphere", "line", "two"])
+def test_in_space_it_is_found_wherever_the_places_are(where):
+    """The Cholesky factor is there, and gives what elimination with pivots does."""
+    random = np.random.default_rng(0)
+    places = random.uniform(-1, 1, (2 if where == "two" else 300, 3)) + 5.0
+    if where == "sphere":
+        places = 5.0 + (places - 5.0) / np.linalg.norm(places - 5.0, axis=1, keepdims=True)
+    if where == "line":
+        places[:, 1:] = 0.0
+    kernel = -np.linalg.norm(places[:, None] - places, axis=-1)
+    system = np.block([[kernel, np.ones((len(places), 1))], [np.ones(len(places)), 0.0]])
+    values = random.standard_normal(len(places))
+    known = np.linalg.solve(system, np.append(values, 0.0))
+    f = Biharmonic(places, values, 0.0)
+    np.testing.assert_allclose(np.append(f.weights, f.rest), known, atol=1e-6 * np.abs(known).max())
+
+
 def test_what_is_free_comes_out_whatever_the_smoothing():
     """In 2D linear functions, which have no second derivatives; in 3D constants."""
     for d, slope in ((2, np.array([2.0, -3.0])), (3, np.zeros(3))):

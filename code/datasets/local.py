@@ -115,7 +115,7 @@ def _fit(near: Array, weight: Array, places: Array, reach: Array) -> LocalFit:
     near = near - middle
     size = np.maximum(np.linalg.norm(near, axis=-1).max(axis=1)[:, None, None], TINY)
     near = near / size
-    spread, frames = np.linalg.eigh(np.einsum("mk,mki,mkj->mij", weight, near, near))  # the first axis is the normal
+    spread, frames = np.linalg.eigh(near.mT @ (weight[..., None] * near))  # the first axis is the normal
     rounding = 1e-9 * spread[:, -1] + TINY  # on one line or in one place, no direction is a normal
     root = np.sqrt(weight)
     basis, triangle = np.linalg.qr(root[..., None] * _terms(near @ frames))
@@ -123,7 +123,7 @@ def _fit(near: Array, weight: Array, places: Array, reach: Array) -> LocalFit:
     projected = np.einsum("mkc,mk->mc", basis, height)
     rest = height - np.einsum("mkc,mc->mk", basis, projected)
     # of noise of variance 1, the weighted squares that the fit leaves (the trace of what projects on them)
-    freedom = np.maximum((weight * (1 - (basis**2).sum(axis=-1))).sum(axis=1), 1 / (2 * basis.shape[1]))
+    freedom = np.maximum(1 - np.einsum("mk,mkc,mkc->m", weight, basis, basis), 1 / (2 * basis.shape[1]))
     # the quadric at the place itself; too few or equal neighbours leave terms open, which are then zero
     usable = np.abs(np.diagonal(triangle, axis1=1, axis2=2)).min(axis=1) > 1e-6
     triangle[~usable] = np.eye(triangle.shape[-1])

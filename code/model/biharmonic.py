@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.spatial.distance import cdist
 from scipy.special import xlogy
 
@@ -29,9 +30,8 @@ class Biharmonic:
         self.places = places
         kernel, free = self._kernel(places), self._free(places)
         kernel[np.diag_indices(len(places))] += smoothing
-        system = np.block([[kernel, free], [free.T, np.zeros((free.shape[1],) * 2)]])
-        solution = np.linalg.solve(system, np.append(values, np.zeros(free.shape[1])))
-        self.weights, self.rest = solution[: len(places)], solution[len(places) :]
+        solve = _by_cholesky if places.shape[1] == 3 else _by_elimination
+        self.weights, self.rest = solve(kernel, free, values)
 
     def __call__(self, points: Array) -> Array:
         """f (M,) at points (M, d)."""
@@ -67,3 +67,27 @@ class Biharmonic:
         """What is free, at points (M, d): the constant (M, 1) in 3D, linear functions (M, 3) in 2D."""
         one = np.ones((len(points), 1))
         return one if points.shape[1] == 3 else np.concatenate([one, points], axis=1)
+
+
+def _by_elimination(kernel: Array, free: Array, values: Array) -> tuple[Array, Array]:
+    """The weights (N,) with freeᵀ weights = 0 and the rest (k,) of kernel · weights + free · rest = values."""
+    system = np.block([[kernel, free], [free.T, np.zeros((free.shape[1],) * 2)]])
+    solution = np.linalg.solve(system, np.append(values, np.zeros(free.shape[1])))
+    return solution[: len(kernel)], solution[len(kernel) :]
+
+
+def _by_cholesky(kernel: Array, free: Array, values: Array) -> tuple[Array, Array]:
+    """The same of distances -r (N, N) and a constant, in half of the time: the kernel is overwritten.
+
+    A number added to all of it changes nothing for weights whose sum is zero. Twice the largest distance makes it
+    positive definite: of weights with sum one, Σ w_i w_j r_ij is at most the diameter of a ball about the places
+    (derived, for a sphere and its derivative by the radius, whose potential inside is that number), which is 1.23
+    times the largest distance at most (Jung 1901).
+    """
+    kernel -= 2 * kernel.min()
+    factor = torch.linalg.cholesky(torch.from_numpy(kernel))
+    sides = torch.from_numpy(np.column_stack([values, free]))
+    solved: Array = torch.cholesky_solve(sides, factor).numpy()
+    by_values, by_free = solved[:, :1], solved[:, 1:]
+    rest = np.asarray(np.linalg.solve(free.T @ by_free, free.T @ by_values), dtype=np.float64)
+    return (by_values - by_free @ rest)[:, 0], rest[:, 0]

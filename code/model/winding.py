@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import dstn, idstn
+from scipy.fft import dstn, idstn, next_fast_len
 from scipy.sparse import csr_array, diags_array, eye_array, kron, vstack
 from scipy.sparse.linalg import cg
 from scipy.spatial import cKDTree
@@ -25,7 +25,7 @@ from utils.general import ratio, thinned, unit
 
 Array = npt.NDArray[np.float64]
 
-NODES = 80  # along the longest side of Ω; the transform of 81 takes twice as long
+NODES = 80  # along the longest side of Ω
 POINTS = 20_000  # of the cloud, at most: the grid holds no more detail
 ROUNDS = 40
 WIDEST, NARROWEST = 2.5, 0.5  # width of the smoothing, from the first to the last round, in cells
@@ -66,7 +66,7 @@ class Sides:
         seen = seen_sides(points, points[open_ones], directions[open_ones])
         if seen.any():
             own[open_ones[seen != 0]] = SEEN * seen[seen != 0]
-            votes = together(system, own)
+            votes = together(system, own, votes)
         sure = (np.abs(votes) > SURE) & (np.abs(cosine) > CLOSE) | (np.abs(votes) > 1)  # which no coarse normals give
         return np.where(votes < 0, -1.0, 1.0)[:, None] * directions, sure
 
@@ -96,9 +96,11 @@ def sheets(points: Array, directions: Array) -> csr_array:
     return csr_array(diags_array(diagonal) - (alike + alike.T) / 2)
 
 
-def together(system: csr_array, votes: Array) -> Array:
-    """Votes (N,) for the side of each direction, taken together along the ``sheets``."""
-    return np.asarray(cg(system, OWN * votes, rtol=1e-3, M=diags_array(1 / system.diagonal()))[0])
+def together(system: csr_array, votes: Array, known: Array | None = None) -> Array:
+    """Votes (N,) for the side of each direction, taken together along the ``sheets``; ``known`` ones (N,) that may be
+    near these save time.
+    """
+    return np.asarray(cg(system, OWN * votes, known, rtol=1e-3, M=diags_array(1 / system.diagonal()))[0])
 
 
 def coarse_sides(points: Array, lower: Array, upper: Array) -> Sides | None:
@@ -149,7 +151,8 @@ class WindingGrid:
     def __init__(self, points: Array, lower: Array, upper: Array) -> None:
         size = upper - lower
         self.cell = float(size.max()) / (NODES - 1)
-        self.shape = tuple(int(n) for n in np.ceil(size / self.cell - 1e-9) + 1)
+        counts = np.ceil(size / self.cell - 1e-9).astype(np.int64) + 1
+        self.shape = tuple(next_fast_len(n + 1, real=True) - 1 for n in counts.tolist())  # a transform is of 2 (n + 1)
         self.d = len(size)
         origin = (lower + upper) / 2 - (np.array(self.shape) - 1) / 2 * self.cell
         self.ticks = [low + self.cell * np.arange(n) for low, n in zip(origin, self.shape, strict=True)]
