@@ -136,7 +136,9 @@ class TestText:
         np.testing.assert_array_equal(scanner.points, POINTS)
         np.testing.assert_array_equal(scanner.colours, COLOURS)
         six = rows(np.hstack([POINTS, COLOURS]))
-        assert "6 columns behind its count of points: expected x y z alone" in error(tmp_path, "a.pts", b"20\n" + six)
+        text = error(tmp_path, "a.pts", b"20\n" + six)
+        assert "6 columns (line 2: " in text
+        assert ": expected x y z alone behind the count of points" in text
 
     def test_paraview_names_its_columns(self, tmp_path: Path) -> None:
         header = b'"Points:0","Points:1","Points:2","curvature"\n'

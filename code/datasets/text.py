@@ -21,6 +21,13 @@ from datasets.table import (
 )
 from utils.errors import UserError
 
+UNCOUNTED = f"{POSITIONAL_TEXT}, or a header line that names them"
+# other programs write intensities and colours there, not normals
+COUNTED = (
+    "x y z alone behind the count of points, with intensity, or with intensity and red green blue; or a header line "
+    "that names the columns in the place of the count"
+)
+
 
 @dataclass(frozen=True)
 class _Layout:
@@ -111,24 +118,16 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
             rows = int(fields[0][:18])
             continue
         named = len(commented) == len(fields)
+        known, expected = (POSITIONAL, UNCOUNTED) if rows is None else (BEHIND_COUNT, COUNTED)
         if named:
             places = known_columns(path, commented)
-        elif rows is not None and len(fields) in BEHIND_COUNT:
-            places = {name: place for place, name in enumerate(BEHIND_COUNT[len(fields)]) if name}
-        elif len(fields) not in POSITIONAL:
+        elif len(fields) in known:
+            places = {name: place for place, name in enumerate(known[len(fields)]) if name}
+        else:
             plural = "" if len(fields) == 1 else "s"
             raise UserError(
-                f"{path} has {len(fields)} column{plural} (line {i + 1}: {shorten(line)}): expected "
-                f"{POSITIONAL_TEXT}, or a header line that names them"
+                f"{path} has {len(fields)} column{plural} (line {i + 1}: {shorten(line)}): expected {expected}"
             )
-        elif rows is not None:  # where other programs write intensities and colours, not normals
-            raise UserError(
-                f"{path} has {len(fields)} columns behind its count of points: expected x y z alone, with "
-                "intensity, or with intensity and red green blue; or put a header line that names the columns in the "
-                "place of the count"
-            )
-        else:
-            places = {name: place for place, name in enumerate(POSITIONAL[len(fields)])}
         return _Layout(delimiter, len(fields), places, i, rows, named)
     return None
 
