@@ -202,9 +202,11 @@ def test_ranges(section, key, bad, good):
     [
         ({"Type": "Step", "Initial": 1.0, "Interval": 10, "Factor": 0.5}, []),
         ({"Type": "Cosine", "Initial": 1.0, "Final": 0.0}, []),
+        ({"Type": "Cosine", "Final": 0.0}, []),
         (
-            {"Type": "Step", "Initial": 1.0, "Final": 0.1, "Restart": 5},
+            {"Type": "Step", "Final": 0.1, "Restart": 5},
             [
+                "Initial: missing; Step begins with it",
                 "Interval: missing; Step lowers the rate at every Interval",
                 "Factor: missing; Step multiplies the rate by Factor",
                 "Final: has no meaning for Step; remove it",

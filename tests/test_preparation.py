@@ -271,28 +271,43 @@ def test_the_thickness_is_that_of_the_thinnest_principal_axis(d):
 )
 def test_as_many_fourier_features_as_the_spacing_bears(reach, k):
     config = configured("network.inputs.use_FFM=true", "train.momentum=0.9")
-    rest = settled(config, reach, noisy=False)
+    rest = settled(config, reach, 0.0)
     assert rest.network.inputs["k"] == k
-    assert settled(config, reach, noisy=True) == settled(config, 4 * reach, noisy=False)  # two fewer
+    assert settled(config, reach, 1e-4) == settled(config, 4 * reach, 0.0)  # two fewer
     assert replace(rest, network=replace(rest.network, inputs=config.network.inputs)) == config
 
 
 def test_a_number_of_fourier_features_that_is_given_stays():
     config = configured("network.inputs.k=3", "train.momentum=0.9")
-    assert settled(config, 0.0, noisy=False) == config
+    assert settled(config, 0.0, 0.0) == config
 
 
 def test_the_momentum_is_by_the_noise_unless_it_is_given():
     asked = [configured(), configured("train.momentum=0.9")]
-    assert [settled(config, 0.1, noisy).train.momentum for config in asked for noisy in (False, True)] == [
+    assert [settled(config, 0.1, noise).train.momentum for config in asked for noise in (0.0, 1e-4)] == [
         0.99, 0.95, 0.9, 0.9
     ]  # fmt: skip
+
+
+def test_the_learning_rate_is_by_the_noise_unless_it_is_given():
+    """0.002 up to a noise of 0.0019, and then as much less as there is more, down to half."""
+
+    def initial(config, noise):
+        return settled(config, 0.1, noise).train.learning_rate_schedule[0].Initial
+
+    config = configured("train.learning_rate_schedule=[{Type=Cosine, Final=0.00002, Restart=9}]")
+    rates = [initial(config, noise) for noise in (0.0, 0.001, 0.0019, 0.0038 / 1.5, 0.0038, 1.0)]
+    assert rates == pytest.approx([0.002, 0.002, 0.002, 0.0015, 0.001, 0.001])
+    schedule = settled(config, 0.1, 1.0).train.learning_rate_schedule[0]
+    assert (schedule.Type, schedule.Final, schedule.Restart) == ("Cosine", 2e-5, 9)
+    asked = configured("train.learning_rate_schedule=[{Type=Cosine, Initial=0.01, Final=0.00002}]")
+    assert initial(asked, 1.0) == 0.01
 
 
 def test_a_network_without_fourier_features_gets_none():
     sines = ("train.network_class=model.siren.SirenNet", "network.inputs=null", "network.inputs={dims:[8,8]}")
     config = configured(*sines, "train.momentum=0.9")
-    assert settled(config, 0.1, noisy=False) == config
+    assert settled(config, 0.1, 0.0) == config
 
 
 def test_counts_are_rounded_so_that_none_get_lost():

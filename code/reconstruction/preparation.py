@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from datasets.creases import creases
 from datasets.local import agreeing_fit, local_fit, strays
 from datasets.pointcloud import Normalisation, PointCloud
+from model.loss.phase import CLEAN_NOISE
 from model.optimizer import MOMENTUM
 from model.sample import EstimatedNormals
 from model.start import CENTRES, Start
@@ -49,6 +50,7 @@ CREASED = 20_000  # points of a cloud, at most, whose creases are sought: more o
 FREQUENCIES = 2, 6  # k of the Fourier features
 WAVE, NOISY_WAVE = 3.0, 12.0  # their shortest wave in distances to the 16th neighbour; and where there is noise
 CLEAN_MOMENTUM = 0.99  # Muon's, where there is no noise
+RATE, LEAST_RATE = 0.002, 0.5  # the learning rate at the start, and what is left of it where there is much
 INWARD, MIXED = 0.1, 0.75  # share of the given normals that point outward, below which all or some are taken for wrong
 
 
@@ -284,8 +286,9 @@ def _extents(points: Array) -> Array:
     return np.sort(np.ptp(centred @ axes, axis=0))
 
 
-def settled(config: Config, reach: float, noisy: bool) -> Config:
-    """The configuration with values, by the cloud, in place of a momentum and a number of Fourier features left open.
+def settled(config: Config, reach: float, noise: float) -> Config:
+    """The configuration with values, by the cloud, in place of a momentum, a learning rate and a number of Fourier
+    features left open.
 
     The shortest of their waves, 4 / 2^(k-1), is to span some points, or it follows each of them; and more, where these
     are noisy.
@@ -293,14 +296,20 @@ def settled(config: Config, reach: float, noisy: bool) -> Config:
     Args:
         config: any.
         reach: distance to the 16th neighbour, normalised.
-        noisy: whether the points show noise.
+        noise: standard deviation of the points that are trained on about the surface; 0 where they show none.
     """
     if config.train.momentum is None:
-        config = replace(config, train=replace(config.train, momentum=MOMENTUM if noisy else CLEAN_MOMENTUM))
+        config = replace(config, train=replace(config.train, momentum=MOMENTUM if noise else CLEAN_MOMENTUM))
+    (schedule,) = config.train.learning_rate_schedule
+    if schedule.Initial is None:
+        share = np.clip(CLEAN_NOISE / max(noise, CLEAN_NOISE), LEAST_RATE, 1.0)
+        initial = max(RATE * float(share), schedule.Final or 0.0)
+        schedule = replace(schedule, Initial=initial)
+        config = replace(config, train=replace(config.train, learning_rate_schedule=(schedule,)))
     inputs = config.network.inputs
     parameters = inspect.signature(find_class(config.train.network_class)).parameters
     if "k" not in parameters or inputs.get("k") is not None:
         return config
-    wave = (NOISY_WAVE if noisy else WAVE) * max(reach, 1e-9)
+    wave = (NOISY_WAVE if noise else WAVE) * max(reach, 1e-9)
     k = int(np.clip(np.floor(np.log2(4 / wave)) + 1, *FREQUENCIES))
     return replace(config, network=replace(config.network, inputs={**inputs, "k": k}))

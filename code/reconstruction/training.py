@@ -83,7 +83,7 @@ def fit(
     # the cloud in the unit ball, the box Ω in which the field is learned, and what the points show of the surface
     data = prepare(config, cloud)
     _announce(data, announce)
-    config = settled(config, data.reach, noisy=data.smoothed)
+    config = settled(config, data.reach, data.noise_left if data.smoothed else 0.0)
     problems: list[str] = []
     kernels = kernels_for(config, device, problems)
     for problem in problems:
@@ -227,6 +227,7 @@ def _due(epoch: int, frequency: int) -> bool:
 
 def _schedule(config: Config) -> Step | Cosine:
     (given,) = config.train.learning_rate_schedule
+    assert given.Initial is not None  # by ``settled``
     if given.Interval is not None and given.Factor is not None:
         return Step(given.Initial, given.Interval, given.Factor)
     return Cosine(given.Initial, given.Final or 0.0, given.Restart)

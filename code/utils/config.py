@@ -4,6 +4,7 @@ The dataclasses below are the only place where a default stands. setup.conf expl
 """
 
 import copy
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,22 +32,23 @@ def _is_path(text: str | None) -> bool:
 class LearningRate:
     """The learning rate over a run, in the family's form.
 
-    Step: Initial times Factor after every Interval steps. Cosine: from Initial down to Final, half a wave; with
-    Restart, a run of more steps than that begins a second one there.
+    Step: Initial times Factor after every Interval steps. Cosine: from Initial, or if that is None from what the cloud
+    bears, down to Final, half a wave; with Restart, a run of more steps than that begins a second one there.
     """
 
     Type: Literal["Step", "Cosine"]
-    Initial: float
+    Initial: float | None = None
     Interval: int | None = None
     Factor: float | None = None
     Final: float | None = None
     Restart: int | None = None
 
     def __post_init__(self) -> None:
-        interval, factor, final, restart = self.Interval, self.Factor, self.Final, self.Restart
-        step = self.Type == "Step"
+        initial, interval, factor, final, restart = self.Initial, self.Interval, self.Factor, self.Final, self.Restart
+        step, most = self.Type == "Step", math.inf if initial is None else initial
         _require(
-            (self.Initial > 0, f"Initial: expected more than 0, got {self.Initial}"),
+            (initial is None or initial > 0, f"Initial: expected more than 0, got {initial}"),
+            (not step or initial is not None, "Initial: missing; Step begins with it"),
             (not step or interval is not None, "Interval: missing; Step lowers the rate at every Interval"),
             (not step or factor is not None, "Factor: missing; Step multiplies the rate by Factor"),
             (not step or final is None, "Final: has no meaning for Step; remove it"),
@@ -56,7 +58,7 @@ class LearningRate:
             (step or factor is None, "Factor: has no meaning for Cosine; remove it"),
             (interval is None or interval >= 1, f"Interval: expected at least 1 step, got {interval}"),
             (factor is None or 0 < factor <= 1, f"Factor: expected more than 0, at most 1, got {factor}"),
-            (final is None or 0 <= final <= self.Initial, f"Final: expected 0 to Initial, got {final}"),
+            (final is None or 0 <= final <= most, f"Final: expected 0 to Initial, got {final}"),
             (restart is None or restart >= 1, f"Restart: expected at least 1 step, got {restart}"),
         )
 
@@ -88,7 +90,7 @@ class TrainConfig:
     start: Literal["winding", "network"] = "winding"
     optimizer: Literal["adam", "muon"] = "muon"
     momentum: float | None = None
-    learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", 0.002, Final=2e-5, Restart=5000),)
+    learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Final=2e-5, Restart=5000),)
     weight_decay: float = 0.0
     clip_gradient: float | None = None
     network_class: str = "model.network.ImplicitNet"
@@ -220,7 +222,7 @@ class Config:
         del sections["warnings"]
         train = sections["train"]
         train["learning_rate_schedule"] = [
-            {key: value for key, value in entry.items() if value is not None}
+            {key: value for key, value in entry.items() if value is not None or key == "Initial"}  # which may be open
             for entry in train["learning_rate_schedule"]
         ]
         return sections
