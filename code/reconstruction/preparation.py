@@ -50,7 +50,7 @@ CREASED = 20_000  # points of a cloud, at most, whose creases are sought: more o
 FREQUENCIES = 2, 6  # k of the Fourier features
 WAVE, NOISY_WAVE = 3.0, 12.0  # their shortest wave in distances to the 16th neighbour; and where there is noise
 CLEAN_MOMENTUM = 0.99  # Muon's, where there is no noise
-RATE, LEAST_RATE = 0.002, 0.5  # the learning rate at the start, and what is left of it where there is much
+RATE, LEAST_RATE = 0.002, 0.65  # the learning rate at the start, and what is left of it where there is much
 INWARD, MIXED = 0.1, 0.75  # share of the given normals that point outward, below which all or some are taken for wrong
 
 
