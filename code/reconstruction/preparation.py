@@ -302,8 +302,8 @@ def settled(config: Config, reach: float, noise: float) -> Config:
         config = replace(config, train=replace(config.train, momentum=MOMENTUM if noise else CLEAN_MOMENTUM))
     (schedule,) = config.train.learning_rate_schedule
     if schedule.Initial is None:
-        share = np.clip(CLEAN_NOISE / max(noise, CLEAN_NOISE), LEAST_RATE, 1.0)
-        initial = max(RATE * float(share), schedule.Final or 0.0)
+        share = max(CLEAN_NOISE / max(noise, CLEAN_NOISE), LEAST_RATE)
+        initial = max(RATE * share, schedule.Final or 0.0)
         schedule = replace(schedule, Initial=initial)
         config = replace(config, train=replace(config.train, learning_rate_schedule=(schedule,)))
     inputs = config.network.inputs
