@@ -92,7 +92,8 @@ def test_a_file_that_is_no_cloud(refused, tmp_path, name):
 def test_rows_that_are_not_finite_can_be_dropped(command, tmp_path):
     path = tmp_path / "a.xyz"
     path.write_bytes(table(NAN_ROWS))
-    done = command("--input", path, "--nepoch", 1, "--set", "train.drop_invalid=true")
+    sets = ("--set", "train.drop_invalid=true", "--set", "plot.allow_open=true")
+    done = command("--input", path, "--nepoch", 1, *sets)
     assert done.status == 0, done.err
     assert f"{path}, 38 points in 3D" in done.out
     assert "note: 2 rows with NaN or infinity dropped" in done.out

@@ -7,7 +7,7 @@ import pytest
 import torch
 import trimesh
 
-from utils.general import chamfer_dist, in_threads, sample_ball, sample_omega
+from utils.general import along_curve, chamfer_dist, in_threads, sample_ball, sample_omega
 
 
 def generators(seed=0):
@@ -147,3 +147,21 @@ def test_what_threads_give_keeps_the_order_of_its_parts():
     assert in_threads(lambda part: part**2, range(20)) == [part**2 for part in range(20)]
     with pytest.raises(ZeroDivisionError):
         in_threads(lambda part: 1 / part, [1, 0])
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_the_curve_goes_through_a_grid_block_by_block(d):
+    """Of 4^d cells, each block of 2^d after the other: by the bits of their numbers, interleaved."""
+    cells = np.indices((4,) * d).reshape(d, -1).T
+    shuffled = np.random.default_rng(0).permutation(len(cells))
+    order = shuffled[along_curve(cells[shuffled])]
+    code = [sum((int(x) >> bit & 1) << (bit * d + axis) for bit in range(2) for axis, x in enumerate(c)) for c in cells]
+    assert order.tolist() == np.argsort(code).tolist()
+
+
+def test_the_curve_takes_points_anywhere():
+    assert along_curve(np.zeros((3, 2))).tolist() == [0, 1, 2]
+    far = 1e9 + np.random.default_rng(0).random((1000, 3)).astype(np.float64)
+    steps = np.linalg.norm(np.diff(far[along_curve(far)], axis=0), axis=1)
+    assert sorted(along_curve(far)) == list(range(1000))
+    assert steps.mean() < 0.15  # by chance 0.66

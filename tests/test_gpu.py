@@ -12,14 +12,17 @@ import torch
 
 from conftest import ROOT, tiny_arguments
 from datasets.pointcloud import PointCloud
+from model.kernels import Kernels
 from model.optimizer import Optimizers
 from model.sample import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
+from reconstruction import gaps
 from reconstruction.field import build_model, check_model, kernels_for
 from reconstruction.run import main, reconstruct
 from reconstruction.training import fit
 from test_training import STEP, same_state, tiny, train
 from utils.config import Config, load_config
-from utils.distributed import choose_device
+from utils.distributed import Repeated, choose_device
+from utils.errors import UserError
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 
@@ -108,6 +111,71 @@ def test_a_run_twice_has_the_same_bits(shapes):
     assert device.type == "cuda"
     assert all(part.device.type == "cuda" for part in one.values())
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", ["setup", "published", "siren", "igr"])
+def test_recorded_steps_have_the_same_bits(monkeypatch, shapes, name):
+    """Through the start, both weights of the energy in gaps, and points that join the cloud."""
+    monkeypatch.setattr(gaps, "UNEASED", 15)
+    monkeypatch.setattr(gaps, "HELD", 40)
+    monkeypatch.setattr(gaps, "AVERAGED", 10)
+    points = shapes[1][np.abs(shapes[1][:, 0] - shapes[1][:, 0].mean()) > 2]  # a gap about the middle
+    states = []
+    for recorded in ("true", "false"):
+        path = ROOT / "setup.conf" if name == "setup" else ROOT / "code" / "confs" / f"{name}.conf"
+        keys = ["train.nepoch=60", f"train.compile={recorded}", "plot.allow_open=true", "train.mend=false"]
+        small = ["network.inputs.dims=[64,64,64]", "train.points_batch=512", "train.pts_in_omega=512"]
+        skip = [] if name == "siren" else ["network.inputs.skip_in=[]"]
+        config = load_config(path, keys + small + skip, check_model)
+        field, _ = fit(config, PointCloud(points), choose_device("auto")[0], lambda line: None)
+        states.append(field.network.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_what_is_recorded_is_done_with_the_numbers_of_each_time():
+    device = choose_device("auto")[0]
+    generator, calls = torch.Generator(device).manual_seed(3), []
+
+    def work(sign: int, number: torch.Tensor) -> torch.Tensor:
+        calls.append(sign)
+        return sign * number + torch.rand((), device=device, generator=generator)
+
+    repeated = Repeated(work, device, generator)
+    found = [repeated((sign,), number).item() for sign in (1, -1) for number in range(10)]
+    generator.manual_seed(3)
+    drawn = [torch.rand((), device=device, generator=generator).item() for _ in range(20)]
+    assert found == pytest.approx([sign * n + drawn.pop(0) for sign in (1, -1) for n in range(10)], abs=1e-6)
+    assert calls == [1] * 4 + [-1] * 4  # three times as it is, and once for the recording
+
+
+def test_what_cannot_be_recorded_says_so():
+    device = choose_device("auto")[0]
+    generator = torch.Generator(device).manual_seed(3)
+    repeated = Repeated(lambda number: number.item(), device, generator)
+    assert [repeated((), 2.0) for _ in range(Repeated.UNRECORDED)] == [2.0] * 3
+    with pytest.raises(UserError, match=r"^train.compile: steps cannot be recorded on this GPU \(.+\): set"):
+        repeated((), 2.0)
+
+
+def test_a_backward_pass_in_bfloat16_is_off_by_no_more_than_a_hundredth(shapes):
+    device = choose_device("auto")[0]
+    config = configured("setup")
+    assert kernels_for(config, device, []).half
+    points, found = (shapes[1] - shapes[1].mean(0)) / 20, []
+    for kernels in (kernels_for(config, device, []), Kernels()):
+        torch.manual_seed(0)
+        model = build_model(config, 3, [])
+        assert model is not None
+        network, loss = model[0].to(device), model[1]
+        network.kernels = kernels
+        batch = sampler(points, config, device, loss.near).draw(torch.Generator(device).manual_seed(1), 0.3)
+        terms = loss(network, batch)
+        torch.stack(list(terms.values())).sum().backward()
+        found.append((terms, [parameter.grad for parameter in network.parameters()]))
+    (ours, rough), (theirs, exact) = found
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    for one, other in zip(rough, exact, strict=True):
+        assert (one - other).norm() <= 0.01 * other.norm()
 
 
 def test_a_sphere_comes_out_as_on_the_cpu(shapes):

@@ -37,6 +37,9 @@ def test_a_sphere_gives_its_signed_distance(d):
     np.testing.assert_allclose(result.distances, np.linalg.norm(result.places, axis=1) - 1, atol=0.06)
     assert (result.distances == 0).sum() == 2000
     assert len(result.filling) == 0
+    np.testing.assert_allclose(np.linalg.norm(result.surface, axis=1), 1, atol=0.01)
+    cell = 3 / (start.NODES - 1)  # of the box from -1.5 to 1.5
+    assert cKDTree(result.surface).query(sphere(500, d, seed=3))[0].max() < cell * np.sqrt(d)
     feet, normals = result.feet(1.01 * sphere(50, d, seed=1))
     np.testing.assert_allclose(np.linalg.norm(feet, axis=1), 1, atol=2e-3)
     assert (normals * sphere(50, d, seed=1)).sum(axis=1).min() > 0.99

@@ -69,20 +69,20 @@ class Adam:
     def __init__(self, parameters: Sequence[Tensor], weight_decay: float) -> None:
         self.parameters = parameters
         self.weight_decay = weight_decay
-        self.steps = 0
         self.mean, self.square = (torch.zeros_like(_as_one(parameters)) for _ in range(2))
+        self.steps = self.mean.new_zeros((), dtype=torch.float64)
 
     @property
     def state(self) -> dict[str, Tensor]:
         """What it remembers."""
-        return {"steps": torch.tensor([self.steps]), "mean": self.mean, "square": self.square}
+        return {"steps": self.steps, "mean": self.mean, "square": self.square}
 
     @state.setter
     def state(self, state: dict[str, Tensor]) -> None:
-        self.steps, self.mean, self.square = int(state["steps"]), state["mean"].clone(), state["square"].clone()
+        self.steps, self.mean, self.square = (state[name].clone() for name in ("steps", "mean", "square"))
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
+    def step(self, rate: float | Tensor) -> None:
         """One step of the parameters by their gradients."""
         gradient = _as_one([_gradient(parameter) for parameter in self.parameters])
         if self.weight_decay:
@@ -133,15 +133,17 @@ class Muon:
         self.means = [state[name].clone() for name in self.state]
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
+    def step(self, rate: float | Tensor) -> None:
         """One step of the matrices by their gradients, which the mean leads on, as Nesterov does."""
         for matrices, mean in zip(self.groups, self.means, strict=True):
             gradients = torch.stack([_gradient(matrix) for matrix in matrices])
             mean.lerp_(gradients, 1 - self.momentum)
-            moves = _orthogonal(gradients.lerp_(mean, self.momentum))
-            size = rate * self.OF_ADAM * math.sqrt(max(mean.shape[1:]))
+            moves = _orthogonal(gradients.lerp_(mean, self.momentum)).to(mean.dtype)
+            moves *= rate * self.OF_ADAM * math.sqrt(max(mean.shape[1:]))
             for matrix, move in zip(matrices, moves, strict=True):
-                matrix.mul_(1 - rate * self.weight_decay).add_(move, alpha=-size)
+                if self.weight_decay:
+                    matrix.mul_(1 - rate * self.weight_decay)
+                matrix.sub_(move)
 
 
 def _gradient(parameter: Tensor) -> Tensor:
@@ -206,7 +208,7 @@ class Optimizers:
         self.clip_gradient = clip_gradient
         self.reduce = reduce
 
-    def step(self, loss: Tensor, learning_rate: float) -> None:
+    def step(self, loss: Tensor, learning_rate: float | Tensor) -> None:
         """One descent step on a loss, at a learning rate."""
         for parameter in self.parameters:
             parameter.grad = None

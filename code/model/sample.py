@@ -2,11 +2,12 @@
 
 The integral over Ω is estimated without bias whatever the density q of the points:
 ∫ f dx = E_q[f / q], so each point carries the weight 1/q and the estimate is the mean of weight · f.
+Points are drawn one from each of as many equal parts of what there is, along a curve through space: by chance alone
+they would crowd here and leave gaps there, and what a step sees would vary more.
 """
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from utils.general import sample_ball
+from utils.general import along_curve, sample_ball
 
 MAX_VOXELS = 2_000_000  # of the density's grid: 16 MB, and half a second to set up
 MAX_NODES, CLOSE = 1_000_000, 0.15  # of the clearance's; it is exact at nodes so near the cloud
@@ -62,7 +63,7 @@ class Batch:
         near: a Gaussian point about each of ``points`` (N, d), or None where the loss does not ask for it.
         clearance: distance of each of ``omega`` from the nearest point of the cloud (M,), or None if not asked for.
         reach: distance of the cloud's points to their 16th neighbours, about; 0 where it plays no part.
-        in_gaps: weight of the loss's energy where the surface lies in a gap of the cloud.
+        in_gaps: weight of the loss's energy where the surface lies in a gap of the cloud; one number.
     """
 
     points: Tensor
@@ -76,13 +77,13 @@ class Batch:
     near: Tensor | None = None
     clearance: Tensor | None = None
     reach: float = 0.0
-    in_gaps: float = 1.0
+    in_gaps: float | Tensor = 1.0
 
     def share(self, rank: int, size: int) -> "Batch":
         """The rank-th of ``size`` equal parts, 0 and up, along the first axis of every tensor."""
 
         def part(whole: Any) -> Any:
-            if isinstance(whole, Tensor):
+            if isinstance(whole, Tensor) and whole.ndim:
                 return whole.chunk(size)[rank]
             if isinstance(whole, EstimatedNormals):
                 return EstimatedNormals(part(whole.directions), part(whole.trust), part(whole.oriented))
@@ -94,11 +95,11 @@ class Batch:
 class OmegaDensity:
     """A piecewise constant density on Ω: a share near the data, the rest uniform.
 
-    Near means: falling off as exp(-2 distance / width) from the cloud, as the WCH integrand does about the
+    Near means: falling off as exp(-2 distance / width) from the data, as the WCH integrand does about the
     surface for width = √ε, but no steeper than one voxel.
 
     Args:
-        points: the cloud (N, d), normalised.
+        points: the cloud (N, d), normalised, and what else is known of where the surface will be.
         lower: corner of Ω (d,).
         upper: the opposite corner (d,).
         near_fraction: share of the points that follow the data, 0 (uniform) to below 1.
@@ -127,28 +128,28 @@ class OmegaDensity:
             distance = np.maximum(0.0, distance_transform_edt(empty, sampling=voxel) - voxel.max())
             near = np.exp(-2.0 * distance / width)
             mass += near_fraction * near / near.sum()
-        ends = np.cumprod([1, *reversed(shape)]).tolist()
-        self.strides = list(pairwise(ends))[::-1]  # torch.unravel_index would wait for the device
-        self.lower = torch.tensor(lower, dtype=torch.float32)
+        cells = np.indices(tuple(shape.tolist())).reshape(d, -1).T
+        order = along_curve(cells)
+        mass = mass.ravel()[order] / mass.sum()
+        self.corners = torch.tensor(lower + voxel * cells[order], dtype=torch.float32)
         self.voxel = torch.tensor(voxel, dtype=torch.float32)
         self.volume = float(np.prod(size))
-        self.cumulative = torch.tensor(np.cumsum(mass.ravel()) / mass.sum())
-        self.inverse_density = torch.tensor(np.prod(voxel) * mass.sum() / mass.ravel(), dtype=torch.float32)
+        self.cumulative = torch.tensor(np.cumsum(mass))
+        self.inverse_density = torch.tensor(np.prod(voxel) / mass, dtype=torch.float32)
 
     def to(self, device: torch.device) -> "OmegaDensity":
         """Move the tables to a device."""
-        for name in ("lower", "voxel", "cumulative", "inverse_density"):
+        for name in ("corners", "voxel", "cumulative", "inverse_density"):
             setattr(self, name, getattr(self, name).to(device))
         return self
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Points (count, d) of this density and their weights 1/density (count,)."""
-        device = self.lower.device
-        u = torch.rand(count, dtype=torch.float64, device=device, generator=generator)
-        cell = torch.searchsorted(self.cumulative, u).clamp_(max=len(self.cumulative) - 1)
-        index = torch.stack([cell % end // start for start, end in self.strides], dim=-1)
-        inside = torch.rand((count, len(self.strides)), device=device, generator=generator)
-        return self.lower + (index + inside) * self.voxel, self.inverse_density[cell]
+        shares = _evenly(count, self.cumulative.device, generator)
+        cell = torch.searchsorted(self.cumulative, shares).clamp_(max=len(self.cumulative) - 1)
+        corners = self.corners[cell]
+        inside = torch.rand(corners.shape, device=corners.device, generator=generator)
+        return corners + inside * self.voxel, self.inverse_density[cell]
 
 
 class Clearance:
@@ -195,13 +196,19 @@ class Clearance:
         return torch.tensor(distance, dtype=torch.float32, device=self.lower.device)[None, None]
 
 
+def _evenly(count: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """Numbers (count,) between 0 and 1, one in each of as many equal parts, in their order."""
+    within = torch.rand(count, dtype=torch.float64, device=device, generator=generator)
+    return (torch.arange(count, device=device) + within) / count
+
+
 def neighbour_distance(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The distance (N,) of each of the points (N, d) to its 50th neighbour, the last one where there are fewer."""
     last = min(NEIGHBOURS + 1, len(points))  # the first is the point itself
     return np.asarray(cKDTree(points).query(points, k=[last], workers=-1)[0][:, 0], dtype=np.float64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sampler:
     """Draws the batches of a run; the cost of a draw does not depend on the number of points.
 
@@ -209,7 +216,7 @@ class Sampler:
         points: the cloud (N, d), normalised.
         normals: its unit normals (N, d), or None when the run does not use them.
         omega: the density of the points in Ω.
-        points_batch: points of the cloud per batch, drawn with replacement.
+        points_batch: points of the cloud per batch, one from each of as many equal parts of it.
         pts_per_ball: points in the ball about each of them.
         ball_radius: δ, in normalised units; 0 draws no balls.
         pts_in_omega: points in Ω per batch.
@@ -256,10 +263,15 @@ class Sampler:
         """The lower and the upper corner (d,) of the cloud's bounding box."""
         return self.points.amin(0), self.points.amax(0)
 
-    def draw(self, generator: torch.Generator, in_gaps: float = 1.0) -> Batch:
-        """The next batch, with ``Batch.in_gaps``; it has a clearance where that is not 1."""
-        n = len(self.points)
-        chosen = torch.randint(n, (self.points_batch,), device=self.points.device, generator=generator)
+    @cached_property
+    def order(self) -> Tensor:
+        """The points' indices (N,) along a curve through space."""
+        return torch.tensor(along_curve(self.points.cpu().numpy()), device=self.points.device)
+
+    def draw(self, generator: torch.Generator, in_gaps: float | Tensor | None = None) -> Batch:
+        """The next batch, with ``Batch.in_gaps`` and a clearance; None is a weight of 1, which needs no clearance."""
+        n, shares = len(self.points), _evenly(self.points_batch, self.points.device, generator)
+        chosen = self.order[(shares * n).long().clamp_(max=n - 1)]
         points = self.points[chosen]
         omega, weights = self.omega.sample(self.pts_in_omega, generator)
         balls = None
@@ -279,7 +291,7 @@ class Sampler:
             estimated=None if self.estimated is None else self.estimated[chosen],
             beyond=((omega < self.box[0]) | (omega > self.box[1])).any(-1),
             near=near,
-            clearance=self.clearance(omega) if in_gaps != 1 and self.clearance is not None else None,
+            clearance=None if in_gaps is None or self.clearance is None else self.clearance(omega),
             reach=self.reach,
-            in_gaps=in_gaps,
+            in_gaps=1.0 if in_gaps is None else in_gaps,
         )

@@ -58,7 +58,8 @@ class Start:
         sure: whether each (N,) is sure by now.
         places: places in Ω, or a cell beyond it (M, d).
         distances: coarse signed distances there (M,), negative inside.
-        filling: points of the surface (K, d) in the openings of the cloud.
+        surface: points of the surface (S, d), about a cell from each other.
+        filling: those in the openings of the cloud (K, d).
         filling_normals: unit normals there (K, d), outward.
         filling_areas: area (2D: length) of the surface that each stands for (K,).
     """
@@ -111,9 +112,10 @@ class Start:
         on_nodes = _on_nodes(self._function, tree, ticks, nodes)
         gradient = np.stack([*np.gradient(on_nodes, cell)], axis=-1)
         crossings, slopes = _crossings(on_nodes, nodes, gradient)
-        far = tree.query(crossings, workers=-1)[0] > max(OPEN[0] * cell, OPEN[1] * reach)
-        far &= np.all((crossings > lower) & (crossings < upper), axis=1)  # the last nodes may lie beyond Ω
-        self.filling, self.filling_normals = crossings[far], unit(slopes[far])
+        within = np.all((crossings > lower) & (crossings < upper), axis=1)  # the last nodes may lie beyond Ω
+        self.surface, slopes = crossings[within], slopes[within]
+        far = tree.query(self.surface, workers=-1)[0] > max(OPEN[0] * cell, OPEN[1] * reach)
+        self.filling, self.filling_normals = self.surface[far], unit(slopes[far])
         self.filling_areas = _areas(self.filling_normals, cell)
 
         nodes, on_nodes = nodes.reshape(-1, nodes.shape[-1]), on_nodes.ravel()

@@ -1,96 +1,134 @@
 """How fast a training step is, as a fraction of what this machine's matrix product can do.
 
-    python code/reconstruction/bench_step.py
+    python code/reconstruction/bench_step.py [--gpu auto] [--points 2048]
 
 For the default network and for 5 × 256 and 8 × 512, in one process: floating point operations of the layers per
-second, by torch alone, compiled (train.compile), and with the backward pass in bfloat16 where the processor has its
+second, by torch alone, compiled (train.compile), and with the backward pass in bfloat16 where the device has its
 products (train.bfloat16), against those of a plain matrix product of the same widths in single precision, timed beside
-them; and the share of the fastest step that is not the network (drawing points, the optimiser). Best of several, as
+them; and the share of the fastest step that is not the network (drawing points, the optimiser). On a GPU each is
+recorded, as the steps of a training are, and the step that is not is timed too. Best of several, as
 machines are shared.
 """
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from model.kernels import CompiledKernels, Kernels
 from model.loss.phase import PhaseLoss
 from model.network import ImplicitNet
 from model.optimizer import Optimizers
 from model.sample import OmegaDensity, Sampler
-from utils.distributed import keep_freed_memory, multiplies_bfloat16, subnormals_as_zero
+from utils.distributed import (
+    Repeated,
+    choose_device,
+    keep_freed_memory,
+    multiplies_bfloat16,
+    subnormals_as_zero,
+    wait_for,
+)
 
 NETWORKS: dict[str, tuple[list[int], list[int], bool]] = {
     "4 x 128, Fourier features (default)": ([128] * 4, [], True),
     "5 x 256": ([256] * 5, [], False),
     "8 x 512, skip": ([512] * 8, [4], False),
 }
-POINTS = 2048  # of the data and in Ω, each
+WARM = Repeated.UNRECORDED + 1  # runs that are not counted
 
 
-def best(work: Callable[[], object], rounds: int) -> float:
-    """Seconds of the fastest of several runs, after one that is not counted."""
-    work()
-    times = []
-    for _ in range(rounds):
+def fastest(
+    device: torch.device, generator: torch.Generator, work: Callable[[], object], rounds: int, recorded: bool = True
+) -> float:
+    """Seconds of the fastest of several runs of work on a device, which is recorded where that is possible."""
+    repeated, times = Repeated(work, device, generator, recorded), []
+    for _ in range(WARM + rounds):
+        wait_for(device)
         start = time.perf_counter()
-        work()
+        repeated(())
+        wait_for(device)
         times.append(time.perf_counter() - start)
-    return min(times)
+    return min(times[WARM:])
 
 
-def operations(network: ImplicitNet) -> float:
-    """Floating point operations of a step's matrix products.
+def operations(network: ImplicitNet, points: int) -> float:
+    """Floating point operations of a step's matrix products, for so many points of the data and in Ω, each.
 
     A product of the layers counts two per weight and point; value and gradient are two, and their backward pass four.
     """
     weights = sum(layer.weight.numel() for layer in network.layers())
-    return 2.0 * weights * 2 * POINTS * 6
+    return 2.0 * weights * 2 * points * 6
+
+
+def measure(network: ImplicitNet, sampler: Sampler, ways: dict[str, Kernels], best: Any, draws: torch.Generator) -> str:
+    """What is printed of a network; its steps are done in each of the ways, the last of which counts."""
+    optimizers, loss, batch = Optimizers(network, "muon"), PhaseLoss(), sampler.draw(draws)
+    width, points = network.layers()[1].in_features, len(batch.omega)
+    rounds = 10 if width < 512 else 4
+
+    def total() -> Tensor:
+        return torch.stack(list(loss(network, batch).values())).sum()
+
+    def descend() -> None:
+        network.zero_grad()
+        total().backward()  # type: ignore[no-untyped-call]
+
+    def step() -> None:
+        optimizers.step(total(), 1e-4)
+
+    a, b = (torch.randn(rows, width, device=batch.omega.device) for rows in (points, width))
+    peak = 2.0 * points * width**2 / best(lambda: a @ b, 50)
+    shares = []
+    for way, network.kernels in ways.items():
+        gradients = best(descend, rounds)
+        shares.append(f"{operations(network, points) / gradients / peak:.0%} {way}")
+    with_optimiser, draw = best(step, rounds), best(lambda: sampler.draw(draws), rounds)
+    whole, other = with_optimiser + draw, max(0.0, with_optimiser - gradients) + draw
+    text = (
+        f"step {1e3 * whole:.3g} ms, {2 * points / whole:,.0f} points/s; of the product's {peak / 1e9:.0f} GFLOP/s: "
+        f"{', '.join(shares)}; drawing and optimiser {other / whole:.0%} of the step"
+    )
+    if batch.omega.device.type != "cpu":
+        slow = best(step, rounds, recorded=False) + best(lambda: sampler.draw(draws), rounds, recorded=False)
+        text += f"; not recorded: step {1e3 * slow:.3g} ms"
+    return text
 
 
 @subnormals_as_zero()
 def main() -> None:
     """Print a line per network."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--gpu", default="cpu", help="auto, cpu or the number of a GPU (default: cpu)")
+    parser.add_argument("--points", type=int, default=2048, help="points of the data and in Ω, each (default: 2048)")
+    options = parser.parse_args()
     keep_freed_memory()
-    generator = torch.Generator().manual_seed(0)
+    device, said = choose_device(options.gpu)
+    print(said)
+    generator = torch.Generator(device).manual_seed(0)
     sphere = np.random.default_rng(0).standard_normal((20000, 3))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
-    density = OmegaDensity(sphere, np.full(3, -1.5), np.full(3, 1.5), 0.5, 0.1)
-    sampler = Sampler(torch.tensor(sphere, dtype=torch.float32), None, density, POINTS, 1, 0.0, POINTS)
-    ways = {"by torch alone": Kernels(), "compiled": CompiledKernels()}
-    if multiplies_bfloat16(torch.device("cpu")):
-        ways["and in bfloat16"] = CompiledKernels(half=True)
+    density = OmegaDensity(sphere, np.full(3, -1.5), np.full(3, 1.5), 0.5, 0.1).to(device)
+    cloud = torch.tensor(sphere, dtype=torch.float32, device=device)
+    sampler = Sampler(cloud, None, density, options.points, 1, 0.0, options.points)
+    best = partial(fastest, device, generator)
+    ways, compiled = {"by torch alone": Kernels()}, device.type == "cpu"
+    if compiled:
+        ways["compiled"] = CompiledKernels()
+    if multiplies_bfloat16(device):
+        ways["in bfloat16"] = CompiledKernels(half=True) if compiled else Kernels(half=True)
     for name, (dims, skip_in, features) in NETWORKS.items():
         torch.manual_seed(0)
-        network = ImplicitNet(3, dims, skip_in, use_FFM=features)
-        optimizers, loss = Optimizers(network, "muon"), PhaseLoss()
-        batch = sampler.draw(generator)
-
-        def total() -> torch.Tensor:
-            return torch.stack(list(loss(network, batch).values())).sum()  # noqa: B023
-
-        a, b = torch.randn(POINTS, dims[0]), torch.randn(dims[0], dims[0])
-        rounds = 10 if dims[0] < 512 else 4
-        peak = 2.0 * POINTS * dims[0] ** 2 / best(lambda: a @ b, 50)  # noqa: B023
-        rates = {}
-        for way, kernels in ways.items():
-            network.kernels = kernels
-            gradients = best(lambda: total().backward(), rounds)  # type: ignore[no-untyped-call]
-            rates[way] = operations(network) / gradients
-        step = best(lambda: optimizers.step(total(), 1e-4), rounds)  # noqa: B023
-        draw = best(lambda: sampler.draw(generator), rounds)
-        shares = ", ".join(f"{rate / peak:.0%} {way}" for way, rate in rates.items())
-        print(
-            f"{name}: step {1e3 * (step + draw):.0f} ms, {2 * POINTS / (step + draw):,.0f} points/s; of the product's "
-            f"{peak / 1e9:.0f} GFLOP/s: {shares}; drawing and optimiser "
-            f"{(draw + max(0.0, step - gradients)) / (step + draw):.0%} of the step"
-        )
+        network = ImplicitNet(3, dims, skip_in, use_FFM=features).to(device)
+        print(f"{name}: {measure(network, sampler, ways, best, generator)}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.pointcloud import Normalisation
 from model.kernels import Kernels
@@ -19,7 +19,7 @@ from reconstruction.health import Course
 from reconstruction.preparation import Prepared
 from reconstruction.progress import Announce, Clock, Status
 from utils.config import Config
-from utils.distributed import Ranks
+from utils.distributed import Ranks, Repeated
 from utils.errors import UserError
 from utils.experiment import Experiment
 
@@ -44,6 +44,11 @@ class Run:
     preview: Preview | None
     ranks: Ranks
     continued: dict[str, Any] | None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether steps may be recorded, where the device is one that can."""
+        return self.config.train.compile and self.ranks.size == 1
 
     def write(self, action: Callable[[], object]) -> None:
         """Write something to disk, which the run may be told to do without (train.on_save_error)."""
@@ -96,8 +101,7 @@ def begin(run: Run) -> State:
         places, values = (
             torch.tensor(part, dtype=torch.float32, device=run.device) for part in (start.places, start.distances)
         )
-        network, wanted = state.field.network, state.field.loss.output_for(values)
-        _fit_values(network, Optimizers(network, run.config.train.optimizer), places, wanted, state.generator)
+        _fit_values(run, state, places, state.field.loss.output_for(values))
     return state
 
 
@@ -166,13 +170,14 @@ def _sampler(config: Config, data: Prepared, loss: Loss, device: torch.device) -
     def tensor(values: Any, kind: torch.dtype = torch.float32) -> Any:
         return None if values is None else torch.tensor(values, dtype=kind, device=device)
 
+    about = data.points if data.start is None else np.concatenate([data.points, data.start.surface])
     known, estimated = data.estimated, None
     if known is not None:
         estimated = EstimatedNormals(tensor(known.directions), tensor(known.trust), tensor(known.oriented, torch.bool))
     return Sampler(
         points=tensor(data.points),
         normals=tensor(data.normals),
-        omega=OmegaDensity(data.points, data.lower, data.upper, near, s.properties.near_width).to(device),
+        omega=OmegaDensity(about, data.lower, data.upper, near, s.properties.near_width).to(device),
         points_batch=t.points_batch,
         pts_per_ball=t.pts_per_ball,
         ball_radius=t.ball_sigma,
@@ -184,14 +189,18 @@ def _sampler(config: Config, data: Prepared, loss: Loss, device: torch.device) -
     )
 
 
-def _fit_values(
-    network: nn.Module, optimizers: Optimizers, places: Tensor, values: Tensor, generator: torch.Generator
-) -> None:
+def _fit_values(run: Run, state: State, places: Tensor, values: Tensor) -> None:
     """Bring a network near given values (M,) at places (M, d): some steps of least absolute deviations."""
-    for step in range(START_STEPS):
-        chosen = torch.randint(len(places), (START_BATCH,), device=places.device, generator=generator)
-        misfit = (network(places[chosen]) - values[chosen]).abs().mean()
-        optimizers.step(misfit, START_RATE * (1 - step / START_STEPS))
+    network = state.field.network
+    optimizers = Optimizers(network, run.config.train.optimizer)
+
+    def step(rate: float | Tensor) -> None:
+        chosen = torch.randint(len(places), (START_BATCH,), device=run.device, generator=state.generator)
+        optimizers.step((network(places[chosen]) - values[chosen]).abs().mean(), rate)
+
+    repeated = Repeated(step, run.device, state.generator, run.recorded)
+    for number in range(START_STEPS):
+        repeated((), START_RATE * (1 - number / START_STEPS))
 
 
 def _same_frame(data: Prepared, checkpoint: dict[str, Any]) -> bool:

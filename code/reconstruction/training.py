@@ -1,20 +1,23 @@
 """From a cloud to a trained field: the loop, in the order in which the data flows."""
 
 import time
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from datasets.pointcloud import PointCloud
 from model.optimizer import Cosine, Step
-from reconstruction.field import NeuralField, kernels_for
+from model.sample import Sampler
+from reconstruction.field import Loss, NeuralField, kernels_for
 from reconstruction.gaps import weight_in_gaps
 from reconstruction.health import SMALLER_STEP, Failure, course_of
 from reconstruction.preparation import INWARD, MIXED, NEEDLE, THIN, Prepared, prepare, settled
 from reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
 from reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
 from utils.config import Config, to_hocon
-from utils.distributed import ALONE, Ranks, subnormals_as_zero
+from utils.distributed import ALONE, Ranks, Repeated, subnormals_as_zero
 from utils.errors import UserError
 from utils.experiment import Experiment
 from utils.interrupt import deferred_signals
@@ -137,7 +140,10 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[NeuralField, int]
     """``fit``, up to the end or a Failure."""
     config, t, clock, course, ranks = run.config, run.config.train, run.clock, run.course, run.ranks
     state = begin(run) if checkpoint is None else resume(run, checkpoint)
-    network, loss, schedule = state.field.network, state.field.loss, _schedule(config)
+    loss, schedule = state.field.loss, _schedule(config)
+    # of second derivatives autograd adds up parts in another order when recorded: other bits, and so left as they are
+    recorded = run.recorded and not loss.needs_second_derivatives
+    step = Repeated(partial(_step, state, ranks), run.device, state.generator, recorded)
     ranks.copy_first(state.optimizers.parameters)
     experiment = run.experiment
     if experiment is not None and checkpoint is not None and checkpoint is run.continued:
@@ -162,11 +168,8 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[NeuralField, int]
                 _save(run, state, status, progress, stopped=bool(stop.signal))
             if run.preview is not None and state.epoch > begun and _due(state.epoch, t.plot_frequency):
                 run.preview(state.field.outward(), state.epoch)
-            batch = state.sampler.draw(state.generator, weight_in_gaps(state.epoch)).share(ranks.rank, ranks.size)
-            terms = loss.at(progress)(network, batch)
-            total = torch.stack(list(terms.values())).sum()
-            rate = course.mending.factor * schedule(state.epoch, progress)
-            state.optimizers.step(total, rate)
+            rate, in_gaps = course.mending.factor * schedule(state.epoch, progress), weight_in_gaps(state.epoch)
+            terms = step((state.sampler, loss.at(progress), in_gaps < 1), rate, in_gaps)
             state.epoch += 1
             if (gaps := state.gaps) is not None and gaps.after(state.epoch, state.field, ranks):
                 state.sampler = gaps.join(state.sampler)
@@ -195,6 +198,22 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[NeuralField, int]
     if outward.sign < 0:
         run.announce("the field was negative on the walls of Ω: its sign is turned, so that inside is negative")
     return outward, state.epoch
+
+
+def _step(
+    state: State,
+    ranks: Ranks,
+    sampler: Sampler,
+    loss: Loss,
+    eased: bool,
+    rate: float | Tensor,
+    in_gaps: float | Tensor,
+) -> dict[str, Tensor]:
+    """One step: the terms of the loss of a batch, and the weights moved by their gradients."""
+    batch = sampler.draw(state.generator, in_gaps if eased else None).share(ranks.rank, ranks.size)
+    terms = loss(state.field.network, batch)
+    state.optimizers.step(torch.stack(list(terms.values())).sum(), rate)
+    return {name: term.detach() for name, term in terms.items()}
 
 
 def _save(run: Run, state: State, status: Status, progress: float, stopped: bool, last: bool = False) -> None:

@@ -1,4 +1,5 @@
-"""Small tools of the method: points in balls, points in Ω, fewer points, unit vectors, the family's Chamfer distance.
+"""Small tools of the method: points in balls and in Ω, an order of points, fewer of them, unit vectors, the family's
+Chamfer distance.
 
 Each takes tensors or arrays of any dimension and gives the same kind back; randomness is passed in.
 """
@@ -54,6 +55,20 @@ def sample_omega(box_coords: Any, n_points: int, generator: Any) -> Any:
         lower, upper = box_coords.min(0), box_coords.max(0)
         unit = generator.random((n_points, d), dtype=np.result_type(box_coords, np.float32))
     return lower + unit * (upper - lower)
+
+
+def along_curve(points: Array) -> npt.NDArray[np.int64]:
+    """The order (N,) of points (N, d) along a Z-order curve (Morton 1966), on which neighbours are mostly near."""
+    d = points.shape[1]
+    bits = 30 // d
+    lower = points.min(axis=0)
+    size = float((points.max(axis=0) - lower).max()) or 1.0
+    code = np.zeros(len(points), dtype=np.uint32)
+    for axis in range(d):
+        cell = ((points[:, axis] - lower[axis]) / size * (2**bits - 1)).astype(np.uint32)
+        for bit in range(bits):
+            code |= (cell >> bit & 1) << (bit * d + axis)
+    return np.argsort(code)
 
 
 def thinned(points: Array, count: int) -> Array:
