@@ -20,7 +20,7 @@ from torch.nn.functional import grid_sample
 
 from utils.general import along_curve, sample_ball
 
-MAX_VOXELS = 2_000_000  # of the density's grid: 16 MB, and half a second to set up
+MAX_VOXELS = 2_000_000  # of the density's grid: 48 MB, and a second to set up
 MAX_NODES, CLOSE = 1_000_000, 0.15  # of the clearance's; it is exact at nodes so near the cloud
 NEIGHBOURS = 50  # the distance to that many is the spread of the points near the data (Gropp et al. 2020)
 

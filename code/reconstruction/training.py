@@ -141,7 +141,7 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[NeuralField, int]
     config, t, clock, course, ranks = run.config, run.config.train, run.clock, run.course, run.ranks
     state = begin(run) if checkpoint is None else resume(run, checkpoint)
     loss, schedule = state.field.loss, _schedule(config)
-    # of second derivatives autograd adds up parts in another order when recorded: other bits, and so left as they are
+    # with second derivatives, recorded steps had other bits, perhaps as autograd adds parts up in another order
     recorded = run.recorded and not loss.needs_second_derivatives
     step = Repeated(partial(_step, state, ranks), run.device, state.generator, recorded)
     ranks.copy_first(state.optimizers.parameters)
