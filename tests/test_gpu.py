@@ -29,9 +29,10 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA G
 LOSSES = ["setup", "siren", "igr", "digs", "steik", "occupancy", "published"]
 
 
-def configured(name: str) -> Config:
+def configured(name: str, *keys: str) -> Config:
     path = ROOT / "setup.conf" if name == "setup" else ROOT / "code" / "confs" / f"{name}.conf"
-    return load_config(path, ["network.has_normals=true"] if name == "occupancy" else [], check_model)
+    needed = ["network.has_normals=true"] if name == "occupancy" else []
+    return load_config(path, [*needed, *keys], check_model)
 
 
 def sampler(points, config: Config, device: torch.device, near: bool) -> Sampler:
@@ -104,7 +105,7 @@ def on(value, device):
 
 
 def test_a_run_twice_has_the_same_bits(shapes):
-    config = load_config(ROOT / "setup.conf", ["train.nepoch=60"], check_model)
+    config = configured("setup", "train.nepoch=60")
     device = choose_device("auto")[0]
     fields = [fit(config, PointCloud(shapes[1]), device, lambda line: None)[0] for _ in range(2)]
     one, two = (field.network.state_dict() for field in fields)
@@ -122,11 +123,10 @@ def test_recorded_steps_have_the_same_bits(monkeypatch, shapes, name):
     points = shapes[1][np.abs(shapes[1][:, 0] - shapes[1][:, 0].mean()) > 2]  # a gap about the middle
     states = []
     for recorded in ("true", "false"):
-        path = ROOT / "setup.conf" if name == "setup" else ROOT / "code" / "confs" / f"{name}.conf"
         keys = ["train.nepoch=60", f"train.compile={recorded}", "plot.allow_open=true", "train.mend=false"]
         small = ["network.inputs.dims=[64,64,64]", "train.points_batch=512", "train.pts_in_omega=512"]
         skip = [] if name == "siren" else ["network.inputs.skip_in=[]"]
-        config = load_config(path, keys + small + skip, check_model)
+        config = configured(name, *keys, *small, *skip)
         field, _ = fit(config, PointCloud(points), choose_device("auto")[0], lambda line: None)
         states.append(field.network.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])

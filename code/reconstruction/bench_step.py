@@ -6,8 +6,8 @@ For the default network and for 5 × 256 and 8 × 512, in one process: floating 
 second, by torch alone, compiled (train.compile), and with the backward pass in bfloat16 where the device has its
 products (train.bfloat16), against those of a plain matrix product of the same widths in single precision, timed beside
 them; and the share of the fastest step that is not the network (drawing points, the optimiser). On a GPU each is
-recorded, as the steps of a training are, and the step that is not is timed too. Best of several, as
-machines are shared.
+recorded, as the steps of a training are, and the step that is not is timed too. Best of
+several, as machines are shared.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -37,6 +36,7 @@ from utils.distributed import (
     subnormals_as_zero,
     wait_for,
 )
+from utils.errors import UserError
 
 NETWORKS: dict[str, tuple[list[int], list[int], bool]] = {
     "4 x 128, Fourier features (default)": ([128] * 4, [], True),
@@ -69,9 +69,15 @@ def operations(network: ImplicitNet, points: int) -> float:
     return 2.0 * weights * 2 * points * 6
 
 
-def measure(network: ImplicitNet, sampler: Sampler, ways: dict[str, Kernels], best: Any, draws: torch.Generator) -> str:
+def measure(
+    network: ImplicitNet,
+    sampler: Sampler,
+    generator: torch.Generator,
+    ways: dict[str, Kernels],
+    best: Callable[..., float],
+) -> str:
     """What is printed of a network; its steps are done in each of the ways, the last of which counts."""
-    optimizers, loss, batch = Optimizers(network, "muon"), PhaseLoss(), sampler.draw(draws)
+    optimizers, loss, batch = Optimizers(network, "muon"), PhaseLoss(), sampler.draw(generator)
     width, points = network.layers()[1].in_features, len(batch.omega)
     rounds = 10 if width < 512 else 4
 
@@ -91,34 +97,36 @@ def measure(network: ImplicitNet, sampler: Sampler, ways: dict[str, Kernels], be
     for way, network.kernels in ways.items():
         gradients = best(descend, rounds)
         shares.append(f"{operations(network, points) / gradients / peak:.0%} {way}")
-    with_optimiser, draw = best(step, rounds), best(lambda: sampler.draw(draws), rounds)
+    with_optimiser, draw = best(step, rounds), best(lambda: sampler.draw(generator), rounds)
     whole, other = with_optimiser + draw, max(0.0, with_optimiser - gradients) + draw
     text = (
         f"step {1e3 * whole:.3g} ms, {2 * points / whole:,.0f} points/s; of the product's {peak / 1e9:.0f} GFLOP/s: "
         f"{', '.join(shares)}; drawing and optimiser {other / whole:.0%} of the step"
     )
     if batch.omega.device.type != "cpu":
-        slow = best(step, rounds, recorded=False) + best(lambda: sampler.draw(draws), rounds, recorded=False)
+        slow = best(step, rounds, recorded=False) + best(lambda: sampler.draw(generator), rounds, recorded=False)
         text += f"; not recorded: step {1e3 * slow:.3g} ms"
     return text
 
 
 @subnormals_as_zero()
-def main() -> None:
-    """Print a line per network."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--gpu", default="cpu", help="auto, cpu or the number of a GPU (default: cpu)")
-    parser.add_argument("--points", type=int, default=2048, help="points of the data and in Ω, each (default: 2048)")
-    options = parser.parse_args()
+def bench(gpu: str, points: int) -> None:
+    """Print a line per network.
+
+    Raises:
+        UserError: no such GPU, no points, or kernels that cannot be compiled.
+    """
+    if points < 1:
+        raise UserError(f"--points {points}: expected 1 or more")
     keep_freed_memory()
-    device, said = choose_device(options.gpu)
+    device, said = choose_device(gpu)
     print(said)
     generator = torch.Generator(device).manual_seed(0)
     sphere = np.random.default_rng(0).standard_normal((20000, 3))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
     density = OmegaDensity(sphere, np.full(3, -1.5), np.full(3, 1.5), 0.5, 0.1).to(device)
     cloud = torch.tensor(sphere, dtype=torch.float32, device=device)
-    sampler = Sampler(cloud, None, density, options.points, 1, 0.0, options.points)
+    sampler = Sampler(cloud, None, density, points, 1, 0.0, points)
     best = partial(fastest, device, generator)
     ways, compiled = {"by torch alone": Kernels()}, device.type == "cpu"
     if compiled:
@@ -128,8 +136,22 @@ def main() -> None:
     for name, (dims, skip_in, features) in NETWORKS.items():
         torch.manual_seed(0)
         network = ImplicitNet(3, dims, skip_in, use_FFM=features).to(device)
-        print(f"{name}: {measure(network, sampler, ways, best, generator)}")
+        print(f"{name}: {measure(network, sampler, generator, ways, best)}")
+
+
+def main() -> int:
+    """Read the flags and print the lines."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpu", default="cpu", help="auto, cpu or the number of a GPU (default: cpu)")
+    parser.add_argument("--points", type=int, default=2048, help="points of the data and in Ω, each (default: 2048)")
+    options = parser.parse_args()
+    try:
+        bench(options.gpu, options.points)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from datasets.creases import creases
 from datasets.local import agreeing_fit, local_fit, strays
 from datasets.pointcloud import Normalisation, PointCloud
-from model.loss.phase import CLEAN_NOISE
+from model.loss.phase import certainty
 from model.optimizer import MOMENTUM
 from model.sample import EstimatedNormals
 from model.start import CENTRES, Start
@@ -302,8 +302,7 @@ def settled(config: Config, reach: float, noise: float) -> Config:
         config = replace(config, train=replace(config.train, momentum=MOMENTUM if noise else CLEAN_MOMENTUM))
     (schedule,) = config.train.learning_rate_schedule
     if schedule.Initial is None:
-        share = max(CLEAN_NOISE / max(noise, CLEAN_NOISE), LEAST_RATE)
-        initial = max(RATE * share, schedule.Final or 0.0)
+        initial = max(RATE * max(certainty(noise), LEAST_RATE), schedule.Final or 0.0)
         schedule = replace(schedule, Initial=initial)
         config = replace(config, train=replace(config.train, learning_rate_schedule=(schedule,)))
     inputs = config.network.inputs

@@ -45,6 +45,13 @@ GAP = 1.25, 1.9
 WIDE, FADING = 0.13, 0.02  # wider openings have points by now (``model.start``), or should have no surface
 
 
+def certainty(noise: float) -> float:
+    """How far points with so much noise, normalised units, tell the surface: 1 up to that of a good scan, then as much
+    less as there is more.
+    """
+    return CLEAN_NOISE / max(noise, CLEAN_NOISE)
+
+
 @dataclass(frozen=True)
 class PhaseLoss(DistanceLoss):
     """F = λ L + WCH + μ N, as named terms.
@@ -93,8 +100,7 @@ class PhaseLoss(DistanceLoss):
         """
         if self.lambda_ is not None:
             return self
-        certainty = (CLEAN_NOISE / max(noise, CLEAN_NOISE)) ** 1.5
-        return replace(self, lambda_=max(CLEAN_LAMBDA * certainty, NOISY_LAMBDA))
+        return replace(self, lambda_=max(CLEAN_LAMBDA * certainty(noise) ** 1.5, NOISY_LAMBDA))
 
     def at(self, progress: float) -> "PhaseLoss":
         """The loss when a share of the run, 0 to 1, is over: with the ε of that moment.
