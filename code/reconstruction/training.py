@@ -141,9 +141,7 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[NeuralField, int]
     config, t, clock, course, ranks = run.config, run.config.train, run.clock, run.course, run.ranks
     state = begin(run) if checkpoint is None else resume(run, checkpoint)
     loss, schedule = state.field.loss, _schedule(config)
-    # with second derivatives, recorded steps had other bits, perhaps as autograd adds parts up in another order
-    recorded = run.recorded and not loss.needs_second_derivatives
-    step = Repeated(partial(_step, state, ranks), run.device, state.generator, recorded)
+    step = Repeated(partial(_step, state, ranks), run.device, state.generator, run.recorded)
     ranks.copy_first(state.optimizers.parameters)
     experiment = run.experiment
     if experiment is not None and checkpoint is not None and checkpoint is run.continued:

@@ -278,6 +278,8 @@ class Repeated(Generic[Value]):
             raise UserError(
                 f"train.compile: steps cannot be recorded on this GPU ({why[0]}): set it to false, and they take longer"
             ) from None
+        # recording sets the generator's count to zero, on a stream of its own: the first replay must not come before
+        torch.cuda.synchronize(self.device)
 
 
 def local_rank() -> int:
