@@ -55,6 +55,26 @@ def test_of_two_sheets_nearer_than_the_rays_start_nothing_is_said(d, gap):
 
 
 @DIMENSIONS
+def test_a_thin_shell_is_seen_from_the_side_without_the_other_sheet(d):
+    """Its steps known, the outer sheet is seen from outside, though rays inwards would start beyond the inner one."""
+    outward = ball(10_000, d)
+    outer, inner = outward[::2], 0.97 * outward[1::2]
+    points, asked = np.concatenate([outer, inner]), outer[:300]
+    for way in (1, -1):
+        told = seen_sides(points, asked, way * asked, -0.03 * asked)
+        assert (told == way).mean() > 0.97
+    assert (seen_sides(points, asked, asked) == 1).mean() < 0.3  # without
+
+
+@DIMENSIONS
+def test_within_a_closed_shell_and_behind_a_narrow_gap_nobody_looks(d):
+    outward = ball(20_000, d)
+    outer, inner = outward[::2], 0.97 * outward[1::2]
+    points, places = np.concatenate([outer, inner]), inner[:300]
+    assert (seen_sides(points, places, outward[1::2][:300], 0.03 * outward[1::2][:300]) == 0).mean() > 0.94
+
+
+@DIMENSIONS
 def test_the_unit_does_not_matter(d):
     points, floor = box_with_hollow(20_000, d)
     up = np.tile(np.eye(d)[-1], (int(floor.sum()), 1))

@@ -4,6 +4,9 @@ Whoever scanned a point stood outside of the cloud and saw it. So where rays fro
 cloud, and those from its other side do not, it was seen from the one, and outside is there. That tells the floor of a
 deep hollow whose walls were not scanned, which the winding number cannot: the hollow looks as full as it looks empty.
 Where both sides let rays out, or neither does, nothing is told.
+
+Where another sheet is near, it stands in the way of the rays on its side. Then it is a thin wall that is between if the
+place was seen from its other side, and a narrow gap if not.
 """
 
 import numpy as np
@@ -25,13 +28,17 @@ NEAREST = 0.75  # of the way from the point, the nearest other point to the star
 LEAST, OTHER = 3, 0.05  # rays that get out on the side that was seen, and as a share of them, at most, on the other
 
 
-def seen_sides(points: Array, places: Array, directions: Array) -> npt.NDArray[np.int64]:
+def seen_sides(
+    points: Array, places: Array, directions: Array, steps: Array | None = None
+) -> npt.NDArray[np.int64]:
     """On which side of some places on a cloud one can see them (N,): 1 for that of the directions, -1, or 0 if unknown.
 
     Args:
         points: the cloud (M, d), in any unit.
         places: some of its points (N, d).
         directions: unit normals there (N, d), either way round.
+        steps: from the places to another sheet that is near (N, d), on whose side nobody looks; zero where none is,
+            and None where none is anywhere.
     """
     d, tree = points.shape[1], cKDTree(points)
     some = thinned(points, SAMPLED)
@@ -45,13 +52,16 @@ def seen_sides(points: Array, places: Array, directions: Array) -> npt.NDArray[n
     empty = distance > 1
     stride = np.maximum(distance - 1 - d**0.5, 0.5) * cell  # cannot jump over a full cell, from anywhere in this one
 
+    towards = np.zeros(len(places)) if steps is None else np.sign((directions * steps).sum(axis=1))  # the other sheet
     alone = np.ones(len(places), dtype=bool)
     for offset in (CLEAR * cell, CLEAR * cell / 2):
-        for moved in (places - offset * directions, places + offset * directions):
-            alone &= tree.query(moved, workers=-1)[0] > NEAREST * offset
+        for way in (-1, 1):
+            nearest = tree.query(places + way * offset * directions, workers=-1)[0]
+            alone &= (nearest > NEAREST * offset) | (towards == way)
     rays = _directions(d)
     cosine = directions @ rays.T
-    place, ray = np.nonzero((np.abs(cosine) > STEEP) & alone[:, None])
+    looked = (np.abs(cosine) > STEEP) & alone[:, None] & (np.sign(cosine) != towards[:, None])
+    place, ray = np.nonzero(looked)
     side = np.where(cosine[place, ray] > 0, 1, 0)
     at = places[place] + (CLEAR * cell) * np.where(side, 1, -1)[:, None] * directions[place]
     escaped = np.zeros((len(places), 2), dtype=np.int64)

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from datasets.creases import creases
 from datasets.local import agreeing_fit, local_fit, strays
 from datasets.pointcloud import Normalisation, PointCloud
+from datasets.walls import other_sheets
 from model.loss.phase import certainty
 from model.optimizer import MOMENTUM
 from model.sample import EstimatedNormals
@@ -24,12 +25,15 @@ from utils.general import thinned
 Array = npt.NDArray[np.float64]
 
 OMEGA_MARGIN = 0.2  # of Ω about the cloud, at least: a thin cloud's own box would cut the transition of u
-# Noise as a share of a neighbourhood's reach: below, it is the surface's own curvature as likely as noise; above, the
-# neighbours do not show the surface, and more are looked at.
-NOISY = (0.045, 0.12)
-# Of noise alone the share falls to 0.7 when twice as many are looked at. Where it stays, it is half detail, and more of
-# it may be borne.
-STEADY, DETAILED = 0.8, 0.15
+# What quadrics leave of their neighbours is noise and detail: of noise nearly the same whether 16 or 24 are looked at,
+# of detail with 16 at most 0.72 of it (measured on twelve shapes, with known noise and without).
+FEWER, OF_NOISE, OF_DETAIL = 16, 0.95, 0.72
+# As shares of a neighbourhood's reach: noise below is none; where more is left, they do not show the surface, and more
+# of them are looked at.
+NOISY = (0.02, 0.12)
+# Of noise alone the share falls to 0.7 when twice as many are looked at. Where it stays, it is in part detail, of which
+# so much may be borne, and so much of both.
+STEADY, DETAILED, MOST = 0.8, 0.16, 0.3
 NEIGHBOURS = (24, 48, 96, 192, 384)
 FEWEST = 20  # neighbourhoods in a cloud: in fewer, they are no part of it but all of it
 EXACT = 1e-9  # of which less is rounding
@@ -127,7 +131,9 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     half = np.maximum(half * t.bounding_box_scale, half + OMEGA_MARGIN)
     box = middle - half, middle + half
 
-    look = _look(points[once])
+    steps = other_sheets(points[once])
+    places = np.arange(len(once)) if given is None else _once(points[once])  # some come with several normals
+    look = _look(points[once[places]], steps[places])
     noise = look.noise
 
     seen = look.shown or len(once) <= CENTRES  # few points may show the surface all together
@@ -142,7 +148,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
     left = LEFT * noise * (NEIGHBOURS[0] / look.neighbours) ** 0.5
 
     if look.shown and (smooth or estimate):  # each point as its neighbours show it
-        fit = agreeing_fit(points[once], fewer, look.neighbours)
+        fit = agreeing_fit(points[once], fewer, look.neighbours, steps[fewer])
         used, noise_left = (fit.feet, left) if smooth else (used, noise)
         if estimate:
             estimated = EstimatedNormals(fit.normals, fit.planarity, np.zeros(len(used), dtype=bool))
@@ -150,7 +156,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
             edges = creases(fit.feet, points[once[fewer]], fit.normals, float(np.median(fit.residual)))
     sides = coarse_sides(used, *box) if estimated is not None or t.start == "winding" else None
     if estimated is not None and sides is not None:
-        turned, sure = sides.oriented(used, estimated.directions)
+        turned, sure = sides.oriented(used, estimated.directions, steps[fewer])
         estimated = replace(estimated, directions=turned, oriented=sure)
 
     outward = None
@@ -226,24 +232,36 @@ class _Look:
     reach: float
 
 
-def _look(points: Array) -> _Look:
+def _look(points: Array, steps: Array) -> _Look:
     """Noise moves quadrics through more neighbours less; detail moves them more, and so is not taken for noise: where
-    it is seen by the first that are more, the fewest show the surface better.
+    it is seen by the first that are more, the fewest show the surface better. Few points in all are too few to tell
+    one from the other.
     """
-    places = thinned(points, SAMPLED)
-    looks: list[_Look] = []
-    for neighbours in NEIGHBOURS:
-        if looks and (len(points) <= CENTRES or neighbours * FEWEST > len(points)):
+    some = thinned(np.arange(len(points)), SAMPLED)
+
+    def left(neighbours: int) -> tuple[float, float]:
+        """What quadrics leave of so many neighbours, and how wide these are, in the middle."""
+        fit = local_fit(points, points[some], neighbours, steps[some])
+        return float(np.median(fit.residual)), float(np.median(fit.reach))
+
+    rest, width = left(NEIGHBOURS[0])
+    few = len(points) <= CENTRES
+    noise = rest if few else rest * _share_of_noise(left(FEWER)[0] / max(rest, EXACT))
+    look = _Look(rest <= NOISY[1] * width, NEIGHBOURS[0], noise, width, width)
+    for neighbours in () if look.shown or few else NEIGHBOURS[1:]:
+        if neighbours * FEWEST > len(points):
             break
-        fit = local_fit(points, places, neighbours)
-        noise, width = float(np.median(fit.residual)), float(np.median(fit.reach))
-        shown = noise <= NOISY[1] * width
-        if len(looks) == 1 and noise * looks[0].width > STEADY * looks[0].noise * width:
-            return replace(looks[0], shown=looks[0].noise <= DETAILED * looks[0].width)
-        looks.append(_Look(shown, neighbours, noise, width, looks[0].reach if looks else width))
-        if shown:
-            return looks[-1]
-    return looks[0]
+        more, wide = left(neighbours)
+        if neighbours == NEIGHBOURS[1] and more * width > STEADY * rest * wide:
+            return replace(look, shown=rest <= MOST * width and rest**2 - noise**2 <= (DETAILED * width) ** 2)
+        if more <= NOISY[1] * wide:
+            return _Look(True, neighbours, more, wide, width)
+    return look
+
+
+def _share_of_noise(kept: float) -> float:
+    """How much of what quadrics leave of 24 neighbours is noise, 0 to 1, if they leave so much of it of fewer."""
+    return float(np.sqrt(np.clip((kept**2 - OF_DETAIL**2) / (OF_NOISE**2 - OF_DETAIL**2), 0.0, 1.0)))
 
 
 def crowding(radius: float, d: int, neighbours: int = CROWD) -> float:
