@@ -134,6 +134,25 @@ def test_a_bowl_thinner_than_its_points_are_apart_has_the_normals_of_both_its_si
     assert data.noise * data.normalisation.scale == pytest.approx(noise, abs=0.001)
 
 
+@pytest.mark.parametrize("d", [2, 3])
+def test_points_stand_for_areas(d):
+    """The upper half of a sphere has 2.5 times the points of the lower, each of which stands for so much more."""
+    random = np.random.default_rng(0)
+    unit = random.standard_normal((8000, d))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    unit = unit[(unit[:, -1] > 0) | (np.arange(8000) % 5 < 2)]
+    upper = unit[:, -1] > 0
+    areas = prepare(configured(), PointCloud(unit)).areas
+    assert areas[upper].sum() == pytest.approx(areas[~upper].sum(), rel=0.1)
+    assert areas.max() <= 4
+    assert prepare(configured("train.weigh_by_area=false"), PointCloud(unit)).areas is None
+
+
+def test_points_all_in_one_place_stand_for_something():
+    places = np.repeat(np.random.default_rng(0).uniform(-1, 1, (12, 3)), 50, axis=0)
+    assert (preparation._areas(places) > 0).all()
+
+
 def test_points_that_hide_their_surface_stay():
     """Noise of the distance to the 16th neighbour: a quadric would follow the noise."""
     cloud = sphere(5000, 0.15)
@@ -170,6 +189,7 @@ def test_a_wide_opening_is_filled_as_if_it_had_been_scanned(has_normals):
     more = len(data.points) - len(cloud.points)
     density = 3000 / (4 * np.pi * (10 / data.normalisation.scale) ** 2)
     assert more == data.filled == pytest.approx(FILLED * density * data.start.filling_areas.sum(), rel=0.1)
+    assert (data.areas[-more:] == 1).all()
     assert more > 100
     normals = data.normals if has_normals == "true" else data.estimated.directions
     assert len(normals) == len(data.points)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -328,6 +329,22 @@ def test_the_spread_is_the_distance_to_the_50th_neighbour(d):
     np.testing.assert_allclose(neighbour_distance(cloud), distances[:, 50])  # 0 is the point itself
     few = np.linalg.norm(cloud[:20, None] - cloud[:20], axis=-1)
     np.testing.assert_allclose(neighbour_distance(cloud[:20]), few.max(axis=1))  # the last there is
+
+
+def test_points_are_drawn_as_often_as_their_areas_are_large():
+    """Of 100 points the last 20 stand for four times as much: 80 of 160, so half of the draws, all but exactly."""
+    points = np.stack([np.linspace(-0.5, 0.5, 100), np.zeros(100)], axis=-1)
+    areas = torch.tensor([1.0] * 80 + [4.0] * 20)
+    uneven = sampler(2, 100, normals=False, areas=areas, points_batch=1000)
+    uneven = replace(uneven, points=torch.tensor(points, dtype=torch.float32))
+    drawn = uneven.draw(torch.Generator().manual_seed(0)).points[:, 0]
+    assert abs(int((drawn > 0.3).sum()) - 500) <= 2
+    counts = torch.bincount(((drawn + 0.5) * 99).round().long(), minlength=100)
+    assert (counts[:80] - 6.25).abs().max() < 2
+    assert (counts[80:] - 25).abs().max() < 2
+    joined = uneven.joined(torch.ones(40, 2), torch.ones(40, 2))  # 40 of 200
+    drawn = joined.draw(torch.Generator().manual_seed(0)).points[:, 0]
+    assert abs(int((drawn > 0.9).sum()) - 200) <= 2
 
 
 def test_near_points_are_gaussian_about_their_own_point():

@@ -216,10 +216,11 @@ class Sampler:
         points: the cloud (N, d), normalised.
         normals: its unit normals (N, d), or None when the run does not use them.
         omega: the density of the points in Ω.
-        points_batch: points of the cloud per batch, one from each of as many equal parts of it.
+        points_batch: points of the cloud per batch, one from each of as many parts of it, equal by ``areas``.
         pts_per_ball: points in the ball about each of them.
         ball_radius: δ, in normalised units; 0 draws no balls.
         pts_in_omega: points in Ω per batch.
+        areas: how often each point is drawn, relative to the others (N,); None draws all alike.
         estimated: normals of the points that were estimated, or None.
         spread: standard deviations (N,) of the Gaussians about the points, for ``Batch.near``; None draws none.
         clearance: the distance to the cloud, for ``Batch.clearance``; None gives none.
@@ -233,6 +234,7 @@ class Sampler:
     pts_per_ball: int
     ball_radius: float
     pts_in_omega: int
+    areas: Tensor | None = None
     estimated: EstimatedNormals[Tensor] | None = None
     spread: Tensor | None = None
     clearance: Clearance | None = None
@@ -241,7 +243,7 @@ class Sampler:
     def joined(self, points: Tensor, normals: Tensor) -> "Sampler":
         """One that draws from more points (K, d) too, with unit normals (K, d), which are not trusted if estimated.
 
-        Their Gaussians are as wide as the others in the middle; Ω and the clearance stay as they are.
+        Their areas are 1, their Gaussians as wide as the others in the middle; Ω and the clearance stay as they are.
         """
         count, estimated, spread = len(points), self.estimated, self.spread
         if estimated is not None:
@@ -254,6 +256,7 @@ class Sampler:
             self,
             points=torch.cat([self.points, points]),
             normals=None if self.normals is None else torch.cat([self.normals, normals]),
+            areas=None if self.areas is None else torch.cat([self.areas, self.areas.new_ones(count)]),
             estimated=estimated,
             spread=None if spread is None else torch.cat([spread, spread.median().expand(count)]),
         )
@@ -268,10 +271,17 @@ class Sampler:
         """The points' indices (N,) along a curve through space."""
         return torch.tensor(along_curve(self.points.cpu().numpy()), device=self.points.device)
 
+    @cached_property
+    def cumulative(self) -> Tensor:
+        """The share of all areas (N,) that the points up to each have, in their order."""
+        areas = torch.ones(len(self.points)) if self.areas is None else self.areas.cpu()
+        sums = np.cumsum(areas.double().numpy()[self.order.cpu().numpy()])
+        return torch.tensor(sums / sums[-1], device=self.points.device)
+
     def draw(self, generator: torch.Generator, in_gaps: float | Tensor | None = None) -> Batch:
         """The next batch, with ``Batch.in_gaps`` and a clearance; None is a weight of 1, which needs no clearance."""
-        n, shares = len(self.points), _evenly(self.points_batch, self.points.device, generator)
-        chosen = self.order[(shares * n).long().clamp_(max=n - 1)]
+        shares = _evenly(self.points_batch, self.points.device, generator)
+        chosen = self.order[torch.searchsorted(self.cumulative, shares).clamp_(max=len(self.points) - 1)]
         points = self.points[chosen]
         omega, weights = self.omega.sample(self.pts_in_omega, generator)
         balls = None

@@ -20,7 +20,7 @@ from model.start import CENTRES, Start
 from model.winding import coarse_sides
 from utils.build import find_class
 from utils.config import Config
-from utils.general import thinned
+from utils.general import ratio, thinned
 
 Array = npt.NDArray[np.float64]
 
@@ -49,6 +49,7 @@ LOOKED_AT = 1_000_000  # points among which those that come many times are sough
 LEAST = 10  # different points that show anything at all
 SAMPLED = 2000  # points that tell the noise and the spacing
 CROWD = 16  # neighbours that tell how dense a cloud is
+AREAS = 0.05, 4.0  # least and largest that a point may stand for, if one in the middle stands for 1
 FILLED = 0.5  # density of the points that fill openings, as a share of the cloud's: they are a guess
 CREASED = 20_000  # points of a cloud, at most, whose creases are sought: more of them show these well enough
 FREQUENCIES = 2, 6  # k of the Fourier features
@@ -66,6 +67,7 @@ class Prepared:
         fingerprint: of the cloud as it was given, by which a checkpoint knows it.
         normalisation: from the input's frame to this one.
         points: the points that are trained on (N, d), those that were added on creases and in openings last.
+        areas: what area each stands for (N,), where they lie as most do 1; None where all are taken alike.
         normals: the cloud's unit normals there (N, d), if the run uses them.
         estimated: normals that were estimated there, if the run uses them.
         dropped: how many of the cloud's points, or of the 300 000 that were looked at, stand far from all others.
@@ -85,6 +87,7 @@ class Prepared:
     fingerprint: dict[str, int]
     normalisation: Normalisation
     points: Array
+    areas: Array | None
     normals: Array | None
     estimated: EstimatedNormals[npt.NDArray[Any]] | None
     dropped: int
@@ -184,6 +187,9 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         filling, filling_normals = (np.repeat(of, copies, axis=0) for of in (start.filling, start.filling_normals))
         filled = len(filling)
         added, directions = np.concatenate([added, filling]), np.concatenate([directions, filling_normals])
+    areas = None
+    if t.weigh_by_area and len(used) <= FITTED:
+        areas = np.append(_areas(used), np.ones(len(added)))
     used = np.concatenate([used, added])
     normals = None if normals is None else np.concatenate([normals, directions])
     if estimated is not None:  # at what was added they are a guess, not to be held to
@@ -196,6 +202,7 @@ def prepare(config: Config, cloud: PointCloud) -> Prepared:
         fingerprint={"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())},
         normalisation=normalisation,
         points=used,
+        areas=areas,
         normals=normals,
         estimated=estimated,
         dropped=len(dropped),
@@ -267,6 +274,12 @@ def _share_of_noise(kept: float) -> float:
 def crowding(radius: float, d: int, neighbours: int = CROWD) -> float:
     """Points per area (2D: per length) of a cloud whose points have so many neighbours nearer than a radius."""
     return neighbours / (2 * radius if d == 2 else np.pi * radius**2)
+
+
+def _areas(points: Array) -> Array:
+    """The area that each point (N, d) stands for (N,), 1 in the middle, by the distance to its 16th neighbour."""
+    nearest = cKDTree(points).query(points, k=[min(CROWD + 1, len(points))], workers=-1)[0][:, 0]
+    return np.asarray(np.clip(ratio(nearest, np.median(nearest)) ** (points.shape[1] - 1), *AREAS))
 
 
 def _crowding_of(points: Array) -> float:

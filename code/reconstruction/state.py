@@ -182,6 +182,7 @@ def _sampler(config: Config, data: Prepared, loss: Loss, device: torch.device) -
         pts_per_ball=t.pts_per_ball,
         ball_radius=t.ball_sigma,
         pts_in_omega=t.pts_in_omega,
+        areas=tensor(data.areas),
         estimated=estimated,
         spread=tensor(neighbour_distance(data.points)) if loss.near else None,
         clearance=Clearance(data.points, data.lower, data.upper, device) if t.ease_gaps and loss.gaps else None,

@@ -83,6 +83,7 @@ class TrainConfig:
     drop_outliers: bool = True
     smooth_points: bool = True
     estimate_normals: bool = True
+    weigh_by_area: bool = True
     find_creases: bool = True
     fill_openings: bool = True
     ease_gaps: bool = True
