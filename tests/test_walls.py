@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.local import local_fit
-from datasets.walls import other_sheets
+from datasets.walls import _told_by_others, other_sheets
 from utils.general import beyond
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
@@ -98,6 +98,14 @@ def test_a_sheet_seen_only_here_and_there_is_told_by_others():
     lower = ~upper[kept]
     assert steps[lower].any(axis=1).mean() > 0.9
     assert (steps[lower][:, -1] >= 0).all()
+
+
+def test_six_tell_and_one_alone_does_not():
+    points, upper = plates(20, 3, 0.1)
+    step = np.array([0.0, 0.0, 0.1])
+    there = np.where(upper[:, None], -step, step)
+    np.testing.assert_allclose(_told_by_others(points, points[:6], np.tile(step, (6, 1))), there, atol=1e-12)
+    assert not _told_by_others(points, points[:1], step[None]).any()
 
 
 def test_beyond_is_past_the_middle_of_the_step():

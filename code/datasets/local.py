@@ -123,8 +123,9 @@ def strays(points: Array) -> npt.NDArray[np.bool_]:
 
 
 def nearest(points: Array, places: Array, neighbours: int) -> Nearest:
-    """The nearest of points (M, d) to places (N, d): so many, or all where there are fewer."""
-    distance, index = cKDTree(points).query(places, k=min(neighbours, len(points)), workers=-1)
+    """The nearest of points (M, d) to places (N, d): so many (K), or all where there are fewer."""
+    count = min(neighbours, len(points))
+    distance, index = cKDTree(points).query(places, k=np.arange(1, count + 1), workers=-1)  # so one is a column, too
     return distance, index
 
 
