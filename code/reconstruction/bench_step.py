@@ -91,14 +91,18 @@ def measure(
     def step() -> None:
         optimizers.step(total(), 1e-4)
 
+    def move() -> None:
+        for member in optimizers.members:
+            member.step(1e-4)
+
     a, b = (torch.randn(rows, width, device=batch.omega.device) for rows in (points, width))
     peak = 2.0 * points * width**2 / best(lambda: a @ b, 50)
     shares = []
     for way, network.kernels in ways.items():
         gradients = best(descend, rounds)
         shares.append(f"{operations(network, points) / gradients / peak:.0%} {way}")
-    with_optimiser, draw = best(step, rounds), best(lambda: sampler.draw(generator), rounds)
-    whole, other = with_optimiser + draw, max(0.0, with_optimiser - gradients) + draw
+    draw = best(lambda: sampler.draw(generator), rounds)
+    whole, other = best(step, rounds) + draw, best(move, rounds) + draw
     text = (
         f"step {1e3 * whole:.3g} ms, {2 * points / whole:,.0f} points/s; of the product's {peak / 1e9:.0f} GFLOP/s: "
         f"{', '.join(shares)}; drawing and optimiser {other / whole:.0%} of the step"
