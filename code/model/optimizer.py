@@ -217,6 +217,10 @@ class Optimizers:
             self.reduce(self.parameters)
         if self.clip_gradient is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip_gradient)
+        self.move(learning_rate)
+
+    def move(self, learning_rate: float | Tensor) -> None:
+        """The part of a step that is left when the parameters have their gradients."""
         for member in self.members:
             member.step(learning_rate)
 

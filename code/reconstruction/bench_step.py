@@ -91,10 +91,6 @@ def measure(
     def step() -> None:
         optimizers.step(total(), 1e-4)
 
-    def move() -> None:
-        for member in optimizers.members:
-            member.step(1e-4)
-
     a, b = (torch.randn(rows, width, device=batch.omega.device) for rows in (points, width))
     peak = 2.0 * points * width**2 / best(lambda: a @ b, 50)
     shares = []
@@ -102,7 +98,7 @@ def measure(
         gradients = best(descend, rounds)
         shares.append(f"{operations(network, points) / gradients / peak:.0%} {way}")
     draw = best(lambda: sampler.draw(generator), rounds)
-    whole, other = best(step, rounds) + draw, best(move, rounds) + draw
+    whole, other = best(step, rounds) + draw, best(lambda: optimizers.move(1e-4), rounds) + draw
     text = (
         f"step {1e3 * whole:.3g} ms, {2 * points / whole:,.0f} points/s; of the product's {peak / 1e9:.0f} GFLOP/s: "
         f"{', '.join(shares)}; drawing and optimiser {other / whole:.0%} of the step"

@@ -255,7 +255,9 @@ def _look(points: Array, steps: Array) -> _Look:
     few = len(points) <= CENTRES
     noise = rest if few else rest * _share_of_noise(left(FEWER)[0] / max(rest, EXACT))
     look = _Look(rest <= NOISY[1] * width, NEIGHBOURS[0], noise, width, width)
-    for neighbours in () if look.shown or few else NEIGHBOURS[1:]:
+    if look.shown or few:
+        return look
+    for neighbours in NEIGHBOURS[1:]:
         if neighbours * FEWEST > len(points):
             break
         more, wide = left(neighbours)
