@@ -7,22 +7,30 @@ Results go to a temporary folder, which is removed. The machine should have noth
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "code"))
+
+from reconstruction.commands import Parser, exit_status, whole_numbers
+from utils.errors import UserError
 
 
 def clouds_per_hour(cloud: Path, clouds: int, jobs: int, further: list[str]) -> float:
     """Clouds that one command finishes per hour, the start of its processes and the evaluations included.
 
     Raises:
-        subprocess.CalledProcessError: the command failed.
+        UserError: there is no such cloud, or the command failed.
     """
+    if not cloud.is_file():
+        raise UserError(f"{cloud}: no such file; --cloud names a point cloud")
     with tempfile.TemporaryDirectory() as folder:
         scans = Path(folder, "scans")
         scans.mkdir()
@@ -31,27 +39,37 @@ def clouds_per_hour(cloud: Path, clouds: int, jobs: int, further: list[str]) -> 
         command = [sys.executable, str(ROOT / "code/reconstruction/run.py"), "--input", str(scans), "--exps_dir",
                    str(Path(folder, "exps")), "--jobs", str(jobs), *further]  # fmt: skip
         started = time.monotonic()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
+            raise UserError(f"{shlex.join(command)}: failed, as said above")
         return 3600 * clouds / (time.monotonic() - started)
 
 
 def main() -> int:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print the table; returns the exit status."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cloud", type=Path, default=ROOT / "data" / "bunny.xyz", help="default: data/bunny.xyz")
     parser.add_argument("--clouds", type=int, default=4, help="copies of it (default: 4)")
-    parser.add_argument("--jobs", default="1,2", help="numbers of jobs to compare (default: 1,2)")
+    parser.add_argument(
+        "--jobs",
+        type=partial(whole_numbers, "--jobs", 1),
+        default="1,2",
+        help="numbers of jobs to compare (default: %(default)s)",
+    )
     parser.add_argument("--nepoch", default="500", help="steps per cloud (default: 500)")
-    options = parser.parse_args()
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"{options.clouds} clouds, {options.nepoch} steps each, {processors} processors\n")
-    print("| jobs | clouds per hour | times |\n|---|---|---|", flush=True)
-    first = 0.0
-    for jobs in (int(text) for text in options.jobs.split(",")):
-        rate = clouds_per_hour(options.cloud, options.clouds, jobs, ["--nepoch", options.nepoch])
-        first = first or rate
-        print(f"| {jobs} | {rate:.1f} | {rate / first:.2f} |", flush=True)
-    return 0
+
+    def command() -> int:
+        options = parser.parse_args()
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        print(f"{options.clouds} clouds, {options.nepoch} steps each, {processors} processors\n")
+        print("| jobs | clouds per hour | times |\n|---|---|---|", flush=True)
+        first = 0.0
+        for jobs in options.jobs:
+            rate = clouds_per_hour(options.cloud, options.clouds, jobs, ["--nepoch", options.nepoch])
+            first = first or rate
+            print(f"| {jobs} | {rate:.1f} | {rate / first:.2f} |", flush=True)
+        return 0
+
+    return exit_status(command, "stopped")
 
 
 if __name__ == "__main__":

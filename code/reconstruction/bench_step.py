@@ -28,6 +28,7 @@ from model.loss.phase import PhaseLoss
 from model.network import ImplicitNet
 from model.optimizer import Optimizers
 from model.sample import OmegaDensity, Sampler
+from reconstruction.commands import Parser, exit_status
 from utils.distributed import (
     Repeated,
     choose_device,
@@ -140,17 +141,17 @@ def bench(gpu: str, points: int) -> None:
 
 
 def main() -> int:
-    """Read the flags and print the lines."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Read the flags and print the lines; returns the exit status."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", default="cpu", help="auto, cpu or the number of a GPU (default: cpu)")
     parser.add_argument("--points", type=int, default=2048, help="points of the data and in Ω, each (default: 2048)")
-    options = parser.parse_args()
-    try:
+
+    def command() -> int:
+        options = parser.parse_args()
         bench(options.gpu, options.points)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return exit_status(command, "stopped")
 
 
 if __name__ == "__main__":

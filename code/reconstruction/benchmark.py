@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasets.pointcloud import load_point_cloud
+from reconstruction.commands import Parser, exit_status, whole_numbers
 from reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
 from utils.errors import UserError
 from utils.files import write_whole
@@ -60,12 +62,14 @@ class Case:
 
 
 def main() -> int:
-    """Run what is missing, then write the table and the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run what is missing, then write the table and the pictures; returns the exit status."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of scans and meshes")
     parser.add_argument("--out", type=Path, default=Path("benchmark"), help="folder of results (default: benchmark)")
     parser.add_argument("--budget", type=float, default=2.0, metavar="MINUTES", help="time for ours (default: 2)")
-    parser.add_argument("--seeds", default="0", help="of ours (default: 0)")
+    parser.add_argument(
+        "--seeds", type=partial(whole_numbers, "--seeds", 0), default="0", help="of ours (default: %(default)s)"
+    )
     parser.add_argument("--only", default="", help="names of cases, or their beginnings, separated by commas")
     parser.add_argument(
         "--clouds",
@@ -74,26 +78,34 @@ def main() -> int:
         "which that share is cut away at one end (default: %(default)s)",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="handed to ours")
-    options = parser.parse_args()
-    try:
-        cases = list(find_cases(options.data, options.out, options.clouds))
-        names = tuple(name for name in options.only.split(",") if name)
-        cases = [case for case in cases if not names or case.name.startswith(names)]
-        if not cases:
-            raise UserError(f"{options.data}: no scan with its _gt mesh and no mesh to sample (with this --only)")
-        rows = []
-        for case in cases:
-            for method, seed, command in commands(case, options):
-                row = measured(case, method, seed, command, options.out)
-                shown = ("case", "method", "seed", "d_C", "d_H", "seconds", "failed")
-                print("  ".join(f"{key} {cell(row[key])}" for key in shown if key in row), flush=True)
-                rows.append(row)
-            _picture(case, rows, options.out)
-        _write_tables(rows, options.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    def command() -> int:
+        benchmark(parser.parse_args())
+        return 0
+
+    return exit_status(command, "stopped; the same command goes on with what is missing")
+
+
+def benchmark(options: argparse.Namespace) -> None:
+    """Everything, in its order.
+
+    Raises:
+        UserError: the options are wrong, or the folder holds nothing to do.
+    """
+    cases = list(find_cases(options.data, options.out, options.clouds))
+    names = tuple(name for name in options.only.split(",") if name)
+    cases = [case for case in cases if not names or case.name.startswith(names)]
+    if not cases:
+        raise UserError(f"{options.data}: no scan with its _gt mesh and no mesh to sample (with this --only)")
+    rows = []
+    for case in cases:
+        for method, seed, command in commands(case, options):
+            row = measured(case, method, seed, command, options.out)
+            shown = ("case", "method", "seed", "d_C", "d_H", "seconds", "failed")
+            print("  ".join(f"{key} {cell(row[key])}" for key in shown if key in row), flush=True)
+            rows.append(row)
+        _picture(case, rows, options.out)
+    _write_tables(rows, options.out)
 
 
 def find_cases(data: Path, out: Path, clouds: str) -> Iterator[Case]:
@@ -137,7 +149,7 @@ def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int
     if load_point_cloud(case.cloud).normals is not None:
         kinds.append(("+normals", ["--set", "network.has_normals=true"], ["--normals"]))
     for suffix, ours_flags, poisson_flags in kinds:
-        for seed in (int(number) for number in options.seeds.split(",")):
+        for seed in options.seeds:
             method = f"ours{suffix}"
             expname = f"{case.name}-{method}-{options.budget:g}-{seed}"
             yield method, seed, [*ours, "--seed", str(seed), "--expname", expname, *ours_flags]

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 
 from datasets.pointcloud import Normalisation, PointCloud, load_point_cloud
+from reconstruction.commands import Parser, exit_status
 from reconstruction.evaluation import surface_of
 from reconstruction.field import CONFS, NeuralField, field_from_checkpoint
 from reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
@@ -90,16 +91,12 @@ class Method:
 def main(arguments: list[str] | None = None) -> int:
     """Run what is missing, measure it, write the table and the page; returns the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(given)
-    try:
-        compare(options, shlex.join(["python", "code/reconstruction/compare.py", *given]))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on with the runs that are missing", file=sys.stderr)
-        return 130
-    return 0
+
+    def command() -> int:
+        compare(_parser().parse_args(given), shlex.join(["python", "code/reconstruction/compare.py", *given]))
+        return 0
+
+    return exit_status(command, "stopped; the same command goes on with the runs that are missing")
 
 
 def compare(options: argparse.Namespace, command: str) -> None:
@@ -333,8 +330,8 @@ def _box(cloud: PointCloud) -> Array:
     return np.stack([(low + high) / 2 - reach, (low + high) / 2 + reach])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", metavar="PATH", type=Path, required=True, help="the point cloud")
     parser.add_argument("--target", metavar="PATH", type=Path, help="its true surface, a mesh or curve")
     parser.add_argument("--losses", metavar="A,B", help=f"names of configurations (default: {LOSSES})")

@@ -3,16 +3,9 @@
 import argparse
 import json
 from pathlib import Path
-from typing import NoReturn
 
+from reconstruction.commands import Parser
 from utils.errors import UserError
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with a flag in one line, as everything else does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists what there is")
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -23,7 +16,7 @@ def parser(description: str) -> argparse.ArgumentParser:
             """Leave out defaults that say nothing."""
             return super()._get_help_string(action) if action.default else action.help
 
-    flags = _Parser(prog="run.py", description=description, formatter_class=Formatter)
+    flags = Parser(prog="run.py", description=description, formatter_class=Formatter)
     what = flags.add_argument_group("what to do")
     what.add_argument("--eval", action="store_true", help="mesh, draw and measure a checkpoint; no training")
     what.add_argument(

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from datasets.pointcloud import Normalisation, PointCloud, load_point_cloud
+from reconstruction.commands import Parser, exit_status
 from utils.errors import UserError
 from utils.mesh_files import write_surface
 from utils.surface import Surface
@@ -50,18 +51,18 @@ def poisson(cloud: PointCloud, depth: int, use_normals: bool) -> Surface:
 
 def main() -> int:
     """Read, reconstruct, write; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cloud", type=Path)
     parser.add_argument("mesh", type=Path)
     parser.add_argument("--depth", type=int, default=8, help="of the octree (default: 8)")
     parser.add_argument("--normals", action="store_true", help="use the normals of the file")
-    options = parser.parse_args()
-    try:
+
+    def command() -> int:
+        options = parser.parse_args()
         write_surface(options.mesh, poisson(load_point_cloud(options.cloud), options.depth, options.normals))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return exit_status(command, "stopped, without a mesh")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ errors in a configuration come at once.
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import sys
 import time
@@ -26,9 +25,9 @@ STARTED = time.monotonic()
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "code"))
 
+from reconstruction.commands import exit_status
 from reconstruction.flags import check_flags, check_flags_for_many, overrides, parser
 from utils.errors import UserError
-from utils.interrupt import Terminated, terminable
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -49,27 +48,14 @@ EVALUATION_SECONDS = 12.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for a mistake that the user can mend."""
-    try:
-        options = parser((__doc__ or "").split("\n\nThe functions")[0]).parse_args(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if options.debug:
-        return run(options)
-    with terminable():
-        try:
-            return run(options)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:  # wherever a name is asked about first
-                raise
-            print(f"error: {UserError(f'{error.filename}: {error.strerror}; choose a shorter one')}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt as stop:
-            print("stopped at once: nothing is saved since the last checkpoint, if there is one", file=sys.stderr)
-            return 143 if isinstance(stop, Terminated) else 130
+    given = sys.argv[1:] if arguments is None else arguments
+
+    def command() -> int:
+        return run(parser((__doc__ or "").split("\n\nThe functions")[0]).parse_args(given))
+
+    if "--debug" in given:
+        return command()
+    return exit_status(command, "stopped at once: nothing is saved since the last checkpoint, if there is one")
 
 
 def run(options: argparse.Namespace) -> int:
