@@ -136,21 +136,30 @@ def test_a_bowl_thinner_than_its_points_are_apart_has_the_normals_of_both_its_si
 
 @pytest.mark.parametrize("d", [2, 3])
 def test_points_stand_for_areas(d):
-    """The upper half of a sphere has twice the points of the lower, each of which stands for twice as much."""
+    """Below, a sphere has half as many points as elsewhere, each of which stands for twice as much."""
     random = np.random.default_rng(0)
     unit = random.standard_normal((8000, d))
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    unit = unit[(unit[:, -1] > 0) | (np.arange(8000) % 2 == 0)]
-    upper = unit[:, -1] > 0
+    unit = unit[(unit[:, -1] > -0.5) | (np.arange(8000) % 2 == 0)]
+    below = unit[:, -1] < -0.5
     areas = prepare(configured(), PointCloud(unit)).areas
-    assert areas[upper].sum() == pytest.approx(areas[~upper].sum(), rel=0.1)
+    assert areas[below].mean() == pytest.approx(2, rel=0.1)
+    assert 1 <= areas[~below].mean() < 1.15
+    assert areas.min() == 1
     assert areas.max() <= 3
     assert prepare(configured("train.weigh_by_area=false"), PointCloud(unit)).areas is None
 
 
+def test_points_on_a_thin_wedge_stand_for_no_less_than_others():
+    """Along its edge, points of both its faces are among the nearest."""
+    points = np.random.default_rng(0).uniform(-1, 1, (20_000, 3))
+    points[:, 2] = np.where(np.arange(20_000) % 2 == 0, 0.05, -0.05) * (1 - points[:, 0])
+    assert preparation._areas(points)[points[:, 0] > 0.9].min() == 1
+
+
 def test_points_all_in_one_place_stand_for_something():
     places = np.repeat(np.random.default_rng(0).uniform(-1, 1, (12, 3)), 50, axis=0)
-    assert (preparation._areas(places) > 0).all()
+    assert (preparation._areas(places) == 1).all()
 
 
 def test_points_that_hide_their_surface_stay():

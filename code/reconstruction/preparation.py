@@ -49,7 +49,7 @@ LOOKED_AT = 1_000_000  # points among which those that come many times are sough
 LEAST = 10  # different points that show anything at all
 SAMPLED = 2000  # points that tell the noise and the spacing
 CROWD = 16  # neighbours that tell how dense a cloud is
-AREAS = 0.05, 3.0  # least and largest that a point may stand for, if one in the middle stands for 1
+LARGEST = 3.0  # area that a point may stand for, if one in the middle stands for 1
 FILLED = 0.5  # density of the points that fill openings, as a share of the cloud's: they are a guess
 CREASED = 20_000  # points of a cloud, at most, whose creases are sought: more of them show these well enough
 FREQUENCIES = 2, 6  # k of the Fourier features
@@ -67,7 +67,7 @@ class Prepared:
         fingerprint: of the cloud as it was given, by which a checkpoint knows it.
         normalisation: from the input's frame to this one.
         points: the points that are trained on (N, d), those that were added on creases and in openings last.
-        areas: what area each stands for (N,), where they lie as most do 1; None where all are taken alike.
+        areas: what area each stands for (N,), 1 where they lie as most do or denser; None where all are taken alike.
         normals: the cloud's unit normals there (N, d), if the run uses them.
         estimated: normals that were estimated there, if the run uses them.
         dropped: how many of the cloud's points, or of the 300 000 that were looked at, stand far from all others.
@@ -279,9 +279,12 @@ def crowding(radius: float, d: int, neighbours: int = CROWD) -> float:
 
 
 def _areas(points: Array) -> Array:
-    """The area that each point (N, d) stands for (N,), 1 in the middle, by the distance to its 16th neighbour."""
+    """The area that each point (N, d) stands for (N,), by the distance to its 16th neighbour: 1 in the middle.
+
+    No less where that is nearer, as it is on folds of the surface too, which so would be drawn more seldom.
+    """
     nearest = cKDTree(points).query(points, k=[min(CROWD + 1, len(points))], workers=-1)[0][:, 0]
-    return np.asarray(np.clip(ratio(nearest, np.median(nearest)) ** (points.shape[1] - 1), *AREAS))
+    return np.asarray(np.clip(ratio(nearest, np.median(nearest)) ** (points.shape[1] - 1), 1.0, LARGEST))
 
 
 def _crowding_of(points: Array) -> float:
