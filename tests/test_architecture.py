@@ -30,7 +30,7 @@ RULES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("model.winding",), (*BASE, "model.visibility")),
     (("model.kernels",), (*BASE, "utils.compiled")),
     (("model.network",), (*BASE, "model.kernels")),
-    (("model.start",), (*BASE, "model.biharmonic")),
+    (("model.start",), (*BASE, "model.biharmonic", "model.visibility")),
     (("model",), BASE),
     (("reconstruction",), ("datasets", "model", "reconstruction", "utils")),
 ]

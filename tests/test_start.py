@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from conftest import box_with_hollow
 from model import start, winding
 from model.start import OFFSET, THIN_OFFSET, Start, _areas, _crossings, _on_nodes
 from model.winding import coarse_sides
@@ -100,6 +101,21 @@ def test_the_missing_cap_of_a_sphere_bulges(d):
     assert np.linalg.norm(result.filling, axis=1).min() > 0.7
     np.testing.assert_allclose(np.linalg.norm(result.filling_normals, axis=1), 1)
     assert (result.filling_normals * result.filling).sum(axis=1).min() > 0.5
+
+
+@DIMENSIONS
+def test_a_deep_hollow_is_open_though_its_walls_were_not_scanned(d, monkeypatch):
+    """Of a box the outer walls, and a floor that one sees through a mouth of radius 0.4, 1.5 above it."""
+    points, floor = box_with_hollow(8000, d)
+    points[floor, -1] = -0.5
+    normals = np.where(np.abs(points) == 1, np.sign(points), 0.0)
+    normals[floor] = np.eye(d)[-1]
+    between = np.linspace(-0.4, 0.9, 14)[:, None] * np.eye(d)[-1]
+    result = begun(points, normals, 0.001)
+    assert (result._function(between) > 0).all()
+    monkeypatch.setattr(start, "lines_of_sight", lambda points, places, normals: points[:0])
+    unseen = begun(points, normals, 0.001)
+    assert (unseen._function(between) < 0).any()
 
 
 def test_what_would_be_nearer_to_another_sheet_is_less_far_off():

@@ -1,10 +1,10 @@
-"""From which side points were seen: bodies with a hollow, lone sheets, shells within shells, and two sheets as one."""
+"""From which side points were seen, and through which space: hollows, lone sheets, shells, and two sheets as one."""
 
 import numpy as np
 import pytest
 
 from conftest import box_with_hollow
-from model.visibility import seen_sides
+from model.visibility import lines_of_sight, seen_sides
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
@@ -85,3 +85,40 @@ def test_the_unit_does_not_matter(d):
 def test_nobody_is_asked():
     points, _ = box_with_hollow(1000, 3)
     assert seen_sides(points, np.zeros((0, 3)), np.zeros((0, 3))).shape == (0,)
+
+
+@DIMENSIONS
+def test_one_looks_into_a_deep_hollow_through_its_mouth(d):
+    """The floor is as far below the mouth as 2.5 of its radii."""
+    points, floor = box_with_hollow(20_000, d)
+    points[floor, -1] = -0.5
+    places = lines_of_sight(points, points[floor], np.tile(np.eye(d)[-1], (int(floor.sum()), 1)))
+    assert len(places) > 20
+    assert np.linalg.norm(places[:, :-1], axis=1).max() < 0.4
+    assert -0.5 < places[:, -1].min() < 0
+    assert 0.8 < places[:, -1].max() < 1
+
+
+@DIMENSIONS
+def test_where_one_sees_from_many_sides_no_line_of_sight_is_told(d):
+    points = ball(10_000, d)
+    assert len(lines_of_sight(points, points[:1000], points[:1000])) == 0
+
+
+def test_the_bottom_of_a_trench_is_seen_from_directions_too_far_apart_for_one_of_them_to_be_told():
+    """Two walls, and the floor between them: at its middle one looks in from one end to the other."""
+    random = np.random.default_rng(0)
+    floor = random.uniform([-1, -0.1, -0.5], [1, 0.1, -0.5], (2000, 3))
+    walls = random.uniform([-1, 0, -0.5], [1, 0, 0.5], (20_000, 3))
+    walls[:, 1] = np.where(np.arange(20_000) % 2 == 0, -0.1, 0.1)
+    middle = floor[np.abs(floor[:, 0]) < 0.5]
+    up = np.tile([0.0, 0.0, 1.0], (len(middle), 1))
+    assert len(lines_of_sight(np.concatenate([floor, walls]), middle, up)) == 0
+
+
+def test_lines_of_sight_do_not_depend_on_the_unit():
+    points, floor = box_with_hollow(20_000, 3)
+    points[floor, -1] = -0.5
+    up = np.tile([0.0, 0.0, 1.0], (int(floor.sum()), 1))
+    once = lines_of_sight(points, points[floor], up)
+    np.testing.assert_array_equal(lines_of_sight(1024 * points, 1024 * points[floor], up), 1024 * once)

@@ -16,6 +16,7 @@ from scipy.ndimage import binary_dilation, map_coordinates
 from scipy.spatial import cKDTree
 
 from model.biharmonic import Biharmonic
+from model.visibility import lines_of_sight
 from utils.general import thinned, unit
 
 Array = npt.NDArray[np.float64]
@@ -27,7 +28,8 @@ OFF = 4.0, 0.005  # by more than so many deviations of the noise, and this
 OFFSET = 0.02  # of the centres at which it is told to be ± that, along the normals,
 THIN_OFFSET = 0.004  # or ± that, where two sheets are near each other
 WALL = 7  # points along a side of each wall of Ω where the function is told to be positive,
-WALL_VALUE = 0.3  # by this share of the distance to the cloud: the surface stays in Ω, but the wall hardly pushes it
+LOOKED_FROM, LOOKED_THROUGH = 1500, 200  # and at so many places, at most, through which so many points were looked at,
+OUTSIDE_VALUE = 0.3  # by this share of the distance to the cloud: the surface stays off these, but they hardly push it
 SMOOTHING = 4.0  # by the noise, which moves a centre and its offsets together; measured on clouds with known noise
 STEADY = 1e-6  # least weight of smoothness against the data: of two equal centres the equations are singular
 ALONG, ROUNDS = 0.5, 3  # cosine of a normal and the function's gradient that tells its side; how often others are asked
@@ -48,10 +50,11 @@ class Start:
         upper: the opposite corner (d,).
         noise: standard deviation of the points about the surface.
 
-    The function goes through the points that are sure. Where its gradient is along another point's normal, that tells
-    which way this points, and the point is among them; so a surface grows from what is sure into patches of a scan that
-    were seen through a narrow mouth, or alone. Where it misses the cloud, it is told more of it (Carr et al. 2001,
-    section 4): so a fingertip that even centres hardly touch is not cut off.
+    The function goes through the points that are sure, and is positive where one looked through (``lines_of_sight``): a
+    deep hollow is open though its walls were not scanned. Where its gradient is along another point's normal, that
+    tells which way this points, and the point is among them; so a surface grows from what is sure into patches of a
+    scan that were seen through a narrow mouth, or alone. Where it misses the cloud, it is told more of it (Carr et al.
+    2001, section 4): so a fingertip that even centres hardly touch is not cut off.
 
     Attributes:
         normals: the normals (N, d), turned where that was found out.
@@ -76,14 +79,16 @@ class Start:
         tree = cKDTree(thinned(points, SCANNED))
         some = np.unique(thinned(points, POINTS), axis=0)
         reach = float(np.median(cKDTree(some).query(some, k=[min(REACH, len(some))], workers=-1)[0]))
-        wall = _wall(lower, upper)
-        wall_values = WALL_VALUE * tree.query(wall)[0]
+        asked = thinned(np.flatnonzero(sure), LOOKED_FROM)
+        sight = lines_of_sight(some, points[asked], normals[asked])
+        outside = np.concatenate([_wall(lower, upper), sight[_spread(sight, LOOKED_THROUGH)]])
+        outside_values = OUTSIDE_VALUE * tree.query(outside)[0]
 
         def through(centres: npt.NDArray[np.int64]) -> Biharmonic:
             places, values = _with_offsets(tree, points[centres], self.normals[centres])
             return Biharmonic(
-                np.concatenate([places, wall]),
-                np.concatenate([values, wall_values]),
+                np.concatenate([places, outside]),
+                np.concatenate([values, outside_values]),
                 smoothing=max(SMOOTHING * noise**2 / OFFSET, STEADY),
             )
 
