@@ -9,21 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from reconstruction.commands import exit_status, whole_numbers
+from reconstruction.commands import Parser, exit_status, whole_numbers
 from utils.errors import UserError
 
 COMMANDS = ["run", "compare", "benchmark", "poisson", "bench_step", "bench_jobs"]
 
 
+def ended(command, *flags: str) -> int:
+    parser = Parser()
+    parser.add_argument("--debug", action="store_true")
+    return exit_status(parser, list(flags), command, "stopped, with nothing lost")
+
+
 def raising(error: BaseException):
-    def command() -> int:
+    def command(options) -> int:
         raise error
 
     return command
 
 
 def test_the_status_is_the_command_s_own(capsys):
-    assert [exit_status(lambda status=status: status, "stopped") for status in (0, 130)] == [0, 130]
+    assert [ended(lambda options, status=status: status) for status in (0, 130, None)] == [0, 130, 0]
     assert capsys.readouterr().err == ""
 
 
@@ -36,28 +42,31 @@ def test_the_status_is_the_command_s_own(capsys):
         (KeyboardInterrupt(), 130, "stopped, with nothing lost\n"),
     ],
 )  # fmt: skip
-def test_what_ends_a_command_is_said_in_a_line(error, status, said, capsys):
-    assert exit_status(raising(error), "stopped, with nothing lost") == status
+def test_what_ends_a_command_is_said_in_a_line_but_for_debug(error, status, said, capsys):
+    assert ended(raising(error)) == status
     assert capsys.readouterr().err == said
+    for flag in ("--debug", "--deb"):  # argparse takes beginnings
+        with pytest.raises(type(error)):
+            ended(raising(error), flag)
 
 
 def test_sigterm_ends_a_command_as_ctrl_c_does_but_for_the_status(capsys):
     before = signal.getsignal(signal.SIGTERM)
 
-    def command() -> int:
+    def command(options) -> int:
         os.kill(os.getpid(), signal.SIGTERM)
         signal.pause()
         return 0
 
-    assert exit_status(command, "stopped") == 143
-    assert capsys.readouterr().err == "stopped\n"
+    assert ended(command) == 143
+    assert capsys.readouterr().err == "stopped, with nothing lost\n"
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("a mistake of ours")])
 def test_other_errors_are_left_as_they_are(error):
     with pytest.raises(type(error)):
-        exit_status(raising(error), "stopped")
+        ended(raising(error))
 
 
 def test_whole_numbers():

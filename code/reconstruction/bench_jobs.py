@@ -45,7 +45,7 @@ def clouds_per_hour(cloud: Path, clouds: int, jobs: int, further: list[str]) -> 
 
 
 def main() -> int:
-    """Print the table; returns the exit status."""
+    """Read the flags and print the table; returns the exit status."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cloud", type=Path, default=ROOT / "data" / "bunny.xyz", help="default: data/bunny.xyz")
     parser.add_argument("--clouds", type=int, default=4, help="copies of it (default: 4)")
@@ -56,20 +56,23 @@ def main() -> int:
         help="numbers of jobs to compare (default: %(default)s)",
     )
     parser.add_argument("--nepoch", default="500", help="steps per cloud (default: 500)")
+    return exit_status(parser, None, bench, "stopped")
 
-    def command() -> int:
-        options = parser.parse_args()
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        print(f"{options.clouds} clouds, {options.nepoch} steps each, {processors} processors\n")
-        print("| jobs | clouds per hour | times |\n|---|---|---|", flush=True)
-        first = 0.0
-        for jobs in options.jobs:
-            rate = clouds_per_hour(options.cloud, options.clouds, jobs, ["--nepoch", options.nepoch])
-            first = first or rate
-            print(f"| {jobs} | {rate:.1f} | {rate / first:.2f} |", flush=True)
-        return 0
 
-    return exit_status(command, "stopped")
+def bench(options: argparse.Namespace) -> None:
+    """Print the table.
+
+    Raises:
+        UserError: there is no such cloud, or a command failed.
+    """
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"{options.clouds} clouds, {options.nepoch} steps each, {processors} processors\n")
+    print("| jobs | clouds per hour | times |\n|---|---|---|", flush=True)
+    first = 0.0
+    for jobs in options.jobs:
+        rate = clouds_per_hour(options.cloud, options.clouds, jobs, ["--nepoch", options.nepoch])
+        first = first or rate
+        print(f"| {jobs} | {rate:.1f} | {rate / first:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -145,13 +145,7 @@ def main() -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", default="cpu", help="auto, cpu or the number of a GPU (default: cpu)")
     parser.add_argument("--points", type=int, default=2048, help="points of the data and in Ω, each (default: 2048)")
-
-    def command() -> int:
-        options = parser.parse_args()
-        bench(options.gpu, options.points)
-        return 0
-
-    return exit_status(command, "stopped")
+    return exit_status(parser, None, lambda options: bench(options.gpu, options.points), "stopped")
 
 
 if __name__ == "__main__":

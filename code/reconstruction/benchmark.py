@@ -78,12 +78,7 @@ def main() -> int:
         "which that share is cut away at one end (default: %(default)s)",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="handed to ours")
-
-    def command() -> int:
-        benchmark(parser.parse_args())
-        return 0
-
-    return exit_status(command, "stopped; the same command goes on with what is missing")
+    return exit_status(parser, None, benchmark, "stopped; the same command goes on with what is missing")
 
 
 def benchmark(options: argparse.Namespace) -> None:

@@ -18,30 +18,46 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists what there is")
 
 
-def exit_status(command: Callable[[], int], stopped: str) -> int:
-    """Run a command and return its exit status.
+def exit_status(
+    parser: argparse.ArgumentParser,
+    arguments: list[str] | None,
+    command: Callable[[argparse.Namespace], int | None],
+    stopped: str,
+) -> int:
+    """Run a command with the flags that it is given, and return its exit status.
 
     Args:
-        command: what to do; it returns its status.
+        parser: of its flags; ``--debug``, if it has that, leaves every error as it is.
+        arguments: the command line; None means that of the process.
+        command: what to do; it returns its status, if that is not 0.
         stopped: what is said when Ctrl-C or SIGTERM ends it.
 
     Returns:
         The command's own; 2 for a mistake that the user can mend; 130 after Ctrl-C and 143 after SIGTERM.
     """
+    try:
+        options = parser.parse_args(arguments)
+    except UserError as error:
+        return _said(error)
+    if vars(options).get("debug"):
+        return command(options) or 0
     with terminable():
         try:
-            return command()
+            return command(options) or 0
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+            return _said(error)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:  # wherever a name is asked about first
                 raise
-            print(f"error: {UserError(f'{error.filename}: {error.strerror}; choose a shorter one')}", file=sys.stderr)
-            return 2
+            return _said(UserError(f"{error.filename}: {error.strerror}; choose a shorter one"))
         except KeyboardInterrupt as stop:
             print(stopped, file=sys.stderr)
             return 143 if isinstance(stop, Terminated) else 130
+
+
+def _said(error: UserError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
 
 
 def whole_numbers(flag: str, least: int, text: str) -> list[int]:

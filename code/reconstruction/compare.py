@@ -91,12 +91,9 @@ class Method:
 def main(arguments: list[str] | None = None) -> int:
     """Run what is missing, measure it, write the table and the page; returns the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-
-    def command() -> int:
-        compare(_parser().parse_args(given), shlex.join(["python", "code/reconstruction/compare.py", *given]))
-        return 0
-
-    return exit_status(command, "stopped; the same command goes on with the runs that are missing")
+    line = shlex.join(["python", "code/reconstruction/compare.py", *given])
+    stopped = "stopped; the same command goes on with the runs that are missing"
+    return exit_status(_parser(), given, lambda options: compare(options, line), stopped)
 
 
 def compare(options: argparse.Namespace, command: str) -> None:

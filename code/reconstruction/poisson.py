@@ -57,12 +57,10 @@ def main() -> int:
     parser.add_argument("--depth", type=int, default=8, help="of the octree (default: 8)")
     parser.add_argument("--normals", action="store_true", help="use the normals of the file")
 
-    def command() -> int:
-        options = parser.parse_args()
+    def command(options: argparse.Namespace) -> None:
         write_surface(options.mesh, poisson(load_point_cloud(options.cloud), options.depth, options.normals))
-        return 0
 
-    return exit_status(command, "stopped, without a mesh")
+    return exit_status(parser, None, command, "stopped, without a mesh")
 
 
 if __name__ == "__main__":

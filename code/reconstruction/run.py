@@ -48,14 +48,9 @@ EVALUATION_SECONDS = 12.0
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for a mistake that the user can mend."""
-    given = sys.argv[1:] if arguments is None else arguments
-
-    def command() -> int:
-        return run(parser((__doc__ or "").split("\n\nThe functions")[0]).parse_args(given))
-
-    if "--debug" in given:
-        return command()
-    return exit_status(command, "stopped at once: nothing is saved since the last checkpoint, if there is one")
+    flags = parser((__doc__ or "").split("\n\nThe functions")[0])
+    stopped = "stopped at once: nothing is saved since the last checkpoint, if there is one"
+    return exit_status(flags, arguments, run, stopped)
 
 
 def run(options: argparse.Namespace) -> int:
