@@ -32,7 +32,7 @@ scaling: .venv/installed
 
 lint: .venv/installed
 	.venv/bin/ruff check code data tests
-	.venv/bin/mypy
+	.venv/bin/python tests/check_types.py
 
 .venv: .venv/installed
 

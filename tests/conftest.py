@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from model.network import value_and_gradient
-from reconstruction.run import main
+from phase_recon.model.network import value_and_gradient
+from phase_recon.reconstruction.run import main
 
 # A shell that starts the tests in the background has them, and the commands they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

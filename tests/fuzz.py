@@ -34,7 +34,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "code"), str(ROOT / "tests")]
 
-from utils.errors import UserError
+from phase_recon.utils.errors import UserError
 
 SECONDS = 10
 MEMORY_BASE, MEMORY_FACTOR = 512 << 20, 64
@@ -80,12 +80,12 @@ def corpus() -> list[Subject]:
     import torch
     import trimesh
 
-    from datasets.pointcloud import PointCloud
-    from reconstruction.training import fit
-    from utils.config import load_config
-    from utils.experiment import Experiment
-    from utils.mesh_files import write_surface
-    from utils.surface import Surface
+    from phase_recon.datasets.pointcloud import PointCloud
+    from phase_recon.reconstruction.training import fit
+    from phase_recon.surface.files import write_surface
+    from phase_recon.surface.surface import Surface
+    from phase_recon.utils.config import load_config
+    from phase_recon.utils.experiment import Experiment
 
     rng = np.random.default_rng(7)
     points = rng.normal(size=(24, 3)).round(6)
@@ -280,7 +280,7 @@ def _check_refusal(error: UserError, subject: Subject) -> None:
 
 
 def _cloud(path: Path) -> None:
-    from datasets.pointcloud import load_point_cloud
+    from phase_recon.datasets.pointcloud import load_point_cloud
 
     cloud = load_point_cloud(path)
     assert np.isfinite(cloud.points).all()
@@ -288,7 +288,7 @@ def _cloud(path: Path) -> None:
 
 
 def _target(path: Path) -> None:
-    from utils.mesh import read_surface
+    from phase_recon.surface.extract import read_surface
 
     surface = read_surface(path)
     assert surface.vertices.ndim == 2
@@ -297,8 +297,8 @@ def _target(path: Path) -> None:
 
 
 def _configuration(path: Path) -> None:
-    from reconstruction.field import check_model
-    from utils.config import load_config, to_hocon
+    from phase_recon.reconstruction.build_model import check_model
+    from phase_recon.utils.config import load_config, to_hocon
 
     config = load_config(path, (), check_model)
     to_hocon(config)
@@ -308,11 +308,12 @@ def _checkpoint(path: Path) -> None:
     """Ask the field, then go on for a step."""
     import torch
 
-    from datasets.pointcloud import PointCloud
-    from reconstruction.field import check_model, field_from_checkpoint
-    from reconstruction.training import fit
-    from utils.config import override
-    from utils.experiment import read_checkpoint
+    from phase_recon.datasets.pointcloud import PointCloud
+    from phase_recon.reconstruction.build_model import check_model
+    from phase_recon.reconstruction.field import field_from_checkpoint
+    from phase_recon.reconstruction.training import fit
+    from phase_recon.utils.config import override
+    from phase_recon.utils.experiment import read_checkpoint
 
     checkpoint = read_checkpoint(path)
     field_from_checkpoint(checkpoint, torch.device("cpu"), str(path)).u(_circle())
@@ -327,8 +328,8 @@ def _checkpoint(path: Path) -> None:
 
 def _arguments(path: Path) -> None:
     """Everything up to the making of the run's folder."""
-    from reconstruction import run
-    from utils.experiment import Experiment
+    from phase_recon.reconstruction import run
+    from phase_recon.utils.experiment import Experiment
 
     class Accepted(Exception):
         """Raised where the run's folder would be made."""

@@ -15,20 +15,20 @@ from typing import Any
 
 import pytest
 import torch
+from test_experiment import checkpoint
+from test_training import tiny, untimed
 
 import torture
 from conftest import ROOT, Command, records, tiny_arguments
-from datasets.pointcloud import PointCloud
-from model.optimizer import Optimizers
-from reconstruction import evaluation, preparation, training
-from reconstruction.field import load_field
-from reconstruction.training import fit
-from test_experiment import checkpoint
-from test_training import tiny, untimed
-from utils.config import PlotConfig
-from utils.errors import UserError
-from utils.experiment import Experiment, read_checkpoint
-from utils.files import append_line, write_whole
+from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.model.optimizer import Optimizers
+from phase_recon.reconstruction import evaluation, preprocess, training
+from phase_recon.reconstruction.field import load_field
+from phase_recon.reconstruction.training import fit
+from phase_recon.utils.config import PlotConfig
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.experiment import Experiment, read_checkpoint
+from phase_recon.utils.files import append_line, write_whole
 
 NO_SPACE = r"cannot be written \(No space left on device\); the checkpoints before it are whole: make room and go on"
 
@@ -141,7 +141,7 @@ def raising(number: int, times: int = 1) -> Any:
 def test_a_signal_outside_of_the_training_leaves_at_once(
     monkeypatch, command: Command, clouds, tmp_path, number, status, stage
 ):
-    where = {"start": (preparation, "coarse_sides"), "evaluation": (evaluation, "render_surface")}[stage]
+    where = {"start": (preprocess, "coarse_sides"), "evaluation": (evaluation, "render_surface")}[stage]
     monkeypatch.setattr(*where, raising(number))
     done = command("--input", clouds[0], "--set", "train.start=winding")
     assert (done.status, done.err) == (
@@ -329,16 +329,16 @@ def test_processes_of_the_same_second_get_folders_of_their_own(tmp_path):
     script = f"""
 import sys
 sys.path[:0] = [{str(ROOT / "code")!r}, {str(ROOT / "tests")!r}]
-import utils.experiment
+from phase_recon.utils import experiment
 from datetime import datetime
 class Noon(datetime):
     @classmethod
     def now(cls, tz=None):
         return cls(2024, 2, 29, 12)
-utils.experiment.datetime = Noon
+experiment.datetime = Noon
 sys.stdin.readline()
 for _ in range(200):
-    print(utils.experiment.Experiment.create(utils.experiment.Path({str(tmp_path)!r}), "a").folder)
+    print(experiment.Experiment.create(experiment.Path({str(tmp_path)!r}), "a").folder)
 """
     pair = [
         subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fuzz
-from datasets.pointcloud import load_point_cloud
-from utils.config import Config, override
-from utils.errors import UserError
-from utils.hocon import parse, write
+from phase_recon.datasets.pointcloud import load_point_cloud
+from phase_recon.utils.config import Config, override
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.hocon import parse, write
 
 INPUTS, SEED = 2000, 20260101
 FIXED = settings(max_examples=60, deadline=None, derandomize=True)
@@ -32,7 +32,7 @@ import os, subprocess, sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import fuzz
-from utils.errors import UserError
+from phase_recon.utils.errors import UserError
 
 def refuse(text):
     raise UserError(text)
@@ -88,7 +88,7 @@ KEYS = [
 @FIXED
 @given(st.sampled_from(KEYS), values)
 def test_any_value_of_any_key_is_taken_or_named(key, value):
-    from reconstruction.field import check_model
+    from phase_recon.reconstruction.build_model import check_model
 
     try:
         text = f"{key} = {json.dumps(value)}"

@@ -9,20 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_training import STEP, same_state, tiny, train
 
 from conftest import ROOT, tiny_arguments
-from datasets.pointcloud import PointCloud
-from model.kernels import Kernels
-from model.optimizer import Optimizers
-from model.sample import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
-from reconstruction import gaps
-from reconstruction.field import build_model, check_model, kernels_for
-from reconstruction.run import main, reconstruct
-from reconstruction.training import fit
-from test_training import STEP, same_state, tiny, train
-from utils.config import Config, load_config
-from utils.distributed import Repeated, choose_device
-from utils.errors import UserError
+from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.model.kernels import Kernels
+from phase_recon.model.optimizer import Optimizers
+from phase_recon.model.sampling import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
+from phase_recon.reconstruction import hole_holding
+from phase_recon.reconstruction.api import reconstruct
+from phase_recon.reconstruction.build_model import build_model, check_model, kernels_for
+from phase_recon.reconstruction.run import main
+from phase_recon.reconstruction.training import fit
+from phase_recon.utils.config import Config, load_config
+from phase_recon.utils.distributed import Repeated, choose_device
+from phase_recon.utils.errors import UserError
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 
@@ -117,9 +118,9 @@ def test_a_run_twice_has_the_same_bits(shapes):
 @pytest.mark.parametrize("name", ["setup", "published", "siren", "igr"])
 def test_recorded_steps_have_the_same_bits(monkeypatch, shapes, name):
     """Through the start, both weights of the energy in gaps, and points that join the cloud."""
-    monkeypatch.setattr(gaps, "UNEASED", 15)
-    monkeypatch.setattr(gaps, "HELD", 40)
-    monkeypatch.setattr(gaps, "AVERAGED", 10)
+    monkeypatch.setattr(hole_holding, "UNEASED", 15)
+    monkeypatch.setattr(hole_holding, "HELD", 40)
+    monkeypatch.setattr(hole_holding, "AVERAGED", 10)
     points = shapes[1][np.abs(shapes[1][:, 0] - shapes[1][:, 0].mean()) > 2]  # a gap about the middle
     states = []
     for recorded in ("true", "false"):
@@ -181,7 +182,8 @@ def test_a_backward_pass_in_bfloat16_is_off_by_no_more_than_a_hundredth(shapes):
 def test_a_sphere_comes_out_as_on_the_cpu(shapes):
     """The start is a sphere of the points, and 300 steps of the default network keep it within a hundredth."""
     for gpu in ("auto", "cpu"):
-        surface, field = reconstruct(shapes[1], overrides={"train.nepoch": 300}, gpu=gpu)
+        surface = reconstruct(shapes[1], overrides={"train.nepoch": 300}, gpu=gpu)
+        field = surface.field
         radii = np.linalg.norm(surface.vertices - shapes[1].mean(0), axis=1)
         assert np.abs(radii / 20 - 1).max() < 0.01
         assert field.w(shapes[1].mean(0)[None]) < -5

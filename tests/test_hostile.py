@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-import utils.memory
 from conftest import CENTRES, RADIUS
-from datasets.pointcloud import load_point_cloud
-from reconstruction.field import load_field
-from utils.config import load_config
-from utils.errors import UserError
-from utils.experiment import read_checkpoint
-from utils.hocon import MAX_BYTES
-from utils.mesh import read_surface
+from phase_recon.datasets.pointcloud import load_point_cloud
+from phase_recon.reconstruction.field import load_field
+from phase_recon.surface.extract import read_surface
+from phase_recon.utils import memory
+from phase_recon.utils.config import load_config
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.experiment import read_checkpoint
+from phase_recon.utils.hocon import MAX_BYTES
 
 
 def refusal(call, *arguments) -> str:
@@ -191,7 +191,7 @@ def test_a_name_cannot_break_the_line_or_steer_the_terminal(tmp_path):
     ],
 )
 def test_configurations(tmp_path, text, says):
-    from reconstruction.field import check_model
+    from phase_recon.reconstruction.build_model import check_model
 
     path = written(tmp_path / "a.conf", text.encode())
     with pytest.raises(UserError) as caught:
@@ -312,7 +312,7 @@ def test_a_tensor_larger_than_its_data(stored):
 
 
 def test_what_does_not_fit_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(utils.memory, "available_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     text = " ".join(map(str, range(30))).encode()
     for name, content in (("a.xyz", text * 20), ("a.npy", npy("(40, 3)", data=bytes(960)))):
         error = refusal(load_point_cloud, written(tmp_path / name, content))

@@ -43,14 +43,14 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "code"))
 
-from datasets.pointcloud import PointCloud
-from reconstruction import evaluation, run
-from reconstruction.field import check_model
-from reconstruction.training import fit
-from utils.config import load_config
-from utils.experiment import Experiment, read_checkpoint
-from utils.files import TEMPORARY
-from utils.mesh import read_surface
+from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.reconstruction import evaluation, run
+from phase_recon.reconstruction.build_model import check_model
+from phase_recon.reconstruction.training import fit
+from phase_recon.surface.extract import read_surface
+from phase_recon.utils.config import load_config
+from phase_recon.utils.experiment import Experiment, read_checkpoint
+from phase_recon.utils.files import TEMPORARY
 
 assert evaluation  # imported for the forks
 

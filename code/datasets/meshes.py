@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from datasets.table import AXES, COLOURS, NORMALS, Table, line_blocks, parse_rows, shorten, to_double
-from utils.errors import UserError
+from phase_recon.datasets.table import AXES, COLOURS, NORMALS, Table, line_blocks, parse_rows, shorten, to_double
+from phase_recon.utils.errors import UserError
 
 STL_HEADER_BYTES = 84  # 80 of free text, then the number of facets
 STL_FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])

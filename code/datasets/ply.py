@@ -12,9 +12,9 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from datasets.table import MAX_VALUES, Table, known_columns, line_blocks, parse_rows, shorten, to_double
-from utils.errors import UserError
-from utils.memory import READING, require_memory
+from phase_recon.datasets.table import MAX_VALUES, Table, known_columns, line_blocks, parse_rows, shorten, to_double
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.memory import READING, require_memory
 
 MAX_HEADER_BYTES = 1 << 16
 

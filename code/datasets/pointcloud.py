@@ -11,9 +11,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from datasets.readers import read_table
-from datasets.table import AXES, COLOURS, NORMALS, Table
-from utils.errors import UserError
+from phase_recon.datasets.readers import read_table
+from phase_recon.datasets.table import AXES, COLOURS, NORMALS, Table
+from phase_recon.utils.errors import UserError
 
 Array = npt.NDArray[np.float64]
 

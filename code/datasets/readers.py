@@ -11,12 +11,12 @@ from typing import IO, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from datasets.meshes import read_obj, read_off, read_stl
-from datasets.ply import read_ply
-from datasets.table import COLOURS, MAX_VALUES, POSITIONAL, POSITIONAL_TEXT, Table, shorten, to_double
-from datasets.text import read_text
-from utils.archive import check_archive, read_array
-from utils.errors import UserError
+from phase_recon.datasets.meshes import read_obj, read_off, read_stl
+from phase_recon.datasets.ply import read_ply
+from phase_recon.datasets.table import COLOURS, MAX_VALUES, POSITIONAL, POSITIONAL_TEXT, Table, shorten, to_double
+from phase_recon.datasets.text import read_text
+from phase_recon.utils.archive import check_archive, read_array
+from phase_recon.utils.errors import UserError
 
 NPZ_NAMES = {
     "points": ("points", "xyz", "vertices", "pos"),

@@ -9,8 +9,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from utils.errors import UserError
-from utils.memory import READING_TEXT, require_memory
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.memory import READING_TEXT, require_memory
 
 MAX_VALUES = 600_000_000  # 100 million points with normals, 4.8 GB; what promises more is refused unread
 BLOCK_BYTES = 4 << 20  # text is read in blocks of this size, so memory is that of the numbers

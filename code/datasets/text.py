@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from datasets.table import (
+from phase_recon.datasets.table import (
     BEHIND_COUNT,
     POSITIONAL,
     POSITIONAL_TEXT,
@@ -19,7 +19,7 @@ from datasets.table import (
     shorten,
     standard,
 )
-from utils.errors import UserError
+from phase_recon.utils.errors import UserError
 
 UNCOUNTED = f"{POSITIONAL_TEXT}, or a header line that names them"
 # other programs write intensities and colours there, not normals

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-from utils.compiled import load_compiled, openmp
-from utils.errors import UserError
+from phase_recon.utils.compiled import load_compiled, openmp
+from phase_recon.utils.errors import UserError
 
 LINEAR_ABOVE = 40.0  # of beta·z, where the softplus and z differ by less than double precision sees
 SOURCE = Path(__file__).with_name("kernels.c")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, relu, softplus
 
-from model.kernels import LINEAR_ABOVE, Kernels
+from phase_recon.model.kernels import LINEAR_ABOVE, Kernels
 
 SQRT_HALF = math.sqrt(0.5)
 # beyond these lies nothing but mistakes: a layer of 4 GiB; waves that single precision cannot tell from noise

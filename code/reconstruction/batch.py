@@ -26,14 +26,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from datasets.readers import READERS
-from reconstruction.batch_table import read_record, result_of, write_record, write_tables
-from utils.config import Config, to_hocon
-from utils.distributed import environment_of_job, gpu_of_slot, join_ranks, leave_ranks, local_rank, rank_and_size
-from utils.errors import UserError
-from utils.experiment import TIMESTAMP, Experiment
-from utils.files import write_whole
-from utils.interrupt import deferred_signals
+from phase_recon.datasets.readers import READERS
+from phase_recon.reconstruction.batch_table import read_record, result_of, write_record, write_tables
+from phase_recon.utils.config import Config, to_hocon
+from phase_recon.utils.distributed import (
+    environment_of_job,
+    gpu_of_slot,
+    join_ranks,
+    leave_ranks,
+    local_rank,
+    rank_and_size,
+)
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.experiment import TIMESTAMP, Experiment
+from phase_recon.utils.files import write_whole
+from phase_recon.utils.interrupt import deferred_signals
 
 if sys.platform != "win32":
     import fcntl

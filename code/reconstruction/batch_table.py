@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from utils.errors import UserError
-from utils.files import write_whole
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import write_whole
 
 # of cloud.json: states are waiting, running, done, failed and stopped; seconds are of all processes so far
 RECORD: dict[str, Any] = {"input": "", "state": "waiting", "reason": "", "seconds": 0.0, "sha256": None}

@@ -16,11 +16,15 @@ import time
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "code"))
+if not __package__:  # started as a file: the package is the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import phase_recon  # noqa: F401
 
-from reconstruction.commands import Parser, exit_status, whole_numbers
-from utils.errors import UserError
+    del sys.path[0]
+
+from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbers
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.locations import ROOT
 
 
 def clouds_per_hour(cloud: Path, clouds: int, jobs: int, further: list[str]) -> float:
@@ -36,7 +40,7 @@ def clouds_per_hour(cloud: Path, clouds: int, jobs: int, further: list[str]) -> 
         scans.mkdir()
         for i in range(clouds):
             shutil.copy(cloud, scans / f"{cloud.stem}{i}{cloud.suffix}")
-        command = [sys.executable, str(ROOT / "code/reconstruction/run.py"), "--input", str(scans), "--exps_dir",
+        command = [sys.executable, str(Path(__file__).with_name("run.py")), "--input", str(scans), "--exps_dir",
                    str(Path(folder, "exps")), "--jobs", str(jobs), *further]  # fmt: skip
         started = time.monotonic()
         if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:

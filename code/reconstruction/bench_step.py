@@ -17,19 +17,23 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a file: the package is the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import phase_recon  # noqa: F401
+
+    del sys.path[0]
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from model.kernels import CompiledKernels, Kernels
-from model.loss.phase import PhaseLoss
-from model.network import ImplicitNet
-from model.optimizer import Optimizers
-from model.sample import OmegaDensity, Sampler
-from reconstruction.commands import Parser, exit_status
-from utils.distributed import (
+from phase_recon.model.kernels import CompiledKernels, Kernels
+from phase_recon.model.loss.phase import PhaseLoss
+from phase_recon.model.network import ImplicitNet
+from phase_recon.model.optimizer import Optimizers
+from phase_recon.model.sampling import OmegaDensity, Sampler
+from phase_recon.reconstruction.commands import Parser, exit_status
+from phase_recon.utils.distributed import (
     Repeated,
     choose_device,
     keep_freed_memory,
@@ -37,7 +41,7 @@ from utils.distributed import (
     subnormals_as_zero,
     wait_for,
 )
-from utils.errors import UserError
+from phase_recon.utils.errors import UserError
 
 NETWORKS: dict[str, tuple[list[int], list[int], bool]] = {
     "4 x 128, Fourier features (default)": ([128] * 4, [], True),

@@ -15,22 +15,26 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+if not __package__:  # started as a file: the package is the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import phase_recon  # noqa: F401
+
+    del sys.path[0]
 
 import numpy as np
 import numpy.typing as npt
 
-from datasets.pointcloud import load_point_cloud
-from reconstruction.commands import Parser, exit_status, whole_numbers
-from reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
-from utils.errors import UserError
-from utils.files import write_whole
-from utils.mesh import read_surface
-from utils.metrics import compare_surfaces, compare_to_points, distance_to_surface, sample_surface
-from utils.plots import render_side_by_side
-from utils.surface import Surface
+from phase_recon.datasets.pointcloud import load_point_cloud
+from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbers
+from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
+from phase_recon.report.plots import render_side_by_side
+from phase_recon.surface.extract import read_surface
+from phase_recon.surface.metrics import compare_surfaces, compare_to_points, distance_to_surface, sample_surface
+from phase_recon.surface.surface import Surface
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import write_whole
 
+HERE = Path(__file__).resolve().parent
 SUFFIXES = (".ply", ".obj", ".off", ".stl")
 CLOUD_SUFFIXES = (*SUFFIXES, ".xyz", ".npy", ".npz", ".txt")
 # d_C and d_H in millimetres of methods without normals on the Surface Reconstruction Benchmark, as the papers of DiGS

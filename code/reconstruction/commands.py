@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from utils.errors import UserError
-from utils.interrupt import Terminated, terminable
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.interrupt import Terminated, terminable
 
 
 class Parser(argparse.ArgumentParser):

@@ -24,33 +24,37 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+if not __package__:  # started as a file: the package is the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import phase_recon  # noqa: F401
+
+    del sys.path[0]
 
 import numpy as np
 import torch
 
-from datasets.pointcloud import Normalisation, PointCloud, load_point_cloud
-from reconstruction.commands import Parser, exit_status
-from reconstruction.evaluation import surface_of
-from reconstruction.field import CONFS, NeuralField, field_from_checkpoint
-from reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
-from utils.comparison_page import Shown, comparison_page
-from utils.config import TrainConfig, config_from_dict
-from utils.distributed import choose_device
-from utils.errors import UserError
-from utils.experiment import Experiment, read_checkpoint
-from utils.files import write_whole
-from utils.general import sample_ball, sample_omega
-from utils.hocon import parse, read_file, write
-from utils.mesh import read_surface
-from utils.metrics import compare_surfaces, compare_to_points, eikonal_error, signed_distance
-from utils.plots import PlaneField, fields_picture
-from utils.surface import Surface
+from phase_recon.datasets.pointcloud import Normalisation, PointCloud, load_point_cloud
+from phase_recon.reconstruction.commands import Parser, exit_status
+from phase_recon.reconstruction.evaluation import surface_of
+from phase_recon.reconstruction.field import NeuralField, field_from_checkpoint
+from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
+from phase_recon.report.comparison_page import Shown, comparison_page
+from phase_recon.report.plots import PlaneField, fields_picture
+from phase_recon.surface.extract import read_surface
+from phase_recon.surface.metrics import compare_surfaces, compare_to_points, eikonal_error, signed_distance
+from phase_recon.surface.surface import Surface
+from phase_recon.utils.config import TrainConfig, config_from_dict
+from phase_recon.utils.distributed import choose_device
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.experiment import Experiment, read_checkpoint
+from phase_recon.utils.files import write_whole
+from phase_recon.utils.general import sample_ball, sample_omega
+from phase_recon.utils.hocon import parse, read_file, write
+from phase_recon.utils.locations import CONFIGURATIONS, ROOT, default_exps_dir
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
-ROOT = HERE.parents[1]
+HERE = Path(__file__).resolve().parent
 LOSSES = "phase,igr,siren,digs"
 CHECKPOINTS = 8  # of a run, for its error against time
 SAMPLES, HISTORY_SAMPLES = 1_000_000, 50_000  # of a surface, for its distances to the target
@@ -108,7 +112,7 @@ def compare(options: argparse.Namespace, command: str) -> None:
     if options.normals and cloud.normals is None:
         raise UserError(f"{path}: has no normals: leave --normals out, or give a file with them")
     target = None if options.target is None else _read_target(options.target, cloud.points.shape[1])
-    exps = ROOT / "exps" if options.exps_dir is None else options.exps_dir
+    exps = default_exps_dir() if options.exps_dir is None else options.exps_dir
     folder = (exps / (options.expname or f"compare-{path.stem}")).absolute()
 
     rows = []
@@ -180,9 +184,9 @@ def configuration(loss: str, same_network: bool, folder: Path) -> Path:
         UserError: there is none for this loss, or it cannot be read.
     """
     setup = ROOT / "setup.conf"
-    path = setup if loss == "phase" else CONFS / f"{loss}.conf"
+    path = setup if loss == "phase" else CONFIGURATIONS / f"{loss}.conf"
     if not path.is_file():
-        known = sorted(["phase", *(conf.stem for conf in CONFS.glob("*.conf"))])
+        known = sorted(["phase", *(conf.stem for conf in CONFIGURATIONS.glob("*.conf"))])
         raise UserError(f"--losses {loss}: no such configuration, {path}; there are {', '.join(known)}")
     if not same_network or loss == "phase":
         return path

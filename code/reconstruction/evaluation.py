@@ -1,33 +1,55 @@
 """From a trained field to what a user opens: the surface, its pictures and page, its measurements."""
 
+import dataclasses
 import io
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from datasets.pointcloud import PointCloud, load_points
-from reconstruction.field import NeuralField
-from reconstruction.progress import Announce
-from utils.config import PlotConfig
-from utils.errors import UserError
-from utils.experiment import Experiment
-from utils.files import write_whole
-from utils.mesh import extract_surface, read_surface, refine, vertex_normals, write_surface
-from utils.metrics import compare_surfaces, compare_to_points
-from utils.page import surface_page
-from utils.plots import cuts_picture, loss_curves, render_surface
-from utils.surface import Surface, carry_colours, substantial_components, transform
+from phase_recon.datasets.pointcloud import PointCloud, load_points
+from phase_recon.reconstruction.field import Field
+from phase_recon.reconstruction.progress import Announce
+from phase_recon.report.page import surface_page
+from phase_recon.report.plots import cuts_picture, loss_curves, render_surface
+from phase_recon.surface.extract import extract_surface, read_surface, refine, vertex_normals, write_surface
+from phase_recon.surface.metrics import compare_surfaces, compare_to_points
+from phase_recon.surface.surface import Surface, carry_colours, substantial_components, transform
+from phase_recon.utils.config import PlotConfig
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.experiment import Experiment
+from phase_recon.utils.files import write_whole
 
 SAMPLES = 1_000_000  # of a surface for its distances to a target, as the published benchmarks take
 CLOUD_SAMPLES = 100_000  # of a surface for its distances to the input
 
 
+@dataclass(frozen=True)
+class Reconstruction(Surface):
+    """A surface with the field whose level set it is, both in the input's units."""
+
+    field: Field = dataclasses.field(kw_only=True)
+
+    @classmethod
+    def of(cls, surface: Surface, field: Field) -> Self:
+        """A surface and its field as one."""
+        return cls(surface.vertices, surface.cells, surface.normals, surface.colours, field=field)
+
+    def save(self, path: str | Path) -> None:
+        """Write the surface by the extension: .ply, .obj, .stl, .glb; a curve as .ply, .svg, .npz.
+
+        Raises:
+            UserError: another extension, or the file cannot be written.
+        """
+        write_surface(Path(path), self)
+
+
 def surface_of(
-    field: NeuralField,
+    field: Field,
     cloud: PointCloud | None,
     plot: PlotConfig,
     announce: Announce | None = None,
@@ -47,7 +69,7 @@ def surface_of(
     Raises:
         UserError: there is no such surface, or it leaves Ω.
     """
-    level = field.loss.level(plot.mc_value)
+    level = field.level(plot.mc_value)
     surface = extract_surface(
         field.normalised,
         field.lower,
@@ -75,7 +97,7 @@ def surface_of(
 
 
 def evaluate(
-    field: NeuralField,
+    field: Field,
     cloud: PointCloud,
     plot: PlotConfig,
     experiment: Experiment,
@@ -170,7 +192,7 @@ def evaluate(
 
 
 def preview(
-    field: NeuralField, cloud: PointCloud, plot: PlotConfig, folder: Path, epoch: int, announce: Announce
+    field: Field, cloud: PointCloud, plot: PlotConfig, folder: Path, epoch: int, announce: Announce
 ) -> None:
     """Write plots/<epoch>.png (and .ply) of a coarse surface, and say what came of it.
 
@@ -188,7 +210,7 @@ def preview(
     announce(f"preview at step {epoch}: {folder / f'{epoch}.png'}")
 
 
-def _write_query(path: Path, field: NeuralField, points: npt.NDArray[np.float64]) -> Path:
+def _write_query(path: Path, field: Field, points: npt.NDArray[np.float64]) -> Path:
     content = io.BytesIO()
     answers = {"u": field.u(points), "w": field.w(points), "gradient": field.gradient(points)}
     np.savez(content, points=points, **answers)  # type: ignore[arg-type]

@@ -2,149 +2,66 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from datasets.pointcloud import Normalisation
-from model.kernels import CompiledKernels, Kernels
-from model.network import ImplicitNet
-from model.sample import Batch
-from utils.build import build, find_class
-from utils.config import Config, config_from_dict
-from utils.distributed import multiplies_bfloat16
-from utils.errors import UserError
-from utils.experiment import read_checkpoint
-from utils.memory import require_memory
+from phase_recon.datasets.pointcloud import Normalisation
+from phase_recon.model.loss.base import Loss
+from phase_recon.model.network import ImplicitNet
+from phase_recon.reconstruction.build_model import build_model, kernels_for
+from phase_recon.utils.config import config_from_dict
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.experiment import read_checkpoint
 
 Array = npt.NDArray[np.float64]
 CHUNK = 1 << 13  # points at a time: a layer of them stays in the processor's cache, which halves the time on two cores
-CONFS = Path(__file__).parents[1] / "confs"  # a configuration for each published loss
 WALL = 32  # points along a side of Ω's walls, at which the sign of a field is looked at
-STEP_REMEDY = "lower points_batch, pts_per_ball, pts_in_omega or network.inputs.dims"
 
 
-class Loss(Protocol):
-    """What a run needs of a loss: named terms for training, and the meaning of the network's output.
+class Field(Protocol):
+    """A signed distance w in a box, as it is meshed, drawn, queried and measured: the only way to ask one.
 
-    Attributes:
-        near: whether it looks at ``Batch.near``.
-        gaps: whether it looks at ``Batch.clearance``.
-        needs_normals: whether it has no meaning without normals.
-        needs_second_derivatives: whether the network must be twice differentiable in x.
+    A network is one (``NeuralField``); so is whatever else answers these questions.
     """
 
-    near: ClassVar[bool]
-    gaps: ClassVar[bool]
-    needs_normals: ClassVar[bool]
-    needs_second_derivatives: ClassVar[bool]
+    @property
+    def normalisation(self) -> Normalisation:
+        """From the input's frame to the normalised one, in which the box lies."""
 
-    def __call__(self, field: Any, batch: Batch, /) -> dict[str, Tensor]:
-        """The weighted terms of a batch."""
+    @property
+    def lower(self) -> Array:
+        """Corner of the box Ω (d,), normalised."""
 
-    def for_noise(self, noise: float) -> "Loss":
-        """The loss for a cloud with this much noise, normalised units; what the configuration left open is set."""
+    @property
+    def upper(self) -> Array:
+        """The opposite corner (d,), normalised."""
 
-    def at(self, progress: float) -> "Loss":
-        """The loss when a share of the run, 0 to 1, is over; what is annealed has the value of that moment."""
+    @property
+    def dimension(self) -> int:
+        """2 or 3."""
 
-    def phase(self, value: Tensor) -> Tensor:
-        """The occupancy-like u in (-1, 1) from the network's output."""
+    def normalised(self, x: Tensor, /) -> Tensor:
+        """w (N,) at float32 points (N, d) on the CPU, both normalised; negative inside."""
 
-    def output_for(self, distance: Tensor) -> Tensor:
-        """The network's output that means a signed distance, normalised units."""
+    def normalised_value_and_gradient(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
+        """w (N,) and ∇w (N, d) at float32 points (N, d) on the CPU, normalised."""
 
-    def distance(self, value: Tensor) -> Tensor:
-        """The signed distance, normalised units, from the network's output."""
+    def level(self, phase: float, /) -> float:
+        """The normalised w at which u has a value."""
 
-    def distance_gradient(self, value: Tensor, gradient: Tensor) -> Tensor:
-        """Its gradient, from the output and the output's gradient."""
+    def u(self, points: Array, /) -> Array:
+        """The phase (N,) at points (N, d) in the input's units: about -1 inside, 1 outside."""
 
-    def level(self, phase: float) -> float:
-        """The signed distance, normalised units, at which u has a value."""
+    def w(self, points: Array, /) -> Array:
+        """The signed distance (N,) at points (N, d), both in the input's units."""
 
-
-def build_model(config: Config, d: int, problems: list[str]) -> tuple[nn.Module, Loss] | None:
-    """The network and the loss that a configuration describes; what is wrong is appended to ``problems``."""
-    kind = config.network.loss["type"]
-    network = loss = None
-    try:
-        network_class = find_class(config.train.network_class)
-        network = build(network_class, config.network.inputs, "network.inputs", problems, d_in=d)
-    except UserError as error:
-        problems.append(f"train.network_class: {error}")
-    try:
-        loss_class = find_class(f"model.loss.{kind}.{kind.capitalize()}Loss")
-        parameters = {key: value for key, value in config.network.loss.items() if key != "type"}
-        given = {"output": config.network.output} if "output" in signature(loss_class).parameters else {}
-        if config.network.output == "u" and not given:
-            problems.append(f"network.output: only the phase loss can learn u; remove it for {kind}")
-        before = len(problems)
-        loss = build(loss_class, parameters, "network.loss", problems, **given)
-        if len(problems) > before and (CONFS / f"{kind}.conf").is_file():
-            problems[-1] += f"; {kind} has keys of its own: see --conf code/confs/{kind}.conf"
-    except UserError as error:
-        problems.append(f"network.loss.type: {error}")
-    if loss is not None and loss.needs_normals and not config.network.has_normals:
-        problems.append(
-            f"network.has_normals: the {kind} loss needs normals; set it to true, with a cloud that has them"
-        )
-    if network is None or loss is None:
-        return None
-    if loss.needs_second_derivatives and not getattr(network, "twice_differentiable", False):
-        problems.append(
-            f"network.loss.type: {kind} needs second derivatives, which the configured network does not have; set "
-            "network.inputs.beta = 100, or train.network_class = model.siren.SirenNet"
-        )
-    return network, loss
-
-
-def kernels_for(config: Config, device: torch.device, problems: list[str]) -> Kernels:
-    """What computes between the matrix products of a configured ImplicitNet: compiled, and its backward pass in
-    bfloat16, where that is wanted and of use. Why it is not compiled although it should be is appended to ``problems``.
-    """
-    if not issubclass(find_class(config.train.network_class), ImplicitNet):
-        return Kernels()
-    half = config.train.bfloat16 and multiplies_bfloat16(device)
-    if config.train.compile and device.type == "cpu":
-        try:
-            return CompiledKernels(half)
-        except UserError as problem:
-            problems.append(str(problem))
-    return Kernels(half)
-
-
-def check_model(config: Config, problems: list[str]) -> None:
-    """Append what is wrong with the configured network and loss; nothing of their size is allocated.
-
-    That includes a step that the machine's memory cannot hold.
-    """
-    with torch.device("meta"):
-        model = build_model(config, config.train.d_in or 3, problems)
-    if model is not None:
-        try:
-            require_memory(memory_of_training(config, model[0]), "a step", STEP_REMEDY)
-        except UserError as error:
-            problems.append(f"train: {error}")
-
-
-def memory_of_training(config: Config, network: nn.Module) -> float:
-    """Bytes that training takes on the network's device, about (derived).
-
-    Four copies of the weights (themselves, gradient, two moments); at every point of a step each layer's value and
-    its copies for the backward pass, of which points with gradients (Ω, the cloud) keep six and balls three.
-    """
-    t = config.train
-    weights = sum(p.numel() for p in network.parameters())
-    widths = sum(p.shape[0] for p in network.parameters() if p.ndim == 2)
-    in_balls = t.points_batch * t.pts_per_ball if t.ball_sigma > 0 else 0
-    layers = 6 * (t.pts_in_omega + t.points_batch) + 3 * in_balls
-    return 4.0 * (4 * weights + widths * layers)
+    def gradient(self, points: Array, /) -> Array:
+        """∇w (N, d) at points (N, d) in the input's units."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +105,10 @@ class NeuralField:
         """2 or 3."""
         return len(self.lower)
 
+    def level(self, phase: float) -> float:
+        """The normalised w at which u has a value."""
+        return self.loss.level(phase)
+
     def u(self, points: Array) -> Array:
         """The phase u (N,) at points (N, d) in the input's units: about -1 inside, 1 outside."""
         return self._ask(points, lambda x: self.loss.phase(self.sign * self.network(x)))
@@ -222,7 +143,7 @@ class NeuralField:
     def _ask(self, points: Array, question: Callable[[Tensor], Tensor]) -> Array:
         points = np.asarray(points, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != self.dimension:
-            raise ValueError(f"points: expected shape (N, {self.dimension}), got {points.shape}")
+            raise UserError(f"points: expected shape (N, {self.dimension}), got {points.shape}")
         x = torch.from_numpy(self.normalisation.apply(points).astype(np.float32))
         with torch.no_grad():
             answers = [question(part.to(self.device)).cpu() for part in torch.split(x, CHUNK)]

@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from reconstruction.commands import Parser
-from utils.errors import UserError
+from phase_recon.reconstruction.commands import Parser
+from phase_recon.utils.errors import UserError
 
 
 def parser(description: str) -> argparse.ArgumentParser:

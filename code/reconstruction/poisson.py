@@ -10,15 +10,19 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+if not __package__:  # started as a file: the package is the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import phase_recon  # noqa: F401
+
+    del sys.path[0]
 
 import numpy as np
 
-from datasets.pointcloud import Normalisation, PointCloud, load_point_cloud
-from reconstruction.commands import Parser, exit_status
-from utils.errors import UserError
-from utils.mesh_files import write_surface
-from utils.surface import Surface
+from phase_recon.datasets.pointcloud import Normalisation, PointCloud, load_point_cloud
+from phase_recon.reconstruction.commands import Parser, exit_status
+from phase_recon.surface.files import write_surface
+from phase_recon.surface.surface import Surface
+from phase_recon.utils.errors import UserError
 
 NEIGHBOURS = 20
 

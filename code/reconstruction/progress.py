@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from reconstruction.health import SMALLER_STEP, Failure
-from utils.distributed import Ranks
-from utils.experiment import Experiment
+from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure
+from phase_recon.utils.distributed import Ranks
+from phase_recon.utils.experiment import Experiment
 
 Announce = Callable[[str], None]
 

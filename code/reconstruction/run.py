@@ -1,4 +1,4 @@
-"""From a point cloud to a surface, on the command line and in Python.
+"""From a point cloud to a surface, on the command line.
 
     python code/reconstruction/run.py                            train on setup.conf's cloud, then mesh it
     python code/reconstruction/run.py --input scan.ply           train on another
@@ -6,8 +6,8 @@
     python code/reconstruction/run.py --eval --checkpoint 1000   mesh what step 1000 had learnt
     python code/reconstruction/run.py --help                     everything else
 
-The functions read in the order in which a run goes: ``main`` → ``train`` or ``evaluate``; ``reconstruct`` is
-the same for arrays, without files. Imports that take seconds are inside the functions, so that ``--help`` and
+The functions read in the order in which a run goes: ``main`` → ``train`` or ``evaluate``; ``api.py`` has the same for
+arrays, without files. Imports that take seconds are inside the functions, so that ``--help`` and
 errors in a configuration come at once.
 """
 
@@ -19,23 +19,26 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 STARTED = time.monotonic()
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "code"))
 
-from reconstruction.commands import exit_status
-from reconstruction.flags import check_flags, check_flags_for_many, overrides, parser
-from utils.errors import UserError
+if not __package__:  # started as a file: the package is the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import phase_recon  # noqa: F401
+
+    del sys.path[0]
+
+from phase_recon.reconstruction.commands import exit_status
+from phase_recon.reconstruction.flags import check_flags, check_flags_for_many, overrides, parser
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.locations import ROOT, default_exps_dir, find_configuration
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
 
-    from datasets.pointcloud import PointCloud
-    from reconstruction.field import NeuralField
-    from utils.config import Config
-    from utils.surface import Surface
+    from phase_recon.datasets.pointcloud import PointCloud
+    from phase_recon.reconstruction.field import NeuralField
+    from phase_recon.utils.config import Config
 
 ANNOUNCED_BYTES = 30e6  # of a cloud's file
 READING_SPEED = {".npy": 200e6, ".npz": 100e6}  # bytes per second, measured on one core
@@ -55,15 +58,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Train or evaluate, as the options ask."""
-    from reconstruction.batch import names_many, run_many
-    from reconstruction.field import check_model
-    from reconstruction.training import Interrupted
-    from utils.config import load_config
-    from utils.distributed import rank_and_size
+    from phase_recon.reconstruction.batch import names_many, run_many
+    from phase_recon.reconstruction.build_model import check_model
+    from phase_recon.reconstruction.training import Interrupted
+    from phase_recon.utils.config import load_config
+    from phase_recon.utils.distributed import rank_and_size
 
     rank, size = rank_and_size()
     check_flags(options, size)
-    config = load_config(_configuration_path(options.conf), overrides(options), check_model)
+    config = load_config(find_configuration(options.conf), overrides(options), check_model)
     for line in config.warnings if rank == 0 else ():
         print(f"warning: {line}", file=sys.stderr)
     loads = options.eval or options.is_continue  # a run that knows its own cloud, unless --input names one
@@ -91,11 +94,11 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     """
     from dataclasses import replace
 
-    from reconstruction.field import check_model
-    from reconstruction.training import fit
-    from utils.config import config_from_dict, differences, override, to_hocon
-    from utils.distributed import choose_device, join_ranks, keep_freed_memory, leave_ranks
-    from utils.experiment import Experiment
+    from phase_recon.reconstruction.build_model import check_model
+    from phase_recon.reconstruction.training import fit
+    from phase_recon.utils.config import config_from_dict, differences, override, to_hocon
+    from phase_recon.utils.distributed import choose_device, join_ranks, keep_freed_memory, leave_ranks
+    from phase_recon.utils.experiment import Experiment
 
     ranks, experiment, checkpoint = join_ranks(), None, None
     if options.is_continue:
@@ -137,7 +140,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     _say(f"run: {experiment.folder}")
 
     def preview(field: NeuralField, epoch: int) -> None:
-        from reconstruction import evaluation
+        from phase_recon.reconstruction import evaluation
 
         evaluation.preview(field, cloud, config.plot, experiment.folder / "plots", epoch, _say)
 
@@ -155,7 +158,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             ranks=ranks,
         )
         leave_ranks()
-        from reconstruction import evaluation  # and its libraries, which would delay the first step
+        from phase_recon.reconstruction import evaluation  # and its libraries, which would delay the first step
 
         _say(f"trained {epoch} steps; extracting the surface")
         written = evaluation.evaluate(
@@ -167,11 +170,11 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
 def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     """Write the evaluation of a checkpoint."""
-    from reconstruction import evaluation
-    from reconstruction.field import field_from_checkpoint
-    from utils.config import config_from_dict, differences, override
-    from utils.distributed import choose_device
-    from utils.experiment import Experiment
+    from phase_recon.reconstruction import evaluation
+    from phase_recon.reconstruction.field import field_from_checkpoint
+    from phase_recon.utils.config import config_from_dict, differences, override
+    from phase_recon.utils.distributed import choose_device
+    from phase_recon.utils.experiment import Experiment
 
     experiment = Experiment.find(_exps_dir(config), config.train.expname, options.timestamp)
     checkpoint = experiment.load_checkpoint(options.checkpoint)
@@ -206,68 +209,20 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     return written
 
 
-def reconstruct(
-    points: npt.ArrayLike,
-    normals: npt.ArrayLike | None = None,
-    overrides: dict[str, Any] | None = None,
-    gpu: str = "auto",
-) -> tuple[Surface, NeuralField]:
-    """A surface and its field from points alone; no file is read or written but the compiled kernels' (train.compile).
-
-    Args:
-        points: (N, d), d = 2 or 3, in any unit.
-        normals: (N, d), pointing outward; given, they are used.
-        overrides: configuration keys and values, such as {"train.nepoch": 500}; the rest has its defaults.
-        gpu: as on the command line.
-
-    Returns:
-        The surface in the points' frame (``Surface.to_trimesh()`` makes a trimesh of it), and the field,
-        which answers ``u(x)``, ``w(x)`` and ``gradient(x)``.
-
-    Raises:
-        UserError: what is wrong with the points, a key or a value; or there is no surface.
-    """
-    from datasets.pointcloud import point_cloud
-    from reconstruction.evaluation import surface_of
-    from reconstruction.field import check_model
-    from reconstruction.training import fit
-    from utils.config import Config, override
-    from utils.distributed import choose_device
-
-    cloud = point_cloud(points, normals)
-    keys = {"network.has_normals": normals is not None, **(overrides or {})}
-    texts = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
-    config = override(Config().to_dict(), texts, check_model, source="overrides", place="")
-    field, _ = fit(config, cloud, choose_device(gpu)[0], lambda line: None)
-    return surface_of(field, cloud, config.plot), field
-
-
-def load_field(run_or_checkpoint: str | Path) -> NeuralField:
-    """The field of a run's folder or of a checkpoint file; see ``reconstruction.field.load_field``."""
-    from reconstruction.field import load_field
-
-    return load_field(run_or_checkpoint)
-
-
-def _configuration_path(name: str) -> Path:
-    path = Path(name)
-    return path if path.exists() or path.is_absolute() or not (ROOT / path).exists() else ROOT / path
-
-
 def _reserve(budget: float | None) -> float:
     """Seconds of a time budget, in minutes, that what comes after the training is left."""
     return 0.0 if budget is None else min(EVALUATION_SECONDS, EVALUATION_SHARE * 60 * budget)
 
 
 def _exps_dir(config: Config) -> Path:
-    return ROOT / "exps" if config.train.exps_dir is None else Path(config.train.exps_dir)
+    return default_exps_dir() if config.train.exps_dir is None else Path(config.train.exps_dir)
 
 
 def _load_cloud(config: Config) -> tuple[PointCloud, Config]:
     """The cloud, and the configuration with the path that it was found at."""
     from dataclasses import replace
 
-    from datasets.pointcloud import load_point_cloud
+    from phase_recon.datasets.pointcloud import load_point_cloud
 
     t = config.train
     if t.input_path is None:
@@ -307,7 +262,7 @@ def _say(line: str) -> None:
     """Print a line beside a progress bar; the first rank speaks for all."""
     from tqdm import tqdm
 
-    from utils.distributed import rank_and_size
+    from phase_recon.utils.distributed import rank_and_size
 
     if rank_and_size()[0] == 0:
         tqdm.write(line)

@@ -8,20 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.pointcloud import Normalisation
-from model.kernels import Kernels
-from model.network import ImplicitNet
-from model.optimizer import Optimizers
-from model.sample import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
-from reconstruction.field import Loss, NeuralField, build_model
-from reconstruction.gaps import HeldGaps
-from reconstruction.health import Course
-from reconstruction.preparation import Prepared
-from reconstruction.progress import Announce, Clock, Status
-from utils.config import Config
-from utils.distributed import Ranks, Repeated
-from utils.errors import UserError
-from utils.experiment import Experiment
+from phase_recon.datasets.pointcloud import Normalisation
+from phase_recon.model.kernels import Kernels
+from phase_recon.model.loss.base import Loss
+from phase_recon.model.network import ImplicitNet
+from phase_recon.model.optimizer import Optimizers
+from phase_recon.model.sampling import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
+from phase_recon.reconstruction.build_model import build_model
+from phase_recon.reconstruction.field import NeuralField
+from phase_recon.reconstruction.hole_holding import HeldGaps
+from phase_recon.reconstruction.preprocess import Prepared
+from phase_recon.reconstruction.progress import Announce, Clock, Status
+from phase_recon.reconstruction.recovery import Course
+from phase_recon.utils.config import Config
+from phase_recon.utils.distributed import Ranks, Repeated
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.experiment import Experiment
 
 Preview = Callable[[NeuralField, int], None]
 

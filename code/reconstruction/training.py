@@ -7,20 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datasets.pointcloud import PointCloud
-from model.optimizer import Cosine, Step
-from model.sample import Sampler
-from reconstruction.field import Loss, NeuralField, kernels_for
-from reconstruction.gaps import weight_in_gaps
-from reconstruction.health import SMALLER_STEP, Failure, course_of
-from reconstruction.preparation import INWARD, MIXED, NEEDLE, THIN, Prepared, prepare, settled
-from reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
-from reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
-from utils.config import Config, to_hocon
-from utils.distributed import ALONE, Ranks, Repeated, subnormals_as_zero
-from utils.errors import UserError
-from utils.experiment import Experiment
-from utils.interrupt import deferred_signals
+from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.model.loss.base import Loss
+from phase_recon.model.optimizer import Cosine, Step
+from phase_recon.model.sampling import Sampler
+from phase_recon.reconstruction.build_model import kernels_for
+from phase_recon.reconstruction.field import NeuralField
+from phase_recon.reconstruction.hole_holding import weight_in_gaps
+from phase_recon.reconstruction.preprocess import INWARD, MIXED, NEEDLE, THIN, Prepared, prepare, settled
+from phase_recon.reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
+from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure, course_of
+from phase_recon.reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
+from phase_recon.utils.config import Config, to_hocon
+from phase_recon.utils.distributed import ALONE, Ranks, Repeated, subnormals_as_zero
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.experiment import Experiment
+from phase_recon.utils.interrupt import deferred_signals
 
 
 class Interrupted(Exception):

@@ -21,8 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from utils.errors import UserError
-from utils.files import write_whole
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import write_whole
 
 Row = dict[str, Any]
 

@@ -12,8 +12,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from utils.errors import UserError
-from utils.memory import READING, require_memory
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.memory import READING, require_memory
 
 # numbers pack to a half or a tenth; what unpacks to more than this is made to fill memories
 UNPACKED_BASE, UNPACKED_FACTOR = 256 << 20, 64

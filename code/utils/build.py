@@ -16,9 +16,11 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from utils.errors import UserError
+from phase_recon.utils.errors import UserError
 
 T = TypeVar("T")
+
+OWN_PACKAGE = __name__.partition(".")[0]  # phase_recon
 
 
 _WRONG = object()  # stands for a value whose problem has been noted
@@ -85,25 +87,29 @@ def build(
 
 
 def find_class(dotted: str) -> type:
-    """The class that a dotted name such as ``model.network.ImplicitNet`` means, from the package ``model``.
+    """The class that a dotted name such as ``model.network.ImplicitNet`` means, as the IGR family writes them.
+
+    The name begins in this package: ``model`` is its folder model/.
 
     Raises:
         UserError: any other name. Nothing outside the package is imported on the way.
     """
-    module_name, _, name = dotted.rpartition(".")
+    module_name, _, name = dotted.removeprefix(f"{OWN_PACKAGE}.").rpartition(".")
     if not re.fullmatch(r"model(\.[A-Za-z]\w*)+", module_name, re.ASCII):
         raise UserError(
             f"{dotted!r}: expected a class of this project's model package, such as model.network.ImplicitNet"
         )
-    package = importlib.import_module("model")
-    names = [info.name for info in pkgutil.walk_packages(package.__path__, "model.")]
+    package = importlib.import_module(f"{OWN_PACKAGE}.model")
+    modules = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    names = [info.name.removeprefix(f"{OWN_PACKAGE}.") for info in modules]
     if module_name not in names:
         beside = [other for other in names if other.rpartition(".")[0] == module_name.rpartition(".")[0]] or names
         raise UserError(f"{dotted}: no module {module_name}; there are {', '.join(beside)}")
+    module = importlib.import_module(f"{OWN_PACKAGE}.{module_name}")
     classes = {
         key: value
-        for key, value in inspect.getmembers(importlib.import_module(module_name), inspect.isclass)
-        if value.__module__ == module_name and not key.startswith("_")
+        for key, value in inspect.getmembers(module, inspect.isclass)
+        if value.__module__ == module.__name__ and not key.startswith("_")
     }
     if name not in classes:
         known = ", ".join(classes) or "none"

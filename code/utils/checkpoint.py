@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from utils.archive import check_archive
-from utils.errors import UserError
+from phase_recon.utils.archive import check_archive
+from phase_recon.utils.errors import UserError
 
 # what the description of a checkpoint of ours names; torch's weights-only reader allows a hundred things more,
 # among them some that allocate whatever they are told to

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from utils.errors import UserError
-from utils.files import write_whole
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import write_whole
 
 CACHE = "PHASE_CACHE"  # the environment variable that names the folder of what is kept
 FLAGS = ("-O3", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")

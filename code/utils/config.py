@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from utils.build import build
-from utils.errors import UserError
-from utils.hocon import merge, parse, read_file, write
+from phase_recon.utils.build import build
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.hocon import merge, parse, read_file, write
 
 
 def _require(*rules: tuple[bool, str]) -> None:

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from utils.errors import UserError
+from phase_recon.utils.errors import UserError
 
 # Ranks wait for each other at every step, so also while rank 0 saves or draws a preview; for longer, one hangs.
 PATIENCE = timedelta(minutes=10)

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from utils.checkpoint import check_parts, check_values
-from utils.errors import UserError
-from utils.files import append_line, remove_leftovers, write_whole
+from phase_recon.utils.checkpoint import check_parts, check_values
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import append_line, remove_leftovers, write_whole
 
 FORMAT = 1
 MAKE_ROOM = "the checkpoints before it are whole: make room and go on with --is_continue"

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from utils.errors import UserError
+from phase_recon.utils.errors import UserError
 
 TEMPORARY = re.compile(r"\..+\.\d+\.\d{16,}")  # .<name>.<process>.<nanoseconds>, as write_whole names them
 

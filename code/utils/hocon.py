@@ -17,7 +17,7 @@ from pyhocon.config_tree import NoneValue
 from pyhocon.exceptions import ConfigException
 from pyparsing import NoMatch, ParseBaseException, ParserElement
 
-from utils.errors import UserError
+from phase_recon.utils.errors import UserError
 
 MAX_BYTES = 100_000  # a configuration is a page or two; anything larger is a wrong path
 MAX_DEPTH = 20  # brackets within brackets; ours has five

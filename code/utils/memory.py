@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from utils.errors import UserError
+from phase_recon.utils.errors import UserError
 
 GIB = 1 << 30
 READING = 32  # bytes per number of a file, from the file to the checked cloud: four copies (measured)

@@ -8,14 +8,14 @@ Losses do not know each other.
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from model.network import derivative
-from model.sample import Batch
+from phase_recon.model.network import derivative
+from phase_recon.model.sampling import Batch
 
 OFF_SURFACE = 100.0  # of exp(-100 |f|), which is 1/e at a distance of 0.01
 
@@ -29,6 +29,46 @@ class DifferentiableField(Protocol):
     @property
     def value_and_gradient(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """Value (...) and gradient (..., d) at x (..., d)."""
+
+
+class Loss(Protocol):
+    """What a run needs of a loss: named terms for training, and the meaning of the network's output.
+
+    Attributes:
+        near: whether it looks at ``Batch.near``.
+        gaps: whether it looks at ``Batch.clearance``.
+        needs_normals: whether it has no meaning without normals.
+        needs_second_derivatives: whether the network must be twice differentiable in x.
+    """
+
+    near: ClassVar[bool]
+    gaps: ClassVar[bool]
+    needs_normals: ClassVar[bool]
+    needs_second_derivatives: ClassVar[bool]
+
+    def __call__(self, field: Any, batch: Batch, /) -> dict[str, Tensor]:
+        """The weighted terms of a batch."""
+
+    def for_noise(self, noise: float) -> "Loss":
+        """The loss for a cloud with this much noise, normalised units; what the configuration left open is set."""
+
+    def at(self, progress: float) -> "Loss":
+        """The loss when a share of the run, 0 to 1, is over; what is annealed has the value of that moment."""
+
+    def phase(self, value: Tensor) -> Tensor:
+        """The occupancy-like u in (-1, 1) from the network's output."""
+
+    def output_for(self, distance: Tensor) -> Tensor:
+        """The network's output that means a signed distance, normalised units."""
+
+    def distance(self, value: Tensor) -> Tensor:
+        """The signed distance, normalised units, from the network's output."""
+
+    def distance_gradient(self, value: Tensor, gradient: Tensor) -> Tensor:
+        """Its gradient, from the output and the output's gradient."""
+
+    def level(self, phase: float) -> float:
+        """The signed distance, normalised units, at which u has a value."""
 
 
 class DistanceLoss:

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from model.loss.base import AnnealedLoss
-from model.network import derivative
+from phase_recon.model.loss.base import AnnealedLoss
+from phase_recon.model.network import derivative
 
 LEAST, MOST = 0.1, 50.0  # |Δf| is cut to these in the authors' code
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from model.loss.base import DifferentiableField, DistanceLoss, check, joint_mean, steepness, weight_problems
-from model.sample import Batch
+from phase_recon.model.loss.base import DifferentiableField, DistanceLoss, check, joint_mean, steepness, weight_problems
+from phase_recon.model.sampling import Batch
 
 
 @dataclass(frozen=True)

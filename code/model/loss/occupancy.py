@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from model.loss.base import DifferentiableField, DistanceLoss, check, mean_over_omega
-from model.sample import Batch
+from phase_recon.model.loss.base import DifferentiableField, DistanceLoss, check, mean_over_omega
+from phase_recon.model.sampling import Batch
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from model.loss.base import DifferentiableField, DistanceLoss
-from model.sample import Batch
+from phase_recon.model.loss.base import DifferentiableField, DistanceLoss
+from phase_recon.model.sampling import Batch
 
 TOLERANCE = 1e-6  # 1 - |u| is kept above this: beyond, w is past 13.8 √ε and single precision has no more
 

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from model.loss.base import AnnealedLoss
-from model.network import derivative
+from phase_recon.model.loss.base import AnnealedLoss
+from phase_recon.model.network import derivative
 
 TINY = 1e-5  # beside ‖∇f‖², as in the authors' code
 

@@ -1,0 +1,144 @@
+"""From which side a point of a cloud was seen, as far as the cloud tells.
+
+Whoever scanned a point stood outside of the cloud and saw it. So where rays from one side of a point get out of the
+cloud, and those from its other side do not, it was seen from the one, and outside is there. That tells the floor of a
+deep hollow whose walls were not scanned, which the winding number cannot: the hollow looks as full as it looks empty.
+Where both sides let rays out, or neither does, nothing is told.
+
+Where another sheet is near, it stands in the way of the rays on its side. Then it is a thin wall that is between if the
+place was seen from its other side, and a narrow gap if not.
+
+And what one looked through is empty. Deep in a hollow few rays get out, all through its mouth, and one of them was the
+line of sight: so the hollow reaches down to there, though most of its walls may not have been scanned.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import distance_transform_edt
+from scipy.spatial import cKDTree
+
+from phase_recon.utils.general import thinned
+
+Array = npt.NDArray[np.float64]
+
+CELLS = 96  # along the longest side of the cloud's box, at most
+SAMPLED, REACH = 2000, 16  # a cell is no smaller, and its neighbours are full too, or rays get in between points:
+SMALLEST = 0.6  # of the distance of some points to such a neighbour
+RAYS = 256  # in all directions: through the mouth of a bore four times as deep as wide still come two
+CLEAR = 2.25  # cells from which a ray starts off the point: clear of the cells of its own sheet,
+STEEP = 0.3  # if its cosine to the normal is at least so large
+NEAREST = 0.75  # of the way from the point, the nearest other point to the start: nearer, there is another sheet
+LEAST, OTHER = 3, 0.05  # rays that get out on the side that was seen, and as a share of them, at most, on the other
+FEW, ALIKE = 0.2, 0.93  # share of the rays that get out where a hollow is deep, at most, and least length of their mean
+SPACING, OFF = 2.0, 4.0  # cells between places on a line of sight, and from the cloud: nearer, it shows itself what is
+
+
+def seen_sides(
+    points: Array, places: Array, directions: Array, steps: Array | None = None
+) -> npt.NDArray[np.int64]:
+    """On which side of some places on a cloud one can see them (N,): 1 for that of the directions, -1, or 0 if unknown.
+
+    Args:
+        points: the cloud (M, d), in any unit.
+        places: some of its points (N, d).
+        directions: unit normals there (N, d), either way round.
+        steps: from the places to another sheet that is near (N, d), on whose side nobody looks; zero where none is,
+            and None where none is anywhere.
+    """
+    space = _Space(points)
+    towards = np.zeros(len(places)) if steps is None else np.sign((directions * steps).sum(axis=1))  # the other sheet
+    alone = np.ones(len(places), dtype=bool)
+    for offset in (space.clear, space.clear / 2):
+        for way in (-1, 1):
+            nearest = space.tree.query(places + way * offset * directions, workers=-1)[0]
+            alone &= (nearest > NEAREST * offset) | (towards == way)
+    rays = _directions(points.shape[1])
+    cosine = directions @ rays.T
+    looked = (np.abs(cosine) > STEEP) & alone[:, None] & (np.sign(cosine) != towards[:, None])
+    place, ray = np.nonzero(looked)
+    side = np.where(cosine[place, ray] > 0, 1, 0)
+    at = places[place] + space.clear * np.where(side, 1, -1)[:, None] * directions[place]
+    out = space.let_out(at, rays[ray])
+    escaped = np.zeros((len(places), 2), dtype=np.int64)
+    np.add.at(escaped, (place[out], side[out]), 1)
+    behind, before = escaped.T
+    told = [(a <= OTHER * b) & (b >= LEAST) for a, b in ((behind, before), (before, behind))]
+    return told[0].astype(np.int64) - told[1]
+
+
+def lines_of_sight(points: Array, places: Array, normals: Array) -> Array:
+    """Places (K, d) outside of a cloud through which one looked at what lies deep in its hollows (derived).
+
+    Where few rays get out and all in nearly one direction, they are on the one in the middle, away from the cloud.
+
+    Args:
+        points: the cloud (M, d), in any unit.
+        places: some of its points (N, d).
+        normals: unit normals there (N, d), outward.
+    """
+    space = _Space(points)
+    rays = _directions(points.shape[1])
+    looked = normals @ rays.T > STEEP
+    place, ray = np.nonzero(looked)
+    escaped = np.zeros(looked.shape, dtype=bool)
+    escaped[place, ray] = space.let_out(places[place] + space.clear * normals[place], rays[ray])
+    count = escaped.sum(axis=1)
+    mean = (escaped @ rays) / np.maximum(count, 1)[:, None]
+    deep = (count >= LEAST) & (count < FEW * looked.sum(axis=1)) & (np.linalg.norm(mean, axis=1) > ALIKE)
+    middle = rays[np.where(escaped, mean @ rays.T, -np.inf).argmax(axis=1)[deep]]
+    steps = np.arange(0.0, float(np.linalg.norm(space.upper - space.lower)), SPACING * space.cell)
+    along = (places[deep][:, None] + steps[:, None] * middle[:, None]).reshape(-1, points.shape[1])
+    along = along[((along > space.lower) & (along < space.upper)).all(axis=1)]
+    return np.asarray(along[space.tree.query(along, workers=-1)[0] > OFF * space.cell])
+
+
+class _Space:
+    """What is empty in the box of a cloud (M, d), in cells.
+
+    Attributes:
+        tree: of the points.
+        lower: corner of the box (d,).
+        upper: the opposite corner (d,).
+        cell: the cells' width.
+        clear: how far off a point of the cloud rays start.
+    """
+
+    def __init__(self, points: Array) -> None:
+        self.tree = cKDTree(points)
+        some = thinned(points, SAMPLED)
+        reach = float(np.median(self.tree.query(some, k=[min(REACH, len(points))], workers=-1)[0]))
+        self.lower, self.upper = points.min(axis=0), points.max(axis=0)
+        size = self.upper - self.lower
+        self.cell = max(float(size.max()) / CELLS, SMALLEST * reach, float(np.finfo(np.float64).tiny))
+        self.clear = CLEAR * self.cell
+        unmet = np.ones((size // self.cell).astype(np.int64) + 1, dtype=bool)
+        unmet[tuple(((points - self.lower) // self.cell).astype(np.int64).T)] = False
+        distance = np.asarray(distance_transform_edt(unmet))
+        self._empty = distance > 1
+        # cannot jump over a full cell, from anywhere in this one
+        self._stride = np.maximum(distance - 1 - points.shape[1] ** 0.5, 0.5) * self.cell
+
+    def let_out(self, at: Array, directions: Array) -> npt.NDArray[np.bool_]:
+        """Whether rays from some places (N, d) in unit directions (N, d) leave the box (N,), and meet no full cell."""
+        out = np.zeros(len(at), dtype=bool)
+        ray = np.arange(len(at))
+        while len(ray):
+            index = np.floor((at - self.lower) / self.cell).astype(np.int64)
+            beyond = np.any((index < 0) | (index >= self._empty.shape), axis=1)
+            out[ray[beyond]] = True
+            inside = tuple(index[~beyond].T)
+            going = self._empty[inside]
+            ray = ray[~beyond][going]
+            at = at[~beyond][going] + self._stride[inside][going][:, None] * directions[ray]
+        return out
+
+
+def _directions(d: int) -> Array:
+    """Unit vectors (RAYS, d), evenly in all directions: on a circle, or a spiral on the sphere (Fibonacci's)."""
+    turn = np.arange(RAYS) + 0.5
+    if d == 2:
+        angle = 2 * np.pi * turn / RAYS
+        return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    azimuth, height = np.pi * (1 + 5**0.5) * turn, 1 - 2 * turn / RAYS
+    radius = np.sqrt(1 - height**2)
+    return np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth), height], axis=-1)

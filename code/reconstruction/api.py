@@ -1,0 +1,81 @@
+"""The method for programs: from arrays to a surface and its field, without files. ``phase_recon`` gives these names."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from phase_recon.reconstruction.evaluation import Reconstruction
+    from phase_recon.reconstruction.field import NeuralField
+
+
+def reconstruct(
+    points: npt.ArrayLike,
+    normals: npt.ArrayLike | None = None,
+    *,
+    minutes: float | None = None,
+    resolution: int | None = None,
+    overrides: dict[str, Any] | None = None,
+    gpu: str = "auto",
+) -> Reconstruction:
+    """A closed surface through points, and the signed distance and occupancy that it belongs to.
+
+    Example::
+
+        mesh = phase_recon.reconstruct(points)
+        mesh.vertices, mesh.faces, mesh.normals     # (V, 3), (F, 3), (V, 3)
+        mesh.save("mesh.ply")                       # or .obj, .stl, .glb; in 2D .ply, .svg, .npz
+        mesh.to_trimesh()
+        mesh.field.w(places)                        # signed distance (N,) at places (N, 3), negative inside
+        mesh.field.u(places), mesh.field.gradient(places)
+
+    It trains for 2 500 steps, which is one to two minutes on two CPU cores, and uses a GPU if there is one. The same
+    points and seed give the same surface on the same CPU. No file is read or written, but the compiled kernels' in
+    the cache (key ``train.compile``).
+
+    Args:
+        points: (N, d), d = 2 or 3, N at least 10, in any unit and anywhere. They must lie on a closed surface (curve),
+            which may have holes; noise and outliers are found and dealt with.
+        normals: (N, d), pointing outward, of any length; given, they are used. Without them the sides are found.
+        minutes: time for the training, in place of the 2 500 steps.
+        resolution: cells of the grid along the longest side of the box, 8 to 2048; 256 if None.
+        overrides: keys of the configuration and their values, such as ``{"train.seed": 3}``; setup.conf explains all.
+        gpu: "auto" (the freest, else the CPU), "cpu", or the number of one.
+
+    Returns:
+        The surface in the frame of the points, with outward unit normals at its vertices, and its ``field``.
+
+    Raises:
+        UserError: what is wrong with the points, a key or a value, in one line; or there is no surface.
+    """
+    from phase_recon.datasets.pointcloud import point_cloud
+    from phase_recon.reconstruction.build_model import check_model
+    from phase_recon.reconstruction.evaluation import Reconstruction, surface_of
+    from phase_recon.reconstruction.training import fit
+    from phase_recon.utils.config import Config, override
+    from phase_recon.utils.distributed import choose_device
+
+    cloud = point_cloud(points, normals)
+    keys: dict[str, Any] = {"network.has_normals": normals is not None}
+    keys |= {} if minutes is None else {"train.time_budget": minutes}
+    keys |= {} if resolution is None else {"plot.resolution": resolution}
+    texts = [f"{key} = {json.dumps(value)}" for key, value in {**keys, **(overrides or {})}.items()]
+    config = override(Config().to_dict(), texts, check_model, source="overrides", place="")
+    field, _ = fit(config, cloud, choose_device(gpu)[0], lambda line: None)
+    return Reconstruction.of(surface_of(field, cloud, config.plot), field)
+
+
+def load_field(run_or_checkpoint: str | Path) -> NeuralField:
+    """The trained field of a run's folder (its latest checkpoint) or of a checkpoint file, on the CPU.
+
+    Raises:
+        UserError: there is nothing to load, or it is damaged.
+    """
+    from phase_recon.reconstruction.field import load_field
+
+    return load_field(run_or_checkpoint)

@@ -1,0 +1,146 @@
+"""What keeps the surface in gaps of the cloud, where no point holds it, from depending on how long a run is.
+
+The least area draws it to a flat lid, a little with every step; and where that draws no more, every step moves it by
+chance. So the energy there counts whole at first, which smooths what the start guessed, and then less and less; and
+once that has come to rest, the surface is held by points of itself, which join those of the cloud.
+"""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+from phase_recon.model.loss.phase import GAP, WIDE
+from phase_recon.model.sampling import Sampler
+from phase_recon.reconstruction.field import NeuralField
+from phase_recon.reconstruction.preprocess import FILLED, crowding
+from phase_recon.utils.distributed import Ranks
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.general import thinned, unit
+
+Array = npt.NDArray[np.float64]
+
+UNEASED = 1500  # steps with all of the energy in gaps too; then it falls
+EASING = 3  # with this power of the steps, so that many of them add no more than half as many
+# The step after which gaps are held, where the mean weights of the last of them have them: there the default learning
+# rate is at its lowest, as a longer run is about to begin a second wave (model.optimizer.Cosine).
+HELD, AVERAGED = 5000, 1000
+CELLS = 128  # of the grid on which that surface is found, along the longest side of Ω
+LOOKED_AT = 20_000  # points of the cloud, at most, that tell where the surface has not yet come to them
+LEAST = 0.01  # share of the largest piece's area below which a piece is a bubble, and not held
+
+
+def weight_in_gaps(epoch: int) -> float:
+    """The weight at a step of the energy in gaps of the cloud (derived)."""
+    return (UNEASED / max(epoch, UNEASED)) ** EASING
+
+
+class HeldGaps:
+    """The points that hold the surface in gaps, found once in a run.
+
+    The weights of a single step leave a gap's surface where chance has it; their mean over many steps does not (Polyak
+    & Juditsky 1992). Where that surface misses points of the cloud, it has not come to rest, and is not held.
+
+    Args:
+        points: the cloud (N, d), with what was added to it, normalised.
+        reach: distance of its points to their 16th neighbours.
+    """
+
+    def __init__(self, points: Array, reach: float) -> None:
+        self._cloud, self._reach = points, reach
+        self._mean: dict[str, Tensor] = {}
+        self._points: Tensor | None = None
+        self._normals: Tensor | None = None
+
+    def after(self, epoch: int, field: NeuralField, ranks: Ranks) -> bool:
+        """Look at a field after a step; whether there are points, as of now, that are to join the sampler's.
+
+        Raises:
+            UserError: another rank has ended.
+        """
+        if not HELD - AVERAGED < epoch <= HELD:
+            return False
+        share = 1 / (epoch - (HELD - AVERAGED))
+        for name, weights in field.network.named_parameters():
+            mean = self._mean.setdefault(name, weights.detach().clone())
+            mean.lerp_(weights.detach(), share)
+        if epoch < HELD:
+            return False
+        found = ranks.from_first(self._find(field) if ranks.first else None)  # other processors may round otherwise
+        self._mean.clear()
+        if found is None or not len(found[0]):
+            return False
+        self._points, self._normals = (torch.tensor(part, dtype=torch.float32, device=field.device) for part in found)
+        return True
+
+    def join(self, sampler: Sampler) -> Sampler:
+        """A sampler that draws from the points that hold gaps too, if there are any by now."""
+        return sampler if self._points is None or self._normals is None else sampler.joined(self._points, self._normals)
+
+    @property
+    def count(self) -> int:
+        """How many points hold gaps."""
+        return 0 if self._points is None else len(self._points)
+
+    def _find(self, field: NeuralField) -> tuple[Array, Array] | None:
+        """Points (K, d) on the surface of the mean weights in gaps, and unit normals there (K, d); None without one."""
+        from phase_recon.surface.extract import extract_surface  # half a second, and not before the first step
+        from phase_recon.surface.metrics import sample_surface
+        from phase_recon.surface.surface import substantial_components
+
+        if self._reach <= 0:
+            return None  # the same few points again and again have no gaps
+        network = copy.deepcopy(field.network)
+        network.load_state_dict(self._mean, strict=False)  # the rest does not change
+        mean = replace(field, network=network)
+        try:
+            surface = extract_surface(mean.normalised, field.lower, field.upper, CELLS, allow_open=True)
+        except UserError:
+            return None  # no surface: for the checks of the run's health
+        surface, _ = substantial_components(surface, LEAST, self._cloud)
+        dense = FILLED * crowding(self._reach, self._cloud.shape[1]) * surface.measure()
+        places, _ = sample_surface(surface, round(min(dense, len(self._cloud))), seed=0)  # of one that is uneven fewer
+        distance = cKDTree(self._cloud).query(places, workers=-1)[0]
+        places = places[(distance > GAP[0] * self._reach) & (distance < WIDE)]
+        some = thinned(self._cloud, LOOKED_AT)
+        missed = some[mean.normalised(_single(some)).abs().numpy() > GAP[0] * self._reach]
+        places = places[cKDTree(missed).query(places, workers=-1)[0] > WIDE] if len(missed) else places
+        if not len(places):
+            return None
+        w, normals = (part.double().numpy() for part in mean.normalised_value_and_gradient(_single(places)))
+        slope = np.maximum(np.linalg.norm(normals, axis=1), 0.5)  # the triangles cut the curves
+        return places - (w / slope**2)[:, None] * normals, unit(normals)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on must know."""
+        return {
+            "mean": {name: weights.cpu() for name, weights in self._mean.items()},
+            "points": None if self._points is None else self._points.cpu(),
+            "normals": None if self._normals is None else self._normals.cpu(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any] | None, network: nn.Module) -> None:
+        """Take over the state of a run that had held gaps, or was to, with a network like this; None has none.
+
+        Raises:
+            ValueError: it is of another network.
+        """
+        if state is None:
+            return
+        shapes = {name: weights.shape for name, weights in network.named_parameters()}
+        if state["mean"] and {name: weights.shape for name, weights in state["mean"].items()} != shapes:
+            raise ValueError("mean weights of another network")
+        device = next(network.parameters()).device
+        self._mean = {name: weights.to(device).clone() for name, weights in state["mean"].items()}
+        if state["points"] is not None and state["normals"] is not None:
+            self._points, self._normals = state["points"].to(device), state["normals"].to(device)
+
+
+def _single(points: Array) -> Tensor:
+    """Points (N, d) as a field takes them."""
+    return torch.from_numpy(points.astype(np.float32))

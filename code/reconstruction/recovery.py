@@ -1,0 +1,218 @@
+"""Whether a field in training can still become a surface: the failures that more steps will not mend, and what a
+run does about the first of them.
+
+Only sure signs count. A loss that is not finite is one at any time; a field without any surface is one after the
+first quarter of a run, before which the start may still be found; a surface through the walls of Ω may draw back
+as long as the run goes on, so it is one at the end only, and never where plot.allow_open lets it be.
+"""
+
+import copy
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phase_recon.reconstruction.field import NeuralField
+from phase_recon.utils.config import Config
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.experiment import Experiment
+
+SETTLED = 0.25  # share of a run after which a field without a surface has lost it
+CELLS = 32  # of the grid on Ω, along each axis
+PROBES = 4096  # points of the cloud that are looked at
+HALF = 0.5  # share of the time that makes a state worth more than an error
+SMALLER = 0.3  # factor on the learning rate of a run that is mended
+SMALLER_STEP = "lower learning_rate_schedule's Initial, or set train.clip_gradient = 1"
+MORE_PULL = "raise network.loss.lambda, or lower learning_rate_schedule's Initial"
+MORE_ROOM = "enlarge train.bounding_box_scale"
+
+
+class Failure(UserError):
+    """A field that more steps will not mend; the text names the remedy."""
+
+
+def surface_lost(field: NeuralField, points: Tensor, level: float = 0.0) -> str | None:
+    """What is wrong if a field has one sign everywhere, so that no surface is left in Ω.
+
+    Asked are the nodes of a grid on Ω, walls included; points of the cloud; and where a step of 2 |w - level|, a cell
+    at most, leads from each of these along the gradient: to the other side of a surface too small for the grid.
+
+    Args:
+        field: the field.
+        points: the cloud (N, d), normalised.
+        level: the signed distance at which the surface lies, normalised.
+    """
+    some = points[:: max(1, len(points) // PROBES)].cpu()
+    value, slope = field.normalised_value_and_gradient(some)
+    cell = float((field.upper - field.lower).max()) / CELLS
+    step = (2 * (value - level)).clamp(-cell, cell)
+    across = some - step[:, None] * torch.nn.functional.normalize(slope, dim=-1)
+    values = torch.cat([value, field.normalised(across), field.normalised(_grid(field))]) - level
+    if not bool(values.isfinite().all()):
+        return "the field is not finite"
+    inside = values < 0
+    if bool(inside.any()) and not bool(inside.all()):
+        return None
+    sign = "negative" if bool(inside[0]) else "positive"
+    return f"no surface is left: the field is {sign} everywhere in Ω and at the points"
+
+
+def surface_leaves(field: NeuralField, level: float = 0.0) -> str | None:
+    """What is wrong if a field changes its sign on a wall of Ω, and so the surface goes through it.
+
+    Args:
+        field: the field.
+        level: the signed distance at which the surface lies, normalised.
+    """
+    values = field.normalised(_grid(field)).reshape((CELLS + 1,) * field.dimension)
+    inside = (values < level).numpy()
+    through = [
+        f"{side} {'xyz'[axis]}"
+        for axis in range(field.dimension)
+        for side, index in (("lower", 0), ("upper", -1))
+        if inside.take(index, axis=axis).any() and not inside.take(index, axis=axis).all()
+    ]
+    return f"the surface leaves Ω at its {', '.join(through)} side" if through else None
+
+
+def _grid(field: NeuralField) -> Tensor:
+    """The nodes of a grid on Ω (33^d, d), float32, the last axis running fastest."""
+    ticks = [np.linspace(low, high, CELLS + 1) for low, high in zip(field.lower, field.upper, strict=True)]
+    nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, field.dimension)
+    return torch.from_numpy(nodes.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Mending:
+    """What was done to a run that had failed; a run that never did has the values here.
+
+    Attributes:
+        seed: of the network's start and of everything random.
+        reason: the failure; empty for a run that never did.
+        since: the step from which it went on; 0 is a start anew.
+        factor: on the learning rate.
+        spent: seconds of a time budget that were over when it started anew.
+    """
+
+    seed: int
+    reason: str = ""
+    since: int = 0
+    factor: float = 1.0
+    spent: float = 0.0
+
+    @property
+    def action(self) -> str:
+        """What was done, in words."""
+        step = f"{self.factor:g} of the learning rate"
+        return f"from step {self.since} with {step}" if self.since else f"from the start with seed {self.seed}, {step}"
+
+
+@dataclass
+class Course:
+    """How a run is going: whether it was mended, and the last state worth going back to.
+
+    Attributes:
+        mending: what was done, if anything.
+        allowed: whether a failure may be mended.
+        open_allowed: whether a surface that leaves Ω is a result.
+        good: the newest checkpoint whose field was healthy, or None.
+    """
+
+    mending: Mending
+    allowed: bool
+    open_allowed: bool = False
+    good: dict[str, Any] | None = None
+
+    @property
+    def may_mend(self) -> bool:
+        """Whether a failure now would be the first, and mended."""
+        return self.allowed and not self.mending.reason
+
+    def examine(self, field: NeuralField, points: Tensor, level: float, epoch: int, progress: float) -> bool:
+        """Whether a field is fit to go back to; see the top of this file for what is a failure when.
+
+        Args:
+            field: the field after ``epoch`` steps.
+            points: the cloud (N, d), normalised.
+            level: the signed distance at which the surface lies, normalised.
+            epoch: steps so far.
+            progress: the share of the run that is over.
+
+        Raises:
+            Failure: no surface is left; or the run is at its end, the surface leaves Ω, and that can be mended. Where
+                it cannot, the field is a result, and it is the extraction that says what it lacks.
+        """
+        if lost := surface_lost(field, points, level):
+            if progress >= SETTLED:
+                raise Failure(f"{lost}, at step {epoch}: the last checkpoint before is kept; {MORE_PULL}")
+            return False
+        leaves = surface_leaves(field, level)
+        if leaves and progress >= 1 and self.may_mend and not self.open_allowed:
+            raise Failure(f"{leaves}, at step {epoch}: {MORE_ROOM}")
+        return not leaves
+
+    def saved(self, state: dict[str, Any], healthy: bool) -> dict[str, Any]:
+        """A checkpoint, with what a later process must know to mend as this one would; kept if it is healthy.
+
+        Its key "good" is the step of the newest healthy one, or None.
+        """
+        state = {**state, "mending": asdict(self.mending), "good": state["epoch"]}
+        if healthy and self.may_mend:
+            self.good = copy.deepcopy(state)  # the tensors are those that training changes
+        return {**state, "good": None if self.good is None else self.good["epoch"]}
+
+    def mend(self, failure: Failure, seconds: float, over: bool) -> dict[str, Any] | None:
+        """Turn to the last good checkpoint with a smaller step, or without one to the start, with another seed too.
+
+        Args:
+            failure: what went wrong; raised again where it is not the first, or may not be mended.
+            seconds: of the run so far.
+            over: whether a time budget leaves nothing for more steps; the last good state is then the result, unless
+                it had less than half of the time.
+
+        Returns:
+            The checkpoint to go on from, or None for a start anew.
+        """
+        if self.mending.reason:
+            raise Failure(f"{failure} (the run had failed before and was mended: {self.mending.action})")
+        if not self.allowed or (over and (self.good is None or self.good["seconds"] < HALF * seconds)):
+            raise failure
+        mending = replace(self.mending, reason=str(failure), factor=SMALLER)
+        if self.good is None:
+            self.mending = replace(mending, seed=(mending.seed + 1) % 2**63, spent=seconds)
+        else:
+            self.mending = replace(mending, since=self.good["epoch"])
+        return self.good
+
+
+def course_of(
+    config: Config, checkpoint: dict[str, Any] | None, experiment: Experiment | None, alone: bool = True
+) -> Course:
+    """The course of a run that begins, or goes on from a checkpoint; a good one before that is read again.
+
+    Args:
+        config: the configuration.
+        checkpoint: where the run goes on, or None.
+        experiment: where its checkpoints are, or None.
+        alone: False for a run of several processes, which is not mended, only ended.
+
+    Raises:
+        UserError: the checkpoint's account of its mending is not one.
+    """
+    allowed = config.train.mend and alone
+    if checkpoint is None:
+        return Course(Mending(config.train.seed), allowed, config.plot.allow_open)
+    try:
+        mending = Mending(**checkpoint["mending"]) if "mending" in checkpoint else Mending(config.train.seed)
+    except TypeError:
+        raise UserError(f"the checkpoint of step {checkpoint['epoch']} is damaged: its key mending") from None
+    course, good = Course(mending, allowed, config.plot.allow_open), checkpoint.get("good")
+    if course.may_mend and good == checkpoint["epoch"]:
+        course.good = copy.deepcopy(checkpoint)
+    elif course.may_mend and good is not None and experiment is not None:
+        with suppress(UserError):  # it was removed: a failure would be mended from the start
+            course.good = experiment.load_checkpoint(str(good))
+    return course

@@ -1,0 +1,187 @@
+"""A page that sets reconstructions of one cloud side by side: one HTML file with everything in it.
+
+The surfaces stand in one view, in which turning one turns all; below them the table, the error against time, and
+pictures. It opens without a network.
+"""
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+from plotly.subplots import make_subplots
+
+from phase_recon.report.page import camera, curve_trace, dots_trace, mesh_trace, offset_of, simplified
+from phase_recon.report.render import Up
+from phase_recon.surface.surface import Surface
+from phase_recon.utils.files import write_whole
+from phase_recon.utils.general import thinned
+
+Float64 = npt.NDArray[np.float64]
+
+MAX_FACES, MAX_POINTS = 40_000, 10_000  # of each surface and of the cloud, so that a page of six stays near 15 MB
+ACROSS = 4  # surfaces in a row
+ROW_HEIGHT = 380  # pixels
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1500px; padding: 0 1em; color: #222 }
+pre { background: #f3f5f7; padding: .7em 1em; white-space: pre-wrap; overflow-wrap: anywhere }
+table { border-collapse: collapse } td, th { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right }
+td:first-child, th:first-child, td.words { text-align: left } img { max-width: 100% }
+"""
+# Hands the camera that one scene was given to all others, while it turns and when it has been let go. What the page
+# itself sets is reported like what a hand sets, and of that no notice may be taken.
+LINK = """
+const view = document.getElementById("{plot_id}");
+const scenes = Object.keys(view.layout).filter(name => name.startsWith("scene"));
+let following = false;
+function follow(change) {
+  const key = Object.keys(change).find(name => name.endsWith(".camera"));
+  if (following || !key) return;
+  const update = {};
+  for (const name of scenes) if (name + ".camera" !== key) update[name + ".camera"] = change[key];
+  following = true;
+  Plotly.relayout(view, update).finally(() => { following = false; });
+}
+view.on("plotly_relayouting", follow);
+view.on("plotly_relayout", follow);
+"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows of one method.
+
+    surface: in input units, or None if there is none. history: (seconds, error) pairs, in their order.
+    """
+
+    name: str
+    surface: Surface | None
+    history: Sequence[tuple[float, float]] = ()
+
+
+def comparison_page(
+    path: Path,
+    title: str,
+    command: str,
+    note: str,
+    table: Sequence[Sequence[str]],
+    points: Float64,
+    shown: Sequence[Shown],
+    error: str,
+    pictures: Mapping[str, Path],
+    *,
+    up: Up = "z",
+) -> None:
+    """Write the page.
+
+    Args:
+        path: the HTML file.
+        title: its heading.
+        command: what made it.
+        note: a sentence below the table.
+        table: the header and the rows, as text.
+        points: (N, d), the cloud; the first of the panels.
+        shown: the methods, in the order of their panels; all surfaces have the dimension d.
+        error: what the history holds, for its axis.
+        pictures: PNG files that go into the page, by caption.
+        up: the axis that points up in a 3D view.
+    """
+    figures = [_side_by_side(points, shown, up)]
+    if any(one.history for one in shown):
+        figures.append(_error_against_time(shown, error))
+    views = [
+        figure.to_html(
+            full_html=False,
+            include_plotlyjs=False,
+            div_id=name,
+            post_script=LINK if name == "surfaces" and points.shape[1] == 3 else None,
+            config={"displaylogo": False, "responsive": True},
+        )
+        for name, figure in zip(("surfaces", "history"), figures, strict=False)
+    ]
+    head, *body = ["".join(_cell(text, kind) for text in row) for kind, row in _rows(table)]
+    parts = [
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>',
+        f"<style>{STYLE}</style><script>{get_plotlyjs()}</script></head><body>",
+        f"<h1>{html.escape(title)}</h1><pre>{html.escape(command)}</pre>",
+        views[0],
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in body)}</tbody></table>",
+        f"<p>{html.escape(note)}</p>",
+        *views[1:],
+        *(_picture(caption, picture) for caption, picture in pictures.items()),
+        "</body></html>\n",
+    ]
+    write_whole(path, "\n".join(parts).encode())
+
+
+def _rows(table: Sequence[Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
+    return [("th" if number == 0 else "td", row) for number, row in enumerate(table)]
+
+
+def _cell(text: str, kind: str) -> str:
+    words = ' class="words"' if " " in text and kind == "td" else ""
+    return f"<{kind}{words}>{html.escape(text)}</{kind}>"
+
+
+def _picture(caption: str, path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    name = html.escape(caption)
+    return f'<h2>{name}</h2><img alt="{name}" src="data:image/png;base64,{data}">'
+
+
+def _side_by_side(points: Float64, shown: Sequence[Shown], up: Up) -> go.Figure:
+    """The cloud and the surfaces, a panel each, in rows; less one offset, so that the frames are the same."""
+    offset = offset_of(points)
+    surfaces = {one.name: one.surface for one in shown if one.surface is not None}
+    names = ["points", *surfaces]
+    columns = min(ACROSS, len(names))
+    rows = -(-len(names) // columns)
+    flat = points.shape[1] == 2
+    figure = make_subplots(
+        rows, columns,
+        specs=[[{"type": "xy" if flat else "scene"}] * columns] * rows,
+        subplot_titles=names, horizontal_spacing=0.03 if flat else 0.005, vertical_spacing=0.1 / rows,
+    )  # fmt: skip
+    dots = dots_trace(thinned(points, MAX_POINTS), offset)
+    traces = [dots] + [
+        curve_trace(surface, offset) if flat else mesh_trace(simplified(surface, MAX_FACES), offset, up)
+        for surface in surfaces.values()
+    ]
+    for number, trace in enumerate(traces):
+        figure.add_trace(trace, number // columns + 1, number % columns + 1)
+    if flat:  # plotly's own link, of ranges
+        figure.update_xaxes(matches="x").update_yaxes(matches="y", scaleanchor="x")
+    else:
+        everything = np.concatenate([points, *(surface.vertices for surface in surfaces.values())]) - offset
+        low, high = everything.min(axis=0), everything.max(axis=0)
+        axes = {f"{name}axis": {"range": [low[k], high[k]], "visible": False} for k, name in enumerate("xyz")}
+        sides = dict(zip("xyz", (high - low) / (high - low).max(), strict=True))
+        figure.update_scenes(aspectmode="manual", aspectratio=sides, camera=camera(up), dragmode="turntable", **axes)
+    figure.update_layout(
+        template="plotly_white", height=ROW_HEIGHT * rows + 60, showlegend=False,
+        margin={"l": 30, "r": 10, "b": 20, "t": 40},
+    )  # fmt: skip
+    return figure
+
+
+def _error_against_time(shown: Sequence[Shown], error: str) -> go.Figure:
+    """A line per method; one that has no course, but an end, is a mark."""
+    figure = go.Figure(
+        [
+            go.Scatter(x=[s for s, _ in one.history], y=[e for _, e in one.history], name=one.name,
+                       mode="lines+markers")
+            for one in shown
+            if one.history
+        ]
+    )  # fmt: skip
+    figure.update_layout(
+        template="plotly_white", height=420, title={"text": f"{error} against time"},
+        xaxis={"title": {"text": "seconds since the start of the command"}, "rangemode": "tozero"},
+        yaxis={"title": {"text": error}, "type": "log"}, showlegend=True,
+    )  # fmt: skip
+    return figure

@@ -1,0 +1,131 @@
+"""A page to turn a surface about in: one HTML file, plotly inside it, so that it opens without a network."""
+
+from pathlib import Path
+
+import fast_simplification
+import numpy as np
+import numpy.typing as npt
+import plotly.graph_objects as go
+
+from phase_recon.report.plots import DOTS, FILL, LINE
+from phase_recon.report.render import FRONT, Up
+from phase_recon.surface.surface import Surface, carry_colours, polylines
+from phase_recon.utils.files import write_whole
+from phase_recon.utils.general import thinned
+
+Float64 = npt.NDArray[np.float64]
+
+FAR = 100.0  # coordinates this many extents away from zero are shown less an offset
+LIGHTING = {"ambient": 0.40, "diffuse": 0.75, "specular": 0.20, "roughness": 0.45, "fresnel": 0.10}
+# plotly drops the normals of triangles below these areas, which small units would make all of them
+EPSILONS = {"facenormalsepsilon": 0, "vertexnormalsepsilon": 0}
+
+
+def surface_page(
+    path: Path,
+    surface: Surface,
+    points: Float64,
+    title: str,
+    *,
+    max_faces: int = 120_000,
+    max_points: int = 20_000,
+    up: Up = "y",
+) -> None:
+    """HTML of a surface and its points (N, d), each shown or hidden by a click on its name.
+
+    A mesh is simplified to `max_faces` triangles and the points thinned to `max_points`, which keeps the
+    page under 10 MB; the title says how many are shown. Coordinates are in input units in single
+    precision; far from zero, an offset is taken off and the axes say it.
+    """
+    shown = thinned(points, max_points)
+    offset = offset_of(np.concatenate([surface.vertices, points]))
+    if surface.dimension == 2:
+        figure, kept, cells = _curve_figure(surface, offset, shown), len(surface.cells), "segments"
+    else:
+        mesh = simplified(surface, max_faces)
+        figure, kept, cells = _mesh_figure(mesh, offset, shown, up), len(mesh.cells), "triangles"
+    counts = f"{kept:,} of {len(surface.cells):,} {cells}, {len(shown):,} of {len(points):,} points"
+    figure.update_layout(
+        title={"text": title, "subtitle": {"text": counts}},
+        template="plotly_white",
+        legend={"x": 0.01, "y": 0.99, "itemsizing": "constant"},
+        margin={"l": 60, "r": 20, "b": 50, "t": 80},
+    )
+    page = figure.to_html(
+        include_plotlyjs=True, default_height="94vh", config={"displaylogo": False, "responsive": True}
+    )
+    write_whole(path, page.encode())
+
+
+def offset_of(points: Float64) -> Float64:
+    """(d,): a round number near the middle, where single precision at full coordinates would lose detail."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    extent = float((high - low).max())
+    if np.abs([low, high]).max() < FAR * extent:
+        return np.zeros(len(low))
+    step = 10.0 ** np.floor(np.log10(extent))
+    return np.asarray(np.round((low + high) / 2 / step) * step)
+
+
+def _axis_titles(offset: Float64) -> dict[str, str]:
+    titles = (name if not o else f"{name} − {o:.15g}" for name, o in zip("xyz", offset, strict=False))
+    return {f"{name}axis_title_text": title for name, title in zip("xyz", titles, strict=False)}
+
+
+def simplified(surface: Surface, max_faces: int) -> Surface:
+    """The surface with at most `max_faces` triangles, and the colours of the vertices nearest to its own."""
+    if len(surface.cells) <= max_faces:
+        return surface
+    centre = surface.vertices.mean(axis=0)  # the simplification computes in single precision
+    vertices, cells = fast_simplification.simplify(
+        (surface.vertices - centre).astype(np.float32), surface.cells.astype(np.int32), target_count=max_faces
+    )
+    mesh = Surface(vertices.astype(np.float64) + centre, cells.astype(np.int64))
+    return mesh if surface.colours is None else carry_colours(mesh, surface.vertices, surface.colours)
+
+
+def _mesh_figure(mesh: Surface, offset: Float64, points: Float64, up: Up) -> go.Figure:
+    figure = go.Figure([mesh_trace(mesh, offset, up), dots_trace(points, offset)])
+    figure.update_scenes(aspectmode="data", camera=camera(up), **_axis_titles(offset))
+    return figure
+
+
+def mesh_trace(mesh: Surface, offset: Float64, up: Up) -> go.Mesh3d:
+    """A mesh less an offset (3,), lit from the front."""
+    x, y, z = (mesh.vertices - offset).astype(np.float32).T
+    i, j, k = mesh.cells.astype(np.int32).T
+    light = 1e5 * FRONT.axes(up).T @ np.array([-0.6, 0.6, 0.5])
+    colours = None if mesh.colours is None else [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in mesh.colours]
+    return go.Mesh3d(
+        x=x, y=y, z=z, i=i, j=j, k=k,
+        name="surface", showlegend=True, color="#a9bfd8", vertexcolor=colours,
+        lighting={**LIGHTING, **EPSILONS}, lightposition=dict(zip("xyz", light, strict=True)),
+    )  # fmt: skip
+
+
+def dots_trace(points: Float64, offset: Float64) -> go.Scatter3d | go.Scatter:
+    """Points (N, d) less an offset (d,)."""
+    columns = dict(zip("xyz", (points - offset).astype(np.float32).T, strict=False))
+    kind, size = (go.Scatter, 3) if len(columns) == 2 else (go.Scatter3d, 1.5)
+    return kind(**columns, mode="markers", name="points", marker={"size": size, "color": DOTS})
+
+
+def camera(up: Up) -> dict[str, dict[str, float]]:
+    """The front view, for a scene."""
+    upward, backward = np.eye(3)["xyz".index(up)], FRONT.axes(up)[2]
+    return {"up": dict(zip("xyz", upward, strict=True)), "eye": dict(zip("xyz", 1.6 * backward, strict=True))}
+
+
+def _curve_figure(surface: Surface, offset: Float64, points: Float64) -> go.Figure:
+    figure = go.Figure([curve_trace(surface, offset), dots_trace(points, offset)])
+    figure.update_layout(**_axis_titles(offset), yaxis_scaleanchor="x")
+    return figure
+
+
+def curve_trace(surface: Surface, offset: Float64) -> go.Scatter:
+    """The curves less an offset (2,) in one trace, with a gap after each."""
+    gap = np.full((1, 2), np.nan)
+    parts = [part - offset for line in polylines(surface) for part in (surface.vertices[line], gap)]
+    x, y = np.concatenate(parts)[:-1].astype(np.float32).T
+    fill = "toself" if surface.is_closed() else "none"
+    return go.Scatter(x=x, y=y, mode="lines", name="surface", fill=fill, fillcolor=FILL, line={"color": LINE})

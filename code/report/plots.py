@@ -1,0 +1,319 @@
+"""Pictures of a run, as PNG: its surface, cuts through its fields, its losses.
+
+Figures are drawn through matplotlib's objects on the Agg canvas: no display and no global state. Every file
+appears whole or not at all.
+"""
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path as Outline
+from matplotlib.ticker import MaxNLocator
+
+from phase_recon.report.render import BACK, FRONT, Up, View, render_views
+from phase_recon.surface.surface import Surface, polylines
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import write_whole
+from phase_recon.utils.general import thinned
+
+Float64 = npt.NDArray[np.float64]
+Field = Callable[[Float64], npt.NDArray[np.floating]]
+
+DPI = 100
+HEADER, BAR, TICKS = 36, 120, 48  # pixels for titles, for a colour bar, for the ticks of a 2D panel
+SHOWN_POINTS = 20_000
+PROFILE_POINTS = 1_000
+SLICE = 0.01  # half the thickness of the slice whose points a cut shows, of the box's longest side
+FILL, LINE, DOTS = "#b8cbe0", "#27425f", "#d66028"
+NOT_TERMS = ("epoch", "loss", "lr", "time")  # of a log record; all its other entries are terms of the loss
+
+
+@dataclass(frozen=True)
+class _Panel:
+    surface: Surface
+    title: str = ""
+    view: View = FRONT
+    values: Float64 | None = None
+    points: Float64 | None = None
+
+
+def render_surface(
+    path: Path,
+    surface: Surface,
+    points: Float64 | None = None,
+    *,
+    values: Float64 | None = None,
+    label: str = "",
+    up: Up = "y",
+    size: tuple[int, int] = (1500, 750),
+) -> None:
+    """PNG of `size` pixels: a mesh from the front and the back, after the points (N, 3) if given.
+
+    A curve is filled, with the points (N, 2) on it. `values` (V,), not negative (errors, say), colour the
+    vertices; `label` names their colour bar.
+    """
+    if surface.dimension == 2:
+        panels = [_Panel(surface, values=values, points=points)]
+    else:
+        panels = [_Panel(surface, values=values), _Panel(surface, view=BACK, values=values)]
+        if points is not None:
+            panels.insert(0, _Panel(Surface(thinned(points, SHOWN_POINTS), np.empty((0, 3), dtype=np.int64))))
+    _write_panels(path, panels, label, up, size)
+
+
+def render_side_by_side(
+    path: Path,
+    surfaces: Mapping[str, Surface],
+    *,
+    values: Mapping[str, Float64] | None = None,
+    label: str = "",
+    up: Up = "y",
+    size: tuple[int, int] = (1500, 600),
+) -> None:
+    """PNG of `size` pixels: surfaces under their titles, all at one scale and from the front.
+
+    A surface without cells is a cloud. `values`, by title, as in `render_surface`: one colour bar for all.
+    """
+    values = values or {}
+    panels = [_Panel(surface, title, values=values.get(title)) for title, surface in surfaces.items()]
+    _write_panels(path, panels, label, up, size)
+
+
+def _write_panels(path: Path, panels: Sequence[_Panel], label: str, up: Up, size: tuple[int, int]) -> None:
+    """Draw the panels in a row, with one colour bar for the values of all."""
+    known = [panel.values for panel in panels if panel.values is not None]
+    # the few largest values would leave the others one colour
+    top = max((float(np.percentile(values, 99)) for values in known), default=0.0)
+    colours = ScalarMappable(Normalize(0, top or 1.0), "YlOrRd")
+    header = HEADER if any(panel.title for panel in panels) else 0
+    width, height = (size[0] - (BAR if known else 0)) // len(panels), size[1] - header
+    figure = _figure(size)
+    boxes = [figure.add_axes(_box((k * width, 0, width, height), size)) for k in range(len(panels))]
+    if panels[0].surface.dimension == 3:
+        shots = [(_painted(panel, colours), panel.view) for panel in panels]
+        for axes, image in zip(boxes, render_views(shots, width=width, height=height, up=up), strict=True):
+            axes.imshow(image, interpolation="nearest", aspect="auto")
+            axes.set_axis_off()
+    else:
+        drawn = [array for p in panels for array in (p.surface.vertices, p.points) if array is not None]
+        seen = np.concatenate(drawn)
+        pad = 0.05 * np.ptp(seen, axis=0).max()
+        for k, (axes, panel) in enumerate(zip(boxes, panels, strict=True)):
+            inner = (k * width + TICKS, TICKS, width - 1.5 * TICKS, height - 1.5 * TICKS)
+            axes.set_position(_box(inner, size))
+            _draw_curve(axes, panel, colours)
+            axes.set_aspect("equal")
+            axes.set_xlim(seen[:, 0].min() - pad, seen[:, 0].max() + pad)
+            axes.set_ylim(seen[:, 1].min() - pad, seen[:, 1].max() + pad)
+    for k, panel in enumerate(panels):
+        x, y = (k + 0.5) * width / size[0], 1 - HEADER / 2 / size[1]
+        figure.text(x, y, panel.title, ha="center", va="center", fontsize=14)
+    if known:
+        bar = figure.add_axes(_box((size[0] - BAR + 20, 0.2 * size[1], 18, 0.6 * size[1]), size))
+        figure.colorbar(colours, cax=bar, label=label, extend="max")
+    _save(figure, path)
+
+
+def _painted(panel: _Panel, colours: ScalarMappable) -> Surface:
+    """The panel's surface, with its values as colours where it has any."""
+    if panel.values is None:
+        return panel.surface
+    return replace(panel.surface, colours=colours.to_rgba(panel.values, bytes=True)[:, :3])
+
+
+def _draw_curve(axes: Axes, panel: _Panel, colours: ScalarMappable) -> None:
+    """The inside filled, the curve on it (coloured by its values), the points on top."""
+    surface = panel.surface
+    if surface.is_closed():
+        # the non-zero rule of Agg leaves holes open, because curves turn around the inside
+        outlines = [Outline(surface.vertices[line], closed=True) for line in polylines(surface)]
+        axes.add_patch(PathPatch(Outline.make_compound_path(*outlines), facecolor=FILL, edgecolor="none"))
+    ends = list(surface.vertices[surface.cells])
+    segments = LineCollection(ends, linewidths=2.0, colors=LINE, capstyle="round")
+    if panel.values is not None:
+        segments.set(colors=colours.to_rgba(panel.values[surface.cells].mean(axis=1)), linewidths=3.0)
+    axes.add_collection(segments)
+    dots = surface.vertices if not len(surface.cells) else panel.points
+    if dots is not None:
+        axes.plot(*thinned(dots, SHOWN_POINTS).T, ".", color=DOTS, markersize=4)
+
+
+def cuts_picture(
+    path: Path,
+    u: Field,
+    w: Field,
+    lower: Float64,
+    upper: Float64,
+    points: Float64,
+    *,
+    resolution: int = 256,
+) -> None:
+    """PNG of u (above) and w (below) on the planes through the middle of the box, normal to each axis.
+
+    u and w take points (N, d) in input units and give values (N,), w a length in input units. The zero
+    level is black; the contours of w are equally spaced, as they should then look. `lower` and `upper`
+    (d,) are the box, of whose longest side `resolution` samples are taken; the points (N, d) in a slice of
+    2 % of that side around a plane are drawn on it.
+
+    Raises UserError where a field is not finite.
+    """
+    lower, upper = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
+    middle, longest, d = (lower + upper) / 2, float((upper - lower).max()), len(lower)
+    planes = list(combinations(range(d), 2))
+    digits = max(6, 3 + math.ceil(math.log10(max(np.abs(middle).max() / longest, 1.0))))  # more, far from the origin
+    figure = _figure((500 * len(planes) + 100, 1000))
+    grid = figure.subplots(2, len(planes), squeeze=False)
+    figure.set_layout_engine("constrained")
+    for row, (name, field) in enumerate([("u", u), ("w", w)]):
+        cuts = []
+        for i, j in planes:
+            counts = np.ceil(resolution * (upper - lower) / longest).astype(int) + 1
+            sides = [np.linspace(lower[k], upper[k], counts[k]) for k in (i, j)]
+            where = np.tile(middle, (counts[j], counts[i], 1))
+            where[..., i], where[..., j] = np.meshgrid(*sides)
+            values = np.asarray(field(where.reshape(-1, d)), dtype=np.float64).reshape(where.shape[:2])
+            cuts.append((*sides, values))
+        values = np.concatenate([values.ravel() for *_, values in cuts])
+        broken = int((~np.isfinite(values)).sum())
+        if broken:
+            raise UserError(
+                f"{path}: {name} is not finite at {broken} of {len(values)} points of the cuts; "
+                "the training has diverged: lower the learning rate"
+            )
+        top = 1.0 if name == "u" else float(np.abs(values).max()) or 1.0
+        levels = MaxNLocator(20, symmetric=True).tick_values(-top, top)
+        for axes, (i, j), (x, y, cut) in zip(grid[row], planes, cuts, strict=True):
+            beyond = "both" if name == "u" else "neither"
+            filled = axes.contourf(x, y, cut, levels, cmap="RdBu_r", extend=beyond)
+            drawn = levels if name == "w" else np.zeros(1)
+            drawn = drawn[(cut.min() < drawn) & (drawn < cut.max())]
+            if len(drawn):  # black for the zero level, thin and grey for the others
+                zero = np.abs(drawn) < 1e-9 * top
+                style = {"colors": np.where(zero, "black", "0.4"), "linewidths": np.where(zero, 2.0, 0.5)}
+                axes.contour(x, y, cut, drawn, linestyles="solid", **style)
+            others = [k for k in range(d) if k not in (i, j)]
+            near = (np.abs(points[:, others] - middle[others]) < SLICE * longest).all(axis=1)
+            axes.plot(*thinned(points[near][:, [i, j]], SHOWN_POINTS).T, ".", color="#20a040", markersize=3)
+            axes.set(xlabel="xyz"[i], ylabel="xyz"[j], xlim=x[[0, -1]], ylim=y[[0, -1]], aspect="equal")
+            axes.locator_params(nbins=4)
+            axes.set_title(", ".join([name, *(f"{'xyz'[k]} = {middle[k]:.{digits}g}" for k in others)]))
+        figure.colorbar(filled, ax=list(grid[row]), label="u" if name == "u" else "w (input units)")
+    _save(figure, path)
+
+
+@dataclass(frozen=True)
+class PlaneField:
+    """A field of the plane for ``fields_picture``.
+
+    u, w: (N, 2) -> (N,), w a length in input units. distance: (N, 2) -> (N,), the signed distance that w should be.
+    ideal: (N,) -> (N,), the u of such a distance.
+    """
+
+    u: Field
+    w: Field
+    distance: Field
+    ideal: Field
+
+
+def fields_picture(
+    path: Path, fields: Mapping[str, PlaneField], lower: Float64, upper: Float64, *, resolution: int = 200
+) -> None:
+    """PNG with a row for each field: u and w on the box from lower (2,) to upper (2,), and both against the distance.
+
+    Left, the zero level is black, and the contours of w are equally spaced, as they should then look. Right, a dot
+    is a point of the box; the line is what it would be if w were the distance. The scales are the same in all rows.
+    """
+    lower, upper = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
+    counts = np.ceil(resolution * (upper - lower) / (upper - lower).max()).astype(int) + 1
+    x, y = (np.linspace(lower[k], upper[k], counts[k]) for k in range(2))
+    where = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    scattered = lower + np.random.default_rng(0).random((PROFILE_POINTS, 2)) * (upper - lower)
+    maps = [{"u": field.u(where), "w": field.w(where)} for field in fields.values()]
+    distances = [field.distance(scattered) for field in fields.values()]
+    deepest, farthest = float(np.min(distances)), float(np.max(distances))
+    line = np.linspace(deepest, farthest, 801)
+    ranges = {"u": (-1.1, 1.1), "w": (1.1 * deepest, 1.1 * farthest)}
+    top = {"u": 1.0, "w": max(-deepest, farthest)}
+    levels = {name: MaxNLocator(20, symmetric=True).tick_values(-top[name], top[name]) for name in top}
+
+    figure = _figure((1200, 40 + 250 * len(fields)))
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(len(fields), 4, squeeze=False)
+    for row, (title, field), values, distance in zip(grid, fields.items(), maps, distances, strict=True):
+        for axes, name in zip(row[:2], ("u", "w"), strict=True):
+            cut = values[name].reshape(len(y), len(x))
+            axes.contourf(x, y, cut, levels[name], cmap="RdBu_r", extend="both")
+            if name == "w":
+                axes.contour(x, y, cut, levels[name], colors="0.4", linewidths=0.4, linestyles="solid")
+            axes.contour(x, y, cut, [0.0], colors="black", linewidths=1.2)
+            axes.set(aspect="equal", xticks=[], yticks=[], title=name)
+        for axes, name, truth in ((row[2], "u", field.ideal(line)), (row[3], "w", line)):
+            axes.plot(distance, getattr(field, name)(scattered), ".", color=DOTS, markersize=2)
+            axes.plot(line, truth, color=LINE, linewidth=1.0)
+            axes.set(xlim=(deepest, farthest), ylim=ranges[name], title=f"{name} against the distance")
+            axes.grid(alpha=0.3)
+        row[0].set_ylabel(title, fontsize=12)
+    _save(figure, path)
+
+
+def loss_curves(path: Path, records: Sequence[Mapping[str, float]]) -> None:
+    """PNG of the loss and each of its terms against the epoch, and of the learning rate below.
+
+    A record is {"epoch", "loss", the terms by name, "lr", "time"}; a term that a record lacks leaves a gap.
+    The scale is logarithmic, so what is not positive is not drawn. Raises UserError without records.
+    """
+    if not records:
+        raise UserError(f"{path}: the log holds no records, so there is no curve to draw; train first")
+    epochs = [record["epoch"] for record in records]
+
+    def column(name: str) -> list[float]:
+        return [record.get(name, np.nan) for record in records]
+
+    terms = dict.fromkeys(name for record in records for name in record if name not in NOT_TERMS)
+    figure = _figure((1100, 700))
+    figure.set_layout_engine("constrained")
+    losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
+    losses.plot(epochs, column("loss"), color="black", linewidth=1.8, label="loss")
+    for name in terms:
+        losses.plot(epochs, column(name), linewidth=1.0, label=name)
+    losses.set(yscale="log", ylabel="loss and its terms")
+    losses.legend()
+    rates.plot(epochs, column("lr"), color="0.3")
+    rates.set(ylabel="lr", xlabel="epoch")
+    for axes in (losses, rates):
+        axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def _figure(size: tuple[int, int]) -> Figure:
+    """An empty figure of `size` pixels."""
+    figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _box(
+    pixels: tuple[float, float, float, float], size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """Left, bottom, width and height in pixels, as fractions of a figure of `size` pixels."""
+    left, bottom, width, height = pixels
+    return left / size[0], bottom / size[1], width / size[0], height / size[1]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_whole(path, content.getvalue())

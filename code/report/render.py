@@ -1,0 +1,211 @@
+"""Images of triangle surfaces by ray tracing on the CPU (embree): no display, no graphics driver.
+
+Everything happens in the camera's frame (x right, y up, z towards the eye) of a scene scaled into the unit
+ball, because embree computes in single precision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import trimesh
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
+
+from phase_recon.surface.surface import Surface
+
+Up = Literal["y", "z"]
+Bytes = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.integer]
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+EYE_DISTANCE = 5.0  # in radii of the scene: a mild perspective
+FILLED = 0.94  # the part of an image that the scene may fill
+BAND_ROWS = 64  # image rows traced at a time, which bounds the memory
+SUBPIXELS = 2  # rays per pixel along each side
+AMBIENT_RAYS = 6  # per ray that hits
+OFFSET = 2e-4  # secondary rays start this far off the surface, in radii
+
+# linear RGB of a surface, and of its back, which is seen only where it is open or inside out
+CLAY = np.array([0.40, 0.48, 0.58])
+INSIDE = np.array([0.55, 0.30, 0.18], dtype=np.float32)
+DIMMED = 0.6  # times a surface's own colours: the lights are set for clay and would bleach pale ones
+KEY_LIGHT = np.array([-0.62, 0.58, 0.53], dtype=np.float32)
+FILL_LIGHT = np.array([0.85, -0.05, 0.52], dtype=np.float32)
+KEY, FILL, AMBIENT, GLOSS = 1.20, 0.22, 0.48, 0.08  # strengths
+LIGHT_RADIUS = 0.08  # of the key light, as seen at distance 1: softens its shadows
+BALL_RADIUS = 0.006  # of a drawn point, as a fraction of the scene's radius
+POINT_COLOUR = np.array([240, 120, 50], dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the eye stands, in degrees: azimuth 0 is the front, positive to the right; elevation is upwards.
+
+    The front is +z when y points up, and -y when z does; x points to the right in both.
+    """
+
+    azimuth: float
+    elevation: float
+
+    def axes(self, up: Up) -> Float64:
+        """(3, 3): the camera's right, up and backward directions as rows."""
+        world = np.eye(3) if up == "y" else np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+        a, e = np.radians([self.azimuth, self.elevation])
+        right = np.array([np.cos(a), 0.0, -np.sin(a)])
+        backward = np.array([np.cos(e) * np.sin(a), np.sin(e), np.cos(e) * np.cos(a)])
+        axes: Float64 = np.stack([right, np.cross(backward, right), backward]) @ world
+        return axes
+
+
+FRONT = View(-30.0, 15.0)
+BACK = View(150.0, 15.0)
+
+
+def render_views(
+    shots: Sequence[tuple[Surface, View]], *, width: int, height: int, up: Up = "y"
+) -> Bytes:
+    """Images (N, height, width, 3), sRGB on white, of N surfaces and the views they are seen from.
+
+    One scale holds for all, and one middle for each view, so that images of several surfaces compare. A
+    surface shows its own colours where it has any, and its vertex normals or else those of its triangles;
+    one without cells is a cloud, drawn as little balls. Sides that face inwards are brown.
+    """
+    corners = np.concatenate([[s.vertices.min(axis=0), s.vertices.max(axis=0)] for s, _ in shots])
+    centre = (corners.min(axis=0) + corners.max(axis=0)) / 2
+    radius = max(np.linalg.norm(s.vertices - centre, axis=1).max() for s, _ in shots)
+    scene = [replace(s, vertices=(s.vertices - centre) / radius) for s, _ in shots]
+    views = [view.axes(up) for _, view in shots]
+
+    # the middle and the extent of everything, as each view sees it in the plane at distance 1
+    seen = [np.concatenate([_project(s.vertices @ axes.T) for s in scene]) for axes in views]
+    middles = [(xy.min(axis=0) + xy.max(axis=0)) / 2 for xy in seen]
+    pixel = max((np.ptp(xy, axis=0) / (width, height)).max() for xy in seen) / FILLED
+
+    solid = [s if len(s.cells) else balls(s.vertices, s.colours, BALL_RADIUS) for s in scene]
+    shown = zip(solid, views, middles, strict=True)
+    return np.stack([_Traced(s, axes).image(middle, pixel, width, height) for s, axes, middle in shown])
+
+
+def balls(points: Float64, colours: Bytes | None, radius: float) -> Surface:
+    """One smooth ball of 20 triangles at each of the points (N, 3), as one surface."""
+    ball = trimesh.creation.icosahedron()
+    corners = np.asarray(ball.vertices)
+    if colours is None:
+        colours = np.tile(POINT_COLOUR, (len(points), 1))
+    return Surface(
+        vertices=(points[:, None] + radius * corners).reshape(-1, 3),
+        cells=(len(corners) * np.arange(len(points))[:, None, None] + ball.faces).reshape(-1, 3),
+        normals=np.tile(corners, (len(points), 1)),
+        colours=np.repeat(colours, len(corners), axis=0),
+    )
+
+
+class _Traced:
+    """One surface in one camera's frame, ready for rays."""
+
+    def __init__(self, surface: Surface, axes: Float64) -> None:
+        normals = _vertex_normals(surface) if surface.normals is None else surface.normals
+        linear = CLAY if surface.colours is None else DIMMED * (surface.colours / 255.0) ** 2.2
+        self.vertices = np.ascontiguousarray(surface.vertices @ axes.T, dtype=np.float32)
+        self.normals = _unit((normals @ axes.T).astype(np.float32))
+        self.albedo = np.broadcast_to(linear, self.vertices.shape).astype(np.float32)
+        self.cells = surface.cells.astype(np.int32)
+        self.scene = EmbreeScene()
+        TriangleMesh(self.scene, self.vertices, self.cells)
+        self.noise = np.random.default_rng(0)  # the same picture every time
+
+    def image(self, middle: Float64, pixel: float, width: int, height: int) -> Bytes:
+        """(height, width, 3): `middle` is the centre and `pixel` the size of a pixel at distance 1."""
+        step = pixel / SUBPIXELS
+        x = middle[0] + step * (np.arange(width * SUBPIXELS) + 0.5 - width * SUBPIXELS / 2)
+        y = middle[1] - step * (np.arange(height * SUBPIXELS) + 0.5 - height * SUBPIXELS / 2)
+        bands = [self._band(x, rows) for rows in np.split(y, range(BAND_ROWS, len(y), BAND_ROWS))]
+        light = np.concatenate(bands).reshape(height, SUBPIXELS, width, SUBPIXELS, 3).mean(axis=(1, 3))
+        return np.asarray(np.round(255 * light ** (1 / 2.2)), dtype=np.uint8)
+
+    def _band(self, x: Float64, y: Float64) -> Float32:
+        """Linear RGB (len(y), len(x), 3) in [0, 1] of the rays through the grid of x and y at distance 1."""
+        directions = np.stack([*np.meshgrid(x, y), np.full((len(y), len(x)), -1.0)], axis=-1)
+        rays = _unit(directions.reshape(-1, 3).astype(np.float32))
+        eye = np.tile(np.array([0, 0, EYE_DISTANCE], dtype=np.float32), (len(rays), 1))
+        found = self.scene.run(eye, rays, output=1)
+        hit = found["primID"] >= 0
+        light = np.ones((len(rays), 3), dtype=np.float32)
+        row, column = np.indices((len(y), len(x))) % SUBPIXELS
+        stratum = (SUBPIXELS * row + column).reshape(-1)[hit].astype(np.float32)
+        light[hit] = self._shade(rays[hit], found["primID"][hit], found["u"][hit], found["v"][hit], stratum)
+        return light.reshape(len(y), len(x), 3)
+
+    def _shade(self, rays: Float32, cell: Ints, u: Float32, v: Float32, stratum: Float32) -> Float32:
+        """Linear RGB (N, 3) in [0, 1] where the rays (N, 3) meet the cells at barycentric (1 - u - v, u, v).
+
+        `stratum` (N,) numbers the rays of a pixel: their random directions share out the sphere.
+        """
+        ids = self.cells[cell]
+        weights = np.stack([1 - u - v, u, v], axis=1)[..., None]
+        corners, corner_normals = self.vertices[ids], self.normals[ids]
+        points = (weights * corners).sum(axis=1)
+        normals = _unit((weights * corner_normals).sum(axis=1))
+        flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        inside = _dot(flat, rays) > 0
+        side = np.where(inside, -1, 1).astype(np.float32)[:, None]
+        normals, corner_normals = normals * side, corner_normals * side[:, None]
+        albedo = np.where(inside[:, None], INSIDE, (weights * self.albedo[ids]).sum(axis=1))
+
+        # rays start from the rounded surface that the normals describe, or coarse triangles would shade
+        # themselves (Hanika, "Hacking the Shadow Terminator", Ray Tracing Gems II, 2021)
+        depth = _dot(points[:, None] - corners, corner_normals)[..., None]
+        start = points + (weights * np.maximum(-depth, 0) * corner_normals).sum(axis=1) + OFFSET * normals
+
+        towards_key = _unit(KEY_LIGHT + LIGHT_RADIUS * self._directions(stratum, stratum, SUBPIXELS**2))
+        lit = self._is_open(start, towards_key)
+        key = lit * np.maximum(_dot(normals, towards_key), 0)
+        fill = np.maximum(normals @ _unit(FILL_LIGHT), 0)
+        ambient = np.zeros(len(rays), dtype=np.float32)
+        for k in range(AMBIENT_RAYS):
+            # uniform on a sphere that touches the surface, so cosine-weighted; the sky is brighter above
+            sky = _unit(normals + 0.999 * self._directions(stratum, k, AMBIENT_RAYS))
+            ambient += self._is_open(start, sky) * (0.7 + 0.3 * sky[:, 1]) / AMBIENT_RAYS
+        halfway = _unit(towards_key - rays)
+        gloss = lit * np.maximum(_dot(normals, halfway), 0) ** 40
+        diffuse = (KEY * key + FILL * fill + AMBIENT * ambient)[:, None] * albedo
+        return np.asarray(np.minimum(diffuse + GLOSS * gloss[:, None], 1), dtype=np.float32)
+
+    def _is_open(self, start: Float32, direction: Float32) -> npt.NDArray[np.bool_]:
+        """(N,): whether nothing stands in the way from the starts (N, 3) in the directions (N, 3)."""
+        return np.asarray(self.scene.run(start, direction, query="OCCLUDED") == -1)
+
+    def _directions(self, stratum: Float32, part: Float32 | int, parts: int) -> Float32:
+        """(N, 3): random unit vectors in the given band of the sphere and the given one of its wedges."""
+        z, turn = self.noise.random((2, len(stratum)), dtype=np.float32)
+        z = 1 - 2 * (stratum + z) / SUBPIXELS**2
+        angle = 2 * np.pi * (part + turn) / parts
+        flat = np.sqrt(1 - z * z)
+        return np.stack([flat * np.cos(angle), flat * np.sin(angle), z], axis=1).astype(np.float32)
+
+
+def _project(points: Float64) -> Float64:
+    """Where points (N, 3) of the camera's frame are seen in the plane at distance 1, (N, 2)."""
+    return points[:, :2] / (EYE_DISTANCE - points[:, 2:])
+
+
+def _vertex_normals(surface: Surface) -> Float64:
+    """(V, 3): the normals of the triangles around each vertex, weighted by their areas."""
+    normals = np.zeros_like(surface.vertices)
+    for corner in surface.cells.T:
+        np.add.at(normals, corner, surface.cell_vectors())
+    return normals
+
+
+def _unit(vectors: Float32) -> Float32:
+    """Vectors (N, 3) at length 1; a zero vector stays zero."""
+    tiny = np.finfo(vectors.dtype).tiny
+    return np.asarray(vectors / np.maximum(np.sqrt(_dot(vectors, vectors)), tiny)[..., None])
+
+
+def _dot(a: Float32, b: Float32) -> Float32:
+    return np.asarray(np.einsum("...i,...i->...", a, b))

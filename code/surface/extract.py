@@ -1,0 +1,197 @@
+"""A field to its level set: extraction, refinement and normals; with surface.py and mesh_files.py, all
+that the rest of the code needs to handle curves and meshes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from skimage.measure import find_contours
+
+from phase_recon.surface.files import read_surface, write_surface
+from phase_recon.surface.sparse_grid import CHUNK, Field, SparseGrid, evaluate
+from phase_recon.surface.surface import Surface, carry_colours, largest_components, transform
+from phase_recon.utils.errors import UserError
+
+__all__ = [
+    "Surface",
+    "carry_colours",
+    "extract_surface",
+    "read_surface",
+    "refine",
+    "transform",
+    "vertex_normals",
+    "write_surface",
+]
+
+Array = npt.NDArray[np.float64]
+LARGE = 512  # cells along a side, from which the cost is announced
+TOUCHED, BYTES_PER_SQUARE = 20, 2500  # evaluations, and bytes of memory, per cell of a side's square (measured)
+SIDES = ("lower", "upper")
+
+
+def extract_surface(
+    field: Field,
+    lower: Sequence[float] | Array,
+    upper: Sequence[float] | Array,
+    resolution: int,
+    level: float = 0.0,
+    *,
+    grid_axis: Literal["longest", "shortest"] = "longest",
+    keep_components: int | None = None,
+    allow_open: bool = False,
+    announce: Callable[[str], None] | None = None,
+) -> Surface:
+    """The level set of a field (N, d) -> (N,), negative inside, in the box from lower (d,) to upper (d,).
+
+    Cells are cubes (squares); resolution is their number along the box's longest or shortest side, and the
+    box grows about its centre, by less than a cell, to whole cells along the others. In 3D the field is
+    evaluated near the level set only; in 2D everywhere. keep_components keeps that many largest pieces.
+    announce receives lines about the work done.
+
+    Raises UserError where the field is not finite, where there is no level set, and, unless allow_open,
+    where the surface leaves the box.
+    """
+    low, high = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
+    sides = high - low
+    cell = float(sides.max() if grid_axis == "longest" else sides.min()) / resolution
+    cells = np.ceil(sides / cell - 1e-9).astype(np.int64)
+    origin = 0.5 * (low + high) - 0.5 * cell * cells
+
+    if announce:
+        counts = " × ".join(f"{count + 1:,}" for count in cells)
+        announce(f"extracting from a grid of {counts} points, at most {CHUNK:,} of them evaluated at a time")
+        if len(cells) == 3 and cells.max() >= LARGE:
+            announce(_cost(field, 0.5 * (low + high), cells))
+    march = _march_squares if len(cells) == 2 else _march_cubes
+    vertices, elements, exits, evaluations, some_value = march(field, origin, cell, cells, level)
+    if not len(elements):
+        sign = "positive" if some_value > 0 else "negative"
+        raise UserError(
+            f"the field is {sign} everywhere in the box: no level set {level:g} to mesh; "
+            "train longer, choose a level within the field's range, or raise the grid's resolution"
+        )
+    if exits and not allow_open:
+        where = ", ".join(f"{SIDES[side]} {'xyz'[axis]}" for axis, side in sorted(exits))
+        raise UserError(
+            f"the surface leaves the box at its {where} side: "
+            "enlarge train.bounding_box_scale and train again, or set plot.allow_open = true"
+        )
+    if announce:
+        total = int(np.prod(cells + 1))
+        announce(f"evaluated {evaluations:,} times, {evaluations / total:.1%} of the {total:,} grid points")
+    surface = Surface(origin + cell * vertices, elements)
+    if keep_components is not None:
+        surface, dropped = largest_components(surface, keep_components)
+        if announce and dropped:
+            announce(f"left out {dropped} smaller components, kept the {keep_components} largest")
+    return surface
+
+
+def _cost(field: Field, place: Array, cells: npt.NDArray[np.int64]) -> str:
+    """What a large grid is going to cost, by the speed of the field at some points and what surfaces usually touch."""
+    some = np.tile(place, (CHUNK // 8, 1))
+    started = time.monotonic()
+    evaluate(field, some)
+    speed = len(some) / (time.monotonic() - started)
+    evaluations = TOUCHED * float(cells.max()) ** 2
+    memory = BYTES_PER_SQUARE * float(cells.max()) ** 2 / (1 << 30)
+    return (
+        f"that is about {evaluations / 1e6:.0f} million evaluations, {1.5 * evaluations / speed:.0f} s, "
+        f"and {memory:.1f} GiB of memory"
+    )
+
+
+Marched = tuple[Array, npt.NDArray[np.int64], set[tuple[int, int]], int, float]
+
+
+def _march_cubes(
+    field: Field, origin: Array, cell: float, cells: npt.NDArray[np.int64], level: float
+) -> Marched:
+    """Vertices in grid coordinates, triangles, sides left, evaluations made, and a value of the field."""
+    grid = SparseGrid(field, origin, cell, cells, level)
+    vertices, triangles = grid.triangulate()
+    return vertices, triangles, grid.exits, grid.evaluations, grid.any_value
+
+
+def _march_squares(
+    field: Field, origin: Array, cell: float, cells: npt.NDArray[np.int64], level: float
+) -> Marched:
+    """As _march_cubes, for segments, on every point of the grid."""
+    index = np.stack(np.meshgrid(*(np.arange(n + 1) for n in cells), indexing="ij"), axis=-1)
+    values = evaluate(field, origin + cell * index.reshape(-1, 2)).astype(np.float64) - level
+    values = values.reshape(cells + 1)
+    inside = values < 0
+    crossing = [np.diff(inside, axis=axis) for axis in range(2)]
+    if not any(c.any() for c in crossing):
+        return np.empty((0, 2)), np.empty((0, 2), dtype=np.int64), set(), values.size, float(values.flat[0])
+
+    # values at the level itself would give segments without length
+    steps = [np.abs(np.diff(values, axis=axis))[c] for axis, c in enumerate(crossing)]
+    least = 1e-6 * np.median(np.concatenate(steps))
+    values = np.where(inside, np.minimum(values, -least), np.maximum(values, least))
+
+    exits = {
+        (axis, side) for axis in range(2) for side in (0, 1) if np.diff(inside.take(-side, axis=axis)).any()
+    }
+    vertices, segments, count = [], [], 0
+    for line in find_contours(values, 0.0):  # type: ignore[no-untyped-call]  # counter-clockwise around low values
+        closed = np.array_equal(line[0], line[-1])
+        points = line[:-1] if closed else line
+        start = np.arange(len(points) if closed else len(points) - 1)
+        vertices.append(points)
+        segments.append(np.stack((start, (start + 1) % len(points)), axis=1) + count)
+        count += len(points)
+    return np.concatenate(vertices), np.concatenate(segments), exits, values.size, float(values.flat[0])
+
+
+def refine(
+    surface: Surface,
+    value_and_gradient: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    level: float = 0.0,
+) -> Surface:
+    """Vertices moved onto the level set by two Newton steps x - (u - level) ∇u / |∇u|².
+
+    value_and_gradient gives (N,) and (N, d) at float32 points (N, d). A vertex moves by at most half the
+    median edge, about half a grid cell, and only where that brings its value closer to the level.
+    """
+    corners = surface.vertices[surface.cells]
+    limit = 0.5 * float(np.median(np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)))
+    start = surface.vertices
+    vertices = start.copy()
+    value, gradient = _in_chunks(value_and_gradient, vertices)
+    for _ in range(2):
+        square = np.maximum((gradient**2).sum(axis=1), np.finfo(np.float32).tiny)
+        moved = vertices - ((value - level) / square)[:, None] * gradient
+        away = np.linalg.norm(moved - start, axis=1, keepdims=True)
+        moved = start + (moved - start) * np.minimum(1.0, limit / np.maximum(away, limit))
+        moved_value, moved_gradient = _in_chunks(value_and_gradient, moved)
+        better = np.abs(moved_value - level) < np.abs(value - level)
+        vertices[better] = moved[better]
+        value[better], gradient[better] = moved_value[better], moved_gradient[better]
+    return replace(surface, vertices=vertices)
+
+
+def vertex_normals(surface: Surface, gradient: Callable[[torch.Tensor], torch.Tensor]) -> Surface:
+    """The surface with unit normals along the field's gradient (N, d) -> (N, d) at its vertices."""
+    (slopes,) = _in_chunks(lambda points: (gradient(points),), surface.vertices)
+    lengths = np.linalg.norm(slopes, axis=1, keepdims=True)
+    return replace(surface, normals=slopes / np.where(lengths > 0, lengths, 1.0))
+
+
+def _in_chunks(function: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], points: Array) -> list[Array]:
+    """Each output of a function of float32 points, gathered in double precision."""
+    outputs = [
+        function(torch.from_numpy(points[start : start + CHUNK].astype(np.float32)))
+        for start in range(0, len(points), CHUNK)
+    ]
+    return [
+        np.concatenate([part.detach().cpu().numpy() for part in parts]).astype(np.float64)
+        for parts in zip(*outputs, strict=True)
+    ]

@@ -1,0 +1,283 @@
+"""Surfaces to files and back: ply, obj, stl, glb for meshes; ply, svg, npz for curves; npz for both."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import trimesh
+
+from phase_recon.surface.surface import Surface, polylines
+from phase_recon.utils.archive import check_archive, read_array
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import write_whole
+
+Bytes = Callable[[Surface, str], bytes]
+
+
+def write_surface(path: Path | str, surface: Surface, metadata_comment: str | None = None) -> str | None:
+    """Write a surface in the format its extension names; the file appears whole or not at all.
+
+    Double precision, with normals and colours where the format has them (.stl and .svg do not). .stl and
+    .glb are single precision: the note returned says so where that loses more than 1e-5 of the surface's
+    size, as it does for coordinates far from the origin. The comment is kept by .ply, .obj, .svg, .npz.
+
+    Raises UserError for an extension that cannot hold the surface, or a file that cannot be written.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    writers = CURVE_WRITERS if surface.dimension == 2 else MESH_WRITERS
+    if kind not in writers:
+        name = "curve" if surface.dimension == 2 else "mesh"
+        raise UserError(
+            f"{path}: a {name} cannot be written as {kind or 'a file without extension'}; "
+            f"use one of {', '.join(writers)}"
+        )
+    write_whole(path, writers[kind](surface, metadata_comment or ""))
+    if kind not in (".stl", ".glb") or not len(surface.vertices):
+        return None
+    size = float(np.ptp(surface.vertices, axis=0).max())
+    lost = float(np.abs(surface.vertices - surface.vertices.astype(np.float32)).max())
+    if lost <= 1e-5 * size:
+        return None
+    return f"{path}: {kind} is single precision and moves vertices by up to {lost:.2g}; .ply keeps them"
+
+
+def read_surface(path: Path | str) -> Surface:
+    """Read a mesh from .ply, .obj, .off, .stl or .glb, or a curve from our own .ply; .npz for both.
+
+    A file without faces gives cells of shape (0, d): it is a cloud. Polygons are cut into triangles, and
+    vertices that .obj, .stl and .glb repeat are joined. Raises UserError for a missing or broken file.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind not in READ_KINDS:
+        raise UserError(f"{path}: surfaces are read from {', '.join(READ_KINDS)}; convert the file")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the path of a surface ({', '.join(READ_KINDS)})")
+    try:
+        surface = _read_npz(path) if kind == ".npz" else _read_mesh(path)
+    except UserError:
+        raise
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); change its permissions") from error
+    except Exception as error:  # readers of other people's files fail in many ways
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"{path}: not a readable {kind} surface ({reason}); export it again") from error
+    vertices, cells = surface.vertices, surface.cells
+    if vertices.ndim != 2 or vertices.shape[1] not in (2, 3) or cells.shape != (len(cells), vertices.shape[1]):
+        raise UserError(
+            f"{path}: has vertices of shape {vertices.shape} and faces of shape {cells.shape}: expected points in 2D "
+            "with segments, or in 3D with triangles; export it again"
+        )
+    if not np.isfinite(vertices).all():
+        raise UserError(f"{path}: some vertices are not finite; export it again")
+    if cells.size and not (cells.min() >= 0 and cells.max() < len(surface.vertices)):
+        raise UserError(f"{path}: some faces name vertices that do not exist; export it again")
+    return surface
+
+
+def _ply(surface: Surface, comment: str) -> bytes:
+    """Binary little-endian PLY; a curve has edges and z = 0."""
+    d, count = surface.dimension, len(surface.vertices)
+    deep = np.zeros((count, 3))
+    deep[:, :d] = surface.vertices
+    columns = dict(zip("xyz", deep.T, strict=True))
+    if surface.normals is not None:
+        deep = np.zeros((count, 3))
+        deep[:, :d] = surface.normals
+        columns |= dict(zip(("nx", "ny", "nz"), deep.T, strict=True))
+    if surface.colours is not None:
+        columns |= dict(zip(("red", "green", "blue"), surface.colours.T, strict=True))
+    types = {name: "u1" if name in ("red", "green", "blue") else "<f8" for name in columns}
+    vertices = np.empty(count, dtype=list(types.items()))
+    for name, column in columns.items():
+        vertices[name] = column
+
+    header = ["ply", "format binary_little_endian 1.0"]
+    header += [f"comment {line}" for line in comment.splitlines()]
+    header += [f"element vertex {count}"]
+    header += [f"property {'uchar' if kind == 'u1' else 'double'} {name}" for name, kind in types.items()]
+    if d == 2:
+        cells = surface.cells.astype("<i4")
+        header += [f"element edge {len(cells)}", "property int vertex1", "property int vertex2"]
+    else:
+        cells = np.empty(len(surface.cells), dtype=[("count", "u1"), ("vertices", "<i4", 3)])
+        cells["count"], cells["vertices"] = 3, surface.cells
+        header += [f"element face {len(cells)}", "property list uchar int vertex_indices"]
+    text = "\n".join([*header, "end_header\n"])
+    return text.encode("ascii", errors="replace") + vertices.tobytes() + cells.tobytes()
+
+
+def _obj(surface: Surface, comment: str) -> bytes:
+    """Text OBJ with every digit; colours follow the coordinates, 0 to 1."""
+    lines = [f"# {line}" for line in comment.splitlines()]
+    if surface.colours is None:
+        lines += [f"v {x:.17g} {y:.17g} {z:.17g}" for x, y, z in surface.vertices.tolist()]
+    else:
+        rows = zip(surface.vertices.tolist(), (surface.colours / 255.0).tolist(), strict=True)
+        lines += [f"v {x:.17g} {y:.17g} {z:.17g} {r:.6g} {g:.6g} {b:.6g}" for (x, y, z), (r, g, b) in rows]
+    cells = (surface.cells + 1).tolist()
+    if surface.normals is None:
+        lines += [f"f {a} {b} {c}" for a, b, c in cells]
+    else:
+        lines += [f"vn {x:.9g} {y:.9g} {z:.9g}" for x, y, z in surface.normals.tolist()]
+        lines += [f"f {a}//{a} {b}//{b} {c}//{c}" for a, b, c in cells]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _single_precision(kind: str) -> Bytes:
+    """A writer by trimesh."""
+
+    def write(surface: Surface, comment: str) -> bytes:
+        mesh = trimesh.Trimesh(
+            surface.vertices,
+            surface.cells,
+            vertex_normals=surface.normals,
+            vertex_colors=surface.colours,
+            process=False,
+        )
+        content = mesh.export(file_type=kind)
+        assert isinstance(content, bytes)
+        return content
+
+    return write
+
+
+def _svg(surface: Surface, comment: str) -> bytes:
+    """One path with even-odd fill, y up; coordinates are the input's, with every digit."""
+    low, high = surface.vertices.min(axis=0), surface.vertices.max(axis=0)
+    margin = 0.05 * float((high - low).max())
+    left, top = low[0] - margin, -high[1] - margin
+    width, height = (high - low + 2 * margin).tolist()
+    parts = []
+    for line in polylines(surface):
+        closed = line[0] == line[-1]
+        points = surface.vertices[line[:-1] if closed else line]
+        parts.append("M " + " L ".join(f"{x:.17g},{-y:.17g}" for x, y in points.tolist()) + " Z" * closed)
+    safe = comment.replace("&", "&amp;").replace("<", "&lt;")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" '
+        f'viewBox="{left:.17g} {top:.17g} {width:.17g} {height:.17g}">\n'
+        f"<desc>{safe}</desc>\n"
+        f'<path fill="#cfd8dc" stroke="#263238" stroke-width="{0.05 * margin:.6g}" fill-rule="evenodd"\n'
+        f'd="{" ".join(parts)}"/>\n</svg>\n'
+    ).encode()
+
+
+def _npz(surface: Surface, comment: str) -> bytes:
+    """The arrays under their own names."""
+    arrays: dict[str, Any] = {"vertices": surface.vertices, "cells": surface.cells}
+    arrays["comment"] = np.array(comment)
+    arrays |= {
+        name: array
+        for name, array in (("normals", surface.normals), ("colours", surface.colours))
+        if array is not None
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+CURVE_WRITERS: dict[str, Bytes] = {".ply": _ply, ".svg": _svg, ".npz": _npz}
+MESH_WRITERS: dict[str, Bytes] = {
+    ".ply": _ply,
+    ".obj": _obj,
+    ".stl": _single_precision("stl"),
+    ".glb": _single_precision("glb"),
+    ".npz": _npz,
+}
+READ_KINDS = (".ply", ".obj", ".off", ".stl", ".glb", ".npz")
+
+
+MOST_NUMBERS = 1_500_000_000  # of an array: half a billion vertices
+
+
+def _read_npz(path: Path) -> Surface:
+    """Our own npz."""
+    with zipfile.ZipFile(path) as archive:
+        check_archive(archive, path)
+        arrays = {}
+        for name, row in (("vertices", "2D or 3D rows"), ("cells", "rows"), ("normals", "rows"), ("colours", "rows")):
+            if f"{name}.npy" in archive.namelist():
+                size = archive.getinfo(f"{name}.npy").file_size
+                with archive.open(f"{name}.npy") as member:
+                    arrays[name] = read_array(member, size, f"{path} (array {name})", MOST_NUMBERS, row)
+    if missing := {"vertices", "cells"} - arrays.keys():
+        raise UserError(f"{path}: holds no array {' and no array '.join(sorted(missing))}; export it again")
+    return Surface(
+        arrays["vertices"].astype(np.float64),
+        arrays["cells"].astype(np.int64),
+        arrays["normals"].astype(np.float64) if "normals" in arrays else None,
+        arrays["colours"].astype(np.uint8) if "colours" in arrays else None,
+    )
+
+
+def _read_mesh(path: Path) -> Surface:
+    """Any mesh that trimesh reads, and our own curves.
+
+    trimesh is given the bytes, not the path, so that it cannot follow names in it to other files, nor ask for more
+    bytes than there are.
+    """
+    kind = path.suffix.lower()
+    if kind == ".ply":
+        return _read_ply(path)
+    if kind == ".glb":
+        _check_glb(path)
+    content = io.BytesIO(path.read_bytes())
+    mesh = trimesh.load_mesh(content, file_type=kind.removeprefix("."), process=False, skip_materials=True)
+    vertices, cells = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+    visual: Any = mesh.visual
+    colours = visual.vertex_colors[:, :3] if visual.kind == "vertex" else None
+    if kind != ".off":
+        vertices, first, place = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
+        cells = place[cells].reshape(-1, 3)
+        colours = None if colours is None else colours[first]
+    return Surface(vertices, cells, None, None if colours is None else np.asarray(colours, dtype=np.uint8))
+
+
+def _check_glb(path: Path) -> None:
+    """Refuse accessors that promise more numbers than the file has bytes: they need no data to be filled with zeros."""
+    file = io.BytesIO(path.read_bytes())
+    head = file.read(20)  # magic, version, length; length and type of the first chunk, which is JSON
+    tree = json.loads(file.read(int.from_bytes(head[12:16], "little")))
+    for accessor in tree.get("accessors", []):
+        if not 0 <= accessor["count"] <= path.stat().st_size:
+            promised = f"{accessor['count']} vertices or faces"
+            raise UserError(f"{path}: promises {promised}, more than its bytes; export it again")
+
+
+def _read_ply(path: Path) -> Surface:
+    """A mesh, a curve of ours (edges, z = 0) or a cloud, with normals and colours.
+
+    trimesh keeps the file's columns beside the mesh, and drops the normals from the mesh itself.
+    """
+    loaded = trimesh.load(io.BytesIO(path.read_bytes()), file_type="ply", process=False)
+    raw = loaded.metadata["_ply_raw"]
+    columns = raw["vertex"]["data"]
+
+    def gather(*names: str) -> npt.NDArray[np.float64] | None:
+        known = columns.keys() if isinstance(columns, dict) else columns.dtype.names
+        if not set(names) <= set(known):
+            return None
+        return np.stack([np.asarray(columns[n], dtype=np.float64).ravel() for n in names], axis=1)
+
+    vertices, normals = gather("x", "y", "z"), gather("nx", "ny", "nz")
+    if vertices is None:
+        raise ValueError("no x, y, z")
+    if len(vertices) != raw["vertex"]["length"]:
+        raise ValueError(f"{len(vertices)} of {raw['vertex']['length']} vertices are there")
+    rgb = gather("red", "green", "blue")
+    colours = None if rgb is None else rgb.astype(np.uint8)
+    if "edge" in raw and not (vertices[:, 2]).any():
+        edges = raw["edge"]["data"]
+        cells = np.stack([np.asarray(edges[n], dtype=np.int64) for n in ("vertex1", "vertex2")], axis=1)
+        return Surface(vertices[:, :2], cells, None if normals is None else normals[:, :2], colours)
+    faces = loaded.faces if isinstance(loaded, trimesh.Trimesh) else np.empty((0, 3))
+    return Surface(vertices, np.asarray(faces, dtype=np.int64), normals, colours)

@@ -1,0 +1,129 @@
+"""Which side of a cloud's points is outside: sheets vote together, two near each other do not, and walls have two."""
+
+import numpy as np
+import pytest
+
+from phase_recon.geometry import winding
+from phase_recon.geometry.winding import OWN, SURE, Sides, coarse_sides, on_walls, sheets, together
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """A grid that takes a second, not ten."""
+    monkeypatch.setattr(winding, "NODES", 32)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_directions_of_a_sphere_are_turned_outward(d):
+    points = np.random.default_rng(0).standard_normal((2000, d))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    sides = coarse_sides(points, np.full(d, -1.5), np.full(d, 1.5))
+    assert sides is not None
+    assert np.array_equal(sides.points, points)
+    chance = np.where(np.random.default_rng(4).random(2000) < 0.5, -1.0, 1.0)[:, None]
+    turned, sure = sides.oriented(points, chance * points)
+    np.testing.assert_array_equal(turned, points)
+    assert sure.mean() > 0.99
+
+
+def test_a_side_is_sure_where_the_direction_is_that_of_the_coarse_normal():
+    """Either way round: cos 30° = 0.87 is enough, cos 60° is not, and a coarse normal of zero has no vote."""
+    points, across = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])  # not of one sheet
+    half, tilted, nothing = [np.sqrt(0.75), 0.5], [0.5, np.sqrt(0.75)], [0.0, 0.0]
+    for coarse, close in ((half, True), (tilted, False), (nothing, False)):
+        for sign in (1, -1):
+            turned, sure = Sides(points, np.array([[0.0, 1.0], coarse])).oriented(points, sign * across)
+            np.testing.assert_allclose(turned, across * ([[1], [sign]] if coarse == nothing else 1))
+            assert sure.tolist() == [True, close]
+
+
+def test_votes_of_those_that_are_not_of_one_sheet_stay():
+    points, turned = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
+    np.testing.assert_allclose(together(sheets(points, turned), np.array([1.0, -0.36]), OWN), [1, -0.36], atol=1e-3)
+
+
+def test_two_votes_are_taken_together():
+    """(f - v1)² and (f - v2)² with the same small weight, f the same at both or its negative: their mean."""
+    points = np.array([[0.0, 0.0], [1.0, 0.0]])
+    for sign in (1, -1):
+        directions = np.array([[0.0, 1.0], [0.0, sign]])
+        votes = together(sheets(points, directions), np.array([1.0, -0.2 * sign]), OWN)
+        np.testing.assert_allclose(votes, [0.4, 0.4 * sign], atol=0.01)
+
+
+def test_a_floor_takes_the_side_of_the_walls_that_it_goes_over_into():
+    """A bent sheet, 20 x 10 points: a tenth of it votes for the wrong side, with all its neighbours."""
+    turn, along = np.meshgrid(np.linspace(0, np.pi / 2, 20), np.linspace(0, 1, 10), indexing="ij")
+    points = np.stack([np.cos(turn), np.sin(turn), along], axis=-1).reshape(-1, 3)
+    outward = points * [1, 1, 0]
+    wrong = points[:, 0] < np.cos(0.45 * np.pi)
+    assert 0.05 < wrong.mean() < 0.15
+    chance = np.where(np.random.default_rng(0).random((len(points), 1)) < 0.5, -1.0, 1.0)
+    turned, sure = Sides(points, np.where(wrong[:, None], -outward, outward)).oriented(points, chance * outward)
+    np.testing.assert_allclose(turned, outward)
+    assert sure.all()
+
+
+def two_planes(gap):
+    """Two planes (121, 121 points, 0.1 apart from each other in their plane), and whether a point is of the lower."""
+    x, y = np.meshgrid(np.linspace(0, 1, 11), np.linspace(0, 1, 11))
+    flat = np.stack([x.ravel(), y.ravel(), np.zeros(121)], axis=-1)
+    return np.concatenate([flat, flat + np.array([0, 0, gap])]), np.arange(242) < 121
+
+
+def test_two_sheets_do_not_vote_together():
+    """Farther from each other than their points are: each keeps its own votes, strong or weak."""
+    points, below = two_planes(0.5)
+    votes = together(sheets(points, np.tile([0.0, 0.0, 1.0], (242, 1))), np.where(below, -0.5, 1.0), OWN)
+    np.testing.assert_allclose(votes, np.where(below, -0.5, 1.0), atol=0.02)
+
+
+@pytest.mark.parametrize("gap", [0.02, 0.05, 0.1])
+def test_of_two_sheets_nearer_than_their_points_no_side_is_surely_wrong(gap):
+    points, below = two_planes(gap)
+    for vote in (-1.0, -0.6, -0.31):
+        votes = together(sheets(points, np.tile([0.0, 0.0, 1.0], (242, 1))), np.where(below, vote, 1.0), OWN)
+        assert not ((votes > SURE) & below).any()
+        assert not ((votes < -SURE) & ~below).any()
+
+
+def bowl(count, thickness):
+    """Points of half a thin shell, their outward normals, and the step from each to the other side."""
+    unit = np.random.default_rng(0).standard_normal((count, 3))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    unit[:, 2] = -np.abs(unit[:, 2])
+    inner = np.arange(count)[:, None] % 2 == 1
+    return (
+        np.where(inner, 1 - thickness, 1) * unit,
+        np.where(inner, -unit, unit),
+        thickness * np.where(inner, unit, -unit),
+    )
+
+
+def test_both_sides_of_a_thin_wall_are_outside_of_it():
+    """A bowl a fifth as thick as the grid's cells: its coarse normals say that it is a solid half ball."""
+    points, outward, steps = bowl(8000, 0.01)
+    chance = np.where(np.random.default_rng(1).random((8000, 1)) < 0.5, -1.0, 1.0)
+    solid = Sides(points, points / np.linalg.norm(points, axis=1, keepdims=True))
+    turned, sure = solid.oriented(points, chance * outward, steps)
+    assert sure.mean() > 0.98
+    assert ((turned * outward).sum(axis=1)[sure] > 0).mean() > 0.999
+    unaware = solid.oriented(points, chance * outward)[0]
+    assert ((unaware * outward).sum(axis=1) > 0).mean() < 0.75
+
+
+def test_between_two_bodies_is_a_gap_and_no_wall():
+    """Two boxes whose faces are 0.04 apart: nobody looks out of the boxes."""
+    random, boxes = np.random.default_rng(0), []
+    for side in (-1, 1):
+        box = random.uniform(-1, 1, (12_000, 3))
+        axis = random.integers(0, 3, 12_000)
+        box[np.arange(12_000), axis] = np.where(random.random(12_000) < 0.5, -1.0, 1.0)
+        boxes.append(box + np.array([side * 1.02, 0, 0]))
+    points = np.concatenate(boxes)
+    near = np.isclose(np.abs(points[:, 0]), 0.02)
+    across = np.tile([1.0, 0.0, 0.0], (len(points), 1))
+    steps = np.where(near[:, None], -2 * points * [1, 0, 0], 0)
+    assert near.sum() > 3000
+    assert on_walls(points, across, steps).mean() < 0.01
+    assert on_walls(points, across, np.zeros_like(points)).sum() == 0

@@ -1,0 +1,390 @@
+"""Many clouds: each is a process, one failure leaves the rest alone, and the same command does what is missing.
+
+Most of it is tested with a stand-in for run.py, which leaves what a run leaves without importing anything.
+"""
+
+import csv
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Command, records
+from phase_recon.reconstruction import batch
+from phase_recon.reconstruction.batch import find_clouds, names_many, reason_of
+from phase_recon.reconstruction.batch_table import COLUMNS, read_record, result_of, write_record, write_tables
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.experiment import Experiment
+
+# Writes its arguments and threads to calls/<cloud>.<number>, then does what the first word of the cloud says
+STAND_IN = """
+import json, os, signal, sys, time
+from pathlib import Path
+def given(flag): return sys.argv[sys.argv.index(flag) + 1]
+cloud, conf = Path(given("--input")), Path(given("--conf"))
+run = conf.parent.parent / given("--timestamp")
+calls = Path({calls!r})
+number = len(list(calls.glob(run.name + ".*")))
+(calls / f"{{run.name}}.{{number}}").write_text(json.dumps([sys.argv[1:], os.environ["OMP_NUM_THREADS"]]))
+word = cloud.read_text().split()[0] if cloud.exists() else "missing"
+(run / "checkpoints").mkdir(exist_ok=True)
+print("some progress")
+if word == "missing":
+    print(f"error: {{cloud}}: no such file", file=sys.stderr)
+    sys.exit(2)
+if word == "die":
+    os.kill(os.getpid(), signal.SIGKILL)
+if word == "crash":
+    raise MemoryError("4 GiB")
+if word == "stop" and number == 0:
+    def save(*_):
+        (run / "checkpoints" / "latest.pth").write_text("half")
+        sys.exit(130)
+    signal.signal(signal.SIGINT, save)
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(60)
+    sys.exit(9)
+if word == "meet":  # ends well only beside another
+    for _ in range(400):
+        if len(list(calls.glob("meet*"))) == 2:
+            break
+        time.sleep(0.02)
+    else:
+        sys.exit(1)
+evaluation = run / "evaluation" / "10"
+evaluation.mkdir(parents=True, exist_ok=True)
+(run / "checkpoints" / "latest.pth").write_text("whole")
+for name in ("surface.ply", "surface.png", "surface.html"):
+    (evaluation / name).write_text(word)
+metrics = {{"epoch": 10, "components": 1, "closed": True, "euler_characteristic": 2, "scale": 20.0}}
+metrics["input"] = {{"cloud_to_surface_mean": 0.125, "cloud_to_surface_max": 0.5, "d_C": 0.25, "d_H": 1.0}}
+(evaluation / "metrics.json").write_text(json.dumps(metrics))
+"""
+
+
+@pytest.fixture
+def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for clouds; their first word says what the stand-in for run.py does with them."""
+    for name in ("scans", "calls"):
+        (tmp_path / name).mkdir()
+    stand_in = tmp_path / "stand_in.py"
+    stand_in.write_text(STAND_IN.format(calls=str(tmp_path / "calls")))
+    monkeypatch.setattr(batch, "RUN", stand_in)
+    monkeypatch.setattr(batch, "POLL", 0.01)
+    return tmp_path / "scans"
+
+
+def put(folder: Path, **words: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, word in words.items():
+        (folder / f"{name}.xyz").write_text(f"{word}\n")
+
+
+def runs(out: str) -> Path:
+    """The folder of all runs, as the command names it."""
+    (line,) = (line for line in out.splitlines() if line.startswith("runs: "))
+    return Path(line.removeprefix("runs: ").split(", ")[0])
+
+
+def rows(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "table.csv").open(newline="", encoding="utf-8") as file:
+        return {row["cloud"]: row for row in csv.DictReader(file)}
+
+
+def untimed(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**record, "time": 0} for record in log]
+
+
+def calls(scans: Path, name: str) -> list[list[str]]:
+    """The arguments of every call for a cloud, in their order."""
+    paths = sorted((scans.parent / "calls").glob(f"{name}.*"), key=lambda path: int(path.suffix[1:]))
+    return [json.loads(path.read_text())[0] for path in paths]
+
+
+def test_one_failure_leaves_the_rest_alone_and_is_listed_with_its_reason(command: Command, scans: Path):
+    put(scans, good="fine", killed="die", broken="crash", last="fine")
+    done = command("--input", scans)
+    assert done.status == 1
+    found = rows(runs(done.out))
+    assert {name: row["state"] for name, row in found.items()} == {
+        "good": "done", "killed": "failed", "broken": "failed", "last": "done",
+    }  # fmt: skip
+    assert found["killed"]["reason"] == "killed by SIGKILL: out of memory, or by hand"
+    assert found["broken"]["reason"] == "MemoryError: 4 GiB"
+    assert "[2/4] good: done after" in done.out
+    assert "2 done, 2 failed; " in done.out
+
+
+def test_the_table_and_the_page_hold_what_the_runs_left(command: Command, scans: Path):
+    put(scans, good="fine", killed="die")
+    folder = runs(command("--input", scans).out)
+    row = rows(folder)["good"]
+    assert list(row) == list(COLUMNS)
+    assert [row[key] for key in ("epoch", "components", "closed", "scale")] == ["10", "1", "True", "20.0"]
+    assert (row["cloud_to_surface_mean"], row["d_H"]) == ("0.125", "1.0")
+    assert (folder / row["mesh"]).read_text() == "fine"
+    assert row["input"] == str(scans / "good.xyz")
+    page = (folder / "table.html").read_text()
+    for part in ("evaluation/10/surface.png", "evaluation/10/surface.html", "evaluation/10/surface.ply", "output.log"):
+        assert f'"good/{part}"' in page
+    assert "2 clouds: 1 done, 1 failed" in page
+    assert '<span class="failed">failed</span><br>killed by SIGKILL' in page
+    assert (folder / "killed" / "output.log").read_text() == "some progress\n"
+
+
+def test_texts_cannot_break_the_page(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    write_record(tmp_path / "a", {"input": '/x/"><b>.xyz', "state": "failed", "reason": "<script>"})
+    write_tables(tmp_path)
+    page = (tmp_path / "table.html").read_text()
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
+    assert '"><b>' not in page
+
+
+def test_the_same_command_does_what_is_missing_only(command: Command, scans: Path):
+    put(scans, a="fine", b="die", c="stop", d="fine")
+    first = command("--input", scans)
+    assert first.status == 130
+    folder = runs(first.out)
+    assert {name: row["state"] for name, row in rows(folder).items()} == {
+        "a": "done", "b": "failed", "c": "stopped", "d": "waiting",
+    }  # fmt: skip
+    put(scans, e="fine")
+    second = command("--input", scans)
+    assert second.status == 1  # b fails again
+    assert runs(second.out) == folder
+    assert "5 clouds, 1 done before" in second.out
+    assert [len(calls(scans, name)) for name in "abcde"] == [1, 2, 2, 1, 1]
+    assert "--is_continue" in calls(scans, "c")[1]
+    assert "--is_continue" not in calls(scans, "b")[1]  # it had saved nothing
+    assert [rows(folder)[name]["state"] for name in "abcde"] == ["done", "failed", "done", "done", "done"]
+    put(scans, b="fine")
+    third = command("--input", scans)
+    assert third.status == 0
+    assert command("--input", scans).out.count("starts") == 0
+    assert [len(calls(scans, name)) for name in "abcde"] == [1, 3, 2, 1, 1]
+
+
+def test_a_run_that_was_trained_to_its_end_goes_on_with_its_evaluation(command: Command, scans: Path):
+    put(scans, a="die")
+    folder = runs(command("--input", scans).out)
+    for name in ("10.pth", "latest.pth"):  # nepoch of tiny.conf
+        (folder / "a" / "checkpoints" / name).write_text("whole")
+    command("--input", scans)
+    assert calls(scans, "a")[1][-1] == "--is_continue"
+
+
+def test_a_cloud_that_changed_is_begun_anew_and_its_run_kept(command: Command, scans: Path):
+    put(scans, a="fine", b="fine")
+    folder = runs(command("--input", scans).out)
+    put(scans, a="better")
+    done = command("--input", scans)
+    assert done.status == 0
+    assert "a: its file has changed; the run before is now replaced/a-" in done.out
+    assert [len(calls(scans, name)) for name in "ab"] == [2, 1]
+    assert "--is_continue" not in calls(scans, "a")[1]
+    assert (folder / "a" / "evaluation" / "10" / "surface.ply").read_text() == "better"
+    (kept,) = (folder / "replaced").iterdir()
+    assert (kept / "evaluation" / "10" / "surface.ply").read_text() == "fine"
+    assert sorted(rows(folder)) == ["a", "b"]
+
+
+def test_a_touched_file_is_not_a_changed_one(command: Command, scans: Path):
+    put(scans, a="fine")
+    command("--input", scans)
+    os.utime(scans / "a.xyz", (0, 0))
+    assert command("--input", scans).status == 0
+    assert len(calls(scans, "a")) == 1
+
+
+def test_results_that_are_gone_are_made_again(command: Command, scans: Path):
+    put(scans, a="fine")
+    shutil.rmtree(runs(command("--input", scans).out) / "a" / "evaluation")
+    assert command("--input", scans).status == 0
+    assert len(calls(scans, "a")) == 2
+
+
+def test_another_configuration_is_another_folder(command: Command, scans: Path):
+    put(scans, a="fine")
+    first = runs(command("--input", scans).out)
+    second = runs(command("--input", scans, "--seed", 1).out)
+    assert first != second
+    assert runs(command("--input", scans).out) == first
+    assert runs(command("--input", scans, "--seed", 1, "--jobs", 2, "--gpu", "ignore").out) == second
+    assert len(calls(scans, "a")) == 2
+
+
+def test_files_of_one_name_get_folders_of_their_own_which_they_keep(command: Command, scans: Path):
+    for name in ("a", "b", "c"):
+        put(scans / name, x=f"fine {name}")
+    put(scans, **{"table.csv": "fine", "Ü 1": "fine"})
+    shutil.rmtree(scans / "a")
+    folder = runs(command("--input", scans).out)
+    inputs = {name: Path(row["input"]).relative_to(scans).as_posix() for name, row in rows(folder).items()}
+    assert inputs == {"table.csv_2": "table.csv.xyz", "x": "b/x.xyz", "x_2": "c/x.xyz", "Ü_1": "Ü 1.xyz"}
+    put(scans / "a", x="fine a")
+    assert command("--input", scans).status == 0
+    assert rows(folder)["x"]["input"].endswith("b/x.xyz")
+    assert rows(folder)["x_3"]["input"].endswith("a/x.xyz")
+    assert len(calls(scans, "x")) == 1
+
+
+def test_jobs_run_side_by_side_with_a_share_of_the_threads(
+    command: Command, scans: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    put(scans, meet1="meet", meet2="meet")
+    assert command("--input", scans, "--jobs", 2).status == 0
+    threads = [json.loads(path.read_text())[1] for path in (scans.parent / "calls").iterdir()]
+    assert threads == ["3", "3"]
+
+
+def test_a_cloud_that_another_process_works_on_is_left_to_it(command: Command, scans: Path):
+    put(scans, a="die", b="fine")
+    folder = runs(command("--input", scans).out)
+    with batch._locked(folder / "a" / "output.log") or pytest.fail("the lock was not given back"):
+        done = command("--input", scans)
+        assert "a: left to the process that works on it" in done.out
+        assert done.status == 1
+        assert len(calls(scans, "a")) == 1
+    command("--input", scans)
+    assert len(calls(scans, "a")) == 2
+
+
+def test_a_real_folder_of_clouds(command: Command, clouds: tuple[Path, Path], tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(clouds[0], tmp_path / "in")
+    (tmp_path / "in" / "bad.xyz").write_text("no numbers\n")
+    keys = ("--set", "plot.save_html=false", "--set", "train.checkpoint_frequency=5")
+    done = command("--input", tmp_path / "in", "--jobs", 2, *keys)
+    assert done.status == 1
+    folder = runs(done.out)
+    assert {path.name for path in folder.iterdir()} == {"bad", "circle", "config.conf", "table.csv", "table.html"}
+    found = rows(folder)
+    assert f"{tmp_path / 'in' / 'bad.xyz'}, line 1 is neither" in found["bad"]["reason"]
+    assert found["circle"]["state"] == "done"
+    assert (folder / found["circle"]["mesh"]).stat().st_size > 200
+    assert found["circle"]["page"] == ""
+    assert Experiment.find(tmp_path / "exps", "tiny", f"{folder.name}/circle").load_checkpoint()["epoch"] == 10
+
+    # as if it had been killed at step 7
+    run = folder / "circle"
+    log = records(run)
+    shutil.rmtree(run / "evaluation")
+    (run / "checkpoints" / "10.pth").unlink()
+    shutil.copy(run / "checkpoints" / "5.pth", run / "checkpoints" / "latest.pth")
+    (tmp_path / "in" / "bad.xyz").unlink()
+    again = command("--input", tmp_path / "in", "--jobs", 2, *keys)
+    assert again.status == 0, again.out
+    assert "circle: continues" in again.out
+    assert "from step 5" in (run / "output.log").read_text()
+    assert untimed(records(run)) == untimed(log)
+    assert rows(folder)["circle"]["state"] == "done"
+
+
+def test_what_names_many_clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scan[1].ply").write_text("")
+    (tmp_path / "@x.ply").write_text("")
+    assert [names_many(given, tmp_path) for given in ("*.ply", "@list.txt", str(tmp_path))] == [True] * 3
+    assert [names_many(given, tmp_path) for given in ("scan[1].ply", "@x.ply", "no.ply", None)] == [False] * 4
+
+
+def test_folders_globs_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.ply", "a.xyz", "notes.md", ".hidden.ply", "in/c.npy", "run/config.conf", "run/x/surface.ply"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "in" / "list.txt").write_text("# of today\nc.npy\n\n../b.ply\nnot there.ply\nc.npy\n")
+
+    def found(given: str) -> list[str]:
+        return [path.relative_to(tmp_path).as_posix() for path in find_clouds(given, tmp_path)]
+
+    assert found(str(tmp_path)) == ["a.xyz", "b.ply", "in/c.npy", "in/list.txt"]
+    assert found("*.*y*") == ["a.xyz", "b.ply"]
+    assert found("**/*.ply") == ["b.ply", "run/x/surface.ply"]
+    assert found("@in/list.txt") == ["in/c.npy", "b.ply", "in/not there.ply"]
+
+
+def test_a_path_of_the_list_that_is_not_there_fails_alone(command: Command, scans: Path):
+    put(scans, a="fine")
+    (scans / "list.txt").write_text("a.xyz\ngone.xyz\n")
+    done = command("--input", f"@{scans / 'list.txt'}")
+    assert done.status == 1
+    found = rows(runs(done.out))
+    assert found["a"]["state"] == "done"
+    assert found["gone"]["reason"] == f"{scans / 'gone.xyz'}: no such file"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--input", "{empty}"], "names no clouds; expected files with one of .xyz"),
+        (["--input", "{empty}/*.ply"], "names no clouds; quote it, so that the shell leaves it alone"),
+        (["--input", "@{empty}/list.txt"], "list.txt: the list of clouds cannot be read (No such file or directory)"),
+        (["--input", "{empty}", "--eval"], "the same command without them does what is missing"),
+        (["--input", "{empty}", "--is_continue"], "the same command without them does what is missing"),
+        (["--input", "{empty}", "--timestamp", "x"], "the same command without them does what is missing"),
+        (["--input", "{empty}", "--jobs", "0"], "--jobs: expected at least 1, got 0"),
+        (["--input", "{empty}/a.xyz", "--jobs", "2"], "--jobs is for many clouds: give a folder"),
+    ],
+)
+def test_what_cannot_be_done_is_an_error(command: Command, tmp_path: Path, arguments: list[str], text: str):
+    (tmp_path / "empty").mkdir()
+    done = command(*(argument.format(empty=tmp_path / "empty") for argument in arguments))
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert text in done.err
+    assert not (tmp_path / "exps").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "reason"),
+    [
+        (-signal.SIGSEGV, b"", "killed by SIGSEGV"),
+        (2, b"x\nerror: scan.ply is empty\nlater\n", "scan.ply is empty"),
+        (1, b"Traceback\nRuntimeError: \xff\n\n", "RuntimeError: \ufffd"),
+        (3, b"", "exit status 3"),
+    ],
+)
+def test_a_reason_is_the_signal_or_the_last_word(status: int, output: bytes, reason: str):
+    assert reason_of(status, output) == reason
+
+
+def test_a_table_that_changes_while_it_is_written_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from phase_recon.reconstruction import batch_table
+
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write_record(tmp_path / name, {"input": name})
+    write: Callable[[Path, bytes], None] = batch_table.write_whole
+
+    def slow(path: Path, content: bytes) -> None:
+        if path.name == "table.csv" and read_record(tmp_path / "b")["state"] == "waiting":
+            write_record(tmp_path / "b", {"input": "b", "state": "done"})  # another process, meanwhile
+        write(path, content)
+
+    monkeypatch.setattr(batch_table, "write_whole", slow)
+    write_tables(tmp_path)
+    assert rows(tmp_path)["b"]["state"] == "done"
+
+
+def test_a_result_is_one_whose_metrics_are_there(tmp_path: Path):
+    for epoch, text in (("9", '{"epoch": 9}'), ("10", '{"epoch": 10}'), ("11", '{"ep')):
+        (tmp_path / "evaluation" / epoch).mkdir(parents=True)
+        (tmp_path / "evaluation" / epoch / "metrics.json").write_text(text)
+    result = result_of(tmp_path)
+    assert result is not None
+    assert (result.metrics["epoch"], result.mesh, result.page) == (10, None, None)
+    assert result_of(tmp_path / "evaluation") is None
+
+
+def test_a_record_that_is_no_record_is_an_error(tmp_path: Path):
+    (tmp_path / "cloud.json").write_text("{")
+    with pytest.raises(UserError, match=r"cloud\.json: not a readable record: remove it"):
+        read_record(tmp_path)

@@ -1,0 +1,131 @@
+"""The benchmark's cases and tables; what it runs is tested with those commands."""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from phase_recon.reconstruction import trials
+from phase_recon.reconstruction.benchmark import PUBLISHED, Case, _summary, _without_an_end, find_cases, main
+from phase_recon.surface.extract import write_surface
+from phase_recon.surface.surface import Surface
+from phase_recon.utils.errors import UserError
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    np.savetxt(folder / "scan.xyz", trimesh.creation.icosphere(2).vertices)
+    trimesh.creation.icosphere(2).export(folder / "scan_gt.off")
+    trimesh.creation.box().export(folder / "box.obj")
+    return folder
+
+
+def test_scans_have_their_truth_and_meshes_are_sampled(data, tmp_path):
+    cases = list(find_cases(data, tmp_path / "out", "500:0,100:0.01"))
+    clouds = tmp_path / "out" / "clouds"
+    assert cases == [
+        Case("box-500-0", clouds / "box-500-0.npz", data / "box.obj"),
+        Case("box-100-0.01", clouds / "box-100-0.01.npz", data / "box.obj"),
+        Case("scan", data / "scan.xyz", data / "scan_gt.off"),
+    ]
+    exact, noisy = (np.load(case.cloud) for case in cases[:2])
+    np.testing.assert_allclose(np.abs(exact["points"]).max(axis=1), 0.5)  # on a face of the unit cube
+    off = np.abs(np.abs(noisy["points"]).max(axis=1) - 0.5)
+    assert 0.002 < off.mean() < 0.02  # noise of 0.01 of the radius √3/2
+    assert (np.abs((exact["points"] * exact["normals"]).sum(axis=1) - 0.5) < 1e-12).all()
+
+
+def test_clouds_are_the_same_every_time(data, tmp_path):
+    first, second = (next(find_cases(data, tmp_path / name, "50:0.01")).cloud for name in ("a", "b"))
+    np.testing.assert_array_equal(np.load(first)["points"], np.load(second)["points"])
+
+
+def test_a_summary_gives_the_median_and_the_worst():
+    assert _summary([1.0, 3.0, 2.0], "d_C") == "2 (worst 3)"
+    assert _summary([0.9, 0.7, 0.8], "iou") == "0.8 (worst 0.7)"
+    assert _summary([], "d_C") == ""
+
+
+def test_malformed_clouds_are_refused(data, tmp_path):
+    for clouds in ("many", "500", "500:0:0.1:0", "500:0:half", "500:0:1", "500:0:-0.1"):
+        with pytest.raises(UserError, match=rf"--clouds '{clouds}': expected points:noise or points:noise:cut"):
+            list(find_cases(data, tmp_path / "out", clouds))
+
+
+def test_an_end_of_a_cloud_is_cut_away(tmp_path):
+    """Half of a bar three times as long as wide and high ends in its middle."""
+    (tmp_path / "data").mkdir()
+    bar = trimesh.creation.box((1, 1, 3))
+    bar.export(tmp_path / "data" / "bar.obj")
+    whole, cut = find_cases(tmp_path / "data", tmp_path / "out", "3000:0,3000:0:0.5")
+    assert (whole.name, cut.name) == ("bar-3000-0", "bar-3000-0-0.5")
+    whole, cut = (np.load(case.cloud) for case in (whole, cut))
+    points = whole["points"]
+    assert len(cut["points"]) == 1500
+    lower = np.sort(points[:, 2])[1499]  # its axis is z but for the luck of the sample
+    np.testing.assert_allclose(cut["points"][:, 2].max(), lower, atol=0.05)
+    assert abs(cut["points"][:, 2].max()) < 0.1
+    rows = {tuple(row) for row in np.hstack([points, whole["normals"]]).tolist()}
+    assert rows > {tuple(row) for row in np.hstack([cut["points"], cut["normals"]]).tolist()}
+
+
+def test_the_end_that_is_cut_away_does_not_depend_on_the_order_or_the_axis_sign():
+    line = np.stack([np.zeros(5), [4.0, 0.0, 1.0, 3.0, 2.0], np.zeros(5)], axis=1)
+    assert _without_an_end(line, 0.4).tolist() == [1, 2, 4]
+    assert _without_an_end(line * [1, -1, 1], 0.4).tolist() == [0, 3, 4]
+    assert _without_an_end(line, 0.0).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_published_figures_have_their_means():
+    """The means over the five shapes are tabulated, too (DiGS, table of the paper itself)."""
+    means = {"IGR": (1.38, 16.33), "SIREN": (0.42, 7.67), "SAL": (0.36, 7.47), "IGR+FF": (0.96, 11.06),
+             "PHASE+FF": (0.22, 4.96), "DiGS": (0.19, 3.52)}  # fmt: skip
+    assert list(PUBLISHED) == ["anchor", "daratech", "dc", "gargoyle", "lord_quas"]
+    for method, mean in means.items():
+        found = np.mean([PUBLISHED[name][method] for name in PUBLISHED], axis=0)
+        np.testing.assert_allclose(found, mean, atol=0.0101)  # of figures that were rounded
+
+
+def test_the_benchmark_runs_what_is_missing_and_writes_its_tables(data, tmp_path, monkeypatch, capsys):
+    out, ran = tmp_path / "out", []
+
+    def timed(command: list[str]) -> tuple[int, str, float, float]:
+        """In place of both programs: ours names its mesh, Poisson writes where it is told and fails at depth 9."""
+        name, mesh = Path(command[1]).name, tmp_path / "ours.ply"
+        ran.append(name)
+        if name == "poisson.py":
+            mesh = Path(command[3])
+            if command[command.index("--depth") + 1] == "9":
+                return 2, "error: no memory\n", 1.0, 1.0
+        ball = trimesh.creation.icosphere(2, radius=1.1)
+        write_surface(mesh, Surface(np.asarray(ball.vertices), np.asarray(ball.faces, dtype=np.int64)))
+        return 0, f"\nmesh:     {mesh}\n", 2.0, 50.0
+
+    monkeypatch.setattr(trials, "timed", timed)
+
+    def call(*more: str) -> list[dict[str, str]]:
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", str(data), "--out", str(out), "--only", "scan", *more])
+        assert main() == 0
+        with (out / "table.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    ours, poisson8, poisson9 = call()
+    assert ran == ["run.py", "poisson.py", "poisson.py"]
+    assert (ours["method"], ours["seconds"], ours["megabytes"]) == ("ours", "2.0", "50.0")
+    assert float(ours["d_C"]) == pytest.approx(0.1, rel=0.03)
+    assert (ours["d_C"], ours["genus"], ours["components"]) == (poisson8["d_C"], "0.0", "1.0")
+    assert (poisson9["d_C"], poisson9["failed"]) == ("", "no memory")
+    table = capsys.readouterr().out
+    assert "| scan | poisson9 | 1 (1 failed) |" in table
+    assert (out / "table.md").read_text() in table
+    assert (out / "scan.png").read_bytes().startswith(b"\x89PNG")
+
+    call()
+    assert ran[3:] == ["poisson.py"]  # what failed is tried again
+    call("--budget", "3")
+    assert ran[4:] == ["run.py", "poisson.py"]  # another command is not the old result

@@ -1,0 +1,135 @@
+"""Commands that are run once: what is remembered, what is done again, and what a failure says."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from phase_recon.reconstruction import trials
+from phase_recon.reconstruction.trials import cell, checksums, markdown, remembered, run_once, timed, write_csv
+from phase_recon.utils.errors import UserError
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """Writes a mesh where it is told, a line of a count beside it for every time it is run."""
+    path = tmp_path / "script.py"
+    path.write_text(
+        "import sys\nfrom pathlib import Path\n"
+        "mesh, word = sys.argv[1:]\nPath(mesh).write_text(word)\n"
+        "with Path('count').open('a') as file:\n    file.write(word + '\\n')\n"
+        "print('run: somewhere')\n"
+    )
+    return path
+
+
+def test_a_command_runs_once_until_it_or_its_file_changes(tmp_path, script, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cloud = tmp_path / "cloud.xyz"
+    cloud.write_text("0 0\n")
+
+    def run(word: str) -> str:
+        row = run_once(tmp_path / "records", "ours", [sys.executable, str(script), "{mesh}", word], [cloud])
+        assert row["seconds"] > 0
+        assert row["megabytes"] > 1
+        return Path(row["written"]["mesh"]).read_text()
+
+    def count() -> list[str]:
+        return (tmp_path / "count").read_text().split()
+
+    assert (run("a"), run("a"), count()) == ("a", "a", ["a"])
+    assert (run("b"), run("a"), count()) == ("b", "a", ["a", "b"])  # another request has a record of its own
+    cloud.write_text("1 1\n")
+    assert (run("a"), count()) == ("a", ["a", "b", "a"])
+    for mesh in (tmp_path / "records").glob("*.ply"):
+        mesh.unlink()
+    assert (run("b"), run("a"), count()[3:]) == ("b", "a", ["b", "a"])  # a result that is gone is made again
+
+
+def test_what_run_py_says_it_wrote_is_found(tmp_path, monkeypatch):
+    said = "device: CPU\nrun: /exps/a b\n\ncurve:    /exps/a b/surface.ply\nmetrics:  /exps/a b/metrics.json\n"
+    monkeypatch.setattr(trials, "timed", lambda command: (0, said, 1.234, 5.0))
+    row = run_once(tmp_path, "ours", ["run"], [])
+    written = {"mesh": "/exps/a b/surface.ply", "metrics": "/exps/a b/metrics.json"}
+    assert row == {"seconds": 1.23, "megabytes": 5.0, "written": written}
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "reason"),
+    [
+        (2, "device: CPU\nerror: c: 2 problems\n  a: wrong\n  b: wrong\n", "c: 2 problems; a: wrong; b: wrong"),
+        (1, "Traceback\n  line\nValueError: no\n", "ValueError: no"),
+        (-9, "", "exit status -9"),
+        (0, "\n\nmetrics: /m.json\n", "no mesh was written: leave plot.save_ply = true"),
+    ],
+)  # fmt: skip
+def test_a_failure_gives_its_reason_and_is_tried_again(tmp_path, monkeypatch, status, output, reason):
+    tries = []
+    monkeypatch.setattr(trials, "timed", lambda command: tries.append(command) or (status, output, 1.0, 1.0))
+    assert run_once(tmp_path, "ours", ["run"], []) == {"failed": reason}
+    assert run_once(tmp_path, "ours", ["run"], []) == {"failed": reason}
+    assert len(tries) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_with_dots_keep_their_records_apart(tmp_path):
+    for value in (1, 2):
+        assert remembered(tmp_path, f"cloud-0.0{value}", {"a": 0}, lambda stem, v=value: {"v": v}) == {"v": value}
+    assert len(list(tmp_path.glob("*.json"))) == 2
+    assert remembered(tmp_path, "cloud-0.01", {"a": 0}, lambda stem: {"v": "computed again"}) == {"v": 1}
+
+
+def test_a_command_is_measured():
+    code = "import time; block = b'x' * 50_000_000; time.sleep(0.05); print('said')"
+    status, output, seconds, megabytes = timed([sys.executable, "-c", code])
+    assert (status, output) == (0, "said\n")
+    assert seconds >= 0.05
+    assert megabytes > 50
+    assert timed([sys.executable, "-c", "raise SystemExit(3)"])[0] == 3
+    assert timed([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])[0] == -9
+    assert "no_such_command" in timed(["no_such_command"])[1]
+
+
+def test_the_memory_is_that_of_the_command_alone():
+    block = b"x" * 500_000_000
+    megabytes = timed([sys.executable, "-c", "print('small')"])[3]
+    assert 1 < megabytes < 0.2 * len(block) / 1e6
+
+
+def test_a_command_ends_where_its_measurement_is_interrupted(tmp_path):
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    command = f"from pathlib import Path; import time; Path({str(begun)!r}).touch(); time.sleep(2); "
+    command += f"Path({str(ended)!r}).touch()"
+    measure = "import sys; from phase_recon.reconstruction.trials import timed; "
+    measure += f"timed([sys.executable, '-c', {command!r}])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import signal; signal.signal(2, signal.default_int_handler); {measure}"],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "code")},
+    )
+    while not begun.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() != 0
+    time.sleep(2.2)
+    assert not ended.exists()
+
+
+def test_files_are_told_apart_by_their_content(tmp_path):
+    (tmp_path / "a").write_bytes(b"123456789")
+    assert checksums([tmp_path / "a"]) == {str(tmp_path / "a"): 0xCBF43926}  # the check value of CRC-32
+    with pytest.raises(UserError, match=r"b: cannot be read \(No such file or directory\); check the path"):
+        checksums([tmp_path / "b"])
+
+
+def test_tables(tmp_path):
+    assert [cell(value) for value in (0.123456, 12345, 1e-7, None, "a")] == ["0.1235", "12345", "1e-07", "", "a"]
+    assert markdown(["a", "b"], [[1, "x|y"]]) == "| a | b |\n| --- | --- |\n| 1 | x\\|y |\n"
+    write_csv(tmp_path / "t.csv", ["a", "b"], [{"a": 1, "more": 2}, {"b": "x, y"}])
+    assert (tmp_path / "t.csv").read_text().splitlines() == ["a,b", "1,", ',"x, y"']

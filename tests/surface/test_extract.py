@@ -1,0 +1,470 @@
+"""Level sets of analytic fields against dense evaluation and closed forms; files there and back."""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from scipy.spatial import cKDTree
+from skimage.measure import marching_cubes
+
+from phase_recon.surface import sparse_grid
+from phase_recon.surface.extract import (
+    Surface,
+    carry_colours,
+    extract_surface,
+    read_surface,
+    refine,
+    transform,
+    vertex_normals,
+    write_surface,
+)
+from phase_recon.surface.surface import substantial_components
+from phase_recon.utils.errors import UserError
+
+LOWER, UPPER = np.full(3, -1.0), np.full(3, 1.0)
+
+
+def ball(radius, centre=(0.0, 0.0, 0.0)):
+    return lambda x: torch.linalg.vector_norm(x - torch.tensor(centre)[: x.shape[-1]], dim=-1) - radius
+
+
+def torus(x):
+    x = x - torch.tensor((0.0013, 0.0021, 0.0034))  # off the grid points: no value is at the level
+    return torch.hypot(torch.hypot(x[:, 0], x[:, 1]) - 0.6, x[:, 2]) - 0.2
+
+
+def box(half):
+    def field(x):
+        q = x.abs() - torch.tensor(half)
+        return torch.linalg.vector_norm(q.clamp(min=0), dim=-1) + q.amax(dim=-1).clamp(max=0)
+
+    return field
+
+
+def union(*fields):
+    return lambda x: torch.stack([field(x) for field in fields]).amin(dim=0)
+
+
+def many_balls(x):
+    centres = torch.tensor(np.random.default_rng(1).uniform(-0.85, 0.85, (60, 3)), dtype=torch.float32)
+    return torch.cdist(x, centres).amin(dim=1) - 0.0371
+
+
+def rod_saturated(x):
+    """A ball with a thin rod, as a step of width 0.01: flat away from the surface, no distance at all."""
+    rod = torch.maximum(torch.hypot(x[:, 1] - 0.013, x[:, 2] - 0.017) - 0.0303, x[:, 0].abs() - 0.8313)
+    return torch.tanh(union(ball(0.3017), lambda y: rod)(x) / 0.01)
+
+
+def uneven(x):
+    """A ball whose field grows eight times faster on one side than on the other."""
+    return ball(0.71)(x) * (0.5 + 3.5 * torch.sigmoid(20 * x[:, 0]))
+
+
+FIELDS = {
+    "sphere": ball(0.8, (0.01, 0.02, 0.03)),
+    "torus": torus,
+    "thin plate": box((0.7071, 0.7037, 0.0131)),
+    "two spheres": union(ball(0.3012, (-0.503, 0.0, 0.0)), ball(0.2013, (0.5, 0.1, 0.2))),
+    "many small spheres": many_balls,
+    "saturated rod": rod_saturated,
+    "uneven": uneven,
+}
+
+
+def dense(field, resolution):
+    """Marching cubes over every point of the grid."""
+    ticks = np.linspace(-1, 1, resolution + 1)
+    points = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
+    values = field(torch.from_numpy(points.astype(np.float32))).numpy().reshape((resolution + 1,) * 3)
+    vertices, cells, _, _ = marching_cubes(values, 0.0)
+    return vertices * (2 / resolution) - 1, cells
+
+
+def canonical(cells):
+    """Triangles turned to start at their smallest vertex, in order."""
+    turn = cells.argmin(axis=1)
+    turned = np.take_along_axis(cells, (turn[:, None] + np.arange(3)) % 3, axis=1)
+    return turned[np.lexsort(turned.T[::-1])]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_sparse_equals_dense(name):
+    resolution = 100  # not a multiple of a block
+    surface = extract_surface(FIELDS[name], LOWER, UPPER, resolution)
+    vertices, cells = dense(FIELDS[name], resolution)
+    assert len(surface.vertices) == len(vertices)
+    gap, match = cKDTree(vertices).query(surface.vertices)
+    assert gap.max() < 2e-4 * 2 / resolution
+    assert len(np.unique(match)) == len(vertices)
+    np.testing.assert_array_equal(canonical(match[surface.cells]), canonical(cells))
+    assert surface.is_closed()
+
+
+def test_box_sides_and_resolution():
+    field = ball(0.3, (0.5, 1.0, 1.5))
+    surface = extract_surface(field, [0.0, 0.0, 0.0], [1.0, 2.03, 3.0], 60)  # cell 0.05
+    assert surface.is_closed()
+    np.testing.assert_allclose(np.linalg.norm(surface.vertices - [0.5, 1.0, 1.5], axis=1), 0.3, atol=2e-3)
+    finer = extract_surface(field, [0.0, 0.0, 0.0], [1.0, 2.03, 3.0], 60, grid_axis="shortest")
+    assert len(finer.cells) == pytest.approx(9 * len(surface.cells), rel=0.05)
+
+
+def test_slabs_join_exactly(monkeypatch):
+    field = union(torus, ball(0.15))
+    whole = extract_surface(field, LOWER, UPPER, 64)
+    monkeypatch.setattr(sparse_grid, "SLAB_VOXELS", 4 * 65**2)  # one layer of blocks at a time
+    monkeypatch.setattr(sparse_grid, "CHUNK", 1000)
+    monkeypatch.setattr(sparse_grid, "CHUNK_BLOCKS", 100)
+    slabs = extract_surface(field, LOWER, UPPER, 64)
+    np.testing.assert_array_equal(slabs.vertices, whole.vertices)
+    np.testing.assert_array_equal(canonical(slabs.cells), canonical(whole.cells))
+    assert len(np.unique(slabs.vertices, axis=0)) == len(slabs.vertices)
+
+
+def test_the_surface_is_followed_where_the_bound_fails(monkeypatch):
+    whole = extract_surface(torus, LOWER, UPPER, 64)
+    monkeypatch.setattr(sparse_grid, "SAFETY", 0.2)  # few blocks are found by their bound
+    np.testing.assert_array_equal(extract_surface(torus, LOWER, UPPER, 64).vertices, whole.vertices)
+
+
+def test_sphere_at_512_needs_few_evaluations():
+    seen = 0
+
+    def counted(x):
+        nonlocal seen
+        seen += len(x)
+        return ball(0.7)(x)
+
+    lines = []
+    surface = extract_surface(counted, LOWER, UPPER, 512, announce=lines.append)
+    assert seen < 0.06 * 513**3
+    grid = seen - sparse_grid.CHUNK // 8  # less those that tell how fast the field is
+    assert re.match(r"that is about 5 million evaluations, \d+ s, and 0\.6 GiB of memory$", lines[1])
+    assert lines[2:] == [f"evaluated {grid:,} times, {grid / 513**3:.1%} of the {513**3:,} grid points"]
+    assert 4e6 < grid < 6e6  # as announced
+    assert surface.is_closed()
+    assert surface.euler_characteristic() == 2
+    # a chord of length h sags by h²/8 below a unit circle; single precision adds 1e-7
+    radii = np.linalg.norm(surface.vertices, axis=1)
+    assert np.abs(radii - 0.7).max() < 3 * (2 / 512) ** 2 / 8 / 0.7 + 2e-7
+    assert surface.measure() == pytest.approx(4 * math.pi * 0.49, rel=1e-4)
+
+
+def test_topology_and_orientation():
+    surface = extract_surface(union(torus, ball(0.2, (0.0, 0.0, 0.7))), LOWER, UPPER, 80)
+    count, labels = surface.components()
+    assert (count, surface.euler_characteristic(), surface.genus()) == (2, 2, 1)
+    assert labels.shape == (len(surface.cells),)
+    volume = np.einsum("fd,fd->", surface.cell_vectors(), surface.vertices[surface.cells].mean(axis=1)) / 3
+    assert volume == pytest.approx(2 * math.pi**2 * 0.6 * 0.04 + 4 / 3 * math.pi * 0.008, rel=0.01)
+
+    lines = []
+    largest = extract_surface(
+        union(torus, ball(0.2, (0.0, 0.0, 0.7))), LOWER, UPPER, 80, keep_components=1, announce=lines.append
+    )
+    assert (largest.components()[0], largest.euler_characteristic()) == (1, 0)
+    assert lines[2] == "left out 1 smaller components, kept the 1 largest"
+    assert largest.measure() == pytest.approx(4 * math.pi**2 * 0.6 * 0.2, rel=0.01)
+
+
+def test_open_mesh_has_no_genus():
+    triangle = Surface(np.eye(3), np.array([[0, 1, 2]]))
+    assert not triangle.is_closed()
+    assert triangle.euler_characteristic() == 1
+    with pytest.raises(ValueError, match="closed meshes only"):
+        triangle.genus()
+
+
+def test_values_at_the_level_make_no_degenerate_triangles():
+    surface = extract_surface(box((0.5, 0.5, 0.5)), LOWER, UPPER, 16)  # faces on grid planes
+    assert surface.is_closed()
+    assert surface.genus() == 0
+    assert surface.cell_measures().min() > 0
+    np.testing.assert_allclose(np.abs(surface.vertices).max(axis=1), 0.5, atol=2e-4 / 8)
+
+
+def test_level_shifts_the_surface():
+    surface = extract_surface(ball(0.5), LOWER, UPPER, 64, level=0.2)
+    np.testing.assert_allclose(np.linalg.norm(surface.vertices, axis=1), 0.7, atol=1e-3)
+
+
+def test_circle_and_ring_in_2d():
+    ring = extract_surface(lambda x: (ball(0.6)(x)).abs() - 0.2, LOWER[:2], UPPER[:2], 200)
+    assert ring.is_closed()
+    assert ring.components()[0] == 2
+    assert ring.euler_characteristic() == 0
+    assert ring.measure() == pytest.approx(2 * math.pi * (0.8 + 0.4), rel=1e-3)
+    middles = ring.vertices[ring.cells].mean(axis=1)
+    outward = np.einsum("fd,fd->f", ring.cell_normals(), middles / np.linalg.norm(middles, axis=1)[:, None])
+    assert (outward[np.linalg.norm(middles, axis=1) > 0.6] > 0.99).all()
+    assert (outward[np.linalg.norm(middles, axis=1) < 0.6] < -0.99).all()
+
+
+def test_square_on_grid_lines_in_2d():
+    square = extract_surface(box((0.5, 0.5)), LOWER[:2], UPPER[:2], 16)
+    assert square.is_closed()
+    assert square.cell_measures().min() > 0
+    np.testing.assert_allclose(np.abs(square.vertices).max(axis=1), 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_errors_name_what_is_wrong(d):
+    low, high = LOWER[:d], UPPER[:d]
+    with pytest.raises(
+        UserError, match=r"positive everywhere in the box: no level set 0 to mesh; train longer"
+    ):
+        extract_surface(lambda x: x.square().sum(dim=-1) + 1, low, high, 32)
+    with pytest.raises(UserError, match="negative everywhere"):
+        extract_surface(lambda x: -x.square().sum(dim=-1) - 1, low, high, 32)
+    with pytest.raises(UserError, match=r"^the field is not finite at \d+ of \d+ grid points: .* diverged"):
+        extract_surface(lambda x: torch.where(x[:, 0] > 0.5, torch.nan, ball(0.5)(x)), low, high, 32)
+    with pytest.raises(
+        UserError, match=r"leaves the box at its upper x, lower y side: enlarge train\.bounding_b"
+    ):
+        extract_surface(ball(0.5, (0.7, -0.7, 0.0)), low, high, 32)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_open_surface_on_request(d):
+    surface = extract_surface(lambda x: x[:, 0] - 0.3, LOWER[:d], UPPER[:d], 20, allow_open=True)
+    assert not surface.is_closed()
+    assert surface.measure() == pytest.approx(2 ** (d - 1), rel=1e-6)
+    np.testing.assert_allclose(surface.vertices[:, 0], 0.3, atol=1e-6)
+    np.testing.assert_allclose(surface.cell_normals()[:, 0], 1.0, atol=1e-6)
+
+
+def squared(x):
+    """x² + y² + z² - 0.49 and its gradient: a level set that linear interpolation misses."""
+    return x.square().sum(dim=-1) - 0.49, 2 * x
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_refine_and_normals(d):
+    coarse = extract_surface(lambda x: squared(x)[0], LOWER[:d], UPPER[:d], 16)
+    fine = refine(coarse, squared)
+    before = np.abs(np.linalg.norm(coarse.vertices, axis=1) - 0.7).max()
+    assert before > 1e-3
+    assert np.abs(np.linalg.norm(fine.vertices, axis=1) - 0.7).max() < 1e-6
+    normals = vertex_normals(fine, lambda x: squared(x)[1]).normals
+    np.testing.assert_allclose(normals, fine.vertices / 0.7, atol=1e-5)
+
+
+def test_refine_is_bounded():
+    surface = extract_surface(lambda x: squared(x)[0], LOWER, UPPER, 16)
+    edges = surface.vertices[surface.cells[:, 1]] - surface.vertices[surface.cells[:, 0]]
+    moved = refine(
+        surface, lambda x: (torch.ones(len(x)) + x[:, 0], torch.eye(3)[:1].expand(len(x), 3) * 1e-3)
+    )
+    step = np.linalg.norm(moved.vertices - surface.vertices, axis=1)
+    assert step.max() == pytest.approx(0.5 * np.median(np.linalg.norm(edges, axis=1)), rel=1e-6)
+
+
+def test_transform_and_colours():
+    surface = Surface(np.eye(3), np.array([[0, 1, 2]]))
+    moved = transform(surface, 2.0, np.array([10.0, 20.0, 30.0]))
+    np.testing.assert_array_equal(moved.vertices[1], [10, 22, 30])
+    cloud = np.array([[0.9, 0, 0], [0, 0.9, 0], [0, 0, 0.9]])
+    coloured = carry_colours(surface, cloud, np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], dtype=np.uint8))
+    np.testing.assert_array_equal(coloured.colours, [[1, 2, 3], [4, 5, 6], [7, 8, 9]])
+
+
+def full_surface(d):
+    """A small sphere or circle with normals and colours."""
+    surface = extract_surface(ball(0.7), LOWER[:d], UPPER[:d], 10)
+    surface = vertex_normals(surface, lambda x: x)
+    return carry_colours(
+        surface, surface.vertices, (np.abs(surface.normals) @ np.eye(d, 3) * 255).astype(np.uint8)
+    )
+
+
+@pytest.mark.parametrize(("d", "kind"), [(3, ".ply"), (2, ".ply"), (3, ".npz"), (2, ".npz")])
+def test_files_return_every_bit(tmp_path, d, kind):
+    surface = full_surface(d)
+    assert write_surface(tmp_path / f"s{kind}", surface, "made by a test\nsecond line é") is None
+    back = read_surface(tmp_path / f"s{kind}")
+    for name in ("vertices", "cells", "normals", "colours"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(surface, name))
+        assert getattr(back, name).dtype == getattr(surface, name).dtype
+    assert [p.name for p in tmp_path.iterdir()] == [f"s{kind}"]  # no temporary file stays
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [(".obj", 0.0), (".stl", 1e-7), (".glb", 1e-7)])
+def test_mesh_formats_keep_the_shape(tmp_path, kind, tolerance):
+    surface = full_surface(3)
+    assert write_surface(tmp_path / f"s{kind}", surface, "comment") is None
+    back = read_surface(tmp_path / f"s{kind}")
+    gap, match = cKDTree(surface.vertices).query(back.vertices)
+    assert gap.max() <= tolerance
+    np.testing.assert_array_equal(canonical(match[back.cells]), canonical(surface.cells))
+    assert back.is_closed()  # repeated vertices are joined
+    if kind != ".stl":
+        np.testing.assert_allclose(back.colours.astype(int), surface.colours[match].astype(int), atol=1)
+
+
+def test_obj_normals(tmp_path):
+    surface = full_surface(3)
+    write_surface(tmp_path / "s.obj", surface)
+    lines = (tmp_path / "s.obj").read_text().splitlines()
+    normals = np.array([line.split()[1:] for line in lines if line.startswith("vn ")], dtype=float)
+    np.testing.assert_allclose(normals, surface.normals, atol=1e-8)
+    assert next(line for line in lines if line.startswith("f ")).count("//") == 3
+
+
+def test_ply_is_read_by_others(tmp_path):
+    surface = full_surface(3)
+    write_surface(tmp_path / "s.ply", surface, "seed 7")
+    other = trimesh.load(tmp_path / "s.ply", process=False)
+    np.testing.assert_array_equal(other.vertices, surface.vertices)
+    np.testing.assert_array_equal(other.visual.vertex_colors[:, :3], surface.colours)
+    assert other.is_watertight
+    assert b"\ncomment seed 7\n" in (tmp_path / "s.ply").read_bytes()[:200]
+
+
+@pytest.mark.parametrize("kind", [".ply", ".obj", ".npz"])
+def test_geographic_coordinates_survive(tmp_path, kind):
+    offset = np.array([1e7, 2e7, 5e6])
+    unit = full_surface(3)
+    write_surface(tmp_path / f"s{kind}", transform(unit, 1e-3, offset))  # a millimetre ball, in metres
+    back = read_surface(tmp_path / f"s{kind}")
+    assert len(back.vertices) == len(unit.vertices)
+    gap = cKDTree(unit.vertices * 1e-3).query(back.vertices - offset)[0]
+    assert gap.max() < 1e-6 * 1e-3 + 2 * np.spacing(2e7)
+
+
+def test_single_precision_is_said(tmp_path):
+    far = transform(full_surface(3), 1.0, np.array([1e7, 0.0, 0.0]))
+    note = write_surface(tmp_path / "s.stl", far)
+    assert note.startswith(f"{tmp_path / 's.stl'}: .stl is single precision and moves vertices by up to 0.")
+    assert note.endswith(".ply keeps them")
+
+
+def test_svg(tmp_path):
+    ring = extract_surface(lambda x: (ball(0.6)(x)).abs() - 0.2, LOWER[:2], UPPER[:2], 20)
+    write_surface(tmp_path / "s.svg", transform(ring, 1.0, np.array([0.0, 5.0])), "a < b")
+    text = (tmp_path / "s.svg").read_text()
+    assert text.count("M ") == 2
+    assert text.count(" Z") == 2
+    assert 'fill-rule="evenodd"' in text
+    assert "<desc>a &lt; b</desc>" in text
+    path = text.split('d="')[1].split('"')[0]
+    points = np.array([p.split(",") for p in path.split() if "," in p], dtype=float)
+    assert len(points) == len(ring.vertices)
+    np.testing.assert_allclose(points[:, 1].mean(), -5.0, atol=1e-3)  # y up
+
+
+def test_write_errors(tmp_path):
+    with pytest.raises(
+        UserError, match=r"s\.svg: a mesh cannot be written as \.svg; use one of \.ply, \.obj"
+    ):
+        write_surface(tmp_path / "s.svg", full_surface(3))
+    with pytest.raises(
+        UserError, match=r"s\.stl: a curve cannot be written as \.stl; use one of \.ply, \.svg"
+    ):
+        write_surface(tmp_path / "s.stl", full_surface(2))
+    with pytest.raises(UserError, match=r"missing/s\.ply: cannot be written \(No such file or directory\)"):
+        write_surface(tmp_path / "missing" / "s.ply", full_surface(3))
+
+
+def test_read_errors(tmp_path):
+    with pytest.raises(UserError, match=r"none\.ply: no such file; give the path of a surface"):
+        read_surface(tmp_path / "none.ply")
+    with pytest.raises(UserError, match=r"a\.doc: surfaces are read from \.ply, \.obj, \.off"):
+        read_surface(tmp_path / "a.doc")
+    for kind in (".ply", ".off", ".glb", ".npz"):
+        (tmp_path / f"broken{kind}").write_bytes(b"not a mesh at all")
+        with pytest.raises(UserError, match=rf"broken\{kind}: not a readable \{kind} surface \(.+\); export"):
+            read_surface(tmp_path / f"broken{kind}")
+    write_surface(tmp_path / "bad.npz", Surface(np.eye(3), np.array([[0, 1, 3]])))
+    with pytest.raises(UserError, match=r"bad\.npz: some faces name vertices that do not exist"):
+        read_surface(tmp_path / "bad.npz")
+    write_surface(tmp_path / "nan.ply", Surface(np.full((3, 3), np.nan), np.array([[0, 1, 2]])))
+    with pytest.raises(UserError, match=r"nan\.ply: some vertices are not finite"):
+        read_surface(tmp_path / "nan.ply")
+
+
+def test_a_truncated_ply_is_an_error(tmp_path):
+    write_surface(tmp_path / "s.ply", full_surface(3))
+    whole = (tmp_path / "s.ply").read_bytes()
+    for size in (300, len(whole) // 3, len(whole) - 10):
+        (tmp_path / "s.ply").write_bytes(whole[:size])
+        with pytest.raises(UserError, match=r"not a readable \.ply surface"):
+            read_surface(tmp_path / "s.ply")
+
+
+def test_files_of_others(tmp_path):
+    (tmp_path / "quad.off").write_text("OFF\n4 1 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n")
+    square = read_surface(tmp_path / "quad.off")
+    assert square.cells.shape == (2, 3)
+    assert square.measure() == pytest.approx(1.0)
+    ascii_ply = "ply\nformat ascii 1.0\nelement vertex 3\n" + "".join(
+        f"property float {name}\n" for name in ("x", "y", "z", "nx", "ny", "nz")
+    )
+    rows = "0 0 0 0 0 1\n1 0 0 0 0 1\n0 1 0 0 0 1\n"
+    (tmp_path / "cloud.ply").write_text(f"{ascii_ply}end_header\n{rows}")
+    cloud = read_surface(tmp_path / "cloud.ply")
+    assert (cloud.vertices.shape, cloud.cells.shape) == ((3, 3), (0, 3))
+    np.testing.assert_array_equal(cloud.normals, [[0, 0, 1]] * 3)
+    faces = "element face 1\nproperty list uchar int vertex_indices\n"
+    (tmp_path / "mesh.ply").write_text(f"{ascii_ply}{faces}end_header\n{rows}3 0 1 2\n")
+    mesh = read_surface(str(Path(tmp_path / "mesh.ply")))
+    np.testing.assert_array_equal(mesh.cells, [[0, 1, 2]])
+    np.testing.assert_array_equal(mesh.normals, [[0, 0, 1]] * 3)
+
+
+def test_pieces_below_a_share_of_the_largest_are_left_out():
+    big, small = (trimesh.creation.box(extents=(side,) * 3) for side in (1.0, 0.2))  # areas 6 and 0.24
+    small.apply_translation([2, 0, 0])
+    both = trimesh.util.concatenate([big, small])
+    surface = Surface(np.asarray(both.vertices), np.asarray(both.faces, dtype=np.int64))
+    kept, dropped = substantial_components(surface, 0.05)
+    assert (dropped, kept.measure()) == (1, pytest.approx(6.0))
+    everything, dropped = substantial_components(surface, 0.03)
+    assert (dropped, everything.measure()) == (0, pytest.approx(6.24))
+
+
+def test_large_pieces_that_the_cloud_does_not_show_are_left_out():
+    big, bubble = trimesh.creation.icosphere(4, 1.0), trimesh.creation.icosphere(3, 0.5)
+    points = big.vertices.copy()
+    bubble.apply_translation([2, 0, 0])
+    both = trimesh.util.concatenate([bubble, big])
+    surface = Surface(np.asarray(both.vertices), np.asarray(both.faces, dtype=np.int64))
+    kept, dropped = substantial_components(surface, 0.01, points)
+    assert (dropped, kept.measure()) == (1, pytest.approx(big.area))
+    for share, cloud in ((0.01, None), (0.0, points), (0.01, np.append(points, bubble.vertices[:1], axis=0))):
+        assert substantial_components(surface, share, cloud)[1] == 0
+    assert substantial_components(surface, 0.01, bubble.vertices + 9)[0].measure() == pytest.approx(big.area)
+
+
+def test_small_pieces_that_the_cloud_shows_are_kept():
+    """Spheres of radius 1, 0.05 and 0.05: the cloud has 30 points on the second, as dense as on the first (12 000 on
+    400 times the area), and two on the third.
+    """
+    parts = [trimesh.creation.icosphere(4, radius) for radius in (1.0, 0.05, 0.05)]
+    for part, x in zip(parts, (0, 2, 3), strict=True):
+        part.apply_translation([x, 0, 0])
+    both = trimesh.util.concatenate(parts)
+    surface = Surface(np.asarray(both.vertices), np.asarray(both.faces, dtype=np.int64))
+    directions = np.random.default_rng(0).standard_normal((12_032, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    counts = (12_000, 30, 2)
+    points = np.concatenate(
+        [x + r * some for some, x, r in zip(np.split(directions, np.cumsum(counts)[:2]),
+         np.array([[0, 0, 0], [2, 0, 0], [3, 0, 0]]), (1, 0.05, 0.05), strict=True)]
+    )  # fmt: skip
+
+    def left_out(cloud):
+        kept, dropped = substantial_components(surface, 0.01, cloud)
+        assert kept.components()[0] == 3 - dropped
+        return dropped
+
+    assert left_out(None) == left_out(points[:12_000]) == 2
+    assert left_out(points) == 1
+    assert left_out(np.delete(points, np.s_[12_000:12_011], axis=0)) == 2  # 19 are too few
+    assert left_out(np.concatenate([points, points[:12_000], points[:12_000], points[:12_000]])) == 2  # or too thin
+    far = points + np.where(np.arange(len(points)) < 12_000, 0, 0.3)[:, None]
+    assert left_out(far) == 2

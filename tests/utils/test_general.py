@@ -1,0 +1,167 @@
+"""Balls and boxes are filled evenly; the family's Chamfer distance, with its floor."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from phase_recon.utils.general import along_curve, chamfer_dist, in_threads, sample_ball, sample_omega
+
+
+def generators(seed=0):
+    """The kinds of randomness, with what makes their centres or corners."""
+    return {
+        "tensor": (torch.Generator().manual_seed(seed), lambda a, dtype: torch.tensor(a, dtype=getattr(torch, dtype))),
+        "array": (np.random.default_rng(seed), lambda a, dtype: np.array(a, dtype=dtype)),
+    }
+
+
+KINDS = pytest.mark.parametrize("kind", ["tensor", "array"])
+
+
+@KINDS
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_balls_are_filled_evenly(kind, d):
+    """In a uniform ball (r/δ)^d is uniform on (0, 1), and the covariance is δ²/(d+2) in every direction."""
+    delta, count = 0.3, 200_000
+    generator, make = generators(1)[kind]
+    centre = np.arange(1.0, d + 1)
+    points = np.asarray(sample_ball(make(centre, "float64"), delta, count, generator))
+    assert points.shape == (count, d)
+    offset = points - centre
+    share = (np.linalg.norm(offset, axis=1) / delta) ** d
+    assert share.max() <= 1 + 1e-9
+    assert share.mean() == pytest.approx(1 / 2, abs=4 * math.sqrt(1 / 12 / count))
+    assert (share**2).mean() == pytest.approx(1 / 3, abs=4 * math.sqrt(4 / 45 / count))
+    variance = delta**2 / (d + 2)
+    np.testing.assert_allclose(offset.mean(0), 0, atol=4 * math.sqrt(variance / count))
+    covariance = offset.T @ offset / count
+    # x² and xy vary by less than 2 variance²; five such errors are allowed
+    np.testing.assert_allclose(covariance, variance * np.eye(d), atol=5 * variance * math.sqrt(2 / count))
+
+
+@KINDS
+def test_each_centre_has_its_own_ball(kind):
+    generator, make = generators(2)[kind]
+    centres = make(np.arange(2 * 3 * 2, dtype=float).reshape(2, 3, 2), "float64")
+    balls = sample_ball(centres, 0.25, 500, generator)
+    assert tuple(balls.shape) == (2, 3, 500, 2)
+    offset = np.asarray(balls) - np.asarray(centres)[:, :, None]
+    reach = np.linalg.norm(offset, axis=-1)
+    assert (reach.max(-1) <= 0.25 + 1e-12).all()
+    assert (reach.max(-1) > 0.24).all()
+    assert len(np.unique(offset.reshape(-1, 2), axis=0)) == 3000  # not one ball repeated
+
+
+@KINDS
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_comes_out_is_what_went_in(kind, dtype):
+    generator, make = generators(3)[kind]
+    corners = make([[-1.0, 0.0], [1.0, 2.0]], dtype)
+    for points in (sample_ball(corners, 0.1, 5, generator), sample_omega(corners, 5, generator)):
+        assert type(points) is type(corners)
+        assert points.dtype == corners.dtype
+
+
+@KINDS
+def test_the_same_seed_gives_the_same_points(kind):
+    for sample in (lambda c, g: sample_ball(c, 0.1, 6, g), lambda c, g: sample_omega(c, 6, g)):
+        first, again, other = (
+            np.asarray(sample(make([[0.0, 1.0], [2.0, 3.0]], "float64"), generator))
+            for generator, make in (generators(seed)[kind] for seed in (4, 4, 5))
+        )
+        assert np.array_equal(first, again)
+        assert not np.array_equal(first, other)
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "corners",
+    [
+        [[-1.0, 2.0], [3.0, 2.5]],
+        [[3.0, 2.0], [-1.0, 2.5]],  # two opposite corners, whichever they are
+        [[-1.0, 2.0], [3.0, 2.0], [-1.0, 2.5], [3.0, 2.5], [0.0, 2.2]],
+        [[-1.0, 0.0, 5.0], [1.0, 3.0, 4.0]],
+    ],
+)
+def test_boxes_are_filled_evenly(kind, corners):
+    count = 100_000
+    generator, make = generators(6)[kind]
+    points = np.asarray(sample_omega(make(corners, "float64"), count, generator))
+    lower, upper = np.min(corners, axis=0), np.max(corners, axis=0)
+    assert points.shape == (count, len(lower))
+    unit = (points - lower) / (upper - lower)
+    assert unit.min() >= 0
+    assert unit.max() <= 1
+    np.testing.assert_allclose(unit.mean(0), 1 / 2, atol=4 * math.sqrt(1 / 12 / count))
+    np.testing.assert_allclose((unit**2).mean(0), 1 / 3, atol=4 * math.sqrt(4 / 45 / count))
+    mixed = (unit[:, 0] - 0.5) * (unit[:, 1] - 0.5)
+    assert mixed.mean() == pytest.approx(0, abs=4 / 12 / math.sqrt(count))
+
+
+def test_arrays_of_integers_are_taken_as_coordinates():
+    points = sample_omega(np.array([[-1, -1], [1, 1]]), 10, np.random.default_rng(0))
+    assert points.dtype == np.float64
+    assert len(np.unique(points)) == 20
+
+
+# Chamfer distance
+
+
+def sphere(radius):
+    return trimesh.creation.icosphere(subdivisions=4, radius=radius)
+
+
+def test_chamfer_distance_of_concentric_spheres():
+    """The gap is 0.2; matching samples with samples adds the square of their spacing, here 3 %."""
+    distance = chamfer_dist(sphere(1.0), sphere(1.2), sample_count=20_000)
+    assert 0.2 <= distance < 0.2 * 1.03
+    assert chamfer_dist(sphere(1.2), sphere(1.0), sample_count=20_000) == pytest.approx(distance, rel=5e-3)
+
+
+def test_chamfer_distance_is_the_mean_of_both_directions():
+    """A sphere against itself with a far twin: about 0 one way, 99 for half the points the other way."""
+    one = sphere(1.0)
+    two = trimesh.util.concatenate([one, one.copy().apply_translation([100.0, 0.0, 0.0])])
+    assert chamfer_dist(one, two, sample_count=5000) == pytest.approx(99 / 4, rel=0.05)
+
+
+@pytest.mark.parametrize("count", [5_000, 20_000])
+def test_chamfer_distance_of_a_mesh_and_itself_is_the_floor(count):
+    """Nearest of n random samples of an area: ½ √(area / n) away, on average (Clark & Evans 1954)."""
+    mesh = sphere(1.0)
+    floor = 0.5 * math.sqrt(mesh.area / count)
+    assert chamfer_dist(mesh, mesh, sample_count=count) == pytest.approx(floor, rel=0.03)
+
+
+def test_chamfer_distance_is_seeded():
+    mesh, other = sphere(1.0), sphere(1.1)
+    first, again, second = (chamfer_dist(mesh, other, sample_count=500, seed=s) for s in (0, 0, 5))
+    assert first == again
+    assert first != second
+
+
+def test_what_threads_give_keeps_the_order_of_its_parts():
+    assert in_threads(lambda part: part**2, range(20)) == [part**2 for part in range(20)]
+    with pytest.raises(ZeroDivisionError):
+        in_threads(lambda part: 1 / part, [1, 0])
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_the_curve_goes_through_a_grid_block_by_block(d):
+    """Of 4^d cells, each block of 2^d after the other: by the bits of their numbers, interleaved."""
+    cells = np.indices((4,) * d).reshape(d, -1).T
+    shuffled = np.random.default_rng(0).permutation(len(cells))
+    order = shuffled[along_curve(cells[shuffled])]
+    code = [sum((int(x) >> bit & 1) << (bit * d + axis) for bit in range(2) for axis, x in enumerate(c)) for c in cells]
+    assert order.tolist() == np.argsort(code).tolist()
+
+
+def test_the_curve_takes_points_anywhere():
+    assert along_curve(np.zeros((3, 2))).tolist() == [0, 1, 2]
+    far = 1e9 + np.random.default_rng(0).random((1000, 3)).astype(np.float64)
+    steps = np.linalg.norm(np.diff(far[along_curve(far)], axis=0), axis=1)
+    assert sorted(along_curve(far)) == list(range(1000))
+    assert steps.mean() < 0.15  # by chance 0.66
