@@ -141,7 +141,7 @@ def raising(number: int, times: int = 1) -> Any:
 def test_a_signal_outside_of_the_training_leaves_at_once(
     monkeypatch, command: Command, clouds, tmp_path, number, status, stage
 ):
-    where = {"start": (preprocess, "coarse_sides"), "evaluation": (evaluation, "render_surface")}[stage]
+    where = {"start": (preprocess, "coarse_normals"), "evaluation": (evaluation, "render_surface")}[stage]
     monkeypatch.setattr(*where, raising(number))
     done = command("--input", clouds[0], "--set", "train.start=winding")
     assert (done.status, done.err) == (

@@ -16,9 +16,9 @@ from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.model.kernels import Kernels
 from phase_recon.model.optimizer import Optimizers
 from phase_recon.model.sampling import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
-from phase_recon.reconstruction import hole_holding
 from phase_recon.reconstruction.api import reconstruct
 from phase_recon.reconstruction.build_model import build_model, check_model, kernels_for
+from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
 from phase_recon.reconstruction.run import main
 from phase_recon.reconstruction.training import fit
 from phase_recon.utils.config import Config, load_config
@@ -116,11 +116,9 @@ def test_a_run_twice_has_the_same_bits(shapes):
 
 
 @pytest.mark.parametrize("name", ["setup", "published", "siren", "igr"])
-def test_recorded_steps_have_the_same_bits(monkeypatch, shapes, name):
+def test_recorded_steps_have_the_same_bits(shapes, name):
     """Through the start, both weights of the energy in gaps, and points that join the cloud."""
-    monkeypatch.setattr(hole_holding, "UNEASED", 15)
-    monkeypatch.setattr(hole_holding, "HELD", 40)
-    monkeypatch.setattr(hole_holding, "AVERAGED", 10)
+    holding = HoleHoldingSettings(fade_from=15, held_at=40, averaged=10)
     points = shapes[1][np.abs(shapes[1][:, 0] - shapes[1][:, 0].mean()) > 2]  # a gap about the middle
     states = []
     for recorded in ("true", "false"):
@@ -128,7 +126,7 @@ def test_recorded_steps_have_the_same_bits(monkeypatch, shapes, name):
         small = ["network.inputs.dims=[64,64,64]", "train.points_batch=512", "train.pts_in_omega=512"]
         skip = [] if name == "siren" else ["network.inputs.skip_in=[]"]
         config = configured(name, *keys, *small, *skip)
-        field, _ = fit(config, PointCloud(points), choose_device("auto")[0], lambda line: None)
+        field, _ = fit(config, PointCloud(points), choose_device("auto")[0], lambda line: None, holding=holding)
         states.append(field.network.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 

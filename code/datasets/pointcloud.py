@@ -1,4 +1,4 @@
-"""The input: a file -> a checked PointCloud, and the Normalisation between its units and the network's.
+"""The input: a file -> a checked PointCloud.
 
 A cloud that cannot enclose anything, or that is not what the file's owner thinks it is, is refused here.
 """
@@ -6,7 +6,6 @@ A cloud that cannot enclose anything, or that is not what the file's owner think
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -37,38 +36,6 @@ class PointCloud:
     normals: Array | None = None
     colours: npt.NDArray[np.uint8] | None = None
     note: str | None = None
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """The similarity that puts a cloud into the unit ball: (x - centre) / scale, in double precision."""
-
-    centre: Array  # (d,), the middle of the bounding box
-    scale: float  # the largest distance of a point from the centre
-
-    @classmethod
-    def fit(cls, points: Array) -> Self:
-        """Fit to points (N, d) that are not all equal."""
-        low, high = points.min(axis=0), points.max(axis=0)
-        centre = low + (high - low) / 2
-        return cls(centre, float(np.linalg.norm(points - centre, axis=1).max()))
-
-    def apply(self, x: npt.ArrayLike) -> Array:
-        """Take points (..., d) from the input's units into the unit ball."""
-        return (np.asarray(x, dtype=np.float64) - self.centre) / self.scale
-
-    def invert(self, x: npt.ArrayLike) -> Array:
-        """Take points (..., d) from the unit ball back to the input's units."""
-        return np.asarray(x, dtype=np.float64) * self.scale + self.centre
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give plain lists and floats, for a checkpoint."""
-        return {"centre": self.centre.tolist(), "scale": self.scale}
-
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Self:
-        """Take what to_dict gave."""
-        return cls(np.asarray(plain["centre"], dtype=np.float64), float(plain["scale"]))
 
 
 def load_point_cloud(

@@ -1,60 +1,102 @@
-"""A start near the answer: the cloud's inside, found without normals, and the smoothest surface through its points.
+"""The coarse surface: the smoothest surface through the oriented points of a cloud, from which the training starts.
 
-u and -u, and inside a closed sheet |u|, cost the loss the same, so what the sphere of the usual start gets wrong
-(a hole right through the shape, the two walls of a cup) can stay wrong. The winding number knows better (``winding``),
-and gives the sides that this begins with.
-And where the cloud says nothing, in openings of a scan, least area draws a flat lid; a biharmonic function through
-oriented points (Carr et al. 2001, "Reconstruction and representation of 3D objects with radial basis functions") goes
-on as the surface does at the rim.
+u and -u, and inside a closed sheet |u|, cost the loss the same, so what the usual start with a sphere gets wrong (a
+hole right through the shape, the two walls of a cup) can stay wrong. This start knows the sides of the points. And
+where the cloud has holes, least area draws a flat lid, but a biharmonic function through oriented points (Carr et al.
+2001, "Reconstruction and representation of 3D objects with radial basis functions") goes on as the surface does at the
+rim.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_dilation, map_coordinates
 from scipy.spatial import cKDTree
 
+from phase_recon.geometry.neighbours import TINY, spacing
+from phase_recon.geometry.points import Domain
 from phase_recon.geometry.rbf import Biharmonic
 from phase_recon.geometry.visibility import lines_of_sight
 from phase_recon.utils.general import thinned, unit
 
 Array = npt.NDArray[np.float64]
-
-POINTS, SCANNED = 20_000, 1_000_000  # of the cloud, at most: the grids hold no more detail; and to find openings
-CENTRES = 1000  # of the cloud through which the biharmonic function goes, as even as they can be,
-MISSED = 300  # but so many, at most, where those before miss the cloud,
-OFF = 4.0, 0.005  # by more than so many deviations of the noise, and this
-OFFSET = 0.02  # of the centres at which it is told to be ± that, along the normals,
-THIN_OFFSET = 0.004  # or ± that, where two sheets are near each other
-WALL = 7  # points along a side of each wall of Ω where the function is told to be positive,
-LOOKED_FROM, LOOKED_THROUGH = 1500, 200  # and at so many places, at most, through which so many points were looked at,
-OUTSIDE_VALUE = 0.3  # by this share of the distance to the cloud: the surface stays off these, but they hardly push it
-SMOOTHING = 4.0  # by the noise, which moves a centre and its offsets together; measured on clouds with known noise
-STEADY = 1e-6  # least weight of smoothness against the data: of two equal centres the equations are singular
-ALONG, ROUNDS = 0.5, 3  # cosine of a normal and the function's gradient that tells its side; how often others are asked
-FEW = 0.02  # of those sure, by so many more the function would hardly be another, and no others are asked
-NODES = 48  # of the grid on which the function is looked at, along the longest side of Ω
-REACH, BETWEEN = 16, 2.0  # how far between points the nearest may mislead: in distances to the 16th of these
-OPEN = 2.0, 1.5  # an opening is farther from the cloud than so many cells, and of those distances
+Mask = npt.NDArray[np.bool_]
+Index = npt.NDArray[np.int64]
 
 
-class Start:
+@dataclass(frozen=True)
+class CoarseSurfaceSettings:
+    """Of what the biharmonic function is told, and where it is evaluated. Lengths are in normalised units.
+
+    Attributes:
+        points: points of the cloud that take part, at most, as the function holds no more detail.
+        hole_points: points among which the nearest is sought where holes are found, at most.
+        centres: points through which the function goes, spread evenly over the cloud: the cost goes with their cube.
+        missed: so many of these, at most, where the function through the others misses the cloud.
+        missed_noise: × noise: distance by which it then misses the cloud,
+        missed_least: and this distance more.
+        offset: distance off the centres, along the normals, at which the function is told to be ± that.
+        thin_offset: the same where two sheets are near each other.
+        free: × offset: least distance of such a place from the cloud; nearer, there is another sheet.
+        wall_nodes: points along a side of each wall of Ω where the function is told to be positive.
+        sight_from: points, at most, from which lines of sight are sought.
+        sight_places: places on lines of sight, at most, where the function is told to be positive.
+        outside_value: × distance to the cloud: the value told there. The surface stays off these places, but they
+            hardly push it.
+        smoothing: weight of smoothness by the noise, which moves a centre and its offsets together. Measured on clouds
+            with known noise.
+        least_smoothing: the same without noise: of two equal centres the equations would be singular.
+        along: least cosine of a normal and the function's gradient that tells a side.
+        rounds: times that points whose side is not sure are asked.
+        few: × points that are sure: if fewer are told, the function would hardly change, and no more are asked.
+        nodes: of the grid on which the function is evaluated, along the longest side of Ω.
+        between: × spacing: nearer to the cloud, the surface between the points may be nearer than any point.
+        hole_cells: cells from the cloud beyond which the surface closes a hole,
+        hole_spacing: and × spacing.
+    """
+
+    points: int = 20_000
+    hole_points: int = 1_000_000
+    centres: int = 1000
+    missed: int = 300
+    missed_noise: float = 4.0
+    missed_least: float = 0.005
+    offset: float = 0.02
+    thin_offset: float = 0.004
+    free: float = 0.7
+    wall_nodes: int = 7
+    sight_from: int = 1500
+    sight_places: int = 200
+    outside_value: float = 0.3
+    smoothing: float = 4.0
+    least_smoothing: float = 1e-6
+    along: float = 0.5
+    rounds: int = 3
+    few: float = 0.02
+    nodes: int = 48
+    between: float = 2.0
+    hole_cells: float = 2.0
+    hole_spacing: float = 1.5
+
+
+class CoarseSurface:
     """The smoothest surface through oriented points, as a function that is negative inside (biharmonic).
+
+    The function goes through the points whose side is sure, and is positive where one looked through
+    (``lines_of_sight``): a deep hollow is open though its walls were not scanned. Where its gradient is along another
+    point's normal, that tells which way this points, and the point is among the sure ones; so a surface grows from what
+    is sure into patches of a scan that were seen through a narrow mouth, or alone. Where it misses the cloud, it is
+    told more of it (Carr et al. 2001, section 4): so a fingertip that even centres hardly touch is not cut off.
 
     Args:
         points: the cloud (N, d), normalised.
         normals: unit normals there (N, d), outward where that is sure.
-        sure: where it is (N,), at some points at least; the others may have theirs either way round.
-        lower: corner of Ω (d,).
-        upper: the opposite corner (d,).
+        sure: where it is (N,), at some points at least; the signs of the others are by chance.
+        domain: Ω.
         noise: standard deviation of the points about the surface.
-
-    The function goes through the points that are sure, and is positive where one looked through (``lines_of_sight``): a
-    deep hollow is open though its walls were not scanned. Where its gradient is along another point's normal, that
-    tells which way this points, and the point is among them; so a surface grows from what is sure into patches of a
-    scan that were seen through a narrow mouth, or alone. Where it misses the cloud, it is told more of it (Carr et al.
-    2001, section 4): so a fingertip that even centres hardly touch is not cut off.
+        settings: of what the function is told.
 
     Attributes:
         normals: the normals (N, d), turned where that was found out.
@@ -62,7 +104,7 @@ class Start:
         places: places in Ω, or a cell beyond it (M, d).
         distances: coarse signed distances there (M,), negative inside.
         surface: points of the surface (S, d), about a cell from each other.
-        filling: those in the openings of the cloud (K, d).
+        filling: those that close holes of the cloud (K, d).
         filling_normals: unit normals there (K, d), outward.
         filling_areas: area (2D: length) of the surface that each stands for (K,).
     """
@@ -71,46 +113,48 @@ class Start:
         self,
         points: Array,
         normals: Array,
-        sure: npt.NDArray[np.bool_],
-        lower: Array,
-        upper: Array,
+        sure: Mask,
+        domain: Domain,
         noise: float,
+        settings: CoarseSurfaceSettings | None = None,
     ) -> None:
-        tree = cKDTree(thinned(points, SCANNED))
-        some = np.unique(thinned(points, POINTS), axis=0)
-        reach = float(np.median(cKDTree(some).query(some, k=[min(REACH, len(some))], workers=-1)[0]))
-        asked = thinned(np.flatnonzero(sure), LOOKED_FROM)
+        self.settings = s = settings or CoarseSurfaceSettings()
+        tree = cKDTree(thinned(points, s.hole_points))
+        some = np.unique(thinned(points, s.points), axis=0)
+        step = spacing(some, some)
+        asked = thinned(np.flatnonzero(sure), s.sight_from)
         sight = lines_of_sight(some, points[asked], normals[asked])
-        outside = np.concatenate([_wall(lower, upper), sight[_spread(sight, LOOKED_THROUGH)]])
-        outside_values = OUTSIDE_VALUE * tree.query(outside)[0]
+        outside = np.concatenate([domain.walls(s.wall_nodes), sight[spread_evenly(sight, s.sight_places)]])
+        outside_values = s.outside_value * tree.query(outside)[0]
 
-        def through(centres: npt.NDArray[np.int64]) -> Biharmonic:
-            places, values = _with_offsets(tree, points[centres], self.normals[centres])
+        def through(centres: Index) -> Biharmonic:
+            places, values = _with_offsets(tree, points[centres], self.normals[centres], s)
             return Biharmonic(
                 np.concatenate([places, outside]),
                 np.concatenate([values, outside_values]),
-                smoothing=max(SMOOTHING * noise**2 / OFFSET, STEADY),
+                smoothing=max(s.smoothing * noise**2 / s.offset, s.least_smoothing),
             )
 
         self.normals, self.sure = normals.copy(), sure.copy()
-        for _ in range(ROUNDS):
-            chosen = thinned(np.flatnonzero(self.sure), POINTS)
-            self._function = through(chosen[_spread(points[chosen], CENTRES - MISSED)])
-            others = thinned(np.flatnonzero(~self.sure), POINTS)
+        for _ in range(s.rounds):
+            chosen = thinned(np.flatnonzero(self.sure), s.points)
+            self._function = through(chosen[spread_evenly(points[chosen], s.centres - s.missed)])
+            others = thinned(np.flatnonzero(~self.sure), s.points)
             cosine = (unit(self._function.gradient(points[others])) * normals[others]).sum(axis=1)
-            told = np.abs(cosine) > ALONG
+            told = np.abs(cosine) > s.along
             self.normals[others[told]] *= np.sign(cosine[told])[:, None]
             self.sure[others[told]] = True
-            if told.sum() < FEW * len(chosen):
+            if told.sum() < s.few * len(chosen):
                 break
-        chosen = thinned(np.flatnonzero(self.sure), POINTS)
-        missed = chosen[np.abs(self._function(points[chosen])) > OFF[0] * noise + OFF[1]]
-        missed = missed[_spread(points[missed], MISSED)] if len(chosen) > CENTRES else missed[:0]
-        even = chosen[_spread(points[chosen], CENTRES - len(missed))]
+        chosen = thinned(np.flatnonzero(self.sure), s.points)
+        missed = chosen[np.abs(self._function(points[chosen])) > s.missed_noise * noise + s.missed_least]
+        missed = missed[spread_evenly(points[missed], s.missed)] if len(chosen) > s.centres else missed[:0]
+        even = chosen[spread_evenly(points[chosen], s.centres - len(missed))]
         self._function = through(np.union1d(even, missed))
         points, normals = points[chosen], self.normals[chosen]
 
-        cell = float((upper - lower).max()) / (NODES - 1)
+        lower, upper = domain.lower, domain.upper
+        cell = float((upper - lower).max()) / (s.nodes - 1)
         counts = 2 * np.ceil((upper - lower) / (2 * cell)).astype(np.int64) + 1
         ticks = [low + cell * np.arange(count) for low, count in zip(lower, counts, strict=True)]
         nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
@@ -119,45 +163,29 @@ class Start:
         crossings, slopes = _crossings(on_nodes, nodes, gradient)
         within = np.all((crossings > lower) & (crossings < upper), axis=1)  # the last nodes may lie beyond Ω
         self.surface, slopes = crossings[within], slopes[within]
-        far = tree.query(self.surface, workers=-1)[0] > max(OPEN[0] * cell, OPEN[1] * reach)
+        far = tree.query(self.surface, workers=-1)[0] > max(s.hole_cells * cell, s.hole_spacing * step)
         self.filling, self.filling_normals = self.surface[far], unit(slopes[far])
-        self.filling_areas = _areas(self.filling_normals, cell)
+        self.filling_areas = _areas_of_crossings(self.filling_normals, cell)
 
         nodes, on_nodes = nodes.reshape(-1, nodes.shape[-1]), on_nodes.ravel()
         size = cKDTree(np.concatenate([some, self.filling])).query(nodes, workers=-1)[0]
-        slope = np.maximum(np.linalg.norm(gradient.reshape(nodes.shape), axis=1), np.finfo(np.float64).tiny)
-        near = size < BETWEEN * reach  # where the nearest point may be farther than the surface between the points
+        slope = np.maximum(np.linalg.norm(gradient.reshape(nodes.shape), axis=1), TINY)
+        near = size < s.between * step
         size[near] = np.minimum(size, np.abs(on_nodes) / slope)[near]
-        places, values = _with_offsets(tree, points, normals)
+        places, values = _with_offsets(tree, points, normals, s)
         self.places = np.concatenate([nodes, places])
         self.distances = np.concatenate([np.sign(on_nodes) * size, values])
 
-    def feet(self, points: Array) -> tuple[Array, Array]:
+    def project(self, points: Array) -> tuple[Array, Array]:
         """Where the surface passes points (N, d) near it, and its unit normals there (N, d)."""
-        step = np.eye(points.shape[1]) * OFFSET / 2
-        slopes = np.stack([(self._function(points + s) - self._function(points - s)) / OFFSET for s in step], axis=-1)
-        along = self._function(points) / np.maximum((slopes**2).sum(axis=-1), np.finfo(np.float64).tiny)
-        return points - np.clip(along, -OFFSET, OFFSET)[:, None] * slopes, unit(slopes)
+        offset = self.settings.offset
+        step = np.eye(points.shape[1]) * offset / 2
+        slopes = np.stack([(self._function(points + s) - self._function(points - s)) / offset for s in step], axis=-1)
+        along = self._function(points) / np.maximum((slopes**2).sum(axis=-1), TINY)
+        return points - np.clip(along, -offset, offset)[:, None] * slopes, unit(slopes)
 
 
-def _with_offsets(tree: cKDTree, points: Array, normals: Array) -> tuple[Array, Array]:
-    """Points (N, d) and those off them along their normals (M, d), and the distances (M,) there.
-
-    Where another point of the cloud is nearer, there is another sheet: the offset is a small one, or left out.
-    """
-    places, values = [points], [np.zeros(len(points))]
-    for side in (-1, 1):
-        waiting = np.ones(len(points), dtype=bool)
-        for offset in (OFFSET, THIN_OFFSET):
-            moved = points[waiting] + side * offset * normals[waiting]
-            free = tree.query(moved, workers=-1)[0] > 0.7 * offset
-            places.append(moved[free])
-            values.append(np.full(int(free.sum()), side * offset))
-            waiting[waiting] = ~free
-    return np.concatenate(places), np.concatenate(values)
-
-
-def _spread(points: Array, count: int) -> npt.NDArray[np.int64]:
+def spread_evenly(points: Array, count: int) -> Index:
     """Indices of at most ``count`` different points (N, d), each the farthest from those before."""
     if not len(points):
         return np.empty(0, dtype=np.int64)
@@ -171,17 +199,28 @@ def _spread(points: Array, count: int) -> npt.NDArray[np.int64]:
     return np.array(chosen)
 
 
-def _wall(lower: Array, upper: Array) -> Array:
-    """Points (N, d) on the walls of Ω."""
-    ticks = [np.linspace(low, up, WALL) for low, up in zip(lower, upper, strict=True)]
-    lattice = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, len(lower))
-    on_wall = np.any((lattice == lower) | (lattice == upper), axis=1)
-    return np.asarray(lattice[on_wall], dtype=np.float64)
+def _with_offsets(tree: cKDTree, points: Array, normals: Array, s: CoarseSurfaceSettings) -> tuple[Array, Array]:
+    """Points (N, d) and places off them along their normals (M, d), and the signed distances (M,) there.
+
+    Where another point of the cloud is nearer, there is another sheet: the offset is a small one, or left out.
+    """
+    places, values = [points], [np.zeros(len(points))]
+    for side in (-1, 1):
+        waiting = np.ones(len(points), dtype=bool)
+        for offset in (s.offset, s.thin_offset):
+            moved = points[waiting] + side * offset * normals[waiting]
+            free = tree.query(moved, workers=-1)[0] > s.free * offset
+            places.append(moved[free])
+            values.append(np.full(int(free.sum()), side * offset))
+            waiting[waiting] = ~free
+    return np.concatenate(places), np.concatenate(values)
 
 
 def _on_nodes(function: Biharmonic, tree: cKDTree, ticks: Sequence[Array], nodes: Array) -> Array:
-    """A smooth function at the nodes (..., d) of a grid with odd counts of ticks (...): where its surface or the cloud
-    is within two of them by itself, elsewhere by interpolation between every second one.
+    """A smooth function at the nodes (..., d) of a grid with odd counts of ticks (...).
+
+    Where its surface or the cloud is within two nodes it is evaluated, elsewhere it is interpolated between every
+    second node.
     """
     coarse = nodes[(slice(None, None, 2),) * len(ticks)]
     known = function(coarse.reshape(-1, len(ticks))).reshape(coarse.shape[:-1])
@@ -207,8 +246,9 @@ def _crossings(values: Array, *given: Array) -> list[Array]:
     return [np.concatenate(parts) for parts in found]
 
 
-def _areas(normals: Array, cell: float) -> Array:
-    """The area (2D: length) for which each crossing with a unit normal (K, d) stands: a surface has Σ |n_i| of them on
-    each cell^(d-1) of its area (derived).
+def _areas_of_crossings(normals: Array, cell: float) -> Array:
+    """The area (2D: length) for which each crossing with a unit normal (K, d) stands (derived).
+
+    A surface has Σ |n_i| crossings with the edges of the grid on each cell^(d-1) of its area.
     """
     return np.asarray(cell ** (normals.shape[1] - 1) / np.maximum(np.abs(normals).sum(axis=1), 1.0))

@@ -1,8 +1,8 @@
-"""What a cloud shows of its surface near each of its points: a quadric through the nearest ones (derived).
+"""Quadrics fitted to the neighbours of each point: they denoise it and give its normal up to sign (derived).
 
-Its height at a point is where the surface is likelier than the noisy point itself, its slope gives the normal up to
-sign, and what it leaves of the points is their noise. A second fit counts neighbours by how far their normals agree,
-as those across an edge show another face (bilateral filtering; Jones, Durand & Desbrun 2003).
+The height of the quadric at a point is where the surface is likelier than the noisy point itself, its slope gives the
+normal, and what it leaves of the neighbours is their noise. A second, bilateral fit weighs neighbours by how far their
+normals agree, as those across an edge belong to another face (Jones, Durand & Desbrun 2003).
 """
 
 from dataclasses import dataclass
@@ -11,44 +11,40 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from phase_recon.utils.general import beyond, in_threads
+from phase_recon.geometry.neighbours import NEIGHBOURS, TINY, Nearest, closeness, nearest_on_sheet
+from phase_recon.utils.general import in_threads
 
 Array = npt.NDArray[np.float64]
-Nearest = tuple[Array, npt.NDArray[np.int64]]  # distances (N, K) to the points nearest to N places, and their indices
 
-NEIGHBOURS = 24  # where nobody asks for more
-FALL = -2.0  # of the logarithm of a neighbour's weight, at the farthest
-AGREEMENT = 0.5  # distance of two normals at which a neighbour's weight has fallen to 1/e
-FEWEST, FOURTH, ABOUT = 100, 4, 16  # points of a cloud in which one is a stray, and neighbours that tell
-ALONE, FAR = 9.0, 6.0  # how many times thinner the cloud is at a stray than at the points about, and at most points
-MOST = 0.02  # share of strays in a cloud
-CHUNK = 1 << 18  # neighbours at a time: 10 MB each array, which a processor holds near
-TINY = np.finfo(np.float64).tiny
+AGREEMENT = 0.5  # distance of two unit normals at which a neighbour's weight has fallen to 1/e
+CHUNK = 1 << 18  # neighbours at a time: 10 MB an array, which a processor's cache holds
+ROUNDING = 1e-9  # of the largest spread: on one line or in one place, no direction is a normal
+SINGULAR = 1e-6  # diagonal of the triangular factor below which a term of the quadric is not determined
 
 
 @dataclass(frozen=True)
-class LocalFit:
+class QuadricFit:
     """The quadrics of some points.
 
     Attributes:
-        feet: where the quadrics pass the points (N, d), along their normals.
+        projections: where the quadrics pass the points (N, d), along their normals.
         normals: unit normals of the quadrics there (N, d), their sign by chance.
-        planarity: how much a normal can be trusted (N,): 0 where the neighbours spread alike in all directions, 1 where
+        planarity: how far a normal can be trusted (N,): 0 where the neighbours spread alike in all directions, 1 where
             they lie in a plane (a line in 2D).
-        residual: standard deviation of the neighbours about each quadric (N,): the noise. Exact points of a smooth
-            surface leave nearly nothing; too few points for the shape look like noise.
-        reach: distance to the neighbour at two thirds of them, the 16th of 24 (N,).
+        residual: standard deviation of the neighbours about each quadric (N,). Noise-free points of a smooth surface
+            leave nearly nothing; where the points are too few for the shape, detail is left.
+        width: distance to the neighbour at two thirds of them (N,): the 15th other of 24.
     """
 
-    feet: Array
+    projections: Array
     normals: Array
     planarity: Array
     residual: Array
-    reach: Array
+    width: Array
 
 
 @dataclass(frozen=True)
-class Frames:
+class LocalFrames:
     """Neighbourhoods of K points, each in the frame of its principal axes.
 
     Attributes:
@@ -68,8 +64,8 @@ class Frames:
     spread: Array
 
     @classmethod
-    def of(cls, near: Array, weight: Array) -> "Frames":
-        """Those of points (M, K, d) with weights (M, K)."""
+    def of(cls, near: Array, weight: Array) -> "LocalFrames":
+        """The frames of points (M, K, d) with weights (M, K)."""
         weight = weight / weight.sum(axis=1, keepdims=True)
         middle = np.einsum("mk,mkc->mc", weight, near)
         near = near - middle[:, None]
@@ -79,78 +75,49 @@ class Frames:
         return cls(near @ axes, weight, middle, size, axes, spread)
 
 
-def local_fit(points: Array, places: Array, neighbours: int = NEIGHBOURS, steps: Array | None = None) -> LocalFit:
-    """Fit a quadric to the 24 (or so) of M points nearest to each of N places; both (…, d), d = 2 or 3, M ≥ 10.
+def fit_quadrics(
+    points: Array, places: Array, neighbours: int = NEIGHBOURS, opposite: Array | None = None, chunk: int = CHUNK
+) -> QuadricFit:
+    """Fit a quadric to the nearest of M points at each of N places; both (…, d), d = 2 or 3, M ≥ 10.
 
-    Where there is another sheet, a step (N, d) away from the place, its points do not count.
+    Args:
+        points: the cloud (M, d).
+        places: where to fit (N, d).
+        neighbours: points to which each quadric is fitted.
+        opposite: step (N, d) from each place to another sheet that is near, whose points do not count; zero without
+            one, None without any.
+        chunk: neighbours at a time.
     """
-    return _in_parts(points, places, _nearest_own(points, places, neighbours, steps), None)
+    return _in_parts(points, places, nearest_on_sheet(points, places, neighbours, opposite, chunk), None, chunk)
 
 
-def agreeing_fit(
-    points: Array, chosen: npt.NDArray[np.int64], neighbours: int = NEIGHBOURS, steps: Array | None = None
-) -> LocalFit:
-    """``local_fit`` of points (M, d) at some of them (N,), and again with each neighbour weighted by its agreement.
+def fit_quadrics_bilateral(
+    points: Array,
+    chosen: npt.NDArray[np.int64],
+    neighbours: int = NEIGHBOURS,
+    opposite: Array | None = None,
+    chunk: int = CHUNK,
+) -> QuadricFit:
+    """``fit_quadrics`` at some of the points (N,), then again with each neighbour weighted by its agreement.
 
-    That is exp(-‖n_i ± n_j‖² / ¼), where n_j is the normal of the chosen point nearest to the neighbour.
+    The weight is exp(-‖n_i ± n_j‖² / ¼), where n_j is the normal of the chosen point nearest to the neighbour.
     """
     places = points[chosen]
-    own = _nearest_own(points, places, neighbours, steps)
-    normals = _in_parts(points, places, own, None).normals
+    own = nearest_on_sheet(points, places, neighbours, opposite, chunk)
+    normals = _in_parts(points, places, own, None, chunk).normals
     shown_by = np.empty(len(points), dtype=np.int64)
     shown_by[chosen] = np.arange(len(chosen))
     others = np.setdiff1d(np.arange(len(points)), chosen)
     shown_by[others] = cKDTree(places).query(points[others], workers=-1)[1]
-    return _in_parts(points, places, own, (normals, normals[shown_by]))
+    return _in_parts(points, places, own, (normals, normals[shown_by]), chunk)
 
 
-def strays(points: Array) -> npt.NDArray[np.bool_]:
-    """Which of some points (N, d) stand far from all others (N,), alone or in groups of up to four (derived).
-
-    The cloud is then thinner there, by the distance to the fourth neighbour, than at the points about, and at most
-    points; where a scan is thin, it is so at the points about too. Among fewer than 100 different points there are
-    none, nor where they would be more than a fiftieth: a cloud so uneven is so on purpose.
-    """
-    different, place = np.unique(points, axis=0, return_inverse=True)
-    none = np.zeros(len(points), dtype=bool)
-    if len(different) < FEWEST:
-        return none
-    distance, index = nearest(different, different, ABOUT + 1)
-    own = distance[:, FOURTH] ** (points.shape[1] - 1)  # area or length for so many points
-    about = np.median(own[index[:, 1:]], axis=1)
-    far = own > np.maximum(ALONE * about, FAR * np.median(own))
-    return none if far.mean() > MOST else np.asarray(far[place.ravel()])
-
-
-def nearest(points: Array, places: Array, neighbours: int) -> Nearest:
-    """The nearest of points (M, d) to places (N, d): so many (K), or all where there are fewer."""
-    count = min(neighbours, len(points))
-    distance, index = cKDTree(points).query(places, k=np.arange(1, count + 1), workers=-1)  # so one is a column, too
-    return distance, index
-
-
-def closeness(distance: Array) -> Array:
-    """The weights (M, K) of neighbours at distances (M, K), the farthest last."""
-    return np.exp(FALL * (distance / np.maximum(distance[:, -1:], TINY)) ** 2)
-
-
-def _nearest_own(points: Array, places: Array, neighbours: int, steps: Array | None) -> Nearest:
-    """The nearest on the places' own sheets, as far as these are among three times as many."""
-    if steps is None or not steps.any():
-        return nearest(points, places, neighbours)
-    distance, index = nearest(points, places, 3 * neighbours)
-    for start in range(0, len(places), CHUNK):
-        some = slice(start, start + CHUNK)
-        others = beyond(points[index[some]] - places[some, None], steps[some])
-        order = np.argsort(others, axis=1, kind="stable")
-        distance[some], index[some] = (np.take_along_axis(of[some], order, axis=1) for of in (distance, index))
-    return distance[:, :neighbours], index[:, :neighbours]
-
-
-def _in_parts(points: Array, places: Array, own: Nearest, normals: tuple[Array, Array] | None) -> LocalFit:
+def _in_parts(
+    points: Array, places: Array, own: Nearest, normals: tuple[Array, Array] | None, chunk: int
+) -> QuadricFit:
     """The quadrics at places (N, d), with given normals at these (N, d) and at the points (M, d)."""
 
-    def part(some: slice) -> LocalFit:
+    def part(some: slice) -> QuadricFit:
         distance, index = own[0][some], own[1][some]
         weight = closeness(distance)
         if normals is not None:
@@ -158,45 +125,53 @@ def _in_parts(points: Array, places: Array, own: Nearest, normals: tuple[Array, 
             weight *= np.exp((np.abs(cosine) - 1) * 2 / AGREEMENT**2)
         return _fit(points[index], weight, places[some], distance[:, -(-2 * index.shape[1] // 3) - 1])
 
-    step = CHUNK // own[1].shape[1]
+    step = chunk // own[1].shape[1]
     parts = in_threads(part, [slice(start, start + step) for start in range(0, len(places), step)])
-    names = ("feet", "normals", "planarity", "residual", "reach")
-    return LocalFit(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    names = ("projections", "normals", "planarity", "residual", "width")
+    return QuadricFit(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _fit(near: Array, weight: Array, places: Array, reach: Array) -> LocalFit:
+def _fit(near: Array, weight: Array, places: Array, width: Array) -> QuadricFit:
     """The quadrics at places (M, d) of the points near each (M, K, d), weighted (M, K)."""
     d = places.shape[1]
-    frames = Frames.of(near, weight)
+    frames = LocalFrames.of(near, weight)
     size, root = frames.size, np.sqrt(frames.weight)
-    rounding = 1e-9 * frames.spread[:, -1] + TINY  # on one line or in one place, no direction is a normal
-    basis, triangle = np.linalg.qr(root[..., None] * terms(frames.local))
+    rounding = ROUNDING * frames.spread[:, -1] + TINY
+    basis, triangle = np.linalg.qr(root[..., None] * quadric_terms(frames.local))
     height = root * frames.local[..., 0]
     projected = np.einsum("mkc,mk->mc", basis, height)
     rest = height - np.einsum("mkc,mc->mk", basis, projected)
-    # of noise of variance 1, the weighted squares that the fit leaves (the trace of what projects on them)
+    # of noise of variance 1, the weighted squares that the fit leaves (the trace of the projection onto the rest)
     freedom = np.maximum(1 - np.einsum("mk,mkc,mkc->m", frames.weight, basis, basis), 1 / (2 * basis.shape[1]))
-    # the quadric at the place itself; too few or equal neighbours leave terms open, which are then zero
-    usable = np.abs(np.diagonal(triangle, axis1=1, axis2=2)).min(axis=1) > 1e-6
+    # too few or equal neighbours leave terms undetermined, which are then zero
+    usable = np.abs(np.diagonal(triangle, axis1=1, axis2=2)).min(axis=1) > SINGULAR
     triangle[~usable] = np.eye(triangle.shape[-1])
     coefficients = np.where(usable[:, None], np.linalg.solve(triangle, projected[..., None])[..., 0], 0.0)
     local = ((places - frames.middle) / size[:, None])[:, None] @ frames.axes
-    at = np.einsum("mkc,mc->mk", terms(local), coefficients)[:, 0]
-    slopes = [np.einsum("mkc,mc->mk", terms(local, i), coefficients)[:, 0] for i in range(1, d)]
+    at = np.einsum("mkc,mc->mk", quadric_terms(local), coefficients)[:, 0]
+    slopes = [np.einsum("mkc,mc->mk", quadric_terms(local, i), coefficients)[:, 0] for i in range(1, d)]
     normal = np.stack([np.ones_like(at), *(-slope for slope in slopes)], axis=-1)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
     step = (at - local[:, 0, 0]) * usable * size
-    return LocalFit(
-        feet=places + step[:, None] * frames.axes[..., 0],
+    return QuadricFit(
+        projections=places + step[:, None] * frames.axes[..., 0],
         normals=np.einsum("mij,mj->mi", frames.axes, normal),
         planarity=np.clip(1 - (frames.spread[:, 0] + rounding) / (frames.spread[:, 1] + rounding), 0.0, 1.0),
         residual=np.sqrt((rest**2).sum(axis=1) / freedom) * size,
-        reach=reach,
+        width=width,
     )
 
 
-def terms(local: Array, axis: int | None = None) -> Array:
-    """The terms 1, x, …, x², xy, … of the plane's coordinates (M, K, d - 1 of d), or their derivatives in one."""
+def quadric_terms(local: Array, axis: int | None = None) -> Array:
+    """The terms 1, x, …, x², xy, … of the coordinates in the plane (M, K, d - 1 of d), or their derivatives in one.
+
+    Args:
+        local: points in the frame of their neighbourhood (M, K, d); the first coordinate is the height.
+        axis: the coordinate, 1 to d - 1, in which to derive; None for the terms themselves.
+
+    Returns:
+        (M, K, terms): 3 terms in 2D, 6 in 3D.
+    """
     plane = [local[..., i] for i in range(1, local.shape[-1])]
     pairs = [(a, b) for a in range(len(plane)) for b in range(a, len(plane))]
     one, zero = np.ones_like(plane[0]), np.zeros_like(plane[0])

@@ -1,4 +1,7 @@
-"""The smoothest function with given values at some places (Carr et al. 2001; thin plates: Duchon 1977)."""
+"""Biharmonic interpolation: the smoothest function with given values at some places.
+
+Radial basis functions: Carr et al. 2001; thin plates: Duchon 1977.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,11 +9,11 @@ import torch
 from scipy.spatial.distance import cdist
 from scipy.special import xlogy
 
+from phase_recon.geometry.neighbours import TINY
 from phase_recon.utils.general import in_threads, ratio
 
 Array = npt.NDArray[np.float64]
 
-TINY = np.finfo(np.float64).tiny
 CHUNK = 256  # points at a time: their distances to some thousand places stay in the processor's cache
 
 
@@ -21,13 +24,14 @@ class Biharmonic:
     3D of distances -r and a constant, in 2D of r² log r and a linear function.
 
     Args:
-        places: where f is told (N, d), d = 2 or 3, any order of different places.
+        places: where f is told (N, d), d = 2 or 3, all different.
         values: of f there (N,).
-        smoothing: weight of smoothness against the values, at least 0, which is to go through them.
+        smoothing: weight of smoothness against the values, at least 0. With 0, f goes through the values.
+        chunk: points at a time that f is asked at.
     """
 
-    def __init__(self, places: Array, values: Array, smoothing: float) -> None:
-        self.places = places
+    def __init__(self, places: Array, values: Array, smoothing: float, chunk: int = CHUNK) -> None:
+        self.places, self.chunk = places, chunk
         kernel, free = self._kernel(places), self._free(places)
         kernel[np.diag_indices(len(places))] += smoothing
         solve = _by_cholesky if places.shape[1] == 3 else _by_elimination
@@ -39,11 +43,11 @@ class Biharmonic:
         def some(part: Array) -> Array:  # einsum, as threads of a matrix product would wait for each other
             return np.asarray(np.einsum("mn,n->m", self._kernel(part), self.weights) + self._free(part) @ self.rest)
 
-        parts = [points[start : start + CHUNK] for start in range(0, len(points), CHUNK)]
+        parts = [points[start : start + self.chunk] for start in range(0, len(points), self.chunk)]
         return np.concatenate([np.empty(0), *in_threads(some, parts)])
 
     def gradient(self, points: Array) -> Array:
-        """∇f (M, d) at points (M, d); at a place itself without its own part, which in 3D has none there."""
+        """∇f (M, d) at points (M, d). At a place itself its own term counts as zero; in 3D it has no gradient there."""
 
         def some(part: Array) -> Array:
             distance = cdist(part, self.places)
@@ -54,7 +58,7 @@ class Biharmonic:
             slope = part * pull.sum(axis=1, keepdims=True) - np.einsum("mn,nd->md", pull, self.places)
             return np.asarray(slope if part.shape[1] == 3 else slope + self.rest[1:])
 
-        parts = [points[start : start + CHUNK] for start in range(0, len(points), CHUNK)]
+        parts = [points[start : start + self.chunk] for start in range(0, len(points), self.chunk)]
         return np.concatenate([np.empty((0, points.shape[1])), *in_threads(some, parts)])
 
     def _kernel(self, points: Array) -> Array:
@@ -64,7 +68,7 @@ class Biharmonic:
 
     @staticmethod
     def _free(points: Array) -> Array:
-        """What is free, at points (M, d): the constant (M, 1) in 3D, linear functions (M, 3) in 2D."""
+        """What costs nothing, at points (M, d): the constant (M, 1) in 3D, linear functions (M, 3) in 2D."""
         one = np.ones((len(points), 1))
         return one if points.shape[1] == 3 else np.concatenate([one, points], axis=1)
 
@@ -77,7 +81,7 @@ def _by_elimination(kernel: Array, free: Array, values: Array) -> tuple[Array, A
 
 
 def _by_cholesky(kernel: Array, free: Array, values: Array) -> tuple[Array, Array]:
-    """The same of distances -r (N, N) and a constant, in half of the time: the kernel is overwritten.
+    """``_by_elimination`` for distances -r (N, N) and a constant, in half of the time. The kernel is overwritten.
 
     A number added to all of it changes nothing for weights whose sum is zero. Twice the largest distance makes it
     positive definite: of weights with sum one, Σ w_i w_j r_ij is at most the diameter of a ball about the places

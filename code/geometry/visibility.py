@@ -1,60 +1,92 @@
 """From which side a point of a cloud was seen, as far as the cloud tells.
 
-Whoever scanned a point stood outside of the cloud and saw it. So where rays from one side of a point get out of the
-cloud, and those from its other side do not, it was seen from the one, and outside is there. That tells the floor of a
-deep hollow whose walls were not scanned, which the winding number cannot: the hollow looks as full as it looks empty.
-Where both sides let rays out, or neither does, nothing is told.
+Whoever scanned a point stood outside of the surface and saw it. So where rays from one side of a point get out of the
+cloud, and those from its other side do not, the point was seen from the one, and outside is there. That tells the floor
+of a deep hollow whose walls were not scanned, which the winding number cannot: the hollow looks as full as it looks
+empty. Where both sides let rays out, or neither does, nothing is told.
 
 Where another sheet is near, it stands in the way of the rays on its side. Then it is a thin wall that is between if the
-place was seen from its other side, and a narrow gap if not.
+point was seen from its other side, and a narrow gap if not.
 
 And what one looked through is empty. Deep in a hollow few rays get out, all through its mouth, and one of them was the
 line of sight: so the hollow reaches down to there, though most of its walls may not have been scanned.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
+from phase_recon.geometry.neighbours import SAMPLED, TINY, spacing
 from phase_recon.utils.general import thinned
 
 Array = npt.NDArray[np.float64]
 
-CELLS = 96  # along the longest side of the cloud's box, at most
-SAMPLED, REACH = 2000, 16  # a cell is no smaller, and its neighbours are full too, or rays get in between points:
-SMALLEST = 0.6  # of the distance of some points to such a neighbour
-RAYS = 256  # in all directions: through the mouth of a bore four times as deep as wide still come two
-CLEAR = 2.25  # cells from which a ray starts off the point: clear of the cells of its own sheet,
-STEEP = 0.3  # if its cosine to the normal is at least so large
-NEAREST = 0.75  # of the way from the point, the nearest other point to the start: nearer, there is another sheet
-LEAST, OTHER = 3, 0.05  # rays that get out on the side that was seen, and as a share of them, at most, on the other
-FEW, ALIKE = 0.2, 0.93  # share of the rays that get out where a hollow is deep, at most, and least length of their mean
-SPACING, OFF = 2.0, 4.0  # cells between places on a line of sight, and from the cloud: nearer, it shows itself what is
+
+@dataclass(frozen=True)
+class VisibilitySettings:
+    """How rays are cast in the cells of a cloud's box.
+
+    Attributes:
+        cells: along the longest side of the box, at most.
+        smallest: × spacing: least width of a cell. Cells beside a full one are full too, or rays get in between points.
+        rays: in all directions. Through the mouth of a bore four times as deep as wide still come two.
+        clear: cells from which a ray starts off the point, clear of the cells of its own sheet.
+        steep: least cosine of a ray to the normal, with which it is clear so.
+        alone: × way from the point to the start of its rays: where another point is nearer to that start, there is
+            another sheet.
+        least: rays that get out on the side that was seen, at least.
+        other: rays that get out on the other side, at most, as a share of these.
+        few: share of the rays that get out where a hollow is deep, at most.
+        alike: least length of the mean of these rays.
+        step: cells between two places on a line of sight.
+        off: cells from such a place to the cloud, at least: nearer, the cloud itself shows what is inside.
+    """
+
+    cells: int = 96
+    smallest: float = 0.6
+    rays: int = 256
+    clear: float = 2.25
+    steep: float = 0.3
+    alone: float = 0.75
+    least: int = 3
+    other: float = 0.05
+    few: float = 0.2
+    alike: float = 0.93
+    step: float = 2.0
+    off: float = 4.0
 
 
 def seen_sides(
-    points: Array, places: Array, directions: Array, steps: Array | None = None
+    points: Array,
+    places: Array,
+    directions: Array,
+    opposite: Array | None = None,
+    settings: VisibilitySettings | None = None,
 ) -> npt.NDArray[np.int64]:
     """On which side of some places on a cloud one can see them (N,): 1 for that of the directions, -1, or 0 if unknown.
 
     Args:
         points: the cloud (M, d), in any unit.
         places: some of its points (N, d).
-        directions: unit normals there (N, d), either way round.
-        steps: from the places to another sheet that is near (N, d), on whose side nobody looks; zero where none is,
-            and None where none is anywhere.
+        directions: unit normals there (N, d), of any sign.
+        opposite: step (N, d) from each place to another sheet that is near, on whose side nobody looks; zero without
+            one, None without any.
+        settings: how rays are cast.
     """
-    space = _Space(points)
-    towards = np.zeros(len(places)) if steps is None else np.sign((directions * steps).sum(axis=1))  # the other sheet
+    s = settings or VisibilitySettings()
+    space = _Space(points, s)
+    towards = np.zeros(len(places)) if opposite is None else np.sign((directions * opposite).sum(axis=1))
     alone = np.ones(len(places), dtype=bool)
     for offset in (space.clear, space.clear / 2):
         for way in (-1, 1):
             nearest = space.tree.query(places + way * offset * directions, workers=-1)[0]
-            alone &= (nearest > NEAREST * offset) | (towards == way)
-    rays = _directions(points.shape[1])
+            alone &= (nearest > s.alone * offset) | (towards == way)
+    rays = ray_directions(points.shape[1], s.rays)
     cosine = directions @ rays.T
-    looked = (np.abs(cosine) > STEEP) & alone[:, None] & (np.sign(cosine) != towards[:, None])
+    looked = (np.abs(cosine) > s.steep) & alone[:, None] & (np.sign(cosine) != towards[:, None])
     place, ray = np.nonzero(looked)
     side = np.where(cosine[place, ray] > 0, 1, 0)
     at = places[place] + space.clear * np.where(side, 1, -1)[:, None] * directions[place]
@@ -62,34 +94,39 @@ def seen_sides(
     escaped = np.zeros((len(places), 2), dtype=np.int64)
     np.add.at(escaped, (place[out], side[out]), 1)
     behind, before = escaped.T
-    told = [(a <= OTHER * b) & (b >= LEAST) for a, b in ((behind, before), (before, behind))]
+    told = [(a <= s.other * b) & (b >= s.least) for a, b in ((behind, before), (before, behind))]
     return told[0].astype(np.int64) - told[1]
 
 
-def lines_of_sight(points: Array, places: Array, normals: Array) -> Array:
+def lines_of_sight(
+    points: Array, places: Array, normals: Array, settings: VisibilitySettings | None = None
+) -> Array:
     """Places (K, d) outside of a cloud through which one looked at what lies deep in its hollows (derived).
 
-    Where few rays get out and all in nearly one direction, they are on the one in the middle, away from the cloud.
+    Where few rays get out and all in nearly one direction, the places are on the one in the middle, away from the
+    cloud.
 
     Args:
         points: the cloud (M, d), in any unit.
         places: some of its points (N, d).
         normals: unit normals there (N, d), outward.
+        settings: how rays are cast.
     """
-    space = _Space(points)
-    rays = _directions(points.shape[1])
-    looked = normals @ rays.T > STEEP
+    s = settings or VisibilitySettings()
+    space = _Space(points, s)
+    rays = ray_directions(points.shape[1], s.rays)
+    looked = normals @ rays.T > s.steep
     place, ray = np.nonzero(looked)
     escaped = np.zeros(looked.shape, dtype=bool)
     escaped[place, ray] = space.let_out(places[place] + space.clear * normals[place], rays[ray])
     count = escaped.sum(axis=1)
     mean = (escaped @ rays) / np.maximum(count, 1)[:, None]
-    deep = (count >= LEAST) & (count < FEW * looked.sum(axis=1)) & (np.linalg.norm(mean, axis=1) > ALIKE)
+    deep = (count >= s.least) & (count < s.few * looked.sum(axis=1)) & (np.linalg.norm(mean, axis=1) > s.alike)
     middle = rays[np.where(escaped, mean @ rays.T, -np.inf).argmax(axis=1)[deep]]
-    steps = np.arange(0.0, float(np.linalg.norm(space.upper - space.lower)), SPACING * space.cell)
+    steps = np.arange(0.0, float(np.linalg.norm(space.upper - space.lower)), s.step * space.cell)
     along = (places[deep][:, None] + steps[:, None] * middle[:, None]).reshape(-1, points.shape[1])
     along = along[((along > space.lower) & (along < space.upper)).all(axis=1)]
-    return np.asarray(along[space.tree.query(along, workers=-1)[0] > OFF * space.cell])
+    return np.asarray(along[space.tree.query(along, workers=-1)[0] > s.off * space.cell])
 
 
 class _Space:
@@ -103,14 +140,12 @@ class _Space:
         clear: how far off a point of the cloud rays start.
     """
 
-    def __init__(self, points: Array) -> None:
+    def __init__(self, points: Array, s: VisibilitySettings) -> None:
         self.tree = cKDTree(points)
-        some = thinned(points, SAMPLED)
-        reach = float(np.median(self.tree.query(some, k=[min(REACH, len(points))], workers=-1)[0]))
         self.lower, self.upper = points.min(axis=0), points.max(axis=0)
         size = self.upper - self.lower
-        self.cell = max(float(size.max()) / CELLS, SMALLEST * reach, float(np.finfo(np.float64).tiny))
-        self.clear = CLEAR * self.cell
+        self.cell = max(float(size.max()) / s.cells, s.smallest * spacing(self.tree, thinned(points, SAMPLED)), TINY)
+        self.clear = s.clear * self.cell
         unmet = np.ones((size // self.cell).astype(np.int64) + 1, dtype=bool)
         unmet[tuple(((points - self.lower) // self.cell).astype(np.int64).T)] = False
         distance = np.asarray(distance_transform_edt(unmet))
@@ -133,12 +168,12 @@ class _Space:
         return out
 
 
-def _directions(d: int) -> Array:
-    """Unit vectors (RAYS, d), evenly in all directions: on a circle, or a spiral on the sphere (Fibonacci's)."""
-    turn = np.arange(RAYS) + 0.5
+def ray_directions(d: int, count: int) -> Array:
+    """Unit vectors (count, d), evenly in all directions: on a circle, or a spiral on the sphere (Fibonacci's)."""
+    turn = np.arange(count) + 0.5
     if d == 2:
-        angle = 2 * np.pi * turn / RAYS
+        angle = 2 * np.pi * turn / count
         return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    azimuth, height = np.pi * (1 + 5**0.5) * turn, 1 - 2 * turn / RAYS
+    azimuth, height = np.pi * (1 + 5**0.5) * turn, 1 - 2 * turn / count
     radius = np.sqrt(1 - height**2)
     return np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth), height], axis=-1)

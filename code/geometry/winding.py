@@ -1,14 +1,10 @@
-"""Which side is inside, found without normals: normals of a cloud that agree with its winding number.
+"""Coarse normals of a cloud that agree with its winding number, found without any normals.
 
 The winding number of a closed surface is a half on the surface, one inside and nothing outside, and its gradient is
-along the normals. Asking for both at once finds normals that agree all over a cloud, through gaps and noise (Lin, Shi
+along the normals. Asking for both at once finds normals that agree all over a cloud, through holes and noise (Lin, Shi
 & Liu 2024, "Fast and globally consistent normal orientation based on the winding number normal consistency"). Here
 the winding number lives on a grid, where it is the solution of a Poisson equation (Kazhdan et al. 2006), by sine
 transforms.
-
-Where a sheet was scanned from one side only, such as the floor of a cup seen from above, the winding number takes
-either side of it for the inside. What it says is therefore a vote, and points vote together along the sheets they are
-on, from the walls of the cup to its floor.
 """
 
 from dataclasses import dataclass
@@ -17,144 +13,74 @@ import numpy as np
 import numpy.typing as npt
 from scipy.fft import dstn, idstn, next_fast_len
 from scipy.sparse import csr_array, diags_array, eye_array, kron, vstack
-from scipy.sparse.linalg import cg
-from scipy.spatial import cKDTree
 
-from phase_recon.geometry.visibility import seen_sides
-from phase_recon.utils.general import beyond, ratio, thinned, unit
+from phase_recon.utils.general import ratio, thinned, unit
 
 Array = npt.NDArray[np.float64]
 
-NODES = 80  # along the longest side of Ω
-POINTS = 20_000  # of the cloud, at most: the grid holds no more detail
-ROUNDS = 40
-WIDEST, NARROWEST = 2.5, 0.5  # width of the smoothing, from the first to the last round, in cells
 HALF = 0.5  # the winding number on the surface
-NEIGHBOURS = 10  # to which a point lends its vote, where they are on one sheet
-OWN = 0.01  # weight of a point's own vote beside one such neighbour: votes reach ten times as far as neighbours are
-ON_WALLS = 0.3  # on a thin wall, where few votes are wrong, but many a neighbour is taken to be on the other sheet
-CLOSE = 0.85  # cosine between a direction and the coarse normal, either way round, where the grid resolves the surface
-LOOKED_AT = 1500  # points whose side the votes leave open, at most, that are asked from where they can be seen
-SEEN = 5.0  # votes that this is worth: it speaks for the points about it that are not asked
-TELLING, WALL = 8, 0.25  # of those asked near a point, how many tell whether it is on a wall, and the share that must
-SURE = 0.35  # of the votes, -1 to 1, above which a side is believed; measured on clouds with known normals
 
 
 @dataclass(frozen=True)
-class Sides:
+class WindingSettings:
+    """The grid and the rounds of the winding number.
+
+    Attributes:
+        nodes: of the grid, along the longest side of Ω.
+        points: of the cloud, at most, as the grid holds no more detail.
+        rounds: each a step of steepest descent.
+        widest: width of the smoothing in the first round, in cells.
+        narrowest: the same in the last round.
+    """
+
+    nodes: int = 80
+    points: int = 20_000
+    rounds: int = 40
+    widest: float = 2.5
+    narrowest: float = 0.5
+
+
+@dataclass(frozen=True)
+class CoarseNormals:
     """The coarse normals of a cloud.
 
     Attributes:
         points: points of the cloud (K, d).
-        normals: unit normals there (K, d), outward, as smooth as a grid is coarse; zero where there is none.
+        normals: unit normals there (K, d), outward, as smooth as the grid is coarse; zero where there is none.
     """
 
     points: Array
     normals: Array
 
-    def oriented(
-        self, points: Array, directions: Array, steps: Array | None = None
-    ) -> tuple[Array, npt.NDArray[np.bool_]]:
-        """Turn directions (N, d) at points (N, d) to the outside; and whether (N,) that is sure.
 
-        The coarse normal nearest to a point votes for the side, the more the closer it is to the direction, and the
-        votes of a sheet are taken together. Sure is a side with most of the votes, and where the coarse normal is along
-        the direction: where they are at odds, the grid does not resolve the surface.
-
-        Thin walls it never does. Where another sheet is near, a step (N, d) away (zero or None: there is none), and
-        the points can be seen from the other side, a wall is between, and outside is away from it.
-        """
-        steps = np.zeros_like(points) if steps is None else steps
-        normals = self.normals[cKDTree(self.points).query(points, workers=-1)[1]]
-        cosine = (directions * normals).sum(axis=-1)
-        walls = on_walls(points, directions, steps)
-        own = np.where(walls, -np.sign((directions * steps).sum(axis=-1)), cosine * np.abs(cosine))
-        weight = np.where(walls, ON_WALLS, OWN)
-        links = sheets(points, directions, steps)
-        votes = together(links, own, weight)
-        open_ones = thinned(np.flatnonzero(np.abs(votes) <= SURE), LOOKED_AT)
-        seen = seen_sides(points, points[open_ones], directions[open_ones])
-        if seen.any():
-            own[open_ones[seen != 0]] = SEEN * seen[seen != 0]
-            votes = together(links, own, weight, votes)
-        sure = (np.abs(votes) > SURE) & ((np.abs(cosine) > CLOSE) | walls)
-        sure |= np.abs(votes) > 1  # which no coarse normals give
-        return np.where(votes < 0, -1.0, 1.0)[:, None] * directions, sure
+def coarse_normals(
+    points: Array, lower: Array, upper: Array, settings: WindingSettings | None = None
+) -> CoarseNormals | None:
+    """The coarse normals of a cloud (N, d) in the box from ``lower`` to ``upper`` (d,); None if it encloses nothing."""
+    s = settings or WindingSettings()
+    points = thinned(points, s.points)
+    normals = consistent_normals(points, lower, upper, s)
+    return None if normals is None else CoarseNormals(points, normals)
 
 
-def on_walls(points: Array, directions: Array, steps: Array) -> npt.NDArray[np.bool_]:
-    """Which of some points (N, d), with directions (N, d), are on a wall between their sheet and another, a step (N, d)
-    away. It is not a gap if one sees them from the other side; as one may see into a vessel here but not there, some of
-    the nearest, on both sheets, tell.
-    """
-    near = np.flatnonzero(steps.any(axis=1))
-    walls = np.zeros(len(points), dtype=bool)
-    if len(near):
-        asked = thinned(near, LOOKED_AT)
-        seen = seen_sides(points, points[asked], directions[asked], steps[asked]) != 0
-        nearest = np.arange(1, min(TELLING, len(asked)) + 1)
-        walls[near] = seen[cKDTree(points[asked]).query(points[near], nearest, workers=-1)[1]].mean(axis=1) > WALL
-    return walls
-
-
-def sheets(points: Array, directions: Array, steps: Array | None = None) -> csr_array:
-    """The sheets of a cloud with directions (N, d) at its points (N, d), either way round, for ``together`` (derived).
-
-    The f that makes Σ w_ij (f_i - s_ij f_j)² over pairs of neighbours, and Σ v_i (f_i - votes_i)² with the weights v_i
-    of votes, as small as can be, solves a system: this is its matrix (N, N) without these weights. s_ij = ±1 turns the
-    one direction to the other, and w_ij is how much both seem to be on one sheet, which is where the directions agree
-    and are at right angles to the step from point to point. Two sheets nearer to each other than their points are taken
-    for one: opposite votes then cancel, and no side is sure. But where it is known that there is another, a step (N, d)
-    away (zero or None: there is none), the neighbours on it point the other way.
-    """
-    count = min(NEIGHBOURS, len(points) - 1)
-    near = cKDTree(points).query(points, k=np.arange(2, count + 2), workers=-1)[1]  # the first is itself
-    offsets = points[near] - points[:, None]
-    step = unit(offsets)
-    behind = np.zeros(near.shape, dtype=bool) if steps is None else beyond(offsets, steps)
-    cosine = np.einsum("nkc,nc->nk", directions[near], directions)
-    climb = np.maximum(
-        np.einsum("nkc,nc->nk", step, directions) ** 2, np.einsum("nkc,nkc->nk", step, directions[near]) ** 2
-    )
-    weight = (cosine * np.where(behind, 1.0, 1 - climb)) ** 2
-    sign = np.where(behind, -1.0, 1.0) * np.sign(cosine)
-    pairs = np.repeat(np.arange(len(points)), count), near.ravel()
-    alike, known = (
-        csr_array((values.ravel(), pairs), shape=(len(points),) * 2) for values in (weight * sign, weight)
-    )
-    diagonal = (known.sum(axis=0) + known.sum(axis=1)) / 2
-    return csr_array(diags_array(diagonal) - (alike + alike.T) / 2)
-
-
-def together(links: csr_array, votes: Array, weight: Array | float, known: Array | None = None) -> Array:
-    """Votes (N,) of some weight (N,) for the side of each direction, taken together along the ``sheets``; ``known``
-    ones (N,) that may be near these save time.
-    """
-    system = csr_array(links + diags_array(np.broadcast_to(weight, len(votes))))
-    return np.asarray(cg(system, weight * votes, known, rtol=1e-3, M=diags_array(1 / system.diagonal()))[0])
-
-
-def coarse_sides(points: Array, lower: Array, upper: Array) -> Sides | None:
-    """The sides of a cloud (N, d) in the box from ``lower`` to ``upper`` (d,), or None where it encloses nothing."""
-    points = thinned(points, POINTS)
-    normals = consistent_normals(points, lower, upper)
-    return None if normals is None else Sides(points, normals)
-
-
-def consistent_normals(points: Array, lower: Array, upper: Array) -> Array | None:
+def consistent_normals(
+    points: Array, lower: Array, upper: Array, settings: WindingSettings | None = None
+) -> Array | None:
     """Unit normals (N, d) of a cloud, outward, as smooth as the grid is coarse; zero where there is none.
 
     Args:
         points: the cloud (N, d), normalised.
         lower: corner of Ω (d,).
         upper: the opposite corner (d,).
+        settings: the grid and the rounds.
 
     Returns:
         The normals, or None where the cloud encloses nothing.
     """
-    grid = WindingGrid(points, lower, upper)
+    s = settings or WindingSettings()
+    grid = WindingGrid(points, lower, upper, s.nodes)
     normals = np.zeros_like(points)
-    for width in np.linspace(WIDEST, NARROWEST, ROUNDS) * grid.cell:
+    for width in np.linspace(s.widest, s.narrowest, s.rounds) * grid.cell:
         # towards a winding number of one half at every point: a step of steepest descent
         winding = grid.winding(normals, width)
         step = grid.transposed(HALF - grid.at_points(winding), width)
@@ -164,7 +90,7 @@ def consistent_normals(points: Array, lower: Array, upper: Array) -> Array | Non
         # along its gradient, with the lengths as they are
         gradient = grid.gradient_at_points(winding + length * effect)
         normals = -unit(gradient) * np.linalg.norm(normals, axis=1, keepdims=True)
-    winding = grid.winding(normals, NARROWEST * grid.cell)
+    winding = grid.winding(normals, s.narrowest * grid.cell)
     if winding.max() <= np.median(grid.at_points(winding)):
         return None
     return unit(normals)
@@ -177,11 +103,12 @@ class WindingGrid:
         points: (N, d), normalised, in Ω.
         lower: corner of Ω (d,).
         upper: the opposite corner (d,).
+        count: nodes along the longest side.
     """
 
-    def __init__(self, points: Array, lower: Array, upper: Array) -> None:
+    def __init__(self, points: Array, lower: Array, upper: Array, count: int) -> None:
         size = upper - lower
-        self.cell = float(size.max()) / (NODES - 1)
+        self.cell = float(size.max()) / (count - 1)
         counts = np.ceil(size / self.cell - 1e-9).astype(np.int64) + 1
         self.shape = tuple(next_fast_len(n + 1, real=True) - 1 for n in counts.tolist())  # a transform is of 2 (n + 1)
         self.d = len(size)

@@ -33,7 +33,8 @@ if not __package__:  # started as a file: the package is the folder above
 import numpy as np
 import torch
 
-from phase_recon.datasets.pointcloud import Normalisation, PointCloud, load_point_cloud
+from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
+from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction.commands import Parser, exit_status
 from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import NeuralField, field_from_checkpoint

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from phase_recon.datasets.pointcloud import Normalisation
+from phase_recon.geometry.points import Normalisation, walls
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
 from phase_recon.reconstruction.build_model import build_model, kernels_for
@@ -20,7 +20,7 @@ from phase_recon.utils.experiment import read_checkpoint
 
 Array = npt.NDArray[np.float64]
 CHUNK = 1 << 13  # points at a time: a layer of them stays in the processor's cache, which halves the time on two cores
-WALL = 32  # points along a side of Ω's walls, at which the sign of a field is looked at
+WALL = 32  # points along a side of each wall of Ω, at which the sign of a field is looked at
 
 
 class Field(Protocol):
@@ -92,12 +92,8 @@ class NeuralField:
         Where neither the loss nor the start tells inside from outside, f and -f are as good; and what encloses
         nothing but the cloud ends before the walls.
         """
-        ticks = np.linspace(self.lower, self.upper, WALL)  # (WALL, d)
-        lattice = np.stack(np.meshgrid(*ticks.T, indexing="ij"), axis=-1)
-        walls = np.concatenate(
-            [lattice.take(side, axis).reshape(-1, self.dimension) for axis in range(self.dimension) for side in (0, -1)]
-        )
-        inside = self.normalised(torch.from_numpy(walls.astype(np.float32))) < 0
+        nodes = walls(self.lower, self.upper, WALL).astype(np.float32)
+        inside = self.normalised(torch.from_numpy(nodes)) < 0
         return replace(self, sign=-self.sign) if inside.double().mean() > 0.5 else self
 
     @property

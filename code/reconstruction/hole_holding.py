@@ -6,7 +6,7 @@ once that has come to rest, the surface is held by points of itself, which join 
 """
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,29 +15,45 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
+from phase_recon.geometry.neighbours import density
 from phase_recon.model.loss.phase import GAP, WIDE
 from phase_recon.model.sampling import Sampler
 from phase_recon.reconstruction.field import NeuralField
-from phase_recon.reconstruction.preprocess import FILLED, crowding
 from phase_recon.utils.distributed import Ranks
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.general import thinned, unit
 
 Array = npt.NDArray[np.float64]
 
-UNEASED = 1500  # steps with all of the energy in gaps too; then it falls
-EASING = 3  # with this power of the steps, so that many of them add no more than half as many
-# The step after which gaps are held, where the mean weights of the last of them have them: there the default learning
-# rate is at its lowest, as a longer run is about to begin a second wave (model.optimizer.Cosine).
-HELD, AVERAGED = 5000, 1000
-CELLS = 128  # of the grid on which that surface is found, along the longest side of Ω
-LOOKED_AT = 20_000  # points of the cloud, at most, that tell where the surface has not yet come to them
-LEAST = 0.01  # share of the largest piece's area below which a piece is a bubble, and not held
 
+@dataclass(frozen=True)
+class HoleHoldingSettings:
+    """When the energy fades in holes, and when and how the surface is held there.
 
-def weight_in_gaps(epoch: int) -> float:
-    """The weight at a step of the energy in gaps of the cloud (derived)."""
-    return (UNEASED / max(epoch, UNEASED)) ** EASING
+    Attributes:
+        fade_from: step up to which the energy counts whole in holes; then it fades.
+        fade_power: it fades with this power of the steps, so that many of them add no more than half as many.
+        held_at: step after which the surface is held. There the default learning rate is at its lowest, as a longer
+            run is about to restart it (``model.optimizer.Cosine``).
+        averaged: steps before that, over which the weights are averaged.
+        cells: of the grid on which that surface is found, along the longest side of Ω.
+        looked_at: points of the cloud, at most, that tell where the surface has not yet come to them.
+        least_component: share of the largest component's area below which a component is a bubble, and not held.
+        density: of the points that hold the surface, as a share of the cloud's.
+    """
+
+    fade_from: int = 1500
+    fade_power: int = 3
+    held_at: int = 5000
+    averaged: int = 1000
+    cells: int = 128
+    looked_at: int = 20_000
+    least_component: float = 0.01
+    density: float = 0.5
+
+    def weight(self, step: int) -> float:
+        """The weight of the energy in holes at a step (derived)."""
+        return (self.fade_from / max(step, self.fade_from)) ** self.fade_power
 
 
 class HeldGaps:
@@ -48,11 +64,12 @@ class HeldGaps:
 
     Args:
         points: the cloud (N, d), with what was added to it, normalised.
-        reach: distance of its points to their 16th neighbours.
+        spacing: of the cloud, normalised.
+        settings: when and how the surface is held.
     """
 
-    def __init__(self, points: Array, reach: float) -> None:
-        self._cloud, self._reach = points, reach
+    def __init__(self, points: Array, spacing: float, settings: HoleHoldingSettings | None = None) -> None:
+        self._cloud, self._spacing, self._settings = points, spacing, settings or HoleHoldingSettings()
         self._mean: dict[str, Tensor] = {}
         self._points: Tensor | None = None
         self._normals: Tensor | None = None
@@ -63,13 +80,14 @@ class HeldGaps:
         Raises:
             UserError: another rank has ended.
         """
-        if not HELD - AVERAGED < epoch <= HELD:
+        first = self._settings.held_at - self._settings.averaged
+        if not first < epoch <= self._settings.held_at:
             return False
-        share = 1 / (epoch - (HELD - AVERAGED))
+        share = 1 / (epoch - first)
         for name, weights in field.network.named_parameters():
             mean = self._mean.setdefault(name, weights.detach().clone())
             mean.lerp_(weights.detach(), share)
-        if epoch < HELD:
+        if epoch < self._settings.held_at:
             return False
         found = ranks.from_first(self._find(field) if ranks.first else None)  # other processors may round otherwise
         self._mean.clear()
@@ -93,22 +111,23 @@ class HeldGaps:
         from phase_recon.surface.metrics import sample_surface
         from phase_recon.surface.surface import substantial_components
 
-        if self._reach <= 0:
+        s = self._settings
+        if self._spacing <= 0:
             return None  # the same few points again and again have no gaps
         network = copy.deepcopy(field.network)
         network.load_state_dict(self._mean, strict=False)  # the rest does not change
         mean = replace(field, network=network)
         try:
-            surface = extract_surface(mean.normalised, field.lower, field.upper, CELLS, allow_open=True)
+            surface = extract_surface(mean.normalised, field.lower, field.upper, s.cells, allow_open=True)
         except UserError:
             return None  # no surface: for the checks of the run's health
-        surface, _ = substantial_components(surface, LEAST, self._cloud)
-        dense = FILLED * crowding(self._reach, self._cloud.shape[1]) * surface.measure()
+        surface, _ = substantial_components(surface, s.least_component, self._cloud)
+        dense = s.density * density(self._spacing, self._cloud.shape[1]) * surface.measure()
         places, _ = sample_surface(surface, round(min(dense, len(self._cloud))), seed=0)  # of one that is uneven fewer
         distance = cKDTree(self._cloud).query(places, workers=-1)[0]
-        places = places[(distance > GAP[0] * self._reach) & (distance < WIDE)]
-        some = thinned(self._cloud, LOOKED_AT)
-        missed = some[mean.normalised(_single(some)).abs().numpy() > GAP[0] * self._reach]
+        places = places[(distance > GAP[0] * self._spacing) & (distance < WIDE)]
+        some = thinned(self._cloud, s.looked_at)
+        missed = some[mean.normalised(_single(some)).abs().numpy() > GAP[0] * self._spacing]
         places = places[cKDTree(missed).query(places, workers=-1)[0] > WIDE] if len(missed) else places
         if not len(places):
             return None

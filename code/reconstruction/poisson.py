@@ -18,7 +18,8 @@ if not __package__:  # started as a file: the package is the folder above
 
 import numpy as np
 
-from phase_recon.datasets.pointcloud import Normalisation, PointCloud, load_point_cloud
+from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
+from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction.commands import Parser, exit_status
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.surface import Surface

@@ -1,350 +1,377 @@
-"""From a cloud to what the training looks at: the unit ball, Ω, and what the points show of the surface near them."""
+"""From a cloud to the scene that the training looks at, in stages: each is Scene → Scene, and nothing is by chance.
 
-import inspect
+``prepare`` deduplicates the cloud, leaves out outliers and normalises it. Then the ``STAGES`` follow in a fixed order.
+Each opens with its own condition and returns the scene as it was where it is not wanted.
+"""
+
 import zlib
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
-from phase_recon.datasets.pointcloud import Normalisation, PointCloud
-from phase_recon.geometry.coarse_surface import CENTRES, Start
-from phase_recon.geometry.creases import creases
-from phase_recon.geometry.quadrics import agreeing_fit, local_fit, strays
-from phase_recon.geometry.thin_walls import other_sheets
-from phase_recon.geometry.winding import coarse_sides
-from phase_recon.model.loss.phase import certainty
-from phase_recon.model.optimizer import MOMENTUM
-from phase_recon.model.sampling import EstimatedNormals
-from phase_recon.utils.build import find_class
+from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.geometry.coarse_surface import CoarseSurface, CoarseSurfaceSettings
+from phase_recon.geometry.creases import CreaseSettings, find_creases
+from phase_recon.geometry.neighbours import NEIGHBOURS, areas, density_of
+from phase_recon.geometry.noise import EXACT, NoiseSettings, Scale, estimate_noise
+from phase_recon.geometry.orientation import OrientationSettings, orient
+from phase_recon.geometry.outliers import OutlierSettings, find_outliers
+from phase_recon.geometry.points import Domain, Normalisation, OrientedPoints, Source
+from phase_recon.geometry.quadrics import fit_quadrics_bilateral
+from phase_recon.geometry.thin_walls import ThinWallSettings, opposite_sheets
+from phase_recon.geometry.winding import CoarseNormals, WindingSettings, coarse_normals
 from phase_recon.utils.config import Config
-from phase_recon.utils.general import ratio, thinned
+from phase_recon.utils.general import thinned
 
 Array = npt.NDArray[np.float64]
-
-OMEGA_MARGIN = 0.2  # of Ω about the cloud, at least: a thin cloud's own box would cut the transition of u
-# What quadrics leave of their neighbours is noise and detail: of noise nearly the same whether 16 or 24 are looked at,
-# of detail with 16 at most 0.72 of it (measured on twelve shapes, with known noise and without).
-FEWER, OF_NOISE, OF_DETAIL = 16, 0.95, 0.72
-# As shares of a neighbourhood's reach: noise below is none; where more is left, they do not show the surface, and more
-# of them are looked at.
-NOISY = (0.02, 0.12)
-# Of noise alone the share falls to 0.7 when twice as many are looked at. Where it stays, it is in part detail, of which
-# so much may be borne, and so much of both.
-STEADY, DETAILED, MOST = 0.8, 0.16, 0.3
-NEIGHBOURS = (24, 48, 96, 192, 384)
-FEWEST = 20  # neighbourhoods in a cloud: in fewer, they are no part of it but all of it
-EXACT = 1e-9  # of which less is rounding
-THIN = 0.05  # a body thinner than this, normalised, is likely to come out wrong,
-NEEDLE = 0.025  # and one thinner than this along two axes in pieces
-LEFT = 0.6  # share of the noise that the fit to the fewest leaves at a point; on a plane it is 0.45
-BELIEVED = 0.2  # share of the estimated normals that must be sure, or the coarse ones show more
-# Points that are looked at one by one, and then trained on, at most: the 24 nearest of so many lie within 0.02 of the
-# radius of a ball, where a quadric is exact to 1e-6; of a denser cloud they would lie within its noise.
-FITTED = 300_000
-MARGIN = 0.05  # of the extent of so many, about them: others beyond are strays
-LOOKED_AT = 1_000_000  # points among which those that come many times are sought: a second
-LEAST = 10  # different points that show anything at all
-SAMPLED = 2000  # points that tell the noise and the spacing
-CROWD = 16  # neighbours that tell how dense a cloud is
-LARGEST = 3.0  # area that a point may stand for, if one in the middle stands for 1
-FILLED = 0.5  # density of the points that fill openings, as a share of the cloud's: they are a guess
-CREASED = 20_000  # points of a cloud, at most, whose creases are sought: more of them show these well enough
-FREQUENCIES = 2, 6  # k of the Fourier features
-WAVE, NOISY_WAVE = 3.0, 12.0  # their shortest wave in distances to the 16th neighbour; and where there is noise
-CLEAN_MOMENTUM = 0.99  # Muon's, where there is no noise
-RATE, LEAST_RATE = 0.002, 0.65  # the learning rate at the start, and what is left of it where there is much
-INWARD, MIXED = 0.1, 0.75  # share of the given normals that point outward, below which all or some are taken for wrong
+Index = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A cloud in normalised coordinates, ready for training.
+class PreprocessSettings:
+    """The constants of the preprocessing; those of a method stand in its own file. Lengths are normalised.
 
     Attributes:
-        fingerprint: of the cloud as it was given, by which a checkpoint knows it.
-        normalisation: from the input's frame to this one.
-        points: the points that are trained on (N, d), those that were added on creases and in openings last.
-        areas: what area each stands for (N,), 1 where they lie as most do or denser; None where all are taken alike.
-        normals: the cloud's unit normals there (N, d), if the run uses them.
-        estimated: normals that were estimated there, if the run uses them.
-        dropped: how many of the cloud's points, or of the 300 000 that were looked at, stand far from all others.
-        outward: share of the given normals that point outward, as far as the cloud shows, or None; where it is below
-            INWARD, ``normals`` are turned round.
-        creased: how many of ``points`` were added on creases.
-        filled: how many of ``points`` were added in openings.
-        start: where the network starts, or None where the cloud encloses nothing or nothing asks for it.
-        lower: corner of Ω (d,).
-        upper: the opposite corner (d,).
-        noise: standard deviation of the cloud's points about the surface.
-        noise_left: the same of ``points``.
-        reach: distance to the 16th neighbour.
-        extents: of the cloud along its principal axes (d,), the least first.
+        most_points: points that are looked at one by one, and then trained on, at most. The 24 nearest of so many lie
+            within 0.02 of the radius of a ball, where a quadric is exact to 1e-6; of a denser cloud they would lie
+            within its noise.
+        most_rows: rows of the input among which repeated points are sought: a second.
+        fewest: different points, with fewer of which repeated points are kept: they show nothing.
+        outlier_margin: × extent of the points that are looked at: other points farther off them are outliers too.
+        omega_margin: of Ω about the cloud, at least: a thin cloud's own box would cut the transition of u.
+        inward: share of the given normals that point outward, below which all are taken to point inward.
+        believed: share of the estimated normals whose side must be sure; else the coarse normals show more.
+        hole_density: density of the points that close holes, as a share of the cloud's: they are a guess.
+        largest_area: that a point may stand for, where one in the median stands for 1. With 2, thin places that few
+            points show were lost; with 4, holes came out worse.
+        crease_points: points of a cloud, at most, whose creases are sought: more of them show these well enough.
     """
 
-    fingerprint: dict[str, int]
-    normalisation: Normalisation
-    points: Array
-    areas: Array | None
-    normals: Array | None
-    estimated: EstimatedNormals[npt.NDArray[Any]] | None
+    most_points: int = 300_000
+    most_rows: int = 1_000_000
+    fewest: int = 10
+    outlier_margin: float = 0.05
+    omega_margin: float = 0.2
+    inward: float = 0.1
+    believed: float = 0.2
+    hole_density: float = 0.5
+    largest_area: float = 3.0
+    crease_points: int = 20_000
+    outliers: OutlierSettings = field(default_factory=OutlierSettings)
+    thin_walls: ThinWallSettings = field(default_factory=ThinWallSettings)
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    creases: CreaseSettings = field(default_factory=CreaseSettings)
+    winding: WindingSettings = field(default_factory=WindingSettings)
+    orientation: OrientationSettings = field(default_factory=OrientationSettings)
+    coarse_surface: CoarseSurfaceSettings = field(default_factory=CoarseSurfaceSettings)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A cloud in normalised coordinates, with all that the preprocessing finds out about it.
+
+    Attributes:
+        cloud: the input, in its own units.
+        kept: rows of the input (K,) that are no outliers.
+        dropped: outliers, of all rows or of the 300 000 that were looked at.
+        domain: Ω and the normalisation.
+        reference: different points of the input (M, d), normalised, at most 300 000; for questions about neighbours.
+        points: the points that are trained on; those that were added on creases and in holes come last.
+        normals: where the normals of ``points`` come from: "given" are the input's, and trusted; "estimated" ones
+            count by their confidence; with "none" there are none.
+        settings: the constants of the stages.
+        scale: noise and resolution of the cloud.
+        chosen: those of ``reference`` (N,) that ``points`` begins with; None where ``points`` are all rows kept.
+        coarse_normals: the normals that agree with the winding number; None where they are not needed, or the cloud
+            encloses nothing.
+        outward: share of the given normals that point outward, as far as the cloud's shape tells, or None.
+        coarse_surface: where the training starts, or None where the cloud encloses nothing or nothing asks for it.
+    """
+
+    cloud: PointCloud
+    kept: Index
     dropped: int
-    outward: float | None
-    creased: int
-    filled: int
-    start: Start | None
-    lower: Array
-    upper: Array
-    noise: float
-    noise_left: float
-    reach: float
-    extents: Array
+    domain: Domain
+    reference: Array
+    points: OrientedPoints
+    normals: Literal["none", "given", "estimated"]
+    settings: PreprocessSettings = field(repr=False)
+    scale: Scale
+    chosen: Index | None = None
+    coarse_normals: CoarseNormals | None = None
+    outward: float | None = None
+    coarse_surface: CoarseSurface | None = None
 
     @property
-    def smoothed(self) -> bool:
-        """Whether the points were moved."""
-        return self.noise_left < self.noise
+    def dimension(self) -> int:
+        """2 or 3."""
+        return int(self.reference.shape[1])
 
-    @property
-    def thickness(self) -> float:
-        """Extent along the thinnest of the principal axes."""
-        return float(self.extents[0])
+    @cached_property
+    def fingerprint(self) -> dict[str, int]:
+        """Of the cloud as it was given, by which a checkpoint knows it."""
+        points = self.cloud.points
+        return {"points": len(points), "checksum": zlib.crc32(np.ascontiguousarray(points).tobytes())}
+
+    @cached_property
+    def extents(self) -> Array:
+        """Extents of the cloud along its principal axes (d,), the least first."""
+        centred = self.reference - self.reference.mean(axis=0)
+        _, axes = np.linalg.eigh(centred.T @ centred)
+        return np.sort(np.ptp(centred @ axes, axis=0))
 
 
-def prepare(config: Config, cloud: PointCloud) -> Prepared:
-    """Look at a cloud as the configuration says; nothing is by chance."""
-    t = config.train
+Stage = Callable[[Scene, Config], Scene]
+
+
+def prepare(config: Config, cloud: PointCloud, settings: PreprocessSettings | None = None) -> Scene:
+    """Look at a cloud as the configuration says."""
+    scene = find_scene(cloud, config, settings or PreprocessSettings())
+    for stage in STAGES:
+        scene = stage(scene, config)
+    return scene
+
+
+def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) -> Scene:
+    """Each different point once, outliers left out, the rest in the unit ball, and Ω about it."""
+    t, s = config.train, settings
     given = cloud.normals if config.network.has_normals else None
-    once = _once(cloud.points if given is None else np.concatenate([cloud.points, given], axis=1))
-    whole, dropped = np.arange(len(cloud.points)), np.empty(0, dtype=np.int64)
+    once = _deduplicate(cloud.points if given is None else np.concatenate([cloud.points, given], axis=1), s)
+    kept, dropped = np.arange(len(cloud.points)), np.empty(0, dtype=np.int64)
     if t.drop_outliers:
-        looked_at, stray = once, strays(cloud.points[once])
-        once, dropped = looked_at[~stray], looked_at[stray]
-        if len(looked_at) == FITTED:  # a stray that nobody looked at is not to set the scale
-            whole = np.setdiff1d(_about(cloud.points, cloud.points[once]), dropped)
+        looked_at, outlier = once, find_outliers(cloud.points[once], s.outliers)
+        once, dropped = looked_at[~outlier], looked_at[outlier]
+        if len(looked_at) == s.most_points:  # an outlier that nobody looked at is not to set the scale
+            kept = np.setdiff1d(_near(cloud.points, cloud.points[once], s.outlier_margin), dropped)
         elif len(dropped):
-            whole = once
-
-    normalisation = Normalisation.fit(cloud.points[whole])
-    points = normalisation.apply(cloud.points)
-    upper, lower = points[whole].max(axis=0), points[whole].min(axis=0)
+            kept = once
+    normalisation = Normalisation.fit(cloud.points[kept])
+    points = normalisation.apply(cloud.points[kept])
+    upper, lower = points.max(axis=0), points.min(axis=0)
     middle, half = (upper + lower) / 2, (upper - lower) / 2
-    half = np.maximum(half * t.bounding_box_scale, half + OMEGA_MARGIN)
-    box = middle - half, middle + half
-
-    steps = other_sheets(points[once])
-    places = np.arange(len(once)) if given is None else _once(points[once])  # some come with several normals
-    look = _look(points[once[places]], steps[places])
-    noise = look.noise
-
-    seen = look.shown or len(once) <= CENTRES  # few points may show the surface all together
-    smooth = t.smooth_points and seen and NOISY[0] * look.width <= noise and noise > EXACT
-    estimate = t.estimate_normals and seen and not config.network.has_normals
-    fewer = thinned(np.arange(len(once)), len(once) * NEIGHBOURS[0] // look.neighbours)
-    kept = once[fewer] if smooth or estimate else whole
-    used = points[kept]
-    normals = None if given is None else given[kept]
-    estimated: EstimatedNormals[npt.NDArray[Any]] | None = None
-    start, noise_left, filled, edges = None, noise, 0, points[:0]
-    left = LEFT * noise * (NEIGHBOURS[0] / look.neighbours) ** 0.5
-
-    if look.shown and (smooth or estimate):  # each point as its neighbours show it
-        fit = agreeing_fit(points[once], fewer, look.neighbours, steps[fewer])
-        used, noise_left = (fit.feet, left) if smooth else (used, noise)
-        if estimate:
-            estimated = EstimatedNormals(fit.normals, fit.planarity, np.zeros(len(used), dtype=bool))
-        if smooth and t.find_creases and normals is None and len(once) <= CREASED:
-            edges = creases(fit.feet, points[once[fewer]], fit.normals, float(np.median(fit.residual)))
-    sides = coarse_sides(used, *box) if estimated is not None or t.start == "winding" else None
-    if estimated is not None and sides is not None:
-        turned, sure = sides.oriented(used, estimated.directions, steps[fewer])
-        estimated = replace(estimated, directions=turned, oriented=sure)
-
-    outward = None
-    if normals is not None and sides is not None:
-        outward = _alike(thinned(normals, len(sides.points)), sides.normals)
-        normals = -normals if outward < INWARD else normals
-
-    if t.start == "winding":
-        if normals is not None:
-            if outward is not None and not INWARD <= outward <= 0.5:
-                start = Start(used, normals, np.ones(len(used), dtype=bool), *box, noise_left)
-        elif estimated is not None and estimated.oriented.mean() > BELIEVED:
-            start = Start(used, estimated.directions, estimated.oriented, *box, noise_left)
-            estimated = replace(estimated, directions=start.normals, oriented=start.sure)
-        elif sides is not None:
-            start = Start(sides.points, sides.normals, np.any(sides.normals, axis=1), *box, noise_left)
-    if start is not None and not look.shown and (smooth or estimate):  # each point as all of them show it
-        feet, slopes = start.feet(used)
-        used, noise_left = (feet, left) if smooth else (used, noise)
-        if estimate:
-            estimated = EstimatedNormals(slopes, np.ones(len(used)), np.ones(len(used), dtype=bool))
-    added, directions = edges, np.zeros_like(edges)  # a crease has no normal
-    if start is not None and t.fill_openings and len(start.filling):
-        copies = _rounded(FILLED * _crowding_of(used) * start.filling_areas)  # the loss knows no weights of points
-        filling, filling_normals = (np.repeat(of, copies, axis=0) for of in (start.filling, start.filling_normals))
-        filled = len(filling)
-        added, directions = np.concatenate([added, filling]), np.concatenate([directions, filling_normals])
-    areas = None
-    if t.weigh_by_area and len(used) <= FITTED:
-        areas = np.append(_areas(used), np.ones(len(added)))
-    used = np.concatenate([used, added])
-    normals = None if normals is None else np.concatenate([normals, directions])
-    if estimated is not None:  # at what was added they are a guess, not to be held to
-        estimated = EstimatedNormals(
-            np.concatenate([estimated.directions, directions]),
-            np.append(estimated.trust, np.zeros(len(added))),
-            np.append(estimated.oriented, np.zeros(len(added), dtype=bool)),
-        )
-    return Prepared(
-        fingerprint={"points": len(cloud.points), "checksum": zlib.crc32(np.ascontiguousarray(cloud.points).tobytes())},
-        normalisation=normalisation,
-        points=used,
-        areas=areas,
-        normals=normals,
-        estimated=estimated,
+    half = np.maximum(half * t.bounding_box_scale, half + s.omega_margin)
+    reference = normalisation.apply(cloud.points[once])
+    return Scene(
+        cloud=cloud,
+        kept=kept,
         dropped=len(dropped),
-        outward=outward,
-        creased=len(edges),
-        filled=filled,
-        start=start,
-        lower=box[0],
-        upper=box[1],
-        noise=noise,
-        noise_left=noise_left,
-        reach=look.reach,
-        extents=_extents(points[once]),
+        domain=Domain(normalisation, middle - half, middle + half),
+        reference=reference,
+        points=_with_given(OrientedPoints.bare(reference, raw_index=once), given),
+        normals="none" if given is None else "given",
+        settings=s,
+        scale=Scale(noise=0.0, spacing=0.0, neighbours=NEIGHBOURS, width=0.0, resolved=False, noise_left=0.0),
     )
 
 
-def _about(points: Array, some: Array) -> npt.NDArray[np.int64]:
-    """Indices of the points (N, d) in the bounding box of some of them (M, d), or not far from it."""
+def find_opposite_sheets(scene: Scene, config: Config) -> Scene:
+    """Where two sheets of the surface are near each other, as on a thin wall, the step from each point to the other."""
+    opposite = opposite_sheets(scene.reference, scene.settings.thin_walls)
+    return replace(scene, points=replace(scene.points, opposite=opposite))
+
+
+def estimate_scale(scene: Scene, config: Config) -> Scene:
+    """The noise of the cloud, its spacing, and how many neighbours show its surface."""
+    s, points = scene.settings, scene.points
+    if scene.normals == "given":  # some points come with several normals
+        points = points[_deduplicate(points.positions, s)]
+    return replace(scene, scale=estimate_noise(points.positions, points.opposite, s.noise))
+
+
+def choose_points(scene: Scene, config: Config) -> Scene:
+    """The points that are trained on: all rows kept, or fewer, the more neighbours each is denoised with."""
+    if not (_denoises(scene, config) or _estimates(scene, config)):
+        given = scene.cloud.normals if scene.normals == "given" else None
+        rows = scene.domain.normalisation.apply(scene.cloud.points[scene.kept])
+        return replace(scene, points=_with_given(OrientedPoints.bare(rows, raw_index=scene.kept), given))
+    count = len(scene.reference) * NEIGHBOURS // scene.scale.neighbours
+    chosen = thinned(np.arange(len(scene.reference)), count)
+    return replace(scene, points=scene.points[chosen], chosen=chosen)
+
+
+def fit_quadrics(scene: Scene, config: Config) -> Scene:
+    """Each point denoised, and its normal up to sign, by a quadric through its neighbours, where these show one."""
+    if scene.chosen is None or not scene.scale.resolved:
+        return scene
+    points, scale = scene.points, scene.scale
+    fit = fit_quadrics_bilateral(scene.reference, scene.chosen, scale.neighbours, points.opposite)
+    if scene.normals != "given":
+        points = replace(points, normals=fit.normals, confidence=fit.planarity)
+    if _denoises(scene, config):
+        points = replace(points, positions=fit.projections)
+        scale = replace(scale, noise_left=_noise_left(scene), residual=float(np.median(fit.residual)))
+    if _estimates(scene, config):
+        scene = replace(scene, normals="estimated")
+    return replace(scene, points=points, scale=scale)
+
+
+def find_coarse_normals(scene: Scene, config: Config) -> Scene:
+    """The coarse normals of the points that agree with their winding number."""
+    if scene.normals != "estimated" and config.train.start != "winding":
+        return scene
+    domain = scene.domain
+    found = coarse_normals(scene.points.positions, domain.lower, domain.upper, scene.settings.winding)
+    return replace(scene, coarse_normals=found)
+
+
+def orient_normals(scene: Scene, config: Config) -> Scene:
+    """The estimated normals turned outward, as far as their sides are sure."""
+    if scene.normals != "estimated" or scene.coarse_normals is None:
+        return scene
+    points, settings = scene.points, scene.settings.orientation
+    normals, sure = orient(scene.coarse_normals, points.positions, points.normals, points.opposite, settings)
+    return replace(scene, points=replace(points, normals=normals, oriented=sure))
+
+
+def check_given_normals(scene: Scene, config: Config) -> Scene:
+    """The share of the given normals that point outward, by the cloud's shape; if nearly all point inward, all turn."""
+    if scene.normals != "given" or scene.coarse_normals is None:
+        return scene
+    coarse = scene.coarse_normals
+    cosine = (thinned(scene.points.normals, len(coarse.points)) * coarse.normals).sum(axis=1)
+    outward = float((cosine > 0).sum() / max((cosine != 0).sum(), 1))
+    sign = -1.0 if outward < scene.settings.inward else 1.0
+    return replace(scene, outward=outward, points=replace(scene.points, normals=sign * scene.points.normals))
+
+
+def fit_coarse_surface(scene: Scene, config: Config) -> Scene:
+    """The surface from which the training starts: through the given normals, the estimated or the coarse ones."""
+    if config.train.start != "winding":
+        return scene
+    s, points, coarse = scene.settings, scene.points, scene.coarse_normals
+
+    def through(positions: Array, normals: Array, sure: npt.NDArray[np.bool_]) -> CoarseSurface:
+        return CoarseSurface(positions, normals, sure, scene.domain, scene.scale.noise_left, s.coarse_surface)
+
+    if scene.normals == "given":
+        if scene.outward is None or s.inward <= scene.outward <= 0.5:  # mixed normals would make a sheet in empty space
+            return scene
+        return replace(scene, coarse_surface=through(points.positions, points.normals, points.oriented))
+    if scene.normals == "estimated" and points.oriented.mean() > s.believed:
+        surface = through(points.positions, points.normals, points.oriented)
+        points = replace(points, normals=surface.normals, oriented=surface.sure)
+        return replace(scene, points=points, coarse_surface=surface)
+    if coarse is None:
+        return scene
+    return replace(scene, coarse_surface=through(coarse.points, coarse.normals, np.any(coarse.normals, axis=1)))
+
+
+def project_unresolved(scene: Scene, config: Config) -> Scene:
+    """Where no neighbourhood shows the surface, each point denoised and its normal taken by the coarse surface."""
+    if scene.coarse_surface is None or scene.scale.resolved or scene.chosen is None:
+        return scene
+    points, scale, every = scene.points, scene.scale, np.ones(len(scene.points))
+    positions, normals = scene.coarse_surface.project(points.positions)
+    if _estimates(scene, config):
+        points = replace(points, normals=normals, confidence=every, oriented=every > 0)
+        scene = replace(scene, normals="estimated")
+    if _denoises(scene, config):
+        points = replace(points, positions=positions)
+        scale = replace(scale, noise_left=_noise_left(scene))
+    return replace(scene, points=points, scale=scale)
+
+
+def add_creases(scene: Scene, config: Config) -> Scene:
+    """Points added where the flat faces of a noisy cloud meet; a crease has no normal."""
+    s, points, residual = scene.settings, scene.points, scene.scale.residual
+    if not config.train.find_creases or not residual or scene.normals == "given":
+        return scene
+    if len(scene.reference) > s.crease_points:
+        return scene
+    before = scene.domain.normalisation.apply(scene.cloud.points[points.raw_index])
+    places = find_creases(points.positions, before, points.normals, residual, s.creases)
+    return replace(scene, points=points + OrientedPoints.bare(places, source=Source.CREASE))
+
+
+def fill_holes(scene: Scene, config: Config) -> Scene:
+    """Points of the coarse surface added where it closes holes of the cloud; their normals are not trusted."""
+    surface, points = scene.coarse_surface, scene.points
+    if not config.train.fill_openings or surface is None or not len(surface.filling):
+        return scene
+    measured = points.positions[points.source == Source.MEASURED]
+    copies = _rounded(scene.settings.hole_density * density_of(measured) * surface.filling_areas)
+    places, normals = (np.repeat(of, copies, axis=0) for of in (surface.filling, surface.filling_normals))
+    return replace(scene, points=points + OrientedPoints.bare(places, normals, Source.HOLE))
+
+
+def weigh_by_area(scene: Scene, config: Config) -> Scene:
+    """The area that each measured point stands for; a point that was added stands for 1."""
+    measured = scene.points.source == Source.MEASURED
+    if not config.train.weigh_by_area or measured.sum() > scene.settings.most_points:
+        return scene
+    area = scene.points.area.copy()
+    area[measured] = areas(scene.points.positions[measured], scene.settings.largest_area)
+    return replace(scene, points=replace(scene.points, area=area))
+
+
+STAGES: tuple[Stage, ...] = (
+    find_opposite_sheets,
+    estimate_scale,
+    choose_points,
+    fit_quadrics,
+    find_coarse_normals,
+    orient_normals,
+    check_given_normals,
+    fit_coarse_surface,
+    project_unresolved,
+    add_creases,
+    fill_holes,
+    weigh_by_area,
+)
+
+
+def _shows_surface(scene: Scene) -> bool:
+    """Whether neighbourhoods show the surface; few points may show it all together."""
+    return scene.scale.resolved or len(scene.reference) <= scene.settings.noise.few_points
+
+
+def _denoises(scene: Scene, config: Config) -> bool:
+    """Whether points are moved: it is wanted, they are noisy, and the cloud shows where to."""
+    begins = scene.settings.noise.noise_begins * scene.scale.width
+    noisy = begins <= scene.scale.noise and scene.scale.noise > EXACT
+    return config.train.smooth_points and _shows_surface(scene) and noisy
+
+
+def _estimates(scene: Scene, config: Config) -> bool:
+    """Whether normals are estimated: it is wanted, none are given, and the cloud shows them."""
+    return config.train.estimate_normals and _shows_surface(scene) and not config.network.has_normals
+
+
+def _noise_left(scene: Scene) -> float:
+    """The noise of points that are denoised with so many neighbours."""
+    scale = scene.scale
+    return float(scene.settings.noise.left * scale.noise * (NEIGHBOURS / scale.neighbours) ** 0.5)
+
+
+def _with_given(points: OrientedPoints, given: Array | None) -> OrientedPoints:
+    """Points with the given normals of the input's rows (N, d), which are trusted; as they are without any."""
+    if given is None:
+        return points
+    every = np.ones(len(points))
+    return replace(points, normals=given[points.raw_index], confidence=every, oriented=every > 0)
+
+
+def _deduplicate(rows: Array, s: PreprocessSettings) -> Index:
+    """Indices of points, or of points with normals (N, c), each once: corners of a mesh's triangles come many times.
+
+    Of more than 300 000, so many. Of fewer than 10, which a quadric would not fit, all rows.
+    """
+    some = thinned(np.arange(len(rows)), s.most_rows)
+    once = some[np.sort(np.unique(rows[some], axis=0, return_index=True)[1])]
+    return thinned(once, s.most_points) if len(once) >= s.fewest else some
+
+
+def _near(points: Array, some: Array, margin: float) -> Index:
+    """Indices of the points (N, d) in the bounding box of some of them (M, d), or within a margin of its extent."""
     lower, upper = some.min(axis=0), some.max(axis=0)
-    margin = MARGIN * (upper - lower).max()
+    margin = margin * (upper - lower).max()
     return np.flatnonzero(((points >= lower - margin) & (points <= upper + margin)).all(axis=1))
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What some of a cloud's points show: ``noise`` and ``reach`` of ``Prepared``, and of the fewest neighbours that
-    show the surface, or of 24 where none do, how many they are and how wide (their ``LocalFit.reach``).
-    """
-
-    shown: bool
-    neighbours: int
-    noise: float
-    width: float
-    reach: float
-
-
-def _look(points: Array, steps: Array) -> _Look:
-    """Noise moves quadrics through more neighbours less; detail moves them more, and so is not taken for noise: where
-    it is seen by the first that are more, the fewest show the surface better. Few points in all are too few to tell
-    one from the other.
-    """
-    some = thinned(np.arange(len(points)), SAMPLED)
-
-    def left(neighbours: int) -> tuple[float, float]:
-        """What quadrics leave of so many neighbours, and how wide these are, in the middle."""
-        fit = local_fit(points, points[some], neighbours, steps[some])
-        return float(np.median(fit.residual)), float(np.median(fit.reach))
-
-    rest, width = left(NEIGHBOURS[0])
-    few = len(points) <= CENTRES
-    noise = rest if few else rest * _share_of_noise(left(FEWER)[0] / max(rest, EXACT))
-    look = _Look(rest <= NOISY[1] * width, NEIGHBOURS[0], noise, width, width)
-    if look.shown or few:
-        return look
-    for neighbours in NEIGHBOURS[1:]:
-        if neighbours * FEWEST > len(points):
-            break
-        more, wide = left(neighbours)
-        if neighbours == NEIGHBOURS[1] and more * width > STEADY * rest * wide:
-            return replace(look, shown=rest <= MOST * width and rest**2 - noise**2 <= (DETAILED * width) ** 2)
-        if more <= NOISY[1] * wide:
-            return _Look(True, neighbours, more, wide, width)
-    return look
-
-
-def _share_of_noise(kept: float) -> float:
-    """How much of what quadrics leave of 24 neighbours is noise, 0 to 1, if they leave so much of it of fewer."""
-    return float(np.sqrt(np.clip((kept**2 - OF_DETAIL**2) / (OF_NOISE**2 - OF_DETAIL**2), 0.0, 1.0)))
-
-
-def crowding(radius: float, d: int, neighbours: int = CROWD) -> float:
-    """Points per area (2D: per length) of a cloud whose points have so many neighbours nearer than a radius."""
-    return neighbours / (2 * radius if d == 2 else np.pi * radius**2)
-
-
-def _areas(points: Array) -> Array:
-    """The area that each point (N, d) stands for (N,), by the distance to its 16th neighbour: 1 in the middle.
-
-    No less where that is nearer, as it is on folds of the surface too, which so would be drawn more seldom.
-    """
-    nearest = cKDTree(points).query(points, k=[min(CROWD + 1, len(points))], workers=-1)[0][:, 0]
-    return np.asarray(np.clip(ratio(nearest, np.median(nearest)) ** (points.shape[1] - 1), 1.0, LARGEST))
-
-
-def _crowding_of(points: Array) -> float:
-    """The same of a cloud (N, d), where its neighbours lie as they do in the middle of it."""
-    nearest = min(CROWD, len(points) - 1)
-    radius = np.median(cKDTree(points).query(thinned(points, SAMPLED), k=[nearest + 1], workers=-1)[0])
-    return crowding(float(radius), points.shape[1], nearest)
-
-
-def _rounded(counts: Array) -> npt.NDArray[np.int64]:
+def _rounded(counts: Array) -> Index:
     """Whole numbers (N,) in place of counts (N,), the sum of the first k of which is that of these, rounded down."""
     return np.diff(np.floor(np.cumsum(counts)), prepend=0).astype(np.int64)
-
-
-def _alike(normals: Array, others: Array) -> float:
-    """The share of some normals (N, d) that are on the same side as others (N, d), of which some may be zero."""
-    cosine = (normals * others).sum(axis=1)
-    return float((cosine > 0).sum() / max((cosine != 0).sum(), 1))
-
-
-def _once(rows: Array) -> npt.NDArray[np.int64]:
-    """Indices of points, or of points with normals (N, c), each once: corners of a mesh's triangles come many times.
-
-    Of more than FITTED, so many; of fewer than LEAST, which a quadric would not fit, all of them.
-    """
-    some = thinned(np.arange(len(rows)), LOOKED_AT)
-    once = some[np.sort(np.unique(rows[some], axis=0, return_index=True)[1])]
-    return thinned(once, FITTED) if len(once) >= LEAST else some
-
-
-def _extents(points: Array) -> Array:
-    """The extents (d,) of points (N, d) along their principal axes, the least first."""
-    centred = points - points.mean(axis=0)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    return np.sort(np.ptp(centred @ axes, axis=0))
-
-
-def settled(config: Config, reach: float, noise: float) -> Config:
-    """The configuration with values, by the cloud, in place of a momentum, a learning rate and a number of Fourier
-    features left open.
-
-    The shortest of their waves, 4 / 2^(k-1), is to span some points, or it follows each of them; and more, where these
-    are noisy.
-
-    Args:
-        config: any.
-        reach: distance to the 16th neighbour, normalised.
-        noise: standard deviation of the points that are trained on about the surface; 0 where they show none.
-    """
-    if config.train.momentum is None:
-        config = replace(config, train=replace(config.train, momentum=MOMENTUM if noise else CLEAN_MOMENTUM))
-    (schedule,) = config.train.learning_rate_schedule
-    if schedule.Initial is None:
-        initial = max(RATE * max(certainty(noise), LEAST_RATE), schedule.Final or 0.0)
-        schedule = replace(schedule, Initial=initial)
-        config = replace(config, train=replace(config.train, learning_rate_schedule=(schedule,)))
-    inputs = config.network.inputs
-    parameters = inspect.signature(find_class(config.train.network_class)).parameters
-    if "k" not in parameters or inputs.get("k") is not None:
-        return config
-    wave = (NOISY_WAVE if noise else WAVE) * max(reach, 1e-9)
-    k = int(np.clip(np.floor(np.log2(4 / wave)) + 1, *FREQUENCIES))
-    return replace(config, network=replace(config.network, inputs={**inputs, "k": k}))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phase_recon.geometry.points import lattice
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.utils.config import Config
 from phase_recon.utils.errors import UserError
@@ -80,9 +81,7 @@ def surface_leaves(field: NeuralField, level: float = 0.0) -> str | None:
 
 def _grid(field: NeuralField) -> Tensor:
     """The nodes of a grid on Ω (33^d, d), float32, the last axis running fastest."""
-    ticks = [np.linspace(low, high, CELLS + 1) for low, high in zip(field.lower, field.upper, strict=True)]
-    nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, field.dimension)
-    return torch.from_numpy(nodes.astype(np.float32))
+    return torch.from_numpy(lattice(field.lower, field.upper, CELLS + 1).astype(np.float32))
 
 
 @dataclass(frozen=True)

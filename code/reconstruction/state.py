@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phase_recon.datasets.pointcloud import Normalisation
+from phase_recon.geometry.points import Normalisation
 from phase_recon.model.kernels import Kernels
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
@@ -16,8 +16,8 @@ from phase_recon.model.optimizer import Optimizers
 from phase_recon.model.sampling import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
 from phase_recon.reconstruction.build_model import build_model
 from phase_recon.reconstruction.field import NeuralField
-from phase_recon.reconstruction.hole_holding import HeldGaps
-from phase_recon.reconstruction.preprocess import Prepared
+from phase_recon.reconstruction.hole_holding import HeldGaps, HoleHoldingSettings
+from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.reconstruction.progress import Announce, Clock, Status
 from phase_recon.reconstruction.recovery import Course
 from phase_recon.utils.config import Config
@@ -36,7 +36,7 @@ class Run:
     """What a run has from its beginning to its end: the arguments of ``fit``, and what that made of them."""
 
     config: Config
-    data: Prepared
+    scene: Scene
     device: torch.device
     kernels: Kernels
     clock: Clock
@@ -46,6 +46,7 @@ class Run:
     preview: Preview | None
     ranks: Ranks
     continued: dict[str, Any] | None
+    holding: HoleHoldingSettings
 
     @property
     def recorded(self) -> bool:
@@ -76,32 +77,33 @@ class State:
 
 def _new(run: Run) -> State:
     """A network as its class starts, and what trains it."""
-    config, t, data, device = run.config, run.config.train, run.data, run.device
+    config, t, scene, device = run.config, run.config.train, run.scene, run.device
     torch.manual_seed(run.course.mending.seed)
     problems: list[str] = []
-    model = build_model(config, data.points.shape[1], problems)
+    model = build_model(config, scene.dimension, problems)
     if model is None or problems:
         raise UserError("; ".join(problems))
-    network, loss = model[0].to(device), model[1].for_noise(data.noise_left)
+    network, loss = model[0].to(device), model[1].for_noise(scene.scale.noise_left)
     if isinstance(network, ImplicitNet):
         network.kernels = run.kernels
+    domain, spacing = scene.domain, scene.scale.spacing
     return State(
-        field=NeuralField(network, loss, data.normalisation, data.lower, data.upper, device),
+        field=NeuralField(network, loss, domain.normalisation, domain.lower, domain.upper, device),
         optimizers=Optimizers(
             network, t.optimizer, t.weight_decay, t.clip_gradient, run.ranks.average_gradients, t.momentum
         ),
         generator=torch.Generator(device).manual_seed(run.course.mending.seed),
-        sampler=_sampler(config, data, loss, device),
-        gaps=HeldGaps(data.points, data.reach) if t.hold_gaps and loss.gaps else None,
+        sampler=_sampler(config, scene, loss, device),
+        gaps=HeldGaps(scene.points.positions, spacing, run.holding) if t.hold_gaps and loss.gaps else None,
     )
 
 
 def begin(run: Run) -> State:
     """The state before the first step: near the coarse start, if there is one."""
-    state, start = _new(run), run.data.start
-    if start is not None:
+    state, surface = _new(run), run.scene.coarse_surface
+    if surface is not None:
         places, values = (
-            torch.tensor(part, dtype=torch.float32, device=run.device) for part in (start.places, start.distances)
+            torch.tensor(part, dtype=torch.float32, device=run.device) for part in (surface.places, surface.distances)
         )
         _fit_values(run, state, places, state.field.loss.output_for(values))
     return state
@@ -113,14 +115,14 @@ def resume(run: Run, checkpoint: dict[str, Any]) -> State:
     Raises:
         UserError: it is not of this cloud, network or optimiser.
     """
-    state, data, path = _new(run), run.data, run.config.train.input_path
-    if checkpoint["cloud"] != data.fingerprint:
+    state, scene, path = _new(run), run.scene, run.config.train.input_path
+    if checkpoint["cloud"] != scene.fingerprint:
         raise UserError(
             f"train.input_path: {path} is not the cloud that this run was started with "
-            f"({checkpoint['cloud']['points']} points, now {data.fingerprint['points']}, or changed values): "
+            f"({checkpoint['cloud']['points']} points, now {scene.fingerprint['points']}, or changed values): "
             "start a new run without --is_continue"
         )
-    if not _same_frame(data, checkpoint):
+    if not _same_frame(scene.domain.normalisation, checkpoint):
         raise UserError(
             f"{path}: is scaled otherwise than when the run was started, by a version that left no strays "
             "out: continue with --set train.drop_outliers=false"
@@ -148,47 +150,49 @@ def resume(run: Run, checkpoint: dict[str, Any]) -> State:
 
 def checkpoint_of(run: Run, state: State, status: Status) -> dict[str, Any]:
     """What ``resume`` needs to go on from a state, and ``reconstruction.field`` to evaluate it."""
-    data = run.data
+    domain = run.scene.domain
     return {
         "epoch": state.epoch,
         "seconds": run.clock.seconds,
         "config": run.config.to_dict(),
-        "d": data.points.shape[1],
+        "d": run.scene.dimension,
         "network": {name: value.cpu() for name, value in state.field.network.state_dict().items()},
         "optimizers": state.optimizers.state_dict(),
         "generator": state.generator.get_state(),
         "gaps": None if state.gaps is None else state.gaps.state_dict(),
         "status": status.state_dict(),
-        "normalisation": data.normalisation.to_dict(),
-        "omega": {"lower": data.lower.tolist(), "upper": data.upper.tolist()},
-        "cloud": data.fingerprint,
+        "normalisation": domain.normalisation.to_dict(),
+        "omega": {"lower": domain.lower.tolist(), "upper": domain.upper.tolist()},
+        "cloud": run.scene.fingerprint,
     }
 
 
-def _sampler(config: Config, data: Prepared, loss: Loss, device: torch.device) -> Sampler:
-    t, s = config.train, config.network.sampler
+def _sampler(config: Config, scene: Scene, loss: Loss, device: torch.device) -> Sampler:
+    t, s, points = config.train, config.network.sampler, scene.points
     near = s.properties.near_fraction if s.sampler_type == "NearData" else 0.0
 
     def tensor(values: Any, kind: torch.dtype = torch.float32) -> Any:
-        return None if values is None else torch.tensor(values, dtype=kind, device=device)
+        return torch.tensor(values, dtype=kind, device=device)
 
-    about = data.points if data.start is None else np.concatenate([data.points, data.start.surface])
-    known, estimated = data.estimated, None
-    if known is not None:
-        estimated = EstimatedNormals(tensor(known.directions), tensor(known.trust), tensor(known.oriented, torch.bool))
+    positions, surface, lower, upper = points.positions, scene.coarse_surface, scene.domain.lower, scene.domain.upper
+    about = positions if surface is None else np.concatenate([positions, surface.surface])
+    estimated = None
+    if scene.normals == "estimated":
+        confidence, oriented = tensor(points.confidence), tensor(points.oriented, torch.bool)
+        estimated = EstimatedNormals(tensor(points.normals), confidence, oriented)
     return Sampler(
-        points=tensor(data.points),
-        normals=tensor(data.normals),
-        omega=OmegaDensity(about, data.lower, data.upper, near, s.properties.near_width).to(device),
+        points=tensor(positions),
+        normals=tensor(points.normals) if scene.normals == "given" else None,
+        omega=OmegaDensity(about, lower, upper, near, s.properties.near_width).to(device),
         points_batch=t.points_batch,
         pts_per_ball=t.pts_per_ball,
         ball_radius=t.ball_sigma,
         pts_in_omega=t.pts_in_omega,
-        areas=tensor(data.areas),
+        areas=tensor(points.area),
         estimated=estimated,
-        spread=tensor(neighbour_distance(data.points)) if loss.near else None,
-        clearance=Clearance(data.points, data.lower, data.upper, device) if t.ease_gaps and loss.gaps else None,
-        reach=data.reach,
+        spread=tensor(neighbour_distance(positions)) if loss.near else None,
+        clearance=Clearance(positions, lower, upper, device) if t.ease_gaps and loss.gaps else None,
+        reach=scene.scale.spacing,
     )
 
 
@@ -206,8 +210,8 @@ def _fit_values(run: Run, state: State, places: Tensor, values: Tensor) -> None:
         repeated((), START_RATE * (1 - number / START_STEPS))
 
 
-def _same_frame(data: Prepared, checkpoint: dict[str, Any]) -> bool:
-    """Whether a checkpoint's network was trained in this cloud's normalised coordinates."""
+def _same_frame(now: Normalisation, checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint's network was trained in these normalised coordinates."""
     then = Normalisation.from_dict(checkpoint["normalisation"])
-    off = np.append(then.centre - data.normalisation.centre, then.scale - data.normalisation.scale)
+    off = np.append(then.centre - now.centre, then.scale - now.scale)
     return bool(np.abs(off).max() <= SAME_FRAME * then.scale)

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.geometry.points import Source
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.optimizer import Cosine, Step
 from phase_recon.model.sampling import Sampler
+from phase_recon.reconstruction.adapt import adapt
 from phase_recon.reconstruction.build_model import kernels_for
 from phase_recon.reconstruction.field import NeuralField
-from phase_recon.reconstruction.hole_holding import weight_in_gaps
-from phase_recon.reconstruction.preprocess import INWARD, MIXED, NEEDLE, THIN, Prepared, prepare, settled
+from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
+from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare
 from phase_recon.reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
 from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure, course_of
 from phase_recon.reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
@@ -23,6 +25,10 @@ from phase_recon.utils.distributed import ALONE, Ranks, Repeated, subnormals_as_
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.interrupt import deferred_signals
+
+THIN = 0.05  # × bounding radius: a body thinner than this is likely to come out wrong,
+NEEDLE = 0.025  # and one thinner than this along two axes in several components
+MIXED = 0.75  # share of the given normals that point outward, below which the user is warned
 
 
 class Interrupted(Exception):
@@ -50,6 +56,8 @@ def fit(
     started: float | None = None,
     reserve: float = 0.0,
     ranks: Ranks = ALONE,
+    preprocessing: PreprocessSettings | None = None,
+    holding: HoleHoldingSettings | None = None,
 ) -> tuple[NeuralField, int]:
     """Fit a field to a cloud; returns it with the number of steps it has had.
 
@@ -64,6 +72,8 @@ def fit(
         started: when the command started (``time.monotonic``), for a time budget; now if None.
         reserve: seconds of a time budget to leave for what comes after the training.
         ranks: the processes that share each step; all but the first are given neither experiment nor preview.
+        preprocessing: the constants of the preprocessing; None for those that were measured.
+        holding: the constants that say how the surface is held in holes; None for those that were measured.
 
     Raises:
         UserError: the checkpoint does not belong to this cloud, network or optimiser; a time budget was over before
@@ -86,14 +96,15 @@ def fit(
         ranks.check_share(f"train.{key}", getattr(t, key))
 
     # the cloud in the unit ball, the box Ω in which the field is learned, and what the points show of the surface
-    data = prepare(config, cloud)
-    _announce(data, announce)
-    config = settled(config, data.reach, data.noise_left if data.smoothed else 0.0)
+    scene = prepare(config, cloud, preprocessing)
+    _announce(scene, announce)
+    config = adapt(config, scene.scale.spacing, scene.scale.noise_left if scene.scale.denoised else 0.0)
     problems: list[str] = []
     kernels = kernels_for(config, device, problems)
     for problem in problems:
         announce(f"note: steps are slower than they could be: {problem} (train.compile)")
-    run = Run(config, data, device, kernels, clock, course, announce, experiment, preview, ranks, checkpoint)
+    holding = holding or HoleHoldingSettings()
+    run = Run(config, scene, device, kernels, clock, course, announce, experiment, preview, ranks, checkpoint, holding)
     while True:
         try:
             with subnormals_as_zero():
@@ -104,35 +115,37 @@ def fit(
             announce(f"warning: {failure}; going on {course.mending.action} (train.mend = true)")
 
 
-def _announce(data: Prepared, announce: Announce) -> None:
+def _announce(scene: Scene, announce: Announce) -> None:
     """Say what the cloud is like.
 
     Raises:
         UserError: it is a needle.
     """
-    scale = data.normalisation.scale
-    if len(data.extents) == 3 and data.extents[1] < NEEDLE:
+    unit, points, scale = scene.domain.normalisation.scale, scene.points, scene.scale
+    thickness = float(scene.extents[0])
+    if scene.dimension == 3 and scene.extents[1] < NEEDLE:
         raise UserError(
-            f"the cloud is a needle, {data.extents[1] * scale:.3g} by {data.thickness * scale:.3g} thick and "
-            f"{data.extents[2] * scale:.3g} long: finer than the field resolves, it would come in pieces; stretch it "
+            f"the cloud is a needle, {scene.extents[1] * unit:.3g} by {thickness * unit:.3g} thick and "
+            f"{scene.extents[2] * unit:.3g} long: finer than the field resolves, it would come in pieces; stretch it "
             "across, say tenfold, and shrink the mesh as much"
         )
-    if data.dropped:
-        announce(f"{data.dropped} points stand far from all others and are left out (train.drop_outliers)")
-    if data.outward is not None and data.outward < INWARD:
+    if scene.dropped:
+        announce(f"{scene.dropped} points stand far from all others and are left out (train.drop_outliers)")
+    if scene.outward is not None and scene.outward < scene.settings.inward:
         announce("note: the cloud's normals point inward: they are taken the other way round")
-    elif data.outward is not None and data.outward < MIXED:
+    elif scene.outward is not None and scene.outward < MIXED:
         announce(
-            f"warning: only {data.outward:.0%} of the cloud's normals point outward, by its shape: where they are "
+            f"warning: only {scene.outward:.0%} of the cloud's normals point outward, by its shape: where they are "
             "wrong, the surface is; network.has_normals = false does without them"
         )
-    moved = ", smoothed" if data.smoothed else ""
-    creases = f"; {data.creased} points added on creases" if data.creased else ""
-    filling = f"; {data.filled} points added in openings (train.fill_openings)" if data.filled else ""
-    announce(f"noise of the points: about {data.noise * scale:.3g}{moved}{creases}{filling}")
-    if data.thickness < THIN:
+    moved = ", smoothed" if scale.denoised else ""
+    creased, filled = points.count(Source.CREASE), points.count(Source.HOLE)
+    creases = f"; {creased} points added on creases" if creased else ""
+    filling = f"; {filled} points added in openings (train.fill_openings)" if filled else ""
+    announce(f"noise of the points: about {scale.noise * unit:.3g}{moved}{creases}{filling}")
+    if thickness < THIN:
         announce(
-            f"warning: the cloud is {data.thickness * scale:.3g} thick at most, {data.thickness:.2g} of its radius: a "
+            f"warning: the cloud is {thickness * unit:.3g} thick at most, {thickness:.2g} of its radius: a "
             "body so thin may come in pieces, or leave Ω; a smaller network.loss.epsilon and a finer plot.resolution "
             "may help, or to stretch it across and to shrink the mesh as much"
         )
@@ -168,7 +181,7 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[NeuralField, int]
                 _save(run, state, status, progress, stopped=bool(stop.signal))
             if run.preview is not None and state.epoch > begun and _due(state.epoch, t.plot_frequency):
                 run.preview(state.field.outward(), state.epoch)
-            rate, in_gaps = course.mending.factor * schedule(state.epoch, progress), weight_in_gaps(state.epoch)
+            rate, in_gaps = course.mending.factor * schedule(state.epoch, progress), run.holding.weight(state.epoch)
             terms = step((state.sampler, loss.at(progress), in_gaps < 1), rate, in_gaps)
             state.epoch += 1
             if (gaps := state.gaps) is not None and gaps.after(state.epoch, state.field, ranks):

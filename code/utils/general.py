@@ -108,11 +108,6 @@ def unit(vectors: Array) -> npt.NDArray[np.float64]:
     return np.asarray(vectors * ratio(1.0, np.linalg.norm(vectors, axis=-1, keepdims=True)))
 
 
-def beyond(offsets: Array, steps: Array) -> npt.NDArray[np.bool_]:
-    """Whether points at offsets (N, K, d) from others are on another sheet than these, which is a step (N, d) away."""
-    return np.asarray(np.einsum("nkd,nd->nk", offsets, steps) > 0.5 * (steps**2).sum(axis=1)[:, None])
-
-
 def in_threads(function: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
     """What a function gives for each of some parts, in their order, on as many threads as torch has.
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from phase_recon.datasets.pointcloud import Normalisation, load_point_cloud
+from phase_recon.datasets.pointcloud import load_point_cloud
+from phase_recon.geometry.points import Normalisation
 from phase_recon.surface.extract import read_surface
 from phase_recon.surface.metrics import distance_to_surface, signed_distance
 from phase_recon.utils.errors import UserError

@@ -1,24 +1,31 @@
 """The start: shapes whose inside is known, and openings that go on as their rims do."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
 from conftest import box_with_hollow
-from phase_recon.geometry import coarse_surface, winding
-from phase_recon.geometry.coarse_surface import OFFSET, THIN_OFFSET, Start, _areas, _crossings, _on_nodes
-from phase_recon.geometry.winding import coarse_sides
+from phase_recon.geometry.coarse_surface import (
+    CoarseSurface,
+    CoarseSurfaceSettings,
+    _areas_of_crossings,
+    _crossings,
+    _on_nodes,
+)
+from phase_recon.geometry.points import Domain, Normalisation
+from phase_recon.geometry.winding import WindingSettings, coarse_normals
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
 
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch):
-    """Grids that take tenths of a second."""
-    monkeypatch.setattr(winding, "NODES", 32)
-    monkeypatch.setattr(coarse_surface, "NODES", 32)
-    monkeypatch.setattr(coarse_surface, "CENTRES", 400)
-    monkeypatch.setattr(coarse_surface, "MISSED", 100)
+COARSE = CoarseSurfaceSettings(nodes=32, centres=400, missed=100)  # tenths of a second
+OFFSET, THIN_OFFSET = COARSE.offset, COARSE.thin_offset
+
+
+def box(lower, upper):
+    return Domain(Normalisation(np.zeros(len(lower)), 1.0), lower, upper)
 
 
 def sphere(count, d=3, seed=0):
@@ -26,9 +33,11 @@ def sphere(count, d=3, seed=0):
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
-def begun(points, normals, noise=0.0):
+def begun(points, normals, noise=0.0, sure=None, **settings):
     d = points.shape[1]
-    return Start(points, normals, np.ones(len(points), dtype=bool), np.full(d, -1.5), np.full(d, 1.5), noise)
+    sure = np.ones(len(points), dtype=bool) if sure is None else sure
+    domain = box(np.full(d, -1.5), np.full(d, 1.5))
+    return CoarseSurface(points, normals, sure, domain, noise, replace(COARSE, **settings))
 
 
 @DIMENSIONS
@@ -39,9 +48,9 @@ def test_a_sphere_gives_its_signed_distance(d):
     assert (result.distances == 0).sum() == 2000
     assert len(result.filling) == 0
     np.testing.assert_allclose(np.linalg.norm(result.surface, axis=1), 1, atol=0.01)
-    cell = 3 / (coarse_surface.NODES - 1)  # of the box from -1.5 to 1.5
+    cell = 3 / (COARSE.nodes - 1)  # of the box from -1.5 to 1.5
     assert cKDTree(result.surface).query(sphere(500, d, seed=3))[0].max() < cell * np.sqrt(d)
-    feet, normals = result.feet(1.01 * sphere(50, d, seed=1))
+    feet, normals = result.project(1.01 * sphere(50, d, seed=1))
     np.testing.assert_allclose(np.linalg.norm(feet, axis=1), 1, atol=2e-3)
     assert (normals * sphere(50, d, seed=1)).sum(axis=1).min() > 0.99
 
@@ -51,7 +60,7 @@ def test_a_small_tip_is_not_cut_off():
     tip = sphere(60, seed=2)
     points = np.concatenate([sphere(3000), 0.04 * tip + [1.12, 0, 0]])
     result = begun(points, np.concatenate([sphere(3000), tip]))
-    feet, normals = result.feet(points[3000:])
+    feet, normals = result.project(points[3000:])
     assert np.linalg.norm(feet - points[3000:], axis=1).mean() < 0.004
     assert (normals * tip).sum(axis=1).mean() > 0.9
 
@@ -104,7 +113,7 @@ def test_the_missing_cap_of_a_sphere_bulges(d):
 
 
 @DIMENSIONS
-def test_a_deep_hollow_is_open_though_its_walls_were_not_scanned(d, monkeypatch):
+def test_a_deep_hollow_is_open_though_its_walls_were_not_scanned(d):
     """Of a box the outer walls, and a floor that one sees through a mouth of radius 0.4, 1.5 above it."""
     points, floor = box_with_hollow(8000, d)
     points[floor, -1] = -0.5
@@ -113,8 +122,7 @@ def test_a_deep_hollow_is_open_though_its_walls_were_not_scanned(d, monkeypatch)
     between = np.linspace(-0.4, 0.9, 14)[:, None] * np.eye(d)[-1]
     result = begun(points, normals, 0.001)
     assert (result._function(between) > 0).all()
-    monkeypatch.setattr(coarse_surface, "lines_of_sight", lambda points, places, normals: points[:0])
-    unseen = begun(points, normals, 0.001)
+    unseen = begun(points, normals, 0.001, sight_places=0)
     assert (unseen._function(between) < 0).any()
 
 
@@ -139,7 +147,7 @@ def test_points_of_unsure_sides_are_no_opening_and_no_centres():
     points = sphere(3000)
     above = points[:, 2] > 0
     normals = np.where(above[:, None], -points, points)
-    result = Start(points, normals, ~above, np.full(3, -1.5), np.full(3, 1.5), 0.0)
+    result = begun(points, normals, sure=~above)
     assert len(result.filling) == 0 or np.linalg.norm(result.filling, axis=1).max() < 0.95
     assert (result.distances[np.linalg.norm(result.places, axis=1) < 0.3] < 0).mean() > 0.5
     assert (result.distances[np.linalg.norm(result.places, axis=1) > 1.3] > 0).all()
@@ -156,7 +164,7 @@ def test_smoothing_by_the_noise_brings_the_feet_nearer_to_the_sphere():
     noisy = (1 + 0.01 * np.random.default_rng(1).standard_normal((400, 1))) * points
     error = {}
     for noise in (0.0, 0.02):
-        feet, _ = begun(noisy, points, noise).feet(noisy)
+        feet, _ = begun(noisy, points, noise).project(noisy)
         error[noise] = np.abs(np.linalg.norm(feet, axis=1) - 1).mean()
     assert error[0.02] < 0.85 * error[0.0]
 
@@ -175,13 +183,14 @@ ENCLOSES_NOTHING = {
 def test_what_encloses_nothing_gives_numbers_or_nothing(name):
     points = ENCLOSES_NOTHING[name]
     lower, upper = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
-    sides = coarse_sides(points, lower, upper)
+    sides = coarse_normals(points, lower, upper, WindingSettings(nodes=32))
     if name.startswith("one"):
         assert sides is None
     else:
         assert sides is not None
-        result = Start(sides.points, sides.normals, sides.normals.any(axis=1), lower, upper, 0.0)
-        for numbers in (sides.normals, result.distances, result.filling, *result.feet(points)):
+        sure = sides.normals.any(axis=1)
+        result = CoarseSurface(sides.points, sides.normals, sure, box(lower, upper), 0.0, COARSE)
+        for numbers in (sides.normals, result.distances, result.filling, *result.project(points)):
             assert np.isfinite(numbers).all()
 
 
@@ -193,4 +202,5 @@ def test_crossings_stand_for_the_whole_surface(d):
     nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
     (crossings,) = _crossings(np.linalg.norm(nodes, axis=-1) - 0.8, nodes)
     normals = crossings / np.linalg.norm(crossings, axis=1, keepdims=True)
-    assert _areas(normals, cell).sum() == pytest.approx(2 * np.pi * 0.8 if d == 2 else 4 * np.pi * 0.64, rel=0.01)
+    whole = 2 * np.pi * 0.8 if d == 2 else 4 * np.pi * 0.64
+    assert _areas_of_crossings(normals, cell).sum() == pytest.approx(whole, rel=0.01)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from phase_recon.geometry.creases import creases
-from phase_recon.geometry.quadrics import agreeing_fit
+from phase_recon.geometry.creases import find_creases
+from phase_recon.geometry.quadrics import fit_quadrics_bilateral
 
 
 def box_points(count, d, seed):
@@ -23,8 +23,8 @@ def sphere_points(count, d, seed):
 
 def found(points, noise, seed):
     noisy = points + noise * np.random.default_rng(seed).standard_normal(points.shape)
-    fit = agreeing_fit(noisy, np.arange(len(noisy)))
-    return creases(fit.feet, noisy, fit.normals, noise)
+    fit = fit_quadrics_bilateral(noisy, np.arange(len(noisy)))
+    return find_creases(fit.projections, noisy, fit.normals, noise)
 
 
 def to_crease(places):
@@ -74,4 +74,4 @@ def test_a_cylinder_has_none():
 
 
 def test_few_points_have_none():
-    assert creases(np.eye(3), np.eye(3), np.eye(3), 0.1).shape == (0, 3)
+    assert find_creases(np.eye(3), np.eye(3), np.eye(3), 0.1).shape == (0, 3)

@@ -3,25 +3,27 @@
 import numpy as np
 import pytest
 
-from phase_recon.geometry import winding
-from phase_recon.geometry.winding import OWN, SURE, Sides, coarse_sides, on_walls, sheets, together
+from phase_recon.geometry.orientation import OrientationSettings, on_thin_walls, orient, sheet_links, spread_votes
+from phase_recon.geometry.winding import CoarseNormals, WindingSettings, coarse_normals
+
+COARSE = WindingSettings(nodes=32)  # a grid that takes a second, not ten
+S = OrientationSettings()
 
 
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch):
-    """A grid that takes a second, not ten."""
-    monkeypatch.setattr(winding, "NODES", 32)
+def together(points, normals, votes):
+    """Votes spread along the sheets of points with normals."""
+    return spread_votes(sheet_links(points, normals, None, S), votes, S.own_vote, S)
 
 
 @pytest.mark.parametrize("d", [2, 3])
 def test_directions_of_a_sphere_are_turned_outward(d):
     points = np.random.default_rng(0).standard_normal((2000, d))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    sides = coarse_sides(points, np.full(d, -1.5), np.full(d, 1.5))
-    assert sides is not None
-    assert np.array_equal(sides.points, points)
+    coarse = coarse_normals(points, np.full(d, -1.5), np.full(d, 1.5), COARSE)
+    assert coarse is not None
+    assert np.array_equal(coarse.points, points)
     chance = np.where(np.random.default_rng(4).random(2000) < 0.5, -1.0, 1.0)[:, None]
-    turned, sure = sides.oriented(points, chance * points)
+    turned, sure = orient(coarse, points, chance * points)
     np.testing.assert_array_equal(turned, points)
     assert sure.mean() > 0.99
 
@@ -32,14 +34,14 @@ def test_a_side_is_sure_where_the_direction_is_that_of_the_coarse_normal():
     half, tilted, nothing = [np.sqrt(0.75), 0.5], [0.5, np.sqrt(0.75)], [0.0, 0.0]
     for coarse, close in ((half, True), (tilted, False), (nothing, False)):
         for sign in (1, -1):
-            turned, sure = Sides(points, np.array([[0.0, 1.0], coarse])).oriented(points, sign * across)
+            turned, sure = orient(CoarseNormals(points, np.array([[0.0, 1.0], coarse])), points, sign * across)
             np.testing.assert_allclose(turned, across * ([[1], [sign]] if coarse == nothing else 1))
             assert sure.tolist() == [True, close]
 
 
 def test_votes_of_those_that_are_not_of_one_sheet_stay():
     points, turned = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])
-    np.testing.assert_allclose(together(sheets(points, turned), np.array([1.0, -0.36]), OWN), [1, -0.36], atol=1e-3)
+    np.testing.assert_allclose(together(points, turned, np.array([1.0, -0.36])), [1, -0.36], atol=1e-3)
 
 
 def test_two_votes_are_taken_together():
@@ -47,7 +49,7 @@ def test_two_votes_are_taken_together():
     points = np.array([[0.0, 0.0], [1.0, 0.0]])
     for sign in (1, -1):
         directions = np.array([[0.0, 1.0], [0.0, sign]])
-        votes = together(sheets(points, directions), np.array([1.0, -0.2 * sign]), OWN)
+        votes = together(points, directions, np.array([1.0, -0.2 * sign]))
         np.testing.assert_allclose(votes, [0.4, 0.4 * sign], atol=0.01)
 
 
@@ -59,7 +61,8 @@ def test_a_floor_takes_the_side_of_the_walls_that_it_goes_over_into():
     wrong = points[:, 0] < np.cos(0.45 * np.pi)
     assert 0.05 < wrong.mean() < 0.15
     chance = np.where(np.random.default_rng(0).random((len(points), 1)) < 0.5, -1.0, 1.0)
-    turned, sure = Sides(points, np.where(wrong[:, None], -outward, outward)).oriented(points, chance * outward)
+    coarse = CoarseNormals(points, np.where(wrong[:, None], -outward, outward))
+    turned, sure = orient(coarse, points, chance * outward)
     np.testing.assert_allclose(turned, outward)
     assert sure.all()
 
@@ -74,7 +77,7 @@ def two_planes(gap):
 def test_two_sheets_do_not_vote_together():
     """Farther from each other than their points are: each keeps its own votes, strong or weak."""
     points, below = two_planes(0.5)
-    votes = together(sheets(points, np.tile([0.0, 0.0, 1.0], (242, 1))), np.where(below, -0.5, 1.0), OWN)
+    votes = together(points, np.tile([0.0, 0.0, 1.0], (242, 1)), np.where(below, -0.5, 1.0))
     np.testing.assert_allclose(votes, np.where(below, -0.5, 1.0), atol=0.02)
 
 
@@ -82,9 +85,9 @@ def test_two_sheets_do_not_vote_together():
 def test_of_two_sheets_nearer_than_their_points_no_side_is_surely_wrong(gap):
     points, below = two_planes(gap)
     for vote in (-1.0, -0.6, -0.31):
-        votes = together(sheets(points, np.tile([0.0, 0.0, 1.0], (242, 1))), np.where(below, vote, 1.0), OWN)
-        assert not ((votes > SURE) & below).any()
-        assert not ((votes < -SURE) & ~below).any()
+        votes = together(points, np.tile([0.0, 0.0, 1.0], (242, 1)), np.where(below, vote, 1.0))
+        assert not ((votes > S.sure) & below).any()
+        assert not ((votes < -S.sure) & ~below).any()
 
 
 def bowl(count, thickness):
@@ -104,11 +107,11 @@ def test_both_sides_of_a_thin_wall_are_outside_of_it():
     """A bowl a fifth as thick as the grid's cells: its coarse normals say that it is a solid half ball."""
     points, outward, steps = bowl(8000, 0.01)
     chance = np.where(np.random.default_rng(1).random((8000, 1)) < 0.5, -1.0, 1.0)
-    solid = Sides(points, points / np.linalg.norm(points, axis=1, keepdims=True))
-    turned, sure = solid.oriented(points, chance * outward, steps)
+    solid = CoarseNormals(points, points / np.linalg.norm(points, axis=1, keepdims=True))
+    turned, sure = orient(solid, points, chance * outward, steps)
     assert sure.mean() > 0.98
     assert ((turned * outward).sum(axis=1)[sure] > 0).mean() > 0.999
-    unaware = solid.oriented(points, chance * outward)[0]
+    unaware = orient(solid, points, chance * outward)[0]
     assert ((unaware * outward).sum(axis=1) > 0).mean() < 0.75
 
 
@@ -125,5 +128,5 @@ def test_between_two_bodies_is_a_gap_and_no_wall():
     across = np.tile([1.0, 0.0, 0.0], (len(points), 1))
     steps = np.where(near[:, None], -2 * points * [1, 0, 0], 0)
     assert near.sum() > 3000
-    assert on_walls(points, across, steps).mean() < 0.01
-    assert on_walls(points, across, np.zeros_like(points)).sum() == 0
+    assert on_thin_walls(points, across, steps, S).mean() < 0.01
+    assert on_thin_walls(points, across, np.zeros_like(points), S).sum() == 0

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.interpolate import RBFInterpolator
 
-from phase_recon.geometry import rbf
 from phase_recon.geometry.rbf import Biharmonic
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
@@ -24,7 +23,6 @@ def test_it_goes_through_its_values(d):
 @DIMENSIONS
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_it_is_scipys(monkeypatch, d, smoothing):
-    monkeypatch.setattr(rbf, "CHUNK", 7)  # of 50 points, the last part is one alone
     places, values = told(d)
     points = told(d, 50)[0] * 1.5
     kernel = {2: "thin_plate_spline", 3: "linear"}[d]
@@ -69,7 +67,6 @@ def test_of_no_points_there_are_no_values(d):
 
 @DIMENSIONS
 def test_its_gradient_is_that_of_differences(monkeypatch, d):
-    monkeypatch.setattr(rbf, "CHUNK", 7)
     f = Biharmonic(*told(d), 0.1)
     points, step = told(d, 50)[0] * 1.5 + 0.01, 1e-6 * np.eye(d)
     differences = np.stack([(f(points + s) - f(points - s)) / 2e-6 for s in step], axis=-1)

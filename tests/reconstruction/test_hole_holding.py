@@ -7,14 +7,14 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from phase_recon.datasets.pointcloud import Normalisation
+from phase_recon.geometry.points import Normalisation
 from phase_recon.model.loss.phase import GAP, WIDE, PhaseLoss
-from phase_recon.reconstruction import hole_holding
 from phase_recon.reconstruction.field import NeuralField
-from phase_recon.reconstruction.hole_holding import HeldGaps, weight_in_gaps
+from phase_recon.reconstruction.hole_holding import HeldGaps, HoleHoldingSettings
 from phase_recon.utils.distributed import ALONE
 
-FIRST, LAST = hole_holding.HELD - hole_holding.AVERAGED + 1, hole_holding.HELD
+S = HoleHoldingSettings()
+FIRST, LAST = S.held_at - S.averaged + 1, S.held_at
 RADIUS, HALF = 0.9, 0.1  # of the ball, and of the gap about its pole
 
 
@@ -57,8 +57,8 @@ def watch(held: HeldGaps, field: NeuralField, radii: list[float]) -> list[bool]:
 
 
 def test_the_energy_in_gaps_falls_with_the_cube_of_the_steps():
-    assert [weight_in_gaps(epoch) for epoch in (0, 1500, 3000, 15_000)] == [1, 1, 1 / 8, pytest.approx(1e-3)]
-    total = sum(weight_in_gaps(epoch) for epoch in range(1500, 200_000))  # 1500 ∫_1^∞ t^-3 dt
+    assert [S.weight(epoch) for epoch in (0, 1500, 3000, 15_000)] == [1, 1, 1 / 8, pytest.approx(1e-3)]
+    total = sum(S.weight(epoch) for epoch in range(1500, 200_000))  # 1500 ∫_1^∞ t^-3 dt
     assert total == pytest.approx(750, rel=2e-3)
 
 
@@ -68,8 +68,8 @@ def test_a_gap_is_held_where_the_mean_of_the_last_weights_has_it(d):
     points, reach = cloud(d)
     held, field = HeldGaps(points, reach), ball(d)
     # the step before the first does not count
-    said = watch(held, field, [7.0] + [0.94, 0.86] * (hole_holding.AVERAGED // 2))
-    assert said == [False] * hole_holding.AVERAGED + [True]
+    said = watch(held, field, [7.0] + [0.94, 0.86] * (S.averaged // 2))
+    assert said == [False] * S.averaged + [True]
     state = held.state_dict()
     x, normals = state["points"].double().numpy(), state["normals"].double().numpy()
     np.testing.assert_allclose(np.linalg.norm(x, axis=1), RADIUS, atol=2e-6)
@@ -138,10 +138,10 @@ def test_nothing_is_held_without_gaps_or_without_a_surface():
 def test_a_run_that_goes_on_knows_the_mean_and_the_points():
     points, reach = cloud(3)
     whole, field = HeldGaps(points, reach), ball(3)
-    radii = list(np.linspace(0.85, 0.95, hole_holding.AVERAGED))
+    radii = list(np.linspace(0.85, 0.95, S.averaged))
     watch(whole, field, radii)
     states = []
-    for stop in (100, hole_holding.AVERAGED):
+    for stop in (100, S.averaged):
         first = HeldGaps(points, reach)
         for epoch, radius in zip(range(FIRST, FIRST + stop), radii, strict=False):
             with torch.no_grad():

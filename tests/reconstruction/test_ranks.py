@@ -8,7 +8,6 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -17,8 +16,8 @@ import torch
 from conftest import CENTRES, ROOT, TINY, Command, records, tiny_arguments
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.model.sampling import Batch, EstimatedNormals
-from phase_recon.reconstruction import hole_holding
 from phase_recon.reconstruction.build_model import check_model
+from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
 from phase_recon.reconstruction.training import Interrupted, fit
 from phase_recon.utils.config import Config, load_config
 from phase_recon.utils.distributed import (
@@ -46,19 +45,22 @@ def steady(*overrides: str) -> Config:
     return load_config(TINY, (*keys, *overrides), check_model)
 
 
-def train(folder: Path, optimizer: str, points: Any, ranks: Ranks = ALONE) -> Path:
+def train(
+    folder: Path, optimizer: str, points: Any, ranks: Ranks = ALONE, holding: HoleHoldingSettings | None = None
+) -> Path:
     """The log of a run that these ranks share; rank 0 writes it."""
     experiment = Experiment.create(folder, optimizer, "run") if ranks.first else None
     config = steady(f"train.optimizer={optimizer}")
-    fit(config, PointCloud(points), torch.device("cpu"), lambda line: None, experiment=experiment, ranks=ranks)
+    cpu, given = torch.device("cpu"), {"experiment": experiment, "ranks": ranks, "holding": holding}
+    fit(config, PointCloud(points), cpu, lambda line: None, **given)
     return folder / optimizer / "run"
 
 
 def hold(folder: Path, ranks: Ranks = ALONE) -> Path:
     """The log of a run of adam whose cloud, a circle, has a gap, which is held from step 12 on."""
     angle = np.linspace(0.1, 2 * np.pi - 0.1, 2000)
-    with patch.multiple(hole_holding, HELD=12, AVERAGED=6):
-        return train(folder, "adam", np.stack([np.cos(angle), np.sin(angle)], axis=1), ranks)
+    points = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return train(folder, "adam", points, ranks, HoleHoldingSettings(held_at=12, averaged=6))
 
 
 def stop_on_the_second_rank(folder: Path, points: Any, ranks: Ranks) -> None:

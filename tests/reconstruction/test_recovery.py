@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from phase_recon.datasets.pointcloud import Normalisation
+from phase_recon.geometry.points import Normalisation
 from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.recovery import Course, Failure, Mending, surface_leaves, surface_lost

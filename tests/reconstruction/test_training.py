@@ -16,10 +16,13 @@ import torch
 
 from conftest import ROOT, TINY, records, tiny_arguments
 from phase_recon.datasets.pointcloud import PointCloud
-from phase_recon.geometry import coarse_surface, winding
+from phase_recon.geometry.coarse_surface import CoarseSurfaceSettings
+from phase_recon.geometry.winding import WindingSettings
 from phase_recon.model.loss.phase import PhaseLoss
-from phase_recon.reconstruction import hole_holding, state
+from phase_recon.reconstruction import state
 from phase_recon.reconstruction.build_model import check_model
+from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
+from phase_recon.reconstruction.preprocess import PreprocessSettings
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.reconstruction.run import main
 from phase_recon.reconstruction.training import fit
@@ -28,6 +31,8 @@ from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint
 from torture import equal
 
+# grids that take seconds less
+COARSE = PreprocessSettings(winding=WindingSettings(nodes=24), coarse_surface=CoarseSurfaceSettings(nodes=24))
 STEP = "train.learning_rate_schedule=[{Type=Step, Initial=0.005, Interval=7, Factor=0.5}]"  # whatever nepoch is
 
 
@@ -42,9 +47,11 @@ def train(
     checkpoint: dict[str, Any] | None = None,
     device: torch.device | None = None,
     announce: Announce = lambda line: None,
+    **settings: Any,
 ) -> Experiment:
     experiment = Experiment.create(folder, "run")
-    fit(config, cloud, device or torch.device("cpu"), announce, experiment=experiment, checkpoint=checkpoint)
+    settings |= {"experiment": experiment, "checkpoint": checkpoint}
+    fit(config, cloud, device or torch.device("cpu"), announce, **settings)
     return experiment
 
 
@@ -83,48 +90,44 @@ def test_gaps_are_eased_from_a_step_on(monkeypatch, circle, eased):
         return terms(loss, field, batch)
 
     monkeypatch.setattr(PhaseLoss, "__call__", watched)
-    monkeypatch.setattr(hole_holding, "UNEASED", 1)
     keys = ("train.nepoch=4", f"train.ease_gaps={str(eased).lower()}")
-    fit(tiny(*keys), circle, torch.device("cpu"), lambda line: None)
+    holding = HoleHoldingSettings(fade_from=1)
+    fit(tiny(*keys), circle, torch.device("cpu"), lambda line: None, holding=holding)
     assert asked == [None, None, *((1 / 8, pytest.approx(1 / 27)) if eased else (None, None))]
 
 
-def test_gaps_are_held_by_points_from_a_step_on(monkeypatch, tmp_path):
+def test_gaps_are_held_by_points_from_a_step_on(tmp_path):
     """An arc of 0.2 is missing. A run that goes on between, or after, ends at the same bits."""
-    monkeypatch.setattr(hole_holding, "HELD", 12)
-    monkeypatch.setattr(hole_holding, "AVERAGED", 4)
+    settings = {"holding": HoleHoldingSettings(held_at=12, averaged=4), "preprocessing": COARSE}
     angle = np.linspace(0.1, 2 * np.pi - 0.1, 2000)
     cloud = PointCloud(np.stack([np.cos(angle), np.sin(angle)], axis=1))
-    for module in (coarse_surface, winding):
-        monkeypatch.setattr(module, "NODES", 24)
     keys = (STEP, "train.start=winding", "train.fill_openings=false", "train.mend=false")
     lines: list[str] = []
     whole = Experiment.create(tmp_path, "run")
-    fit(tiny(*keys, "train.nepoch=20"), cloud, torch.device("cpu"), lines.append, experiment=whole)
+    fit(tiny(*keys, "train.nepoch=20"), cloud, torch.device("cpu"), lines.append, experiment=whole, **settings)
     (held,) = (line for line in lines if "hold" in line)
     count = re.fullmatch(r"step 12: (\d+) points hold the surface in gaps of the cloud .train.hold_gaps.", held)
     assert count
     saved = whole.load_checkpoint()
     assert len(saved["gaps"]["points"]) == int(count[1]) > 0
     for stop in (10, 15):
-        first = train(tiny(*keys, f"train.nepoch={stop}"), cloud, tmp_path)
-        again = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path, first.load_checkpoint())
+        first = train(tiny(*keys, f"train.nepoch={stop}"), cloud, tmp_path, **settings)
+        again = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path, first.load_checkpoint(), **settings)
         assert same_state(again.load_checkpoint(), saved)
-    without = train(tiny(*keys, "train.nepoch=20", "train.hold_gaps=false"), cloud, tmp_path).load_checkpoint()
+    not_held = tiny(*keys, "train.nepoch=20", "train.hold_gaps=false")
+    without = train(not_held, cloud, tmp_path, **settings).load_checkpoint()
     assert without["gaps"] is None
     assert not same_state(without, saved)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
-def test_ten_steps_and_ten_more_are_twenty_to_the_last_bit(monkeypatch, tmp_path, cloud, optimizer):
+def test_ten_steps_and_ten_more_are_twenty_to_the_last_bit(tmp_path, cloud, optimizer):
     keys = (STEP, f"train.optimizer={optimizer}", "train.status_frequency=1", "network.inputs.dims=[16,16,16]")
-    for module in (coarse_surface, winding):
-        monkeypatch.setattr(module, "NODES", 24)  # seconds less
     # at its end, after ten steps, the circle still leaves Ω: mending that would be another run
     keys += ("train.start=winding", "train.estimate_normals=true", "train.mend=false")
-    whole = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path)
-    first = train(tiny(*keys, "train.nepoch=10"), cloud, tmp_path)
-    second = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path, first.load_checkpoint())
+    whole = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path, preprocessing=COARSE)
+    first = train(tiny(*keys, "train.nepoch=10"), cloud, tmp_path, preprocessing=COARSE)
+    second = train(tiny(*keys, "train.nepoch=20"), cloud, tmp_path, first.load_checkpoint(), preprocessing=COARSE)
     assert same_state(second.load_checkpoint(), whole.load_checkpoint())
     assert not same_state(first.load_checkpoint() | {"epoch": 20}, whole.load_checkpoint())
 

@@ -1,0 +1,92 @@
+"""The neighbourhood of a point: the nearest points, their weights, the spacing and the density of a cloud.
+
+Every other file asks here. A point is its own nearest; ``others`` counts the points beside it.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from phase_recon.utils.general import ratio, thinned
+
+Array = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
+Nearest = tuple[Array, Index]  # distances (N, K) to the points nearest to N places, and their indices
+
+NEIGHBOURS = 24  # of a point, itself included, to which a quadric is fitted where nobody asks for more
+SPACING_OTHERS = 15  # the distance to the 15th other point is the spacing of a cloud: on a plane, 2.2 × the mean step
+DENSITY_OTHERS = 16  # other points by whose distance a density is told
+SAMPLED = 2000  # points that tell the spacing, the noise and the density of a cloud: their median varies by 1 %
+DECAY = -2.0  # a neighbour's weight is exp(-2 r²), r its distance as a share of the farthest neighbour's
+TINY = float(np.finfo(np.float64).tiny)
+
+
+def nearest(points: Array, places: Array, neighbours: int) -> Nearest:
+    """The nearest of points (M, d) to places (N, d): so many (K), or all where there are fewer."""
+    count = min(neighbours, len(points))
+    distance, index = cKDTree(points).query(places, k=np.arange(1, count + 1), workers=-1)  # so one is a column, too
+    return distance, index
+
+
+def nearest_on_sheet(points: Array, places: Array, neighbours: int, opposite: Array | None, chunk: int) -> Nearest:
+    """The nearest points on the places' own sheet, as far as these are among three times as many.
+
+    Args:
+        points: the cloud (M, d).
+        places: some of its points (N, d).
+        neighbours: how many (K).
+        opposite: step (N, d) from each place to another sheet that is near, zero without one; None without any.
+        chunk: places at a time.
+    """
+    if opposite is None or not opposite.any():
+        return nearest(points, places, neighbours)
+    distance, index = nearest(points, places, 3 * neighbours)
+    for start in range(0, len(places), chunk):
+        some = slice(start, start + chunk)
+        others = on_opposite_sheet(points[index[some]] - places[some, None], opposite[some])
+        order = np.argsort(others, axis=1, kind="stable")
+        distance[some], index[some] = (np.take_along_axis(of[some], order, axis=1) for of in (distance, index))
+    return distance[:, :neighbours], index[:, :neighbours]
+
+
+def on_opposite_sheet(offsets: Array, opposite: Array) -> npt.NDArray[np.bool_]:
+    """Which points at offsets (N, K, d) from others lie nearer to the sheet a step (N, d) away than to their own."""
+    return np.asarray(np.einsum("nkd,nd->nk", offsets, opposite) > 0.5 * (opposite**2).sum(axis=1)[:, None])
+
+
+def closeness(distance: Array) -> Array:
+    """The weights (M, K) of neighbours at distances (M, K), the farthest last."""
+    return np.exp(DECAY * (distance / np.maximum(distance[:, -1:], TINY)) ** 2)
+
+
+def distance_to_other(points: Array | cKDTree, places: Array, others: int) -> Array:
+    """The distance (N,) of points of a cloud (N, d) to the so-manieth other point (M, d), or the last there is."""
+    tree = points if isinstance(points, cKDTree) else cKDTree(points)
+    return np.asarray(tree.query(places, k=[min(others + 1, tree.n)], workers=-1)[0][:, 0])
+
+
+def spacing(points: Array | cKDTree, places: Array) -> float:
+    """The spacing of a cloud (M, d): the median distance of places (N, d) on it to the 15th other point."""
+    return float(np.median(distance_to_other(points, places, SPACING_OTHERS)))
+
+
+def density(radius: float, d: int, others: int = DENSITY_OTHERS) -> float:
+    """Points per area (2D: per length) of a cloud whose points have so many others nearer than a radius."""
+    return others / (2 * radius if d == 2 else np.pi * radius**2)
+
+
+def density_of(points: Array) -> float:
+    """Points per area (2D: per length) of a cloud (N, d), in the median of its points."""
+    others = min(DENSITY_OTHERS, len(points) - 1)
+    radius = np.median(distance_to_other(points, thinned(points, SAMPLED), others))
+    return density(float(radius), points.shape[1], others)
+
+
+def areas(points: Array, largest: float) -> Array:
+    """The area (2D: length) that each point (N, d) stands for (N,), in the median 1, from 1 to ``largest`` (derived).
+
+    It goes with the distance to the 16th other point. It is never below 1, as at folds and edges points of several
+    faces are near, and would be taken for a dense part of one.
+    """
+    distance = distance_to_other(points, points, DENSITY_OTHERS)
+    return np.asarray(np.clip(ratio(distance, np.median(distance)) ** (points.shape[1] - 1), 1.0, largest))

@@ -1,0 +1,147 @@
+"""The orientation of normals: which side of each point is outside, and of which points that is sure.
+
+The winding number (``winding``) gives coarse normals, and each votes for the side of the points about it. Where a sheet
+was scanned from one side only, such as the floor of a cup seen from above, the winding number takes either side of it
+for the inside. So votes are spread along the sheets of the surface, from the walls of the cup to its floor. Where they
+leave a side open, it is asked from where the point can be seen (``visibility``), and on thin walls, which no grid
+resolves, outside is away from the other sheet.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array, diags_array
+from scipy.sparse.linalg import cg
+from scipy.spatial import cKDTree
+
+from phase_recon.geometry.neighbours import on_opposite_sheet
+from phase_recon.geometry.visibility import seen_sides
+from phase_recon.geometry.winding import CoarseNormals
+from phase_recon.utils.general import thinned, unit
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class OrientationSettings:
+    """How votes are spread and when a side is sure. Measured on clouds with known normals.
+
+    Attributes:
+        neighbours: other points to which a point lends its vote, where they are on one sheet.
+        own_vote: weight of a point's own vote beside one such neighbour: votes reach ten times as far as neighbours.
+        wall_vote: the same on a thin wall, where few votes are wrong, but many a neighbour is taken for one on the
+            other sheet.
+        close: least cosine between a normal and the coarse normal, of either sign, where the grid resolves the surface.
+        asked: points whose side the votes leave open, at most, that are asked from where they can be seen.
+        seen_vote: votes that this is worth, as it speaks for the points about that are not asked.
+        wall_asked: of the points asked near a point, how many tell whether it is on a thin wall.
+        wall_share: share of them that must.
+        sure: of the spread votes, -1 to 1, above which a side is believed.
+        precision: relative residual at which the equations of the votes are solved.
+    """
+
+    neighbours: int = 10
+    own_vote: float = 0.01
+    wall_vote: float = 0.3
+    close: float = 0.85
+    asked: int = 1500
+    seen_vote: float = 5.0
+    wall_asked: int = 8
+    wall_share: float = 0.25
+    sure: float = 0.35
+    precision: float = 1e-3
+
+
+def orient(
+    coarse: CoarseNormals,
+    points: Array,
+    normals: Array,
+    opposite: Array | None = None,
+    settings: OrientationSettings | None = None,
+) -> tuple[Array, Mask]:
+    """Turn normals (N, d) at points (N, d) to the outside; and whether (N,) that is sure.
+
+    The coarse normal nearest to a point votes for its side, the more the closer it is to the normal, and the votes are
+    spread along the sheets. A side is sure where it has most of the votes and the coarse normal is along the normal:
+    where they are at odds, the grid does not resolve the surface.
+
+    Args:
+        coarse: the coarse normals of the cloud.
+        points: the cloud (N, d), normalised.
+        normals: unit normals there (N, d), of any sign.
+        opposite: step (N, d) from each point to another sheet that is near, zero without one; None without any. If
+            the points can be seen from the other side, a wall is between, and outside is away from the other sheet.
+        settings: how votes are spread.
+    """
+    s = settings or OrientationSettings()
+    opposite = np.zeros_like(points) if opposite is None else opposite
+    votes_at = coarse.normals[cKDTree(coarse.points).query(points, workers=-1)[1]]
+    cosine = (normals * votes_at).sum(axis=-1)
+    walls = on_thin_walls(points, normals, opposite, s)
+    own = np.where(walls, -np.sign((normals * opposite).sum(axis=-1)), cosine * np.abs(cosine))
+    weight = np.where(walls, s.wall_vote, s.own_vote)
+    links = sheet_links(points, normals, opposite, s)
+    votes = spread_votes(links, own, weight, s)
+    untold = thinned(np.flatnonzero(np.abs(votes) <= s.sure), s.asked)
+    seen = seen_sides(points, points[untold], normals[untold])
+    if seen.any():
+        own[untold[seen != 0]] = s.seen_vote * seen[seen != 0]
+        votes = spread_votes(links, own, weight, s, votes)
+    sure = (np.abs(votes) > s.sure) & ((np.abs(cosine) > s.close) | walls)
+    sure |= np.abs(votes) > 1  # which no coarse normals give
+    return np.where(votes < 0, -1.0, 1.0)[:, None] * normals, sure
+
+
+def on_thin_walls(points: Array, normals: Array, opposite: Array, s: OrientationSettings) -> Mask:
+    """Which points (N, d), with unit normals (N, d), lie on a thin wall: a step (N, d) away is its other side.
+
+    Between the sheets is a wall, and no gap, if one sees the points from the other side. As one may see into a vessel
+    here but not there, some of the nearest points, on both sheets, tell.
+    """
+    near = np.flatnonzero(opposite.any(axis=1))
+    walls = np.zeros(len(points), dtype=bool)
+    if len(near):
+        asked = thinned(near, s.asked)
+        seen = seen_sides(points, points[asked], normals[asked], opposite[asked]) != 0
+        nearest = np.arange(1, min(s.wall_asked, len(asked)) + 1)
+        telling = cKDTree(points[asked]).query(points[near], nearest, workers=-1)[1]
+        walls[near] = seen[telling].mean(axis=1) > s.wall_share
+    return walls
+
+
+def sheet_links(points: Array, normals: Array, opposite: Array | None, s: OrientationSettings) -> csr_array:
+    """The links between neighbours on one sheet: the matrix (N, N) of ``spread_votes`` but for its weights (derived).
+
+    The f that makes Σ w_ij (f_i - s_ij f_j)² over pairs of neighbours, and Σ v_i (f_i - votes_i)² with the weights v_i
+    of votes, as small as can be, solves a linear system. s_ij = ±1 turns the one normal to the other, and w_ij is how
+    much both points seem to be on one sheet: their normals agree, and are at right angles to the step from point to
+    point. Two sheets nearer to each other than their points are taken for one. Opposite votes then cancel, and no side
+    is sure. But where another sheet is known, a step (N, d) away, the neighbours on it point the other way.
+    """
+    count = min(s.neighbours, len(points) - 1)
+    near = cKDTree(points).query(points, k=np.arange(2, count + 2), workers=-1)[1]  # the first is the point itself
+    offsets = points[near] - points[:, None]
+    step = unit(offsets)
+    behind = np.zeros(near.shape, dtype=bool) if opposite is None else on_opposite_sheet(offsets, opposite)
+    cosine = np.einsum("nkc,nc->nk", normals[near], normals)
+    climb = np.maximum(np.einsum("nkc,nc->nk", step, normals) ** 2, np.einsum("nkc,nkc->nk", step, normals[near]) ** 2)
+    weight = (cosine * np.where(behind, 1.0, 1 - climb)) ** 2
+    sign = np.where(behind, -1.0, 1.0) * np.sign(cosine)
+    pairs = np.repeat(np.arange(len(points)), count), near.ravel()
+    alike, known = (csr_array((values.ravel(), pairs), shape=(len(points),) * 2) for values in (weight * sign, weight))
+    diagonal = (known.sum(axis=0) + known.sum(axis=1)) / 2
+    return csr_array(diags_array(diagonal) - (alike + alike.T) / 2)
+
+
+def spread_votes(
+    links: csr_array, votes: Array, weight: Array | float, s: OrientationSettings, guess: Array | None = None
+) -> Array:
+    """Votes (N,) of some weight (N,) for the side of each normal, spread along the ``sheet_links``.
+
+    A guess (N,) that is near the answer saves time.
+    """
+    system = csr_array(links + diags_array(np.broadcast_to(weight, len(votes))))
+    jacobi = diags_array(1 / system.diagonal())
+    return np.asarray(cg(system, weight * votes, guess, rtol=s.precision, M=jacobi)[0])

@@ -1,0 +1,50 @@
+"""Outliers of a cloud: points that stand far from all others (derived)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from phase_recon.geometry.neighbours import nearest
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OutlierSettings:
+    """When a point is an outlier. The values keep every point of 31 scans and shapes but for what one sees as outliers.
+
+    Attributes:
+        fewest: points of a cloud below which there are no outliers.
+        others: the distance to so many other points tells how sparse the cloud is at a point; an outlier may so have
+            up to three companions.
+        about: points about a point with which it is compared.
+        sparser_than_about: times that the cloud is sparser at an outlier than at the points about it, by area.
+        sparser_than_most: times that it is sparser there than at most points, by area.
+        most: share of the cloud above which none is an outlier: a cloud so uneven is so on purpose.
+    """
+
+    fewest: int = 100
+    others: int = 4
+    about: int = 16
+    sparser_than_about: float = 9.0
+    sparser_than_most: float = 6.0
+    most: float = 0.02
+
+
+def find_outliers(points: Array, settings: OutlierSettings | None = None) -> npt.NDArray[np.bool_]:
+    """Which points (N, d) stand far from all others (N,), alone or in groups of up to four.
+
+    The cloud is sparser there than at the points about, and than at most points. Where a scan is sparse, it is so at
+    the points about too.
+    """
+    s = settings or OutlierSettings()
+    different, place = np.unique(points, axis=0, return_inverse=True)
+    none = np.zeros(len(points), dtype=bool)
+    if len(different) < s.fewest:
+        return none
+    distance, index = nearest(different, different, s.about + 1)
+    own = distance[:, s.others] ** (points.shape[1] - 1)  # area (2D: length) for so many points
+    about = np.median(own[index[:, 1:]], axis=1)
+    far = own > np.maximum(s.sparser_than_about * about, s.sparser_than_most * np.median(own))
+    return none if far.mean() > s.most else np.asarray(far[place.ravel()])

@@ -1,0 +1,45 @@
+"""Outliers: points alone, pairs, and what must not be taken for one."""
+
+import numpy as np
+import pytest
+
+from phase_recon.geometry.outliers import find_outliers
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_points_far_from_all_others_are_outliers(d):
+    generator = np.random.default_rng(0)
+    ball = generator.standard_normal((600, d))
+    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
+    alone = np.zeros((3, d))
+    alone[:, 0] = [0.0, 4.0, 4.1]  # one in the middle of the ball, and a pair
+    found = find_outliers(np.concatenate([ball, alone]))
+    assert found[600:].all()
+    assert not found[:600].any()
+
+
+def test_where_a_scan_is_thin_no_point_is_an_outlier():
+    generator = np.random.default_rng(1)
+    dense = generator.uniform(0, 1, (4000, 2))
+    sparse = generator.uniform([1, 0], [2, 1], (200, 2))  # a twentieth of the density, with an edge between
+    plane = np.concatenate([dense, sparse])
+    assert find_outliers(np.insert(plane, 2, 0.0, axis=1))[4000:].mean() < 0.05
+
+
+def test_in_a_small_cloud_no_point_is_an_outlier():
+    assert not find_outliers(np.insert(np.random.default_rng(2).standard_normal((98, 3)), 0, 1000.0, axis=0)).any()
+
+
+def test_points_that_come_many_times_are_no_outliers_and_outliers_may_come_so():
+    ball = np.random.default_rng(4).standard_normal((300, 3))
+    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
+    points = np.concatenate([np.repeat(ball[:150], 6, axis=0), ball[150:], np.full((7, 3), 5.0)])
+    assert np.flatnonzero(find_outliers(points)).tolist() == list(range(1050, 1057))
+
+
+def test_where_many_would_be_outliers_none_are():
+    box = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
+    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    bore = 0.1 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+    up = np.array([0.0, 0.0, 1.0])
+    assert not find_outliers(np.concatenate([box, bore + up, bore - up])).any()
