@@ -110,7 +110,7 @@ leave_ranks()
     return folder
 
 
-@pytest.mark.parametrize(("optimizer", "tolerance"), [("adam", 1e-5), ("muon", 1e-3)])  # muon computes in bfloat16
+@pytest.mark.parametrize(("optimizer", "tolerance"), [("adam", 1e-5), ("muon", 5e-3)])  # muon rounds to bfloat16, by 4e-3
 def test_two_ranks_give_the_loss_curve_of_one(shared: Path, tmp_path: Path, shapes: Any, optimizer, tolerance):
     alone = records(train(tmp_path, optimizer, shapes[0]))
     together = records(shared / optimizer / "run")
@@ -118,7 +118,7 @@ def test_two_ranks_give_the_loss_curve_of_one(shared: Path, tmp_path: Path, shap
     for one, two in zip(alone, together, strict=True):
         for key in ("loss", "reconstruction", "gradient", "potential", "normals"):
             assert two[key] == pytest.approx(one[key], rel=tolerance), (key, one["epoch"])
-    assert abs(alone[-1]["loss"] / alone[0]["loss"] - 1) > 0.003  # the weights have moved
+    assert abs(alone[-1]["loss"] / alone[0]["loss"] - 1) > 0.01  # the weights have moved
 
 
 def test_two_ranks_hold_gaps_by_the_same_points(shared: Path, tmp_path: Path):
