@@ -65,6 +65,8 @@ class Scale:
         resolved: whether so many neighbours show the surface.
         noise_left: the noise of the points that are trained on: that of the cloud, or less once they are denoised.
         residual: standard deviation of the points about the quadrics that denoised them, in the median; 0 without.
+        trained_spacing: the spacing of the points that are trained on, which may be fewer than the cloud's; by it holes
+            are told. 0 until they are chosen.
     """
 
     noise: float
@@ -74,6 +76,7 @@ class Scale:
     resolved: bool
     noise_left: float
     residual: float = 0.0
+    trained_spacing: float = 0.0
 
     @property
     def denoised(self) -> bool:

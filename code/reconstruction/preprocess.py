@@ -16,7 +16,7 @@ import numpy.typing as npt
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.coarse_surface import CoarseSurface, CoarseSurfaceSettings
 from phase_recon.geometry.creases import CreaseSettings, find_creases
-from phase_recon.geometry.neighbours import NEIGHBOURS, areas, density_of
+from phase_recon.geometry.neighbours import NEIGHBOURS, SAMPLED, areas, density_of, spacing
 from phase_recon.geometry.noise import EXACT, NoiseSettings, Scale, estimate_noise
 from phase_recon.geometry.orientation import OrientationSettings, orient
 from phase_recon.geometry.outliers import OutlierSettings, find_outliers
@@ -187,10 +187,14 @@ def choose_points(scene: Scene, config: Config) -> Scene:
     if not (_denoises(scene, config) or _estimates(scene, config)):
         given = scene.cloud.normals if scene.normals == "given" else None
         rows = scene.domain.normalisation.apply(scene.cloud.points[scene.kept])
-        return replace(scene, points=_with_given(OrientedPoints.bare(rows, raw_index=scene.kept), given))
+        points = _with_given(OrientedPoints.bare(rows, raw_index=scene.kept), given)
+        return replace(scene, points=points, scale=replace(scene.scale, trained_spacing=scene.scale.spacing))
     count = len(scene.reference) * NEIGHBOURS // scene.scale.neighbours
     chosen = thinned(np.arange(len(scene.reference)), count)
-    return replace(scene, points=scene.points[chosen], chosen=chosen)
+    points, trained_spacing = scene.points[chosen], scene.scale.spacing
+    if len(chosen) < len(scene.reference):
+        trained_spacing = spacing(points.positions, thinned(points.positions, SAMPLED))
+    return replace(scene, points=points, chosen=chosen, scale=replace(scene.scale, trained_spacing=trained_spacing))
 
 
 def fit_quadrics(scene: Scene, config: Config) -> Scene:

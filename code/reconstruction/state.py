@@ -86,7 +86,7 @@ def _new(run: Run) -> State:
     network, loss = model[0].to(device), model[1].for_noise(scene.scale.noise_left)
     if isinstance(network, ImplicitNet):
         network.kernels = run.kernels
-    domain, spacing = scene.domain, scene.scale.spacing
+    domain, spacing = scene.domain, scene.scale.trained_spacing
     return State(
         field=NeuralField(network, loss, domain.normalisation, domain.lower, domain.upper, device),
         optimizers=Optimizers(
@@ -192,7 +192,7 @@ def _sampler(config: Config, scene: Scene, loss: Loss, device: torch.device) -> 
         estimated=estimated,
         spread=tensor(neighbour_distance(positions)) if loss.near else None,
         clearance=Clearance(positions, lower, upper, device) if t.ease_gaps and loss.gaps else None,
-        reach=scene.scale.spacing,
+        reach=scene.scale.trained_spacing,
     )
 
 

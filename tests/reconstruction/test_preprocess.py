@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from conftest import TINY
 from phase_recon.datasets.pointcloud import PointCloud
@@ -11,6 +12,7 @@ from phase_recon.geometry.coarse_surface import CoarseSurfaceSettings
 from phase_recon.geometry.neighbours import areas
 from phase_recon.geometry.points import Source
 from phase_recon.geometry.winding import WindingSettings
+from phase_recon.model.loss.phase import GAP
 from phase_recon.reconstruction import preprocess
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.preprocess import PreprocessSettings
@@ -371,3 +373,16 @@ def test_an_outlier_that_nobody_looked_at_does_not_set_the_scale():
 def test_few_different_points_that_come_often_show_nothing():
     corners = np.repeat(np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T, 200, axis=0)
     assert not prepare(configured(), PointCloud(corners.astype(np.float64), None)).scale.denoised
+
+
+def test_unbroken_surface_is_no_hole_where_fewer_points_are_trained_on():
+    """Of 30 000 noisy points a quarter: by their own spacing no place of the sphere is far from all of them."""
+    cloud = sphere(30_000, 0.009)
+    data = prepare(configured(), cloud)
+    assert len(data.points) < 0.6 * len(cloud.points)
+    assert data.scale.trained_spacing > 1.3 * data.scale.spacing
+    places = data.domain.normalisation.apply(sphere(20_000, seed=1).points)
+    distance = cKDTree(data.points.positions).query(places)[0]
+    assert (distance < GAP[0] * data.scale.trained_spacing).all()
+    few = prepare(configured(), sphere(2000))
+    assert few.scale.trained_spacing == few.scale.spacing

@@ -1,0 +1,45 @@
+"""Noise of planes and spheres that is known, told from detail, and how many neighbours show a surface."""
+
+import numpy as np
+import pytest
+
+from phase_recon.geometry.noise import NoiseSettings, estimate_noise
+
+
+def sphere(count, noise=0.0):
+    random = np.random.default_rng(0)
+    unit = random.standard_normal((count, 3))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    return unit * (1 + noise * random.standard_normal((count, 1)))
+
+
+def estimate(points, **settings):
+    return estimate_noise(points, np.zeros_like(points), NoiseSettings(**settings))
+
+
+@pytest.mark.parametrize("noise", [0.003, 0.006])
+def test_the_noise_of_a_sphere_is_found(noise):
+    scale = estimate(sphere(5000, noise))
+    assert scale.noise == pytest.approx(noise, rel=0.15)
+    assert scale.resolved
+    assert scale.neighbours == 24
+    assert scale.noise_left == scale.noise
+    assert not scale.denoised
+
+
+def test_noise_free_points_have_none():
+    assert estimate(sphere(5000)).noise < 1e-4
+
+
+def test_much_noise_is_seen_by_more_neighbours():
+    scale = estimate(sphere(20_000, 0.008))
+    assert scale.resolved
+    assert scale.neighbours > 24
+    assert scale.width > scale.spacing
+    assert scale.noise == pytest.approx(0.008, rel=0.15)
+
+
+def test_a_cloud_of_few_neighbourhoods_is_not_looked_at_more_widely():
+    scale = estimate(sphere(1200, 0.2), fewest_neighbourhoods=100)
+    assert not scale.resolved
+    assert scale.neighbours == 24
