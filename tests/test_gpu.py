@@ -56,7 +56,7 @@ def sampler(points, config: Config, device: torch.device, near: bool) -> Sampler
         estimated=None if config.network.has_normals else EstimatedNormals(normals, sure, sure > 0),
         spread=tensor(neighbour_distance(points)) if near else None,
         clearance=Clearance(points, lower, upper, device),
-        reach=0.1,
+        spacing=0.1,
     )
 
 

@@ -192,7 +192,7 @@ def _sampler(config: Config, scene: Scene, loss: Loss, device: torch.device) -> 
         estimated=estimated,
         spread=tensor(neighbour_distance(positions)) if loss.near else None,
         clearance=Clearance(positions, lower, upper, device) if t.ease_gaps and loss.gaps else None,
-        reach=scene.scale.spacing,
+        spacing=scene.scale.spacing,
     )
 
 
