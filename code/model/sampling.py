@@ -64,7 +64,7 @@ class Batch:
         near: a Gaussian sample about each of ``points`` (N, d), or None where the loss does not need it.
         clearance: distance of each point in ``omega`` from the nearest point of the cloud (M,), or None.
         spacing: distance of the cloud's points to their 16th neighbours, about; 0 where the loss does not need it.
-        in_gaps: weight of the loss's energy where the surface lies in a hole of the cloud; one number, 0 to 1.
+        hole_weight: weight of the loss's energy where the surface lies in a hole of the cloud; one number, 0 to 1.
     """
 
     points: Tensor
@@ -78,7 +78,7 @@ class Batch:
     near: Tensor | None = None
     clearance: Tensor | None = None
     spacing: float = 0.0
-    in_gaps: float | Tensor = 1.0
+    hole_weight: float | Tensor = 1.0
 
     def share(self, rank: int, size: int) -> "Batch":
         """Part number ``rank`` (0 and up) of ``size`` equal parts, cut along the first axis of every tensor."""
@@ -281,12 +281,12 @@ class Sampler:
         sums = np.cumsum(areas.double().numpy()[self.order.cpu().numpy()])
         return torch.tensor(sums / sums[-1], device=self.points.device)
 
-    def draw(self, generator: torch.Generator, in_gaps: float | Tensor | None = None) -> Batch:
+    def draw(self, generator: torch.Generator, hole_weight: float | Tensor | None = None) -> Batch:
         """Draw a batch.
 
         Args:
             generator: on the device of the points; its state decides what is drawn.
-            in_gaps: ``Batch.in_gaps``. None means 1, and leaves out the clearance, which is then not needed.
+            hole_weight: ``Batch.hole_weight``. None means 1, and leaves out the clearance, which is then not needed.
         """
         shares = _stratified(self.points_batch, self.points.device, generator)
         chosen = self.order[torch.searchsorted(self.cumulative, shares).clamp_(max=len(self.points) - 1)]
@@ -309,7 +309,7 @@ class Sampler:
             estimated=None if self.estimated is None else self.estimated[chosen],
             beyond=((omega < self.box[0]) | (omega > self.box[1])).any(-1),
             near=near,
-            clearance=None if in_gaps is None or self.clearance is None else self.clearance(omega),
+            clearance=None if hole_weight is None or self.clearance is None else self.clearance(omega),
             spacing=self.spacing,
-            in_gaps=1.0 if in_gaps is None else in_gaps,
+            hole_weight=1.0 if hole_weight is None else hole_weight,
         )

@@ -235,7 +235,7 @@ def test_eased_points_of_omega_count_less_in_the_energy_alone(output):
     field, loss = Field(lambda x: 0.01 * torch.sin(x.sum(-1))), PhaseLoss(output=output)
     plain = loss(field, data)
     eased, dense = (
-        loss(field, changed(data, clearance=torch.full((9,), far, dtype=torch.float64), spacing=0.02, in_gaps=0.2))
+        loss(field, changed(data, clearance=torch.full((9,), far, dtype=torch.float64), spacing=0.02, hole_weight=0.2))
         for far in (0.08, 0.02)
     )
     for name, term in plain.items():

@@ -201,16 +201,16 @@ def test_the_clearance_reaches_the_corners_of_omega():
 def test_a_batch_has_a_clearance_where_it_is_asked_for():
     points = cloud(3, 200)
     aware = sampler(clearance=Clearance(points, *BOXES[3], CPU), spacing=0.3)
-    batch = aware.draw(torch.Generator().manual_seed(0), in_gaps=0.5)
+    batch = aware.draw(torch.Generator().manual_seed(0), hole_weight=0.5)
     exact = torch.cdist(batch.omega, torch.tensor(points, dtype=torch.float32)).amin(1)
     assert (batch.clearance - exact).abs().max() < 0.03
     assert batch.spacing == batch.share(0, 2).spacing == 0.3
-    assert batch.in_gaps == batch.share(0, 2).in_gaps == 0.5
+    assert batch.hole_weight == batch.share(0, 2).hole_weight == 0.5
     torch.testing.assert_close(batch.share(1, 2).clearance, batch.clearance[35:])
     without = aware.draw(torch.Generator().manual_seed(0))
     assert without.clearance is None
     assert torch.equal(without.omega, batch.omega)
-    assert sampler().draw(torch.Generator().manual_seed(0), in_gaps=0.5).clearance is None
+    assert sampler().draw(torch.Generator().manual_seed(0), hole_weight=0.5).clearance is None
 
 
 # batches

@@ -110,7 +110,7 @@ leave_ranks()
     return folder
 
 
-@pytest.mark.parametrize(("optimizer", "tolerance"), [("adam", 1e-5), ("muon", 5e-3)])  # muon rounds to bfloat16, by 4e-3
+@pytest.mark.parametrize(("optimizer", "tolerance"), [("adam", 1e-5), ("muon", 5e-3)])  # Muon: bfloat16 rounds by 4e-3
 def test_two_ranks_give_the_loss_curve_of_one(shared: Path, tmp_path: Path, shapes: Any, optimizer, tolerance):
     alone = records(train(tmp_path, optimizer, shapes[0]))
     together = records(shared / optimizer / "run")

@@ -36,13 +36,13 @@ class Loss(Protocol):
 
     Attributes:
         near: whether it uses ``Batch.near``.
-        gaps: whether it uses ``Batch.clearance``.
+        weighs_holes: whether it weights the energy in holes of the cloud, for which it needs ``Batch.clearance``.
         needs_normals: whether it requires given normals.
         needs_second_derivatives: whether the network must be twice differentiable in x.
     """
 
     near: ClassVar[bool]
-    gaps: ClassVar[bool]
+    weighs_holes: ClassVar[bool]
     needs_normals: ClassVar[bool]
     needs_second_derivatives: ClassVar[bool]
 
@@ -78,7 +78,7 @@ class DistanceLoss:
     """
 
     near: ClassVar[bool] = False
-    gaps: ClassVar[bool] = False
+    weighs_holes: ClassVar[bool] = False
     needs_normals: ClassVar[bool] = False
     needs_second_derivatives: ClassVar[bool] = False
 

@@ -80,7 +80,7 @@ class PhaseLoss(DistanceLoss):
     output: Literal["u", "w"] = "w"
     epsilon_start: float | None = None
 
-    gaps: ClassVar[bool] = True
+    weighs_holes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         problems = []
@@ -125,7 +125,7 @@ class PhaseLoss(DistanceLoss):
 
         reconstruction: λ mean_i |mean_{y in ball i} u(y)|, or λ mean_i |u(x_i)| without balls.
         gradient, potential: ∫_Ω ε‖∇u‖² and ∫_Ω W(u), the two parts of WCH. If the batch has a clearance, the energy in
-            holes of the cloud (``_in_hole``) has the weight ``Batch.in_gaps``.
+            holes of the cloud (``_in_hole``) has the weight ``Batch.hole_weight``.
         normals: with given normals n_i, μ mean_i ‖n_i - ∇w(x_i)‖. Without, μ mean_i (1 - ‖∇w(x_i)‖)². With estimated
             normals n_i of confidence c_i, μ mean_i of (1 - c_i) (1 - ‖∇w(x_i)‖)² + c_i ‖n_i - ∇w(x_i)‖; where the sign
             of n_i is unknown, the smaller of ‖n_i - ∇w(x_i)‖ and ‖n_i + ∇w(x_i)‖ takes the place of the latter
@@ -151,7 +151,7 @@ class PhaseLoss(DistanceLoss):
         weights = batch.weights
         if batch.clearance is not None:
             hole = _in_hole(self.distance(value.detach()), batch.clearance, batch.spacing)
-            weights = weights * (1 - (1 - batch.in_gaps) * hole)
+            weights = weights * (1 - (1 - batch.hole_weight) * hole)
         terms["gradient"] = (weights * kinetic).mean()
         terms["potential"] = (weights * potential).mean()
         if mu > 0:
