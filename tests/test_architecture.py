@@ -25,7 +25,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     ("model.loss.base", (*BASE, "model.network", "model.sampling")),
     ("model.loss", (*BASE, "model.network", "model.sampling", "model.loss.base")),
     ("model.kernels", (*BASE, "utils.compiled")),
-    ("model.network", (*BASE, "model.kernels")),
+    ("model.network", (*BASE, "model.encodings", "model.kernels")),
     ("model.sampling", (*BASE, "geometry")),
     ("model", BASE),
     ("surface", (*BASE, "geometry", "surface")),

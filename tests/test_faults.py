@@ -30,7 +30,7 @@ from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint
 from phase_recon.utils.files import append_line, write_whole
 
-NO_SPACE = r"cannot be written \(No space left on device\); the checkpoints before it are whole: make room and go on"
+NO_SPACE = r"cannot be written \(No space left on device\); the earlier checkpoints are complete: free some space"
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def sampler(points, config: Config, device: torch.device, near: bool) -> Sampler
         estimated=None if config.network.has_normals else EstimatedNormals(normals, sure, sure > 0),
         spread=tensor(neighbour_distance(points)) if near else None,
         clearance=Clearance(points, lower, upper, device),
-        reach=0.1,
+        spacing=0.1,
     )
 
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_recorded_says_so():
     device = choose_device("auto")[0]
     generator = torch.Generator(device).manual_seed(3)
     repeated = Repeated(lambda number: number.item(), device, generator)
-    assert [repeated((), 2.0) for _ in range(Repeated.UNRECORDED)] == [2.0] * 3
+    assert [repeated((), 2.0) for _ in range(Repeated.WARM_UP)] == [2.0] * 3
     with pytest.raises(UserError, match=r"^train.compile: steps cannot be recorded on this GPU \(.+\): set"):
         repeated((), 2.0)
 

@@ -1,6 +1,7 @@
-"""What a layer does between its matrix products, up and back: by torch, or by kernels.c in a third of the time.
+"""The elementwise part of a layer, forward and backward: by torch, or by kernels.c in a third of the time.
 
-φ is the softplus of sharpness β, or the ReLU for β = 0; a bar marks the derivative of the loss in the barred thing.
+φ is the softplus log(1 + exp(β z)) / β, or the ReLU for β = 0. The bar of a quantity is the derivative of the loss in
+it. N counts points, n the units of a layer. ``_ValueAndGradient`` in network.py says where each method is used.
 """
 
 import ctypes
@@ -14,19 +15,19 @@ from torch.nn.functional import relu, softplus
 from phase_recon.utils.compiled import load_compiled, openmp
 from phase_recon.utils.errors import UserError
 
-LINEAR_ABOVE = 40.0  # of beta·z, where the softplus and z differ by less than double precision sees
-SOURCE = Path(__file__).with_name("kernels.c")
-BLOCK = 64  # rows of a sum in kernels.c
-GRAIN = 1 << 15  # numbers of an array from which threads are worth their start, as in torch
+LINEAR_ABOVE = 40.0  # β z above which the softplus is taken as z: they differ by less than double precision resolves
+SOURCE = Path(__file__).with_name("kernels.c")  # the C source
+BLOCK = 64  # rows that kernels.c sums at a time; BLOCK there
+GRAIN = 1 << 15  # numbers in an array from which several threads are faster than one; torch's own limit
 
 
 class Kernels:
-    """By torch: the readable reference, for any device and precision.
+    """The readable reference by torch, for any device and precision.
 
     Args:
-        half: whether what the backward pass multiplies is rounded to bfloat16, whose products some processors have at
-            twice the speed. Values and gradients in x stay as they are; those in the parameters are off by some 0.3 %,
-            less than by the choice of a step's points.
+        half: whether the factors of the backward pass's matrix products are rounded to bfloat16, which some processors
+            multiply at twice the speed. Values and gradients in x do not change. The gradients in the parameters
+            change by about 0.3 %, less than by the random choice of a step's points.
     """
 
     fused = False
@@ -35,11 +36,11 @@ class Kernels:
         self.half = half
 
     def kept(self, x: Tensor) -> Tensor:
-        """x as the backward pass multiplies it."""
+        """x rounded for the backward pass: to bfloat16 if ``half``, or x itself."""
         return x.bfloat16() if self.half else x
 
     def rise(self, z: Tensor, bias: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-        """h = φ(z + b) and s = φ'(z + b), both (N, n), for z (N, n), which is lost, and b (n,)."""
+        """h = φ(z + b) and s = φ'(z + b), both (N, n), for z (N, n) and b (n,). z is overwritten."""
         z += bias
         if beta == 0:
             return relu(z), (z > 0).to(z.dtype)
@@ -56,22 +57,22 @@ class Kernels:
         return p, self.kept(p)
 
     def damp_bar(self, p_bar: Tensor, s: Tensor) -> Tensor:
-        """The part of p = g ∘ s in g_bar: p_bar ∘ s (N, n), for p_bar that is kept, as the result is."""
+        """g_bar = p_bar ∘ s (N, n), from p = g ∘ s; p_bar and the result are rounded as ``kept`` does."""
         return (p_bar * s).to(p_bar.dtype)
 
     def bend(
         self, h_bar: Tensor, s: Tensor, beta: float, p: Tensor | None = None, p_bar: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """z_bar (N, n) and its sum over the points (n,), where the loss depends on z through h and p = g ∘ s.
+        """z_bar (N, n) and its sum over the points (n,), where the loss depends on z through h = φ(z) and p = g ∘ s.
 
-        z_bar = h_bar ∘ s + φ'' ∘ g ∘ p_bar, and φ'' = β s (1 - s), so the last is β (1 - s) ∘ p ∘ p_bar (derived).
+        z_bar = h_bar ∘ s + φ'' ∘ g ∘ p_bar. As φ'' = β s (1 - s), the second term is β (1 - s) ∘ p ∘ p_bar (derived).
 
         Args:
-            h_bar: (N, n).
+            h_bar: the derivative of the loss in h (N, n).
             s: φ' (N, n), as ``rise`` gave it.
-            beta: β.
-            p: (N, n), or None where the loss depends on h alone.
-            p_bar: (N, n), with p.
+            beta: β; 0 for the ReLU.
+            p: p (N, n), or None where the loss depends on h alone.
+            p_bar: the derivative of the loss in p (N, n), or None where p is None.
         """
         z_bar = h_bar * s
         if p is not None and p_bar is not None and beta > 0:
@@ -80,13 +81,16 @@ class Kernels:
 
 
 class CompiledKernels(Kernels):
-    """The same to rounding by kernels.c, for a softplus in single precision on the CPU; by torch for the rest.
+    """The same results, but for rounding, by kernels.c.
+
+    It computes a softplus in single precision on the CPU, from dense arrays; for all else, each method falls back on
+    ``Kernels``.
 
     Args:
         half: as for ``Kernels``.
 
     Raises:
-        UserError: it cannot be compiled here, or computes something else; the text says what to do.
+        UserError: kernels.c cannot be compiled here, or its results differ from torch's; the text says what to do.
     """
 
     fused = True
@@ -97,15 +101,15 @@ class CompiledKernels(Kernels):
 
     @property
     def library(self) -> ctypes.CDLL:
-        """kernels.c as it was compiled here; no part of what is pickled."""
+        """The compiled kernels.c; a property, so that pickling this object leaves it out."""
         return _library()
 
     def rise(self, z: Tensor, bias: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-        """As by torch."""
+        """See ``Kernels``."""
         return self._rise(z, bias, beta, None) if beta > 0 and _suit(z, bias) else super().rise(z, bias, beta)
 
     def rise_and_keep(self, z: Tensor, bias: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
-        """As by torch."""
+        """See ``Kernels``."""
         if not (self.half and beta > 0 and _suit(z, bias)):
             return super().rise_and_keep(z, bias, beta)
         kept = torch.empty_like(z, dtype=torch.bfloat16)
@@ -117,7 +121,7 @@ class CompiledKernels(Kernels):
         return h, z
 
     def damp(self, g: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """As by torch."""
+        """See ``Kernels``."""
         if not (self.half and g.shape == s.shape and _suit(g, s)):
             return super().damp(g, s)
         p, kept = torch.empty_like(s), torch.empty_like(s, dtype=torch.bfloat16)
@@ -125,7 +129,7 @@ class CompiledKernels(Kernels):
         return p, kept
 
     def damp_bar(self, p_bar: Tensor, s: Tensor) -> Tensor:
-        """As by torch."""
+        """See ``Kernels``."""
         if not (_suit(p_bar, kind=torch.bfloat16) and _suit(s)):
             return super().damp_bar(p_bar, s)
         g_bar = torch.empty_like(p_bar)
@@ -135,7 +139,7 @@ class CompiledKernels(Kernels):
     def bend(
         self, h_bar: Tensor, s: Tensor, beta: float, p: Tensor | None = None, p_bar: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As by torch."""
+        """See ``Kernels``."""
         given = [h_bar] if p is None or p_bar is None else [h_bar, p, p_bar]
         half = len(given) == 3 and _suit(*given, kind=torch.bfloat16)
         if not (beta > 0 and _suit(s) and (half or _suit(*given))):
@@ -146,7 +150,11 @@ class CompiledKernels(Kernels):
         return z_bar, sums.sum(0)
 
     def _check(self) -> None:
-        """Compare with torch on arrays that all threads share, and whose last block is short."""
+        """Compare with torch on arrays that several threads share, and whose last block is not full.
+
+        Raises:
+            UserError: the results differ by more than rounding.
+        """
         beta, rows, columns = 100.0, 17 * BLOCK + 5, 37
         z, h_bar, p, p_bar = torch.linspace(-0.2, 0.2, 4 * rows * columns).reshape(4, rows, columns).sin()
         bias = torch.linspace(-0.1, 0.1, columns)
@@ -161,25 +169,29 @@ class CompiledKernels(Kernels):
             )
             for way in (Kernels(self.half), self)
         ]
-        off = 1e-2 if self.half else 1e-4  # one in the last place
+        off = 1e-2 if self.half else 1e-4  # a unit in the last place of bfloat16
         if not all(torch.allclose(ours, plain, rtol=off, atol=1e-4) for plain, ours in zip(*results, strict=True)):
-            raise UserError(f"{SOURCE.name}: computes something else than torch as it was compiled here")
+            raise UserError(f"{SOURCE.name}: compiled on this machine, its results differ from torch's")
 
 
 def _suit(*arrays: Tensor, kind: torch.dtype = torch.float32) -> bool:
+    """Whether kernels.c can read all of these arrays."""
     return all(array.is_cpu and array.dtype == kind and array.is_contiguous() for array in arrays)
 
 
 def _pointers(*arrays: Tensor | None) -> list[int]:
+    """The addresses of the arrays, and 0 for None."""
     return [0 if array is None else array.data_ptr() for array in arrays]
 
 
 def _threads(array: Tensor) -> int:
+    """The number of threads for an array of this size."""
     return torch.get_num_threads() if array.numel() >= GRAIN else 1
 
 
 @functools.cache
 def _library() -> ctypes.CDLL:
+    """kernels.c, compiled and loaded, with its functions' types declared."""
     library = load_compiled(SOURCE)
     array, size, real, count = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_float, ctypes.c_int
     library.use_openmp.argtypes = [array] * 3

@@ -1,7 +1,7 @@
-"""The neural field: an IGR multilayer perceptron, with Fourier features if asked.
+"""The neural field: the multilayer perceptron of IGR, with Fourier features if asked.
 
-``ImplicitNet`` maps points (..., d) to one number each (...), and offers the same number together with its
-gradient in a single forward graph, so that a loss on gradients costs one backward pass instead of two.
+``ImplicitNet`` maps points (..., d) to one value each (...). Its ``value_and_gradient`` gives the value and the
+gradient in one forward graph, so that a loss on gradients costs one backward pass instead of two.
 """
 
 import math
@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, relu, softplus
 
+from phase_recon.model.encodings import FourierFeatureMapping
 from phase_recon.model.kernels import LINEAR_ABOVE, Kernels
 
-SQRT_HALF = math.sqrt(0.5)
-# beyond these lies nothing but mistakes: a layer of 4 GiB; waves that single precision cannot tell from noise
-MOST_LAYERS, WIDEST, MOST_FREQUENCIES = 100, 1 << 15, 20
-PUBLISHED_K = 6
-RIDGE = 1e-4  # of the fit to the sphere: weights of the size that the theorem gives stay
+SQRT_HALF = math.sqrt(0.5)  # factor at a skip connection, as in IGR: keeps the size of what two inputs add up to
+MAX_LAYERS = 100  # hidden layers: a larger number is a mistake
+MAX_WIDTH = 1 << 15  # units in a layer: the matrix between two such layers takes 4 GiB
+MAX_FREQUENCIES = 20  # of the Fourier features: single precision cannot resolve faster waves
+PUBLISHED_K = 6  # frequencies of the Fourier features (Lipman 2021)
+RIDGE = 1e-4  # weight of the ridge regression to the sphere: small, so that the other weights keep the theorem's size
+SPHERE_SAMPLES = 4096  # points of that regression: many more than the unknowns, which are as many as the last width
 
 Field = Callable[[Tensor], Tensor]
 
@@ -27,8 +30,8 @@ Field = Callable[[Tensor], Tensor]
 def value_and_gradient(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
     """The field's value (...) and its gradient (..., d) at points x (..., d), by automatic differentiation.
 
-    The readable reference for any field; both results stay differentiable in the field's parameters.
-    A network's own ``value_and_gradient`` is the faster way and is held equal to this one by a test.
+    This is the readable reference for any field. Both results are differentiable in the field's parameters.
+    A network's own ``value_and_gradient`` is faster; a test holds it equal to this one.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
@@ -38,57 +41,12 @@ def value_and_gradient(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def derivative(value: Tensor, x: Tensor) -> Tensor:
-    """The gradient (..., d) of values (...) in the points x (..., d) they were computed from, by automatic
-    differentiation; it can be differentiated again, in x and in parameters.
+    """The gradient (..., d) of values (...) in the points x (..., d) from which they were computed.
+
+    By automatic differentiation. The result can be differentiated again, in x and in the parameters.
     """
     gradient: Tensor = torch.autograd.grad(value.sum(), x, create_graph=True)[0]
     return gradient
-
-
-class FourierFeatureMapping(nn.Module):
-    """x -> [x, sin(2^j π/2 x), cos(2^j π/2 x)] for j = 0 … k-1: (..., d) to (..., d (1 + 2k)).
-
-    The slowest wave has period 4, and Ω is no wider (at most 3 in 3D, 4 in 2D): no ghost copies of the
-    surface can appear. The raw x is among the features, first.
-
-    Args:
-        k: number of frequencies, at least 1.
-    """
-
-    frequencies: Tensor
-
-    def __init__(self, k: int) -> None:
-        super().__init__()
-        if k < 1:
-            raise ValueError(f"k: must be at least 1, got {k}")
-        self.register_buffer("frequencies", torch.tensor([0.5 * math.pi * 2**i for i in range(k)]), persistent=False)
-
-    def width(self, d: int) -> int:
-        """The number of features of a point in d dimensions."""
-        return d * (1 + 2 * len(self.frequencies))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map points (..., d) to features (..., d (1 + 2k))."""
-        angles = x @ self._slopes(x)
-        return torch.cat([x, angles.sin(), angles.cos()], dim=-1)
-
-    def pull_back(self, features: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient in x (..., d) from the gradient in the features (..., d (1 + 2k)) (chain rule).
-
-        Args:
-            features: what ``forward`` gave; they hold the sines and cosines that the derivatives need.
-            gradient: derivative of something in each feature.
-        """
-        d = features.shape[-1] // (1 + 2 * len(self.frequencies))
-        x, sines, cosines = torch.split(features, [d, *[d * len(self.frequencies)] * 2], dim=-1)
-        slopes = self._slopes(x).T
-        of_features = torch.cat([torch.ones_like(x), cosines, -sines], dim=-1)
-        identity = torch.eye(d, dtype=slopes.dtype, device=slopes.device)
-        return (gradient * of_features) @ torch.cat([identity, slopes, slopes])
-
-    def _slopes(self, x: Tensor) -> Tensor:
-        """The derivatives (d, k d) of the angles in x (..., d); products with them are faster than loops over d."""
-        return torch.kron(self.frequencies.to(x), torch.eye(x.shape[-1], dtype=x.dtype, device=x.device))
 
 
 class ImplicitNet(nn.Module):
@@ -97,14 +55,15 @@ class ImplicitNet(nn.Module):
     Args:
         d_in: dimension of the points, 2 or 3.
         dims: widths of the hidden layers.
-        skip_in: indices of the layers that see the (mapped) input again, joined to the layer before;
+        skip_in: indices of the layers that get the (mapped) input again, joined to the output of the layer before;
             1 to len(dims) - 1: neither the first layer nor the output.
-        geometric_init: start at about ‖x‖ - radius_init (Atzmon & Lipman 2020, SAL, Theorem 1); the
-            weights of sines and cosines start at zero, so that this holds with Fourier features too.
-        radius_init: radius of the sphere at the start, in normalised units.
-        beta: sharpness of the softplus; 0 means ReLU.
+        geometric_init: whether the network is initialised as about ‖x‖ - radius_init (Atzmon & Lipman 2020, SAL,
+            Theorem 1). The weights of sines and cosines are initialised to zero, so that this holds with Fourier
+            features too.
+        radius_init: radius of that sphere, in normalised units.
+        beta: sharpness β of the softplus log(1 + exp(β z)) / β; 0 means ReLU.
         use_FFM: whether the input passes through ``FourierFeatureMapping(k)``.
-        k: its number of frequencies; None is 6, as published.
+        k: its number of frequencies; None means 6, as published.
 
     Raises:
         ValueError: a line "name: what is wrong" for each argument out of range.
@@ -136,11 +95,12 @@ class ImplicitNet(nn.Module):
             outs[i - 1] -= features
         for i, (n_in, n_out) in enumerate(zip(ins, outs, strict=True)):
             setattr(self, f"lin{i}", nn.Linear(n_in, n_out))
-        if geometric_init and not self.layers()[0].weight.is_meta:  # on that device there are no values
-            self._start_at_sphere(d_in, features, radius_init)
+        if geometric_init and not self.layers()[0].weight.is_meta:  # the meta device has no values
+            self._initialise_sphere(d_in, features, radius_init)
 
     @torch.no_grad()
-    def _start_at_sphere(self, d: int, features: int, radius: float) -> None:
+    def _initialise_sphere(self, d: int, features: int, radius: float) -> None:
+        """Set all weights so that the field is about ‖x‖ - radius; ``features`` is the width of the mapped input."""
         *hidden, last = self.layers()
         for i, layer in enumerate(hidden):
             nn.init.zeros_(layer.bias)
@@ -151,14 +111,15 @@ class ImplicitNet(nn.Module):
                 layer.weight[:, layer.in_features - features + d :] = 0.0
         nn.init.constant_(last.weight, math.sqrt(math.pi / last.in_features))
         nn.init.constant_(last.bias, -radius)
-        # The theorem holds for infinite width and a ReLU; at the widths and softness in use the shape is
-        # off by a third of its radius. A ridge regression of the last layer alone takes out most of that.
-        x = nn.functional.normalize(torch.randn(4096, d), dim=-1) * torch.rand(4096, 1) * 2 * radius
+        # The theorem holds for infinite width and ReLU. At the widths and the β in use, the sphere is off by a third
+        # of its radius. A ridge regression of the last layer alone removes most of that error.
+        count = SPHERE_SAMPLES
+        x = nn.functional.normalize(torch.randn(count, d), dim=-1) * torch.rand(count, 1) * 2 * radius
         h = self._last_hidden(x if self.embed is None else self.embed(x))
-        columns = torch.cat([h, torch.ones(4096, 1)], dim=-1).double()
-        misfit = x.norm(dim=-1) - radius - self(x)
-        gram = columns.T @ columns + 4096 * RIDGE * torch.eye(columns.shape[-1])
-        step = torch.linalg.solve(gram, columns.T @ misfit.double()).float()
+        columns = torch.cat([h, torch.ones(count, 1)], dim=-1).double()
+        residual = x.norm(dim=-1) - radius - self(x)
+        gram = columns.T @ columns + count * RIDGE * torch.eye(columns.shape[-1])
+        step = torch.linalg.solve(gram, columns.T @ residual.double()).float()
         last.weight.add_(step[:-1])
         last.bias.add_(step[-1])
 
@@ -168,24 +129,25 @@ class ImplicitNet(nn.Module):
 
     @property
     def twice_differentiable(self) -> bool:
-        """Whether the field has second derivatives in x; those of a ReLU network are zero."""
+        """Whether the field has second derivatives in x; those of a ReLU network are zero everywhere."""
         return self.beta > 0
 
     def hidden_matrices(self) -> list[Tensor]:
-        """The weights between hidden layers, those that a matrix optimiser such as Muon is meant for."""
+        """The weight matrices (n, m) between hidden layers, for which a matrix optimiser such as Muon is made."""
         return [layer.weight for layer in self.layers()[1:-1]]
 
     def forward(self, x: Tensor) -> Tensor:
-        """The field at points x (..., d): (...)."""
+        """The field's value (...) at points x (..., d)."""
         *_, last = self.layers()
         features: Tensor = x if self.embed is None else self.embed(x)
         h = self._last_hidden(features.reshape(-1, features.shape[-1]))
         return linear(h, last.weight, last.bias).reshape(x.shape[:-1])
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The field (...) and its gradient (..., d) at x (..., d), both differentiable in the parameters.
+        """The field's value (...) and gradient (..., d) at points x (..., d).
 
-        Once, and not in x: the backward pass knows nothing else, and asking for more is an error.
+        Both are differentiable once, in the parameters, those of the encoding included. They are not differentiable in
+        x, nor twice: torch raises a RuntimeError where a loss asks for that.
         """
         x = x.detach()
         features: Tensor = x if self.embed is None else self.embed(x)
@@ -198,7 +160,7 @@ class ImplicitNet(nn.Module):
         return value, gradient if self.embed is None else self.embed.pull_back(features, gradient)
 
     def _last_hidden(self, features: Tensor) -> Tensor:
-        """What the last hidden layer gives (N, n) for features (N, m)."""
+        """The last hidden layer's output (N, n) for features (N, m)."""
         *hidden, _ = self.layers()
         h = features
         fused = self.kernels.fused and self.beta > 0 and not features.requires_grad
@@ -214,7 +176,7 @@ class ImplicitNet(nn.Module):
 
 
 class _Softplus(torch.autograd.Function):
-    """φ(z + b) (N, n) for z (N, n), which is lost, and b (n,); what the backward pass needs comes with it."""
+    """The activation φ(z + b) (N, n) for z (N, n) and b (n,), with its backward pass. z is overwritten."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, bias: Tensor, beta: float, kernels: Kernels) -> Tensor:
@@ -230,13 +192,14 @@ class _Softplus(torch.autograd.Function):
 
 
 class _ValueAndGradient(torch.autograd.Function):
-    """Value (N,) and gradient (N, m) of the layers at features (N, m), with the backward pass written out.
+    """Value (N,) and gradient (N, m) of the layers at features (N, m), with the backward pass written out (derived).
 
     Up:    z_i = W_i h_i + b_i,   h_{i+1} = φ(z_i),   s_i = φ'(z_i),   value = W_L h_L + b_L
     Down:  g_L = W_L,   p_i = g_{i+1} ∘ s_i,   g_i = W_iᵀ p_i,   gradient = g_0
-    The backward pass retraces down, then up, where z_i has a part in h_{i+1} and in p_i (``Kernels.bend``). Autograd
-    would do the same in three times as many passes over memory.
-    A bar marks the derivative of the loss in the barred thing.
+    The backward pass reverses Down, then Up; in the latter z_i acts through h_{i+1} and through p_i (``Kernels.bend``).
+    Autograd gives the same result with three times as many passes over memory.
+    The bar of a quantity is the derivative of the loss in it, such as z_bar. It is given for all parameters, and for
+    the features (h_bar at layer 0, plus the part of each skip) where these require it.
     """
 
     @staticmethod
@@ -260,7 +223,7 @@ class _ValueAndGradient(torch.autograd.Function):
         for i in reversed(range(depth)):
             damped, kept = kernels.damp(g, s[i])
             p.append(kept)
-            g = (weights[i].T @ damped.T).T.contiguous() if i == 0 else damped @ weights[i]  # narrow ones are faster so
+            g = (weights[i].T @ damped.T).T.contiguous() if i == 0 else damped @ weights[i]  # faster for few columns
             if i in skip_in:
                 g.mul_(SQRT_HALF)
                 through_skips += g[:, -m:]
@@ -288,16 +251,21 @@ class _ValueAndGradient(torch.autograd.Function):
         weights_bar.append((g_bar.sum(0) + value_bar @ h[-1]).unsqueeze(0))
         biases_bar.append(value_bar.sum().reshape(1))
         h_bar = value_bar.unsqueeze(-1) * weights[-1]
+        features_bar = torch.zeros_like(gradient_bar) if ctx.needs_input_grad[0] else None
         for i in reversed(range(depth)):
             z_bar, bias_bar = kernels.bend(h_bar, s[i], ctx.beta, p[i], p_bar[i])
             weights_bar[i].T.addmm_(h[i].T, z_bar)
             biases_bar.append(bias_bar)
+            width = s[i - 1].shape[-1] if i > 0 else 0  # the columns after it are those of the features
             if i > 0:
-                h_bar = z_bar @ weights[i][:, : s[i - 1].shape[-1]]  # without the columns of a skip
+                h_bar = z_bar @ weights[i][:, :width]
                 if i in skip_in:
                     h_bar.mul_(SQRT_HALF)
+            if features_bar is not None and (i == 0 or i in skip_in):
+                features_bar.add_(z_bar @ weights[i][:, width:], alpha=SQRT_HALF if i > 0 else 1.0)
         both = zip(weights_bar, reversed(biases_bar), strict=True)
-        return None, None, None, None, *(bar.to(saved[0].dtype) for pair in both for bar in pair)
+        bars = [bar.to(saved[0].dtype) for pair in both for bar in pair]
+        return None if features_bar is None else features_bar.to(saved[0].dtype), None, None, None, *bars
 
 
 def _check(
@@ -306,9 +274,9 @@ def _check(
     problems = []
     if not dims or min(dims) < 1:
         problems.append(f"dims: expected at least one hidden layer, each at least 1 wide, got {list(dims)}")
-    elif len(dims) > MOST_LAYERS or max(dims) > WIDEST:
+    elif len(dims) > MAX_LAYERS or max(dims) > MAX_WIDTH:
         problems.append(
-            f"dims: expected at most {MOST_LAYERS} layers of at most {WIDEST}, got {len(dims)} of up to {max(dims)}"
+            f"dims: expected at most {MAX_LAYERS} layers of at most {MAX_WIDTH}, got {len(dims)} of up to {max(dims)}"
         )
     if len(set(skip_in)) < len(skip_in):
         problems.append(f"skip_in: expected each layer once, got {list(skip_in)}")
@@ -329,7 +297,7 @@ def _check(
         problems.append(f"beta: must be 0 (ReLU) or above, got {beta}")
     if k < 1:
         problems.append(f"k: must be at least 1, got {k}")
-    if k > MOST_FREQUENCIES:
-        problems.append(f"k: expected at most {MOST_FREQUENCIES}, got {k}")
+    if k > MAX_FREQUENCIES:
+        problems.append(f"k: expected at most {MAX_FREQUENCIES}, got {k}")
     if problems:
         raise ValueError("\n".join(problems))

@@ -1,4 +1,7 @@
-"""How the weights move: Adam, or Muon for the matrices between hidden layers; the learning rate's course."""
+"""The optimisers, Adam and Muon, and the schedules of the learning rate.
+
+``Optimizers`` joins them: Muon for the matrices between hidden layers and Adam for all other parameters, or Adam alone.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,30 +10,45 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+LOWEST_STEP_RATE = 5e-6  # learning rate below which the schedule Step does not fall, as in IGR
+RESTART_HEIGHT = 0.5  # × initial: learning rate at which the schedule Cosine restarts
+MOMENTUM = 0.95  # share of Muon's running mean that a step keeps, its authors' value (Jordan et al. 2024)
+MUON_RATE = 0.2  # root mean square of Muon's steps / learning rate: about that of Adam's steps (Liu et al. 2025)
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # a, b, c of a round: singular values of 0.001 to 1 end between 0.7 and 1.2
+NEWTON_SCHULZ_ROUNDS = 5  # as in Jordan et al. (2024)
+SMALLEST_NORM = 1e-7  # a matrix is divided by at least this: a zero gradient stays zero
+
 
 @dataclass(frozen=True)
 class Step:
-    """lr = max(initial · factor^⌊epoch / interval⌋, 5e-6), as in IGR."""
+    """Learning rate = max(initial · factor^⌊epoch / interval⌋, 5e-6), as in IGR.
+
+    Args:
+        initial: the rate at the first step.
+        interval: steps between two changes.
+        factor: what the rate is multiplied by at each change.
+    """
 
     initial: float
     interval: int
     factor: float
 
     def __call__(self, epoch: int, progress: float) -> float:
-        """The rate at a step; ``progress``, the share of the run that is over, plays no part."""
-        return max(self.initial * self.factor ** (epoch // self.interval), 5e-6)
+        """The learning rate at a step; ``progress``, the finished share of the run, has no influence."""
+        return max(self.initial * self.factor ** (epoch // self.interval), LOWEST_STEP_RATE)
 
 
 @dataclass(frozen=True)
 class Cosine:
-    """lr falls from initial to final along half a cosine over the whole run.
+    """The learning rate falls from initial to final along half a cosine wave; a long run has one warm restart.
 
     Args:
-        initial: the rate at the start.
-        final: at the end.
-        restart: the step at which a longer run has come to the end of the wave, and begins another (Loshchilov & Hutter
-            2017) at half of ``initial``; at less where fewer than as many steps remain, so that one more step in a run
-            changes little (derived). None for one wave, whatever the length.
+        initial: the rate at the first step.
+        final: the rate at the end of a wave.
+        restart: the step of the warm restart (Loshchilov & Hutter 2017). A run of at most that many steps has one wave.
+            A longer run ends its first wave there, and begins a second one at half of ``initial``; that height is less
+            if fewer than ``restart`` steps remain, so that one more step in a run changes little (derived). None means
+            one wave for runs of any length.
     """
 
     initial: float
@@ -38,33 +56,37 @@ class Cosine:
     restart: int | None = None
 
     def __call__(self, epoch: int, progress: float) -> float:
-        """The rate at a step, when the share ``progress`` (0 to 1) of the run is over."""
+        """The learning rate at a step, when the share ``progress`` (0 to 1) of the run is finished."""
         if self.restart is None:
             return self._wave(self.initial, progress)
         if epoch < self.restart:
             return self._wave(self.initial, max(progress, epoch / self.restart))
-        length, begun = epoch / progress, progress * self.restart / epoch  # as if all steps took the same time
-        height = 0.5 * self.initial * min(length / self.restart - 1, 1.0)
+        # the run's length in steps, and the progress at the restart, if all steps take the same time
+        length, begun = epoch / progress, progress * self.restart / epoch
+        height = RESTART_HEIGHT * self.initial * min(length / self.restart - 1, 1.0)
         return self._wave(max(height, self.final), (progress - begun) / (1 - begun)) if begun < 1 else self.final
 
     def _wave(self, height: float, share: float) -> float:
+        """The learning rate at a share (0 to 1, or more for the end) of a wave that begins at ``height``."""
         return self.final + (height - self.final) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015) over all its parameters as one vector, n numbers.
+    """Adam (Kingma & Ba 2015, algorithm 1) over all its parameters as one vector of n numbers.
 
-    Torch's own does the same in more and smaller operations, and its first one imports a second of Python.
+    It equals torch.optim.Adam. That one takes more and smaller operations, and a second to import.
 
     Args:
-        parameters: what to optimise.
+        parameters: the tensors to optimise.
         weight_decay: weight of an L2 penalty.
 
     Attributes:
-        state: the steps so far (1,), and the running means of the gradient and of its square (n,).
+        state: the number of steps so far (), and the running means of the gradient and of its square (n,).
     """
 
-    MEMORY, MEMORY_OF_SQUARES, LEAST = 0.9, 0.999, 1e-8
+    BETA_1 = 0.9  # share of the gradient's running mean that a step keeps (Kingma & Ba 2015)
+    BETA_2 = 0.999  # share of the squared gradient's running mean that a step keeps (Kingma & Ba 2015)
+    EPSILON = 1e-8  # added to the root of the squares' mean, which may be zero (Kingma & Ba 2015)
 
     def __init__(self, parameters: Sequence[Tensor], weight_decay: float) -> None:
         self.parameters = parameters
@@ -74,7 +96,7 @@ class Adam:
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """What it remembers."""
+        """What a checkpoint keeps of it, by name."""
         return {"steps": self.steps, "mean": self.mean, "square": self.square}
 
     @state.setter
@@ -83,37 +105,34 @@ class Adam:
 
     @torch.no_grad()
     def step(self, rate: float | Tensor) -> None:
-        """One step of the parameters by their gradients."""
+        """Move the parameters once, by their gradients and the learning rate."""
         gradient = _as_one([_gradient(parameter) for parameter in self.parameters])
         if self.weight_decay:
             gradient = gradient.add(_as_one(self.parameters), alpha=self.weight_decay)
         self.steps += 1
-        self.mean.lerp_(gradient, 1 - self.MEMORY)
-        self.square.mul_(self.MEMORY_OF_SQUARES).addcmul_(gradient, gradient, value=1 - self.MEMORY_OF_SQUARES)
-        size = (self.square / (1 - self.MEMORY_OF_SQUARES**self.steps)).sqrt_().add_(self.LEAST)
-        moves = (self.mean / size).mul_(-rate / (1 - self.MEMORY**self.steps))
+        self.mean.lerp_(gradient, 1 - self.BETA_1)
+        self.square.mul_(self.BETA_2).addcmul_(gradient, gradient, value=1 - self.BETA_2)
+        size = (self.square / (1 - self.BETA_2**self.steps)).sqrt_().add_(self.EPSILON)
+        moves = (self.mean / size).mul_(-rate / (1 - self.BETA_1**self.steps))
         parts = torch.split(moves, [parameter.numel() for parameter in self.parameters])
         for parameter, part in zip(self.parameters, parts, strict=True):
             parameter.add_(part.view_as(parameter))
 
 
-MOMENTUM = 0.95  # of Muon, unless another is asked for
-
-
 class Muon:
-    """Muon (Jordan et al. 2024): the mean of a matrix's gradients, made orthogonal, and of the size of Adam's steps
-    (Liu et al. 2025). Matrices of one shape are taken together: fewer and larger products.
+    """Muon (Jordan et al. 2024): each step is the running mean of a matrix's gradients, made orthogonal.
+
+    Its size is that of Adam's steps (Liu et al. 2025). Matrices of one shape are treated together, as one large product
+    is faster than several small ones.
 
     Args:
-        matrices: what to optimise.
-        weight_decay: the decoupled decay.
-        momentum: what the mean keeps of itself in a step, below 1.
+        matrices: the tensors (n, m) to optimise.
+        weight_decay: the decoupled weight decay.
+        momentum: the share of the running mean that a step keeps, 0 to below 1.
 
     Attributes:
-        state: the running means of the gradients, for each shape (n, m) one of all its k matrices (k, n, m).
+        state: the running means of the gradients: for each shape (n, m), those of its k matrices (k, n, m).
     """
-
-    OF_ADAM = 0.2  # the root mean square of Adam's steps is about that of the rate
 
     def __init__(self, matrices: Sequence[Tensor], weight_decay: float, momentum: float) -> None:
         alike: dict[torch.Size, list[Tensor]] = {}
@@ -125,7 +144,7 @@ class Muon:
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """What it remembers."""
+        """What a checkpoint keeps of it, by name."""
         return {f"means {number}": mean for number, mean in enumerate(self.means)}
 
     @state.setter
@@ -134,12 +153,12 @@ class Muon:
 
     @torch.no_grad()
     def step(self, rate: float | Tensor) -> None:
-        """One step of the matrices by their gradients, which the mean leads on, as Nesterov does."""
+        """Move the matrices once, by their gradients with Nesterov momentum and the learning rate."""
         for matrices, mean in zip(self.groups, self.means, strict=True):
             gradients = torch.stack([_gradient(matrix) for matrix in matrices])
             mean.lerp_(gradients, 1 - self.momentum)
             moves = _orthogonal(gradients.lerp_(mean, self.momentum)).to(mean.dtype)
-            moves *= rate * self.OF_ADAM * math.sqrt(max(mean.shape[1:]))
+            moves *= rate * MUON_RATE * math.sqrt(max(mean.shape[1:]))
             for matrix, move in zip(matrices, moves, strict=True):
                 if self.weight_decay:
                     matrix.mul_(1 - rate * self.weight_decay)
@@ -147,46 +166,45 @@ class Muon:
 
 
 def _gradient(parameter: Tensor) -> Tensor:
+    """A parameter's gradient; zeros where the loss does not depend on it."""
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 def _as_one(tensors: Sequence[Tensor]) -> Tensor:
+    """The numbers of all tensors as one vector (n,)."""
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
 
 
-# Newton-Schulz in five rounds, with the factors of Jordan et al. (2024), which bring singular values from 0.001 up to
-# between 0.7 and 1.2
-FACTORS, ROUNDS, LEAST_NORM = (3.4445, -4.7750, 2.0315), 5, 1e-7
-
-
 def _orthogonal(matrices: Tensor) -> Tensor:
-    """Nearly orthogonal matrices (k, n, m) in bfloat16: X <- a X + (b XXᵀ + c (XXᵀ)²) X drives all singular values
-    towards one.
+    """The nearest orthogonal matrices, about, of matrices (k, n, m), in bfloat16.
+
+    Five rounds of the Newton-Schulz iteration X <- a X + (b XXᵀ + c (XXᵀ)²) X drive all singular values towards one
+    (Jordan et al. 2024).
     """
-    a, b, c = FACTORS
+    a, b, c = NEWTON_SCHULZ
     x = matrices.bfloat16()
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT
-    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp(min=LEAST_NORM)
-    for _ in range(ROUNDS):
+    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp(min=SMALLEST_NORM)
+    for _ in range(NEWTON_SCHULZ_ROUNDS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
 
 
 class Optimizers:
-    """Adam over all parameters, or Muon over the hidden matrices and Adam over the rest, as one.
+    """Adam over all parameters, or Muon over the hidden matrices and Adam over the others, as one optimiser.
 
     Args:
-        network: what to optimise; with "muon" its ``hidden_matrices()`` go to Muon (Jordan et al. 2024),
-            whose steps are scaled to Adam's root mean square, so that one learning rate serves both.
+        network: the network to optimise. With "muon", Muon optimises its ``hidden_matrices()``. One learning rate
+            serves both, as Muon's steps are as large as Adam's.
         name: "adam" or "muon".
-        weight_decay: L2 penalty of Adam, and decoupled decay of Muon.
+        weight_decay: L2 penalty of Adam, and decoupled weight decay of Muon.
         clip_gradient: largest allowed norm of the whole gradient, or None.
-        reduce: called with the parameters when they have their gradients, before anything is made of these;
-            where a run has several processes, it averages them.
-        momentum: Muon's; None is its authors' 0.95.
+        reduce: called with the parameters after the backward pass, before the gradients are used; a run of several
+            processes averages the gradients there.
+        momentum: Muon's, 0 to below 1; None means its authors' 0.95.
     """
 
     def __init__(
@@ -209,7 +227,7 @@ class Optimizers:
         self.reduce = reduce
 
     def step(self, loss: Tensor, learning_rate: float | Tensor) -> None:
-        """One descent step on a loss, at a learning rate."""
+        """Compute the gradients of a loss () and move the parameters once, at a learning rate."""
         for parameter in self.parameters:
             parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
@@ -220,19 +238,20 @@ class Optimizers:
         self.move(learning_rate)
 
     def move(self, learning_rate: float | Tensor) -> None:
-        """The part of a step that is left when the parameters have their gradients."""
+        """Move the parameters once by the gradients that they have, at a learning rate."""
         for member in self.members:
             member.step(learning_rate)
 
     def state_dict(self) -> list[dict[str, Tensor]]:
-        """What the members remember; their settings are the configuration's."""
+        """The states of the optimisers, for a checkpoint; their settings are in the configuration."""
         return [member.state for member in self.members]
 
     def load_state_dict(self, states: Sequence[dict[str, Tensor]]) -> None:
-        """Take up what the members remember.
+        """Continue from the states that ``state_dict`` gave.
 
         Raises:
-            ValueError: it is of another optimiser or network; KeyError, TypeError or AttributeError if it is no state.
+            ValueError: they belong to another optimiser or network.
+            KeyError, TypeError, AttributeError: they are not such states.
         """
         for member, state in zip(self.members, states, strict=True):
             known = member.state

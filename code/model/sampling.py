@@ -1,9 +1,10 @@
-"""Which points one training step looks at: the data, the balls about them, and Ω with its weights.
+"""The points of one training step: points of the cloud, points in balls about them, and weighted points in Ω.
 
-The integral over Ω is estimated without bias whatever the density q of the points:
-∫ f dx = E_q[f / q], so each point carries the weight 1/q and the estimate is the mean of weight · f.
-Points are drawn one from each of as many equal parts of what there is, along a curve through space: by chance alone
-they would crowd here and leave gaps there, and what a step sees would vary more.
+Integrals over Ω are estimated without bias for any density q of the points: ∫ f dx = E_q[f / q]. So each point carries
+the weight 1/q, and the estimate is the mean of weight · f.
+Points are drawn by stratified sampling: the cloud, or Ω, is divided along a space-filling curve into as many equal
+parts as there are points to draw, and each part gives one. Independent points would cover it less evenly, and the loss
+would vary more from step to step.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -20,22 +21,22 @@ from torch.nn.functional import grid_sample
 
 from phase_recon.utils.general import along_curve, sample_ball
 
-MAX_VOXELS = 2_000_000  # of the density's grid: 48 MB, and a second to set up
-MAX_NODES, CLOSE = 1_000_000, 0.15  # of the clearance's; it is exact at nodes so near the cloud
-NEIGHBOURS = 50  # the distance to that many is the spread of the points near the data (Gropp et al. 2020)
-
+MAX_VOXELS = 2_000_000  # voxels of ``OmegaDensity``: 48 MB, and a second to set up
+MAX_NODES = 1_000_000  # nodes of ``Clearance``'s grid: half a second to set up
+EXACT_WITHIN = 0.15  # normalised units: the clearance is exact at nodes nearer to the cloud; holes matter up to 0.13
+NEIGHBOURS = 50  # neighbours whose distance is the σ of the Gaussians near the data (Gropp et al. 2020)
 
 Values = TypeVar("Values", Tensor, npt.NDArray[Any])
 
 
 @dataclass(frozen=True)
 class EstimatedNormals(Generic[Values]):
-    """Normals that the neighbours of some points show.
+    """Normals that were estimated from the neighbours of N points, as arrays or as tensors.
 
     Attributes:
         directions: the unit normals (N, d).
-        trust: how far each can be trusted (N,), 0 to 1.
-        oriented: whether each surely points outward (N,), or else has its sign by chance.
+        trust: the confidence in each (N,), 0 to 1.
+        oriented: whether each is known to point outward (N,); where not, its sign is arbitrary.
     """
 
     directions: Values
@@ -43,7 +44,7 @@ class EstimatedNormals(Generic[Values]):
     oriented: Values
 
     def __getitem__(self, chosen: Values) -> "EstimatedNormals[Values]":
-        """Those of some of the points, by index."""
+        """The normals of the points with these indices (K,)."""
         return EstimatedNormals(self.directions[chosen], self.trust[chosen], self.oriented[chosen])
 
 
@@ -54,16 +55,16 @@ class Batch:
     Attributes:
         points: points of the cloud (N, d).
         normals: their unit normals (N, d), or None.
-        balls: points in the δ-balls about them (N, p, d), or None for δ = 0, where these are the points themselves.
+        balls: points in the balls of radius δ about ``points`` (N, p, d), or None for δ = 0.
         omega: points in Ω (M, d).
-        weights: 1 / density of each (M,), so that ∫_Ω f is estimated by mean(weights · f(omega)).
-        volume: of Ω, which the mean of all possible weights is.
-        estimated: normals estimated for ``points``, or None.
-        beyond: which points of ``omega`` (M,) lie beyond the cloud's bounding box, and so outside.
-        near: a Gaussian point about each of ``points`` (N, d), or None where the loss does not ask for it.
-        clearance: distance of each of ``omega`` from the nearest point of the cloud (M,), or None if not asked for.
-        reach: distance of the cloud's points to their 16th neighbours, about; 0 where it plays no part.
-        in_gaps: weight of the loss's energy where the surface lies in a gap of the cloud; one number.
+        weights: 1 / density of each point in ``omega`` (M,), so that mean(weights · f(omega)) estimates ∫_Ω f.
+        volume: the volume (area in 2D) of Ω, which is the expected weight.
+        estimated: the estimated normals of ``points``, or None.
+        beyond: whether each point of ``omega`` (M,) lies beyond the cloud's bounding box, and so outside.
+        near: a Gaussian sample about each of ``points`` (N, d), or None where the loss does not need it.
+        clearance: distance of each point in ``omega`` from the nearest point of the cloud (M,), or None.
+        spacing: distance of the cloud's points to their 16th neighbours, about; 0 where the loss does not need it.
+        hole_weight: weight of the loss's energy where the surface lies in a hole of the cloud; one number, 0 to 1.
     """
 
     points: Tensor
@@ -76,11 +77,11 @@ class Batch:
     beyond: Tensor | None = None
     near: Tensor | None = None
     clearance: Tensor | None = None
-    reach: float = 0.0
-    in_gaps: float | Tensor = 1.0
+    spacing: float = 0.0
+    hole_weight: float | Tensor = 1.0
 
     def share(self, rank: int, size: int) -> "Batch":
-        """The rank-th of ``size`` equal parts, 0 and up, along the first axis of every tensor."""
+        """Part number ``rank`` (0 and up) of ``size`` equal parts, cut along the first axis of every tensor."""
 
         def part(whole: Any) -> Any:
             if isinstance(whole, Tensor) and whole.ndim:
@@ -93,17 +94,17 @@ class Batch:
 
 
 class OmegaDensity:
-    """A piecewise constant density on Ω: a share near the data, the rest uniform.
+    """A density of points on Ω, constant in each voxel: a part near the surface and a uniform part.
 
-    Near means: falling off as exp(-2 distance / width) from the data, as the WCH integrand does about the
-    surface for width = √ε, but no steeper than one voxel.
+    The part near the surface falls off with the distance from it as exp(-2 distance / width), but no steeper than the
+    voxels resolve. The WCH integrand falls off so for width = √ε.
 
     Args:
-        points: the cloud (N, d), normalised, and what else is known of where the surface will be.
-        lower: corner of Ω (d,).
-        upper: the opposite corner (d,).
-        near_fraction: share of the points that follow the data, 0 (uniform) to below 1.
-        width: of the band, in normalised units.
+        points: points (N, d) near the expected surface, normalised: the cloud, and others in its holes.
+        lower: lower corner of Ω (d,).
+        upper: upper corner of Ω (d,).
+        near_fraction: share of the samples in the part near the surface, 0 (uniform) to below 1.
+        width: length of the fall-off, normalised units.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class OmegaDensity:
     ) -> None:
         size = upper - lower
         d = len(size)
-        shape = np.ones(d, dtype=np.int64)  # uniform is one voxel
+        shape = np.ones(d, dtype=np.int64)  # one voxel for a uniform density
         if near_fraction > 0:
             edge = max(width / 2, float(np.prod(size) / MAX_VOXELS) ** (1.0 / d))
             shape = np.maximum(1, np.ceil(size / edge).astype(np.int64))
@@ -138,14 +139,14 @@ class OmegaDensity:
         self.inverse_density = torch.tensor(np.prod(voxel) / mass, dtype=torch.float32)
 
     def to(self, device: torch.device) -> "OmegaDensity":
-        """Move the tables to a device."""
+        """Move the tables to a device; returns itself."""
         for name in ("corners", "voxel", "cumulative", "inverse_density"):
             setattr(self, name, getattr(self, name).to(device))
         return self
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Points (count, d) of this density and their weights 1/density (count,)."""
-        shares = _evenly(count, self.cumulative.device, generator)
+        """Draw points (count, d) with this density; returns them and their weights 1/density (count,)."""
+        shares = _stratified(count, self.cumulative.device, generator)
         cell = torch.searchsorted(self.cumulative, shares).clamp_(max=len(self.cumulative) - 1)
         corners = self.corners[cell]
         inside = torch.rand(corners.shape, device=corners.device, generator=generator)
@@ -153,13 +154,13 @@ class OmegaDensity:
 
 
 class Clearance:
-    """The distance to a cloud from points in Ω, by interpolation between the nodes of a grid.
+    """The distance from points in Ω to the nearest point of a cloud, interpolated between the nodes of a grid.
 
     Args:
         points: the cloud (N, d), normalised.
-        lower: corner of Ω (d,).
-        upper: the opposite corner (d,).
-        device: of the points that are asked for.
+        lower: lower corner of Ω (d,).
+        upper: upper corner of Ω (d,).
+        device: where the queries are.
     """
 
     def __init__(
@@ -175,14 +176,14 @@ class Clearance:
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The distance (M,) from points (M, d)."""
-        place = (2 * (x - self.lower) / self.size - 1).flip(-1)  # grid_sample counts from the last axis, -1 to 1
+        """The distance (M,) of points (M, d) in Ω from the cloud, normalised units."""
+        place = (2 * (x - self.lower) / self.size - 1).flip(-1)  # grid_sample wants -1 to 1, last axis first
         place = place.reshape(1, len(x), *[1] * (x.shape[-1] - 1), x.shape[-1])
         return grid_sample(self._table, place, align_corners=True).reshape(len(x))
 
     @cached_property
     def _table(self) -> Tensor:
-        """The distance at the nodes (1, 1, ...), made when it is first needed: it takes half a second."""
+        """The distances at the nodes (1, 1, n_1, ..., n_d), computed at the first query, in half a second."""
         edge = float(np.prod(self.extent) / MAX_NODES) ** (1.0 / len(self.extent))
         counts = np.ceil(self.extent / edge).astype(np.int64) + 1
         spacing = self.extent / (counts - 1)
@@ -190,41 +191,42 @@ class Clearance:
         nearest = np.rint((self.points - self.corner) / spacing).astype(np.int64)
         empty[tuple(np.clip(nearest, 0, counts - 1).T)] = False
         distance = distance_transform_edt(empty, sampling=spacing)
-        close = np.nonzero(distance < CLOSE)
+        close = np.nonzero(distance < EXACT_WITHIN)
         nodes = self.corner + np.stack(close, axis=-1) * spacing
         distance[close] = cKDTree(self.points).query(nodes, workers=-1)[0]
         return torch.tensor(distance, dtype=torch.float32, device=self.lower.device)[None, None]
 
 
-def _evenly(count: int, device: torch.device, generator: torch.Generator) -> Tensor:
-    """Numbers (count,) between 0 and 1, one in each of as many equal parts, in their order."""
+def _stratified(count: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    """Ascending random numbers (count,) in [0, 1], one in each of ``count`` equal intervals."""
     within = torch.rand(count, dtype=torch.float64, device=device, generator=generator)
     return (torch.arange(count, device=device) + within) / count
 
 
 def neighbour_distance(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The distance (N,) of each of the points (N, d) to its 50th neighbour, the last one where there are fewer."""
-    last = min(NEIGHBOURS + 1, len(points))  # the first is the point itself
+    """The distance (N,) of points (N, d) to their 50th neighbours; to the farthest where there are fewer."""
+    last = min(NEIGHBOURS + 1, len(points))  # + 1, as the query counts the point itself
     return np.asarray(cKDTree(points).query(points, k=[last], workers=-1)[0][:, 0], dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Sampler:
-    """Draws the batches of a run; the cost of a draw does not depend on the number of points.
+    """Draws the batches of a run. The cost of a draw does not depend on the number of points.
 
     Attributes:
         points: the cloud (N, d), normalised.
-        normals: its unit normals (N, d), or None when the run does not use them.
+        normals: its unit normals (N, d), or None where the run does not use them.
         omega: the density of the points in Ω.
-        points_batch: points of the cloud per batch, one from each of as many parts of it, equal by ``areas``.
+        points_batch: points of the cloud in a batch.
         pts_per_ball: points in the ball about each of them.
         ball_radius: δ, in normalised units; 0 draws no balls.
-        pts_in_omega: points in Ω per batch.
-        areas: how often each point is drawn, relative to the others (N,); None draws all alike.
-        estimated: normals of the points that were estimated, or None.
-        spread: standard deviations (N,) of the Gaussians about the points, for ``Batch.near``; None draws none.
-        clearance: the distance to the cloud, for ``Batch.clearance``; None gives none.
-        reach: ``Batch.reach``.
+        pts_in_omega: points in Ω in a batch.
+        areas: the area that each point represents (N,), in any unit: points are drawn in proportion to it. None draws
+            all points equally often.
+        estimated: estimated normals of the points, or None.
+        spread: standard deviations (N,) of the Gaussians of ``Batch.near``, normalised units; None draws none.
+        clearance: the distance to the cloud, for ``Batch.clearance``; None leaves that out.
+        spacing: ``Batch.spacing``.
     """
 
     points: Tensor
@@ -238,12 +240,13 @@ class Sampler:
     estimated: EstimatedNormals[Tensor] | None = None
     spread: Tensor | None = None
     clearance: Clearance | None = None
-    reach: float = 0.0
+    spacing: float = 0.0
 
     def joined(self, points: Tensor, normals: Tensor) -> "Sampler":
-        """One that draws from more points (K, d) too, with unit normals (K, d), which are not trusted if estimated.
+        """A sampler that also draws from K further points (K, d) with unit normals (K, d).
 
-        Their areas are 1, their Gaussians as wide as the others in the middle; Ω and the clearance stay as they are.
+        They get an area of 1, confidence 0 where the normals are estimated, and the median width of the Gaussians.
+        The density in Ω and the clearance stay as they are.
         """
         count, estimated, spread = len(points), self.estimated, self.spread
         if estimated is not None:
@@ -263,24 +266,29 @@ class Sampler:
 
     @cached_property
     def box(self) -> tuple[Tensor, Tensor]:
-        """The lower and the upper corner (d,) of the cloud's bounding box."""
+        """The lower and upper corner (d,) of the cloud's bounding box."""
         return self.points.amin(0), self.points.amax(0)
 
     @cached_property
     def order(self) -> Tensor:
-        """The points' indices (N,) along a curve through space."""
+        """The indices of the points (N,) in their order along a space-filling curve."""
         return torch.tensor(along_curve(self.points.cpu().numpy()), device=self.points.device)
 
     @cached_property
     def cumulative(self) -> Tensor:
-        """The share of all areas (N,) that the points up to each have, in their order."""
+        """The cumulative share of the area (N,), 0 to 1, in the order of ``order``."""
         areas = torch.ones(len(self.points)) if self.areas is None else self.areas.cpu()
         sums = np.cumsum(areas.double().numpy()[self.order.cpu().numpy()])
         return torch.tensor(sums / sums[-1], device=self.points.device)
 
-    def draw(self, generator: torch.Generator, in_gaps: float | Tensor | None = None) -> Batch:
-        """The next batch, with ``Batch.in_gaps`` and a clearance; None is a weight of 1, which needs no clearance."""
-        shares = _evenly(self.points_batch, self.points.device, generator)
+    def draw(self, generator: torch.Generator, hole_weight: float | Tensor | None = None) -> Batch:
+        """Draw a batch.
+
+        Args:
+            generator: on the device of the points; its state decides what is drawn.
+            hole_weight: ``Batch.hole_weight``. None means 1, and leaves out the clearance, which is then not needed.
+        """
+        shares = _stratified(self.points_batch, self.points.device, generator)
         chosen = self.order[torch.searchsorted(self.cumulative, shares).clamp_(max=len(self.points) - 1)]
         points = self.points[chosen]
         omega, weights = self.omega.sample(self.pts_in_omega, generator)
@@ -301,7 +309,7 @@ class Sampler:
             estimated=None if self.estimated is None else self.estimated[chosen],
             beyond=((omega < self.box[0]) | (omega > self.box[1])).any(-1),
             near=near,
-            clearance=None if in_gaps is None or self.clearance is None else self.clearance(omega),
-            reach=self.reach,
-            in_gaps=1.0 if in_gaps is None else in_gaps,
+            clearance=None if hole_weight is None or self.clearance is None else self.clearance(omega),
+            spacing=self.spacing,
+            hole_weight=1.0 if hole_weight is None else hole_weight,
         )

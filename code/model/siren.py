@@ -1,6 +1,6 @@
-"""The neural field with sines between its layers: SIREN (Sitzmann et al. 2020), with its own start or those of DiGS.
+"""The neural field with sine activations: SIREN (Sitzmann et al. 2020), with its own or DiGS's initialisation.
 
-``SirenNet`` maps points (..., d) to one number each (...), like ``model.network.ImplicitNet``, and has derivatives
+``SirenNet`` maps points (..., d) to one value each (...), like ``model.network.ImplicitNet``, and has derivatives
 of every order.
 """
 
@@ -12,25 +12,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-ROOT = 1e-8  # beside |z| under the root, which would otherwise be infinitely steep at 0
-LOW_SHARE = 0.25  # of the first layer's units that a multifrequency start keeps slow
-FAINT = 0.0005  # the weight of the others in the second layer
+SMALLEST_ROOT = 1e-8  # added to |z| under the square root, whose slope at 0 would be infinite
+LOW_SHARE = 0.25  # share of the first layer's units that have low frequencies with multifrequency, as in DiGS's code
+HIGH_WEIGHT = 0.0005  # × usual size: initial weights of the other units in the second layer, as in DiGS's code
 
 
 class SirenNet(nn.Module):
-    """Linear layers lin0, lin1, … with sin(ω₀ ·) between.
+    """Linear layers lin0, lin1, … with the activation sin(ω₀ z) between them.
 
     Args:
         d_in: dimension of the points, 2 or 3.
         dims: widths of the hidden layers.
         omega_0: ω₀, the frequency; 30 in the publication.
-        init: siren: the publication's, uniform weights of a size that keeps the activations' distribution
-            (section 3.2); it is no surface yet. geometric, multifrequency: those of DiGS (Ben-Shabat et al. 2022,
-            section 3.4), near a sphere, inside negative; with multifrequency, fast waves wait in the first layer.
-            The output z of these two is sign(z) √|z| - radius_init, times scale_init, during the training as well.
-        radius_init: of that output; 1.6 in DiGS. The sphere's radius is 0.9 of it with geometric (2√2/π, derived), and
-            about 0.4 of it with multifrequency and layers of 256, more where they are narrower.
-        scale_init: of that output; 0.1 in the runs of DiGS.
+        init: the initialisation. siren: the publication's (section 3.2), uniform weights whose size keeps the
+            distribution of the activations from layer to layer; the field has no meaningful surface yet.
+            geometric, multifrequency: those of DiGS (Ben-Shabat et al. 2022, section 3.4); the field is near that of a
+            sphere, negative inside. With multifrequency, the first layer also has high frequencies, with small weights.
+            With these two, the output is scale_init (sign(z) √|z| - radius_init) for the last layer's z, always.
+        radius_init: the radius in that formula; 1.6 in DiGS. The sphere's radius is 0.9 of it with geometric (2√2/π,
+            derived), and about 0.4 of it with multifrequency and layers of 256, more with narrower layers.
+        scale_init: the scale in that formula; 0.1 in the runs of DiGS.
 
     Raises:
         ValueError: a line "name: what is wrong" for each argument out of range.
@@ -54,21 +55,21 @@ class SirenNet(nn.Module):
             setattr(self, f"lin{i}", nn.Linear(n_in, n_out))
         with torch.no_grad():
             if init == "siren":
-                self._start_as_siren()
+                self._initialise_siren()
             else:
-                self._start_at_sphere()
+                self._initialise_sphere()
             if init == "multifrequency":
                 self._add_frequencies()
 
-    def _start_as_siren(self) -> None:
-        """Weights as in the authors' code; biases as PyTorch's layers start."""
+    def _initialise_siren(self) -> None:
+        """Weights as in the authors' code; biases as PyTorch initialises them."""
         first, *others = self.layers()
         nn.init.uniform_(first.weight, -1.0 / first.in_features, 1.0 / first.in_features)
         for layer in others:
             bound = math.sqrt(6.0 / layer.in_features) / self.omega_0
             nn.init.uniform_(layer.weight, -bound, bound)
 
-    def _start_at_sphere(self) -> None:
+    def _initialise_sphere(self) -> None:
         """Small weights, so that sin z ≈ z and ‖h‖ ≈ ‖x‖; then n - Σ cos(π h_i / 2) ≈ π² ‖h‖² / 8."""
         *hidden, before_last, last = self.layers()
         for layer in hidden:
@@ -82,13 +83,13 @@ class SirenNet(nn.Module):
         nn.init.constant_(last.bias, n)
 
     def _add_frequencies(self) -> None:
-        """A quarter of the first layer stays slow and goes on; the rest is ω₀ times as fast and hardly heard yet."""
+        """Give the first layer, but for a quarter of it, ω₀ times higher frequencies, with small weights after it."""
         first, second, *_ = self.layers()
-        slow = int(LOW_SHARE * first.out_features)
+        low = int(LOW_SHARE * first.out_features)
         _uniform(first.weight, math.sqrt(3.0 / first.in_features))
-        first.weight[:slow] /= self.omega_0
-        _uniform(second.weight, FAINT * math.sqrt(3.0 / second.in_features))
-        _uniform(second.weight[:slow, :slow], math.sqrt(3.0 / second.in_features) / self.omega_0)
+        first.weight[:low] /= self.omega_0
+        _uniform(second.weight, HIGH_WEIGHT * math.sqrt(3.0 / second.in_features))
+        _uniform(second.weight[:low, :low], math.sqrt(3.0 / second.in_features) / self.omega_0)
 
     def layers(self) -> list[nn.Linear]:
         """The linear layers from input to output."""
@@ -100,11 +101,11 @@ class SirenNet(nn.Module):
         return True
 
     def hidden_matrices(self) -> list[Tensor]:
-        """The weights between hidden layers, those that a matrix optimiser such as Muon is meant for."""
+        """The weight matrices (n, m) between hidden layers, for which a matrix optimiser such as Muon is made."""
         return [layer.weight for layer in self.layers()[1:-1]]
 
     def forward(self, x: Tensor) -> Tensor:
-        """The field at points x (..., d): (...)."""
+        """The field's value (...) at points x (..., d)."""
         *hidden, last = self.layers()
         h = x
         for layer in hidden:
@@ -112,10 +113,10 @@ class SirenNet(nn.Module):
         return self._output(linear(h, last.weight, last.bias).squeeze(-1))
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The field (...) and its gradient (..., d) at x (..., d), both differentiable in the parameters.
+        """The field's value (...) and gradient (..., d) at points x (..., d), both differentiable in the parameters.
 
-        The layers' derivatives ω₀ cos are multiplied back through the weights as part of the forward graph, so that a
-        loss on gradients costs one backward pass.
+        The forward graph contains the gradient: the layers' derivatives ω₀ cos(ω₀ z) times the weights, from the last
+        layer to the first. So a loss on gradients costs one backward pass.
         """
         *hidden, last = self.layers()
         h, slopes = x, []
@@ -128,15 +129,15 @@ class SirenNet(nn.Module):
         for layer, slope in zip(reversed(hidden), reversed(slopes), strict=True):
             g = (g * slope) @ layer.weight
         if self.sphere is not None:
-            g = g * (0.5 * self.sphere[1] / torch.sqrt(z.abs() + ROOT)).unsqueeze(-1)
+            g = g * (0.5 * self.sphere[1] / torch.sqrt(z.abs() + SMALLEST_ROOT)).unsqueeze(-1)
         return self._output(z), g
 
     def _output(self, z: Tensor) -> Tensor:
-        """The field (...) from the last layer (...)."""
+        """The field's value (...) from the last layer's z (...)."""
         if self.sphere is None:
             return z
         radius, scale = self.sphere
-        return scale * (torch.sign(z) * torch.sqrt(z.abs() + ROOT) - radius)
+        return scale * (torch.sign(z) * torch.sqrt(z.abs() + SMALLEST_ROOT) - radius)
 
 
 def _uniform(tensor: Tensor, bound: float) -> None:

@@ -48,7 +48,7 @@ NETWORKS: dict[str, tuple[list[int], list[int], bool]] = {
     "5 x 256": ([256] * 5, [], False),
     "8 x 512, skip": ([512] * 8, [4], False),
 }
-WARM = Repeated.UNRECORDED + 1  # runs that are not counted
+WARM = Repeated.WARM_UP + 1  # runs that are not counted
 
 
 def fastest(

@@ -15,7 +15,7 @@ from phase_recon.datasets.pointcloud import PointCloud, load_points
 from phase_recon.reconstruction.field import Field
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.report.page import surface_page
-from phase_recon.report.plots import cuts_picture, loss_curves, render_surface
+from phase_recon.report.plots import cross_section_picture, loss_curves, render_surface
 from phase_recon.surface.extract import extract_surface, read_surface, refine, vertex_normals, write_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points
 from phase_recon.surface.surface import Surface, carry_colours, substantial_components, transform
@@ -163,7 +163,7 @@ def evaluate(
     written["picture"] = folder / "surface.png"
     render_surface(written["picture"], surface, points, up=plot.up)
     written["cuts"] = folder / "cuts.png"
-    cuts_picture(written["cuts"], field.u, field.w, box[0], box[1], points)
+    cross_section_picture(written["cuts"], field.u, field.w, box[0], box[1], points)
     records = [record for record in experiment.records() if "loss" in record]
     if records:
         written["losses"] = folder / "losses.png"

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from phase_recon.geometry.neighbours import density
-from phase_recon.model.loss.phase import GAP, WIDE
+from phase_recon.model.loss.phase import HOLE_BEGINS, WIDEST_HOLE
 from phase_recon.model.sampling import Sampler
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.utils.distributed import Ranks
@@ -125,10 +125,10 @@ class HeldGaps:
         dense = s.density * density(self._spacing, self._cloud.shape[1]) * surface.measure()
         places, _ = sample_surface(surface, round(min(dense, len(self._cloud))), seed=0)  # of one that is uneven fewer
         distance = cKDTree(self._cloud).query(places, workers=-1)[0]
-        places = places[(distance > GAP[0] * self._spacing) & (distance < WIDE)]
+        places = places[(distance > HOLE_BEGINS * self._spacing) & (distance < WIDEST_HOLE)]
         some = thinned(self._cloud, s.looked_at)
-        missed = some[mean.normalised(_single(some)).abs().numpy() > GAP[0] * self._spacing]
-        places = places[cKDTree(missed).query(places, workers=-1)[0] > WIDE] if len(missed) else places
+        missed = some[mean.normalised(_single(some)).abs().numpy() > HOLE_BEGINS * self._spacing]
+        places = places[cKDTree(missed).query(places, workers=-1)[0] > WIDEST_HOLE] if len(missed) else places
         if not len(places):
             return None
         w, normals = (part.double().numpy() for part in mean.normalised_value_and_gradient(_single(places)))

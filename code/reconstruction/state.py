@@ -94,7 +94,7 @@ def _new(run: Run) -> State:
         ),
         generator=torch.Generator(device).manual_seed(run.course.mending.seed),
         sampler=_sampler(config, scene, loss, device),
-        gaps=HeldGaps(scene.points.positions, spacing, run.holding) if t.hold_gaps and loss.gaps else None,
+        gaps=HeldGaps(scene.points.positions, spacing, run.holding) if t.hold_gaps and loss.weighs_holes else None,
     )
 
 
@@ -191,8 +191,8 @@ def _sampler(config: Config, scene: Scene, loss: Loss, device: torch.device) -> 
         areas=tensor(points.area),
         estimated=estimated,
         spread=tensor(neighbour_distance(positions)) if loss.near else None,
-        clearance=Clearance(positions, lower, upper, device) if t.ease_gaps and loss.gaps else None,
-        reach=scene.scale.trained_spacing,
+        clearance=Clearance(positions, lower, upper, device) if t.ease_gaps and loss.weighs_holes else None,
+        spacing=scene.scale.trained_spacing,
     )
 
 

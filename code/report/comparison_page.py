@@ -1,7 +1,7 @@
-"""A page that sets reconstructions of one cloud side by side: one HTML file with everything in it.
+"""A page that compares reconstructions of one cloud: one HTML file, which opens without a network.
 
-The surfaces stand in one view, in which turning one turns all; below them the table, the error against time, and
-pictures. It opens without a network.
+It shows the surfaces in a grid, in which turning one turns all; below that the table, the error against time, and
+pictures.
 """
 
 import base64
@@ -24,17 +24,19 @@ from phase_recon.utils.general import thinned
 
 Float64 = npt.NDArray[np.float64]
 
-MAX_FACES, MAX_POINTS = 40_000, 10_000  # of each surface and of the cloud, so that a page of six stays near 15 MB
-ACROSS = 4  # surfaces in a row
+MAX_FACES = 40_000  # triangles of each surface: a page of six surfaces has about 15 MB
+MAX_POINTS = 10_000  # points of the cloud that are shown
+COLUMNS = 4  # surfaces in a row
 ROW_HEIGHT = 380  # pixels
+# the page's style sheet
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1500px; padding: 0 1em; color: #222 }
 pre { background: #f3f5f7; padding: .7em 1em; white-space: pre-wrap; overflow-wrap: anywhere }
 table { border-collapse: collapse } td, th { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right }
 td:first-child, th:first-child, td.words { text-align: left } img { max-width: 100% }
 """
-# Hands the camera that one scene was given to all others, while it turns and when it has been let go. What the page
-# itself sets is reported like what a hand sets, and of that no notice may be taken.
+# JavaScript that gives the camera of the scene that a user turns to all other scenes, while it turns and at the end.
+# plotly reports these changes like those of the user: ``following`` is true meanwhile, so that they are ignored.
 LINK = """
 const view = document.getElementById("{plot_id}");
 const scenes = Object.keys(view.layout).filter(name => name.startsWith("scene"));
@@ -56,7 +58,10 @@ view.on("plotly_relayout", follow);
 class Shown:
     """What the page shows of one method.
 
-    surface: in input units, or None if there is none. history: (seconds, error) pairs, in their order.
+    Attributes:
+        name: the method.
+        surface: its surface in input units, or None if it gave none.
+        history: (seconds, error) pairs, in ascending order of time.
     """
 
     name: str
@@ -81,15 +86,18 @@ def comparison_page(
 
     Args:
         path: the HTML file.
-        title: its heading.
-        command: what made it.
-        note: a sentence below the table.
+        title: the page's heading.
+        command: the command that made the page.
+        note: a text below the table.
         table: the header and the rows, as text.
-        points: (N, d), the cloud; the first of the panels.
+        points: the cloud (N, d) in input units, shown in the first panel.
         shown: the methods, in the order of their panels; all surfaces have the dimension d.
-        error: what the history holds, for its axis.
-        pictures: PNG files that go into the page, by caption.
+        error: the name of the error in the histories, for the axis of the plot.
+        pictures: PNG files to put into the page, by caption.
         up: the axis that points up in a 3D view.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     figures = [_side_by_side(points, shown, up)]
     if any(one.history for one in shown):
@@ -120,26 +128,29 @@ def comparison_page(
 
 
 def _rows(table: Sequence[Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
+    """The rows of a table, each with the HTML tag of its cells."""
     return [("th" if number == 0 else "td", row) for number, row in enumerate(table)]
 
 
 def _cell(text: str, kind: str) -> str:
+    """A cell of a table as HTML; texts of several words are set to the left."""
     words = ' class="words"' if " " in text and kind == "td" else ""
     return f"<{kind}{words}>{html.escape(text)}</{kind}>"
 
 
 def _picture(caption: str, path: Path) -> str:
+    """A PNG file as HTML, under its caption."""
     data = base64.b64encode(path.read_bytes()).decode()
     name = html.escape(caption)
     return f'<h2>{name}</h2><img alt="{name}" src="data:image/png;base64,{data}">'
 
 
 def _side_by_side(points: Float64, shown: Sequence[Shown], up: Up) -> go.Figure:
-    """The cloud and the surfaces, a panel each, in rows; less one offset, so that the frames are the same."""
+    """A grid of panels, the cloud first, then the surfaces; one offset is subtracted from all."""
     offset = offset_of(points)
     surfaces = {one.name: one.surface for one in shown if one.surface is not None}
     names = ["points", *surfaces]
-    columns = min(ACROSS, len(names))
+    columns = min(COLUMNS, len(names))
     rows = -(-len(names) // columns)
     flat = points.shape[1] == 2
     figure = make_subplots(
@@ -154,7 +165,7 @@ def _side_by_side(points: Float64, shown: Sequence[Shown], up: Up) -> go.Figure:
     ]
     for number, trace in enumerate(traces):
         figure.add_trace(trace, number // columns + 1, number % columns + 1)
-    if flat:  # plotly's own link, of ranges
+    if flat:  # plotly itself links the ranges of 2D axes
         figure.update_xaxes(matches="x").update_yaxes(matches="y", scaleanchor="x")
     else:
         everything = np.concatenate([points, *(surface.vertices for surface in surfaces.values())]) - offset
@@ -170,7 +181,7 @@ def _side_by_side(points: Float64, shown: Sequence[Shown], up: Up) -> go.Figure:
 
 
 def _error_against_time(shown: Sequence[Shown], error: str) -> go.Figure:
-    """A line per method; one that has no course, but an end, is a mark."""
+    """A line for each method, with a mark at each pair; a history of one pair is a single mark."""
     figure = go.Figure(
         [
             go.Scatter(x=[s for s, _ in one.history], y=[e for _, e in one.history], name=one.name,

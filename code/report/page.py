@@ -1,4 +1,4 @@
-"""A page to turn a surface about in: one HTML file, plotly inside it, so that it opens without a network."""
+"""An interactive page of a surface: one HTML file with plotly in it, which opens without a network."""
 
 from pathlib import Path
 
@@ -15,10 +15,9 @@ from phase_recon.utils.general import thinned
 
 Float64 = npt.NDArray[np.float64]
 
-FAR = 100.0  # coordinates this many extents away from zero are shown less an offset
-LIGHTING = {"ambient": 0.40, "diffuse": 0.75, "specular": 0.20, "roughness": 0.45, "fresnel": 0.10}
-# plotly drops the normals of triangles below these areas, which small units would make all of them
-EPSILONS = {"facenormalsepsilon": 0, "vertexnormalsepsilon": 0}
+FAR = 100.0  # × extent: coordinates of at least this size are shown with an offset subtracted
+LIGHTING = {"ambient": 0.40, "diffuse": 0.75, "specular": 0.20, "roughness": 0.45, "fresnel": 0.10}  # strengths
+NO_SMALLEST_AREA = {"facenormalsepsilon": 0, "vertexnormalsepsilon": 0}  # else plotly drops normals of small triangles
 
 
 def surface_page(
@@ -31,11 +30,21 @@ def surface_page(
     max_points: int = 20_000,
     up: Up = "y",
 ) -> None:
-    """HTML of a surface and its points (N, d), each shown or hidden by a click on its name.
+    """Write an HTML page of a surface and its points; a click on a name shows or hides each.
 
-    A mesh is simplified to `max_faces` triangles and the points thinned to `max_points`, which keeps the
-    page under 10 MB; the title says how many are shown. Coordinates are in input units in single
-    precision; far from zero, an offset is taken off and the axes say it.
+    Coordinates are in input units, in single precision. Far from zero, an offset is subtracted, which the axes name.
+
+    Args:
+        path: the HTML file.
+        surface: the mesh or curve, input units.
+        points: the cloud (N, d), input units.
+        title: the title; a line below it says how many triangles and points are shown.
+        max_faces: a mesh is simplified to at most so many triangles; with the default, the page is below 10 MB.
+        max_points: at most so many points are shown, a random choice.
+        up: the axis that points up.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     shown = thinned(points, max_points)
     offset = offset_of(np.concatenate([surface.vertices, points]))
@@ -58,7 +67,7 @@ def surface_page(
 
 
 def offset_of(points: Float64) -> Float64:
-    """(d,): a round number near the middle, where single precision at full coordinates would lose detail."""
+    """The offset (d,) to subtract from points (N, d): near their middle if they are far from zero, else 0."""
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max())
     if np.abs([low, high]).max() < FAR * extent:
@@ -68,12 +77,13 @@ def offset_of(points: Float64) -> Float64:
 
 
 def _axis_titles(offset: Float64) -> dict[str, str]:
+    """plotly's settings for the axes' titles, which name the offset (d,)."""
     titles = (name if not o else f"{name} − {o:.15g}" for name, o in zip("xyz", offset, strict=False))
     return {f"{name}axis_title_text": title for name, title in zip("xyz", titles, strict=False)}
 
 
 def simplified(surface: Surface, max_faces: int) -> Surface:
-    """The surface with at most `max_faces` triangles, and the colours of the vertices nearest to its own."""
+    """The mesh simplified to at most `max_faces` triangles; a vertex gets the colour of the nearest given one."""
     if len(surface.cells) <= max_faces:
         return surface
     centre = surface.vertices.mean(axis=0)  # the simplification computes in single precision
@@ -91,7 +101,7 @@ def _mesh_figure(mesh: Surface, offset: Float64, points: Float64, up: Up) -> go.
 
 
 def mesh_trace(mesh: Surface, offset: Float64, up: Up) -> go.Mesh3d:
-    """A mesh less an offset (3,), lit from the front."""
+    """A mesh as a plotly trace, lit from the front, with an offset (3,) subtracted."""
     x, y, z = (mesh.vertices - offset).astype(np.float32).T
     i, j, k = mesh.cells.astype(np.int32).T
     light = 1e5 * FRONT.axes(up).T @ np.array([-0.6, 0.6, 0.5])
@@ -99,19 +109,19 @@ def mesh_trace(mesh: Surface, offset: Float64, up: Up) -> go.Mesh3d:
     return go.Mesh3d(
         x=x, y=y, z=z, i=i, j=j, k=k,
         name="surface", showlegend=True, color="#a9bfd8", vertexcolor=colours,
-        lighting={**LIGHTING, **EPSILONS}, lightposition=dict(zip("xyz", light, strict=True)),
+        lighting={**LIGHTING, **NO_SMALLEST_AREA}, lightposition=dict(zip("xyz", light, strict=True)),
     )  # fmt: skip
 
 
 def dots_trace(points: Float64, offset: Float64) -> go.Scatter3d | go.Scatter:
-    """Points (N, d) less an offset (d,)."""
+    """Points (N, d) as a plotly trace, with an offset (d,) subtracted."""
     columns = dict(zip("xyz", (points - offset).astype(np.float32).T, strict=False))
     kind, size = (go.Scatter, 3) if len(columns) == 2 else (go.Scatter3d, 1.5)
     return kind(**columns, mode="markers", name="points", marker={"size": size, "color": DOTS})
 
 
 def camera(up: Up) -> dict[str, dict[str, float]]:
-    """The front view, for a scene."""
+    """plotly's camera for the front view."""
     upward, backward = np.eye(3)["xyz".index(up)], FRONT.axes(up)[2]
     return {"up": dict(zip("xyz", upward, strict=True)), "eye": dict(zip("xyz", 1.6 * backward, strict=True))}
 
@@ -123,9 +133,9 @@ def _curve_figure(surface: Surface, offset: Float64, points: Float64) -> go.Figu
 
 
 def curve_trace(surface: Surface, offset: Float64) -> go.Scatter:
-    """The curves less an offset (2,) in one trace, with a gap after each."""
-    gap = np.full((1, 2), np.nan)
-    parts = [part - offset for line in polylines(surface) for part in (surface.vertices[line], gap)]
+    """All curves of a 2D surface as one plotly trace, with an offset (2,) subtracted."""
+    interruption = np.full((1, 2), np.nan)  # between two curves
+    parts = [part - offset for line in polylines(surface) for part in (surface.vertices[line], interruption)]
     x, y = np.concatenate(parts)[:-1].astype(np.float32).T
     fill = "toself" if surface.is_closed() else "none"
     return go.Scatter(x=x, y=y, mode="lines", name="surface", fill=fill, fillcolor=FILL, line={"color": LINE})

@@ -1,7 +1,7 @@
-"""Pictures of a run, as PNG: its surface, cuts through its fields, its losses.
+"""Pictures of a run, as PNG: its surface, cross-sections of its fields, its loss curves.
 
-Figures are drawn through matplotlib's objects on the Agg canvas: no display and no global state. Every file
-appears whole or not at all.
+matplotlib draws the figures on the Agg canvas, without pyplot: no display and no global state. A file is written as a
+whole or not at all.
 """
 
 import io
@@ -32,17 +32,23 @@ from phase_recon.utils.general import thinned
 Float64 = npt.NDArray[np.float64]
 Field = Callable[[Float64], npt.NDArray[np.floating]]
 
-DPI = 100
-HEADER, BAR, TICKS = 36, 120, 48  # pixels for titles, for a colour bar, for the ticks of a 2D panel
-SHOWN_POINTS = 20_000
-PROFILE_POINTS = 1_000
-SLICE = 0.01  # half the thickness of the slice whose points a cut shows, of the box's longest side
-FILL, LINE, DOTS = "#b8cbe0", "#27425f", "#d66028"
-NOT_TERMS = ("epoch", "loss", "lr", "time")  # of a log record; all its other entries are terms of the loss
+DPI = 100  # pixels per inch, the unit of matplotlib's sizes: a font of 14 points is 19 pixels high
+TITLE_HEIGHT = 36  # pixels above the panels
+COLOUR_BAR_WIDTH = 120  # pixels, with its label
+TICK_MARGIN = 48  # pixels left of and below a 2D panel
+MAX_POINTS = 20_000  # points drawn in a panel: more only cover each other
+PROFILE_POINTS = 1_000  # points of a scatter plot: more only cover each other
+SLICE = 0.01  # × longest side of the box: half the thickness of the slice whose points a cross-section shows
+FILL = "#b8cbe0"  # light blue, the inside of a curve
+LINE = "#27425f"  # dark blue, a curve
+DOTS = "#d66028"  # orange, points
+NOT_TERMS = ("epoch", "loss", "lr", "time")  # entries of a log record that are no terms of the loss
 
 
 @dataclass(frozen=True)
 class _Panel:
+    """One image of a row: a surface seen from a view, with values (V,) at its vertices and points (N, 2) on it."""
+
     surface: Surface
     title: str = ""
     view: View = FRONT
@@ -60,17 +66,26 @@ def render_surface(
     up: Up = "y",
     size: tuple[int, int] = (1500, 750),
 ) -> None:
-    """PNG of `size` pixels: a mesh from the front and the back, after the points (N, 3) if given.
+    """Write a PNG of a surface: a mesh from the front and the back, or a filled curve.
 
-    A curve is filled, with the points (N, 2) on it. `values` (V,), not negative (errors, say), colour the
-    vertices; `label` names their colour bar.
+    Args:
+        path: the PNG file.
+        surface: the mesh or curve.
+        points: the cloud (N, d), or None: drawn left of a mesh, or on a curve.
+        values: numbers (V,) from 0 up, such as errors, that colour the vertices.
+        label: the title of their colour bar.
+        up: the axis that points up, for a mesh.
+        size: width and height in pixels.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     if surface.dimension == 2:
         panels = [_Panel(surface, values=values, points=points)]
     else:
         panels = [_Panel(surface, values=values), _Panel(surface, view=BACK, values=values)]
         if points is not None:
-            panels.insert(0, _Panel(Surface(thinned(points, SHOWN_POINTS), np.empty((0, 3), dtype=np.int64))))
+            panels.insert(0, _Panel(Surface(thinned(points, MAX_POINTS), np.empty((0, 3), dtype=np.int64))))
     _write_panels(path, panels, label, up, size)
 
 
@@ -83,9 +98,18 @@ def render_side_by_side(
     up: Up = "y",
     size: tuple[int, int] = (1500, 600),
 ) -> None:
-    """PNG of `size` pixels: surfaces under their titles, all at one scale and from the front.
+    """Write a PNG of several surfaces in a row, at one scale and from the front, under their titles.
 
-    A surface without cells is a cloud. `values`, by title, as in `render_surface`: one colour bar for all.
+    Args:
+        path: the PNG file.
+        surfaces: meshes or curves by title; one without cells is drawn as a cloud.
+        values: by title, numbers as in ``render_surface``; all share one colour bar.
+        label: the title of the colour bar.
+        up: the axis that points up, for meshes.
+        size: width and height in pixels.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     values = values or {}
     panels = [_Panel(surface, title, values=values.get(title)) for title, surface in surfaces.items()]
@@ -93,13 +117,13 @@ def render_side_by_side(
 
 
 def _write_panels(path: Path, panels: Sequence[_Panel], label: str, up: Up, size: tuple[int, int]) -> None:
-    """Draw the panels in a row, with one colour bar for the values of all."""
+    """Write a PNG of `size` pixels with the panels in a row, and one colour bar for the values of all."""
     known = [panel.values for panel in panels if panel.values is not None]
-    # the few largest values would leave the others one colour
+    # the scale ends at the 99th percentile: a few large values would give all others one colour
     top = max((float(np.percentile(values, 99)) for values in known), default=0.0)
     colours = ScalarMappable(Normalize(0, top or 1.0), "YlOrRd")
-    header = HEADER if any(panel.title for panel in panels) else 0
-    width, height = (size[0] - (BAR if known else 0)) // len(panels), size[1] - header
+    header = TITLE_HEIGHT if any(panel.title for panel in panels) else 0
+    width, height = (size[0] - (COLOUR_BAR_WIDTH if known else 0)) // len(panels), size[1] - header
     figure = _figure(size)
     boxes = [figure.add_axes(_box((k * width, 0, width, height), size)) for k in range(len(panels))]
     if panels[0].surface.dimension == 3:
@@ -112,33 +136,33 @@ def _write_panels(path: Path, panels: Sequence[_Panel], label: str, up: Up, size
         seen = np.concatenate(drawn)
         pad = 0.05 * np.ptp(seen, axis=0).max()
         for k, (axes, panel) in enumerate(zip(boxes, panels, strict=True)):
-            inner = (k * width + TICKS, TICKS, width - 1.5 * TICKS, height - 1.5 * TICKS)
+            inner = (k * width + TICK_MARGIN, TICK_MARGIN, width - 1.5 * TICK_MARGIN, height - 1.5 * TICK_MARGIN)
             axes.set_position(_box(inner, size))
             _draw_curve(axes, panel, colours)
             axes.set_aspect("equal")
             axes.set_xlim(seen[:, 0].min() - pad, seen[:, 0].max() + pad)
             axes.set_ylim(seen[:, 1].min() - pad, seen[:, 1].max() + pad)
     for k, panel in enumerate(panels):
-        x, y = (k + 0.5) * width / size[0], 1 - HEADER / 2 / size[1]
+        x, y = (k + 0.5) * width / size[0], 1 - TITLE_HEIGHT / 2 / size[1]
         figure.text(x, y, panel.title, ha="center", va="center", fontsize=14)
     if known:
-        bar = figure.add_axes(_box((size[0] - BAR + 20, 0.2 * size[1], 18, 0.6 * size[1]), size))
+        bar = figure.add_axes(_box((size[0] - COLOUR_BAR_WIDTH + 20, 0.2 * size[1], 18, 0.6 * size[1]), size))
         figure.colorbar(colours, cax=bar, label=label, extend="max")
     _save(figure, path)
 
 
 def _painted(panel: _Panel, colours: ScalarMappable) -> Surface:
-    """The panel's surface, with its values as colours where it has any."""
+    """The panel's surface; if it has values, with colours for them."""
     if panel.values is None:
         return panel.surface
     return replace(panel.surface, colours=colours.to_rgba(panel.values, bytes=True)[:, :3])
 
 
 def _draw_curve(axes: Axes, panel: _Panel, colours: ScalarMappable) -> None:
-    """The inside filled, the curve on it (coloured by its values), the points on top."""
+    """Draw a panel's filled inside, its curve over that (coloured by the values), and its points on top."""
     surface = panel.surface
     if surface.is_closed():
-        # the non-zero rule of Agg leaves holes open, because curves turn around the inside
+        # Agg fills by the non-zero rule, which leaves holes open, as inner curves have the opposite orientation
         outlines = [Outline(surface.vertices[line], closed=True) for line in polylines(surface)]
         axes.add_patch(PathPatch(Outline.make_compound_path(*outlines), facecolor=FILL, edgecolor="none"))
     ends = list(surface.vertices[surface.cells])
@@ -148,10 +172,10 @@ def _draw_curve(axes: Axes, panel: _Panel, colours: ScalarMappable) -> None:
     axes.add_collection(segments)
     dots = surface.vertices if not len(surface.cells) else panel.points
     if dots is not None:
-        axes.plot(*thinned(dots, SHOWN_POINTS).T, ".", color=DOTS, markersize=4)
+        axes.plot(*thinned(dots, MAX_POINTS).T, ".", color=DOTS, markersize=4)
 
 
-def cuts_picture(
+def cross_section_picture(
     path: Path,
     u: Field,
     w: Field,
@@ -161,52 +185,60 @@ def cuts_picture(
     *,
     resolution: int = 256,
 ) -> None:
-    """PNG of u (above) and w (below) on the planes through the middle of the box, normal to each axis.
+    """Write a PNG of cross-sections of u (above) and w (below), on the planes through the middle of a box.
 
-    u and w take points (N, d) in input units and give values (N,), w a length in input units. The zero
-    level is black; the contours of w are equally spaced, as they should then look. `lower` and `upper`
-    (d,) are the box, of whose longest side `resolution` samples are taken; the points (N, d) in a slice of
-    2 % of that side around a plane are drawn on it.
+    The planes are normal to the axes. The zero level is black. The contours of w are at equal steps, so they are
+    equally spaced where w is a distance. Points closer to a plane than 1 % of the longest side are drawn on it.
 
-    Raises UserError where a field is not finite.
+    Args:
+        path: the PNG file.
+        u: the phase (N,) at points (N, d) in input units.
+        w: the signed distance (N,) in input units, at points (N, d) in input units.
+        lower: lower corner of the box (d,), input units.
+        upper: upper corner of the box (d,), input units.
+        points: the cloud (N, d), input units.
+        resolution: samples along the box's longest side.
+
+    Raises:
+        UserError: a field is not finite somewhere, or the file cannot be written.
     """
     lower, upper = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
     middle, longest, d = (lower + upper) / 2, float((upper - lower).max()), len(lower)
     planes = list(combinations(range(d), 2))
-    digits = max(6, 3 + math.ceil(math.log10(max(np.abs(middle).max() / longest, 1.0))))  # more, far from the origin
+    digits = max(6, 3 + math.ceil(math.log10(max(np.abs(middle).max() / longest, 1.0))))  # more far from zero
     figure = _figure((500 * len(planes) + 100, 1000))
     grid = figure.subplots(2, len(planes), squeeze=False)
     figure.set_layout_engine("constrained")
     for row, (name, field) in enumerate([("u", u), ("w", w)]):
-        cuts = []
+        sections = []
         for i, j in planes:
             counts = np.ceil(resolution * (upper - lower) / longest).astype(int) + 1
             sides = [np.linspace(lower[k], upper[k], counts[k]) for k in (i, j)]
             where = np.tile(middle, (counts[j], counts[i], 1))
             where[..., i], where[..., j] = np.meshgrid(*sides)
             values = np.asarray(field(where.reshape(-1, d)), dtype=np.float64).reshape(where.shape[:2])
-            cuts.append((*sides, values))
-        values = np.concatenate([values.ravel() for *_, values in cuts])
+            sections.append((*sides, values))
+        values = np.concatenate([values.ravel() for *_, values in sections])
         broken = int((~np.isfinite(values)).sum())
         if broken:
             raise UserError(
-                f"{path}: {name} is not finite at {broken} of {len(values)} points of the cuts; "
+                f"{path}: {name} is not finite at {broken} of {len(values)} points of the cross-sections; "
                 "the training has diverged: lower the learning rate"
             )
         top = 1.0 if name == "u" else float(np.abs(values).max()) or 1.0
         levels = MaxNLocator(20, symmetric=True).tick_values(-top, top)
-        for axes, (i, j), (x, y, cut) in zip(grid[row], planes, cuts, strict=True):
+        for axes, (i, j), (x, y, section) in zip(grid[row], planes, sections, strict=True):
             beyond = "both" if name == "u" else "neither"
-            filled = axes.contourf(x, y, cut, levels, cmap="RdBu_r", extend=beyond)
+            filled = axes.contourf(x, y, section, levels, cmap="RdBu_r", extend=beyond)
             drawn = levels if name == "w" else np.zeros(1)
-            drawn = drawn[(cut.min() < drawn) & (drawn < cut.max())]
+            drawn = drawn[(section.min() < drawn) & (drawn < section.max())]
             if len(drawn):  # black for the zero level, thin and grey for the others
                 zero = np.abs(drawn) < 1e-9 * top
                 style = {"colors": np.where(zero, "black", "0.4"), "linewidths": np.where(zero, 2.0, 0.5)}
-                axes.contour(x, y, cut, drawn, linestyles="solid", **style)
+                axes.contour(x, y, section, drawn, linestyles="solid", **style)
             others = [k for k in range(d) if k not in (i, j)]
             near = (np.abs(points[:, others] - middle[others]) < SLICE * longest).all(axis=1)
-            axes.plot(*thinned(points[near][:, [i, j]], SHOWN_POINTS).T, ".", color="#20a040", markersize=3)
+            axes.plot(*thinned(points[near][:, [i, j]], MAX_POINTS).T, ".", color="#20a040", markersize=3)
             axes.set(xlabel="xyz"[i], ylabel="xyz"[j], xlim=x[[0, -1]], ylim=y[[0, -1]], aspect="equal")
             axes.locator_params(nbins=4)
             axes.set_title(", ".join([name, *(f"{'xyz'[k]} = {middle[k]:.{digits}g}" for k in others)]))
@@ -216,10 +248,13 @@ def cuts_picture(
 
 @dataclass(frozen=True)
 class PlaneField:
-    """A field of the plane for ``fields_picture``.
+    """A field in 2D for ``fields_picture``.
 
-    u, w: (N, 2) -> (N,), w a length in input units. distance: (N, 2) -> (N,), the signed distance that w should be.
-    ideal: (N,) -> (N,), the u of such a distance.
+    Attributes:
+        u: the phase (N,) at points (N, 2) in input units.
+        w: the signed distance (N,) in input units that the field gives at points (N, 2).
+        distance: the true signed distance (N,) in input units at points (N, 2).
+        ideal: the u (N,) that belongs to true signed distances (N,).
     """
 
     u: Field
@@ -231,10 +266,21 @@ class PlaneField:
 def fields_picture(
     path: Path, fields: Mapping[str, PlaneField], lower: Float64, upper: Float64, *, resolution: int = 200
 ) -> None:
-    """PNG with a row for each field: u and w on the box from lower (2,) to upper (2,), and both against the distance.
+    """Write a PNG with a row for each field: maps of u and w on a box, and plots of both against the true distance.
 
-    Left, the zero level is black, and the contours of w are equally spaced, as they should then look. Right, a dot
-    is a point of the box; the line is what it would be if w were the distance. The scales are the same in all rows.
+    In the maps, the zero level is black. The contours of w are at equal steps, so they are equally spaced where w is a
+    distance. In the plots, a dot is a point of the box, and the line is where the dots would be if w were the distance.
+    All rows have the same scales.
+
+    Args:
+        path: the PNG file.
+        fields: the fields by title.
+        lower: lower corner of the box (2,), input units.
+        upper: upper corner of the box (2,), input units.
+        resolution: samples along the box's longest side.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     lower, upper = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
     counts = np.ceil(resolution * (upper - lower) / (upper - lower).max()).astype(int) + 1
@@ -254,11 +300,11 @@ def fields_picture(
     grid = figure.subplots(len(fields), 4, squeeze=False)
     for row, (title, field), values, distance in zip(grid, fields.items(), maps, distances, strict=True):
         for axes, name in zip(row[:2], ("u", "w"), strict=True):
-            cut = values[name].reshape(len(y), len(x))
-            axes.contourf(x, y, cut, levels[name], cmap="RdBu_r", extend="both")
+            field_map = values[name].reshape(len(y), len(x))
+            axes.contourf(x, y, field_map, levels[name], cmap="RdBu_r", extend="both")
             if name == "w":
-                axes.contour(x, y, cut, levels[name], colors="0.4", linewidths=0.4, linestyles="solid")
-            axes.contour(x, y, cut, [0.0], colors="black", linewidths=1.2)
+                axes.contour(x, y, field_map, levels[name], colors="0.4", linewidths=0.4, linestyles="solid")
+            axes.contour(x, y, field_map, [0.0], colors="black", linewidths=1.2)
             axes.set(aspect="equal", xticks=[], yticks=[], title=name)
         for axes, name, truth in ((row[2], "u", field.ideal(line)), (row[3], "w", line)):
             axes.plot(distance, getattr(field, name)(scattered), ".", color=DOTS, markersize=2)
@@ -270,10 +316,15 @@ def fields_picture(
 
 
 def loss_curves(path: Path, records: Sequence[Mapping[str, float]]) -> None:
-    """PNG of the loss and each of its terms against the epoch, and of the learning rate below.
+    """Write a PNG of the loss and each of its terms against the step, and of the learning rate below.
 
-    A record is {"epoch", "loss", the terms by name, "lr", "time"}; a term that a record lacks leaves a gap.
-    The scale is logarithmic, so what is not positive is not drawn. Raises UserError without records.
+    Args:
+        path: the PNG file.
+        records: records of the log, {"epoch", "loss", the terms by name, "lr", "time"}. Where a record lacks a term,
+            its curve is interrupted. The scale is logarithmic, so values that are not positive are not drawn.
+
+    Raises:
+        UserError: there are no records, or the file cannot be written.
     """
     if not records:
         raise UserError(f"{path}: the log holds no records, so there is no curve to draw; train first")
@@ -314,6 +365,7 @@ def _box(
 
 
 def _save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, as a whole or not at all."""
     content = io.BytesIO()
     figure.savefig(content, format="png")
     write_whole(path, content.getvalue())

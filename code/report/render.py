@@ -1,7 +1,7 @@
-"""Images of triangle surfaces by ray tracing on the CPU (embree): no display, no graphics driver.
+"""Images of triangle meshes by ray tracing on the CPU with embree: no display, no graphics driver.
 
-Everything happens in the camera's frame (x right, y up, z towards the eye) of a scene scaled into the unit
-ball, because embree computes in single precision.
+The scene is scaled into the unit ball, as embree computes in single precision. All coordinates are those of the camera:
+x to the right, y up, z towards the eye.
 """
 
 from collections.abc import Sequence
@@ -22,30 +22,34 @@ Ints = npt.NDArray[np.integer]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
-EYE_DISTANCE = 5.0  # in radii of the scene: a mild perspective
-FILLED = 0.94  # the part of an image that the scene may fill
-BAND_ROWS = 64  # image rows traced at a time, which bounds the memory
+EYE_DISTANCE = 5.0  # × radius of the scene: a mild perspective
+FILLED = 0.94  # × width or height of an image: what the scene fills at most
+BAND_ROWS = 64  # rows of rays traced at a time, which bounds the memory
 SUBPIXELS = 2  # rays per pixel along each side
-AMBIENT_RAYS = 6  # per ray that hits
-OFFSET = 2e-4  # secondary rays start this far off the surface, in radii
-
-# linear RGB of a surface, and of its back, which is seen only where it is open or inside out
-CLAY = np.array([0.40, 0.48, 0.58])
-INSIDE = np.array([0.55, 0.30, 0.18], dtype=np.float32)
-DIMMED = 0.6  # times a surface's own colours: the lights are set for clay and would bleach pale ones
-KEY_LIGHT = np.array([-0.62, 0.58, 0.53], dtype=np.float32)
-FILL_LIGHT = np.array([0.85, -0.05, 0.52], dtype=np.float32)
-KEY, FILL, AMBIENT, GLOSS = 1.20, 0.22, 0.48, 0.08  # strengths
-LIGHT_RADIUS = 0.08  # of the key light, as seen at distance 1: softens its shadows
-BALL_RADIUS = 0.006  # of a drawn point, as a fraction of the scene's radius
-POINT_COLOUR = np.array([240, 120, 50], dtype=np.uint8)
+AMBIENT_RAYS = 6  # rays per hit that sample the ambient light
+OFFSET = 2e-4  # × radius of the scene: distance of secondary rays' origins from the surface, against self-shadowing
+CLAY = np.array([0.40, 0.48, 0.58])  # linear RGB of a surface without colours
+INSIDE = np.array([0.55, 0.30, 0.18], dtype=np.float32)  # linear RGB of the back: visible where a surface is open
+DIMMED = 0.6  # × a surface's own colours: the lights are made for CLAY and would overexpose pale colours
+KEY_LIGHT = np.array([-0.62, 0.58, 0.53], dtype=np.float32)  # direction towards the key light, from the left above
+FILL_LIGHT = np.array([0.85, -0.05, 0.52], dtype=np.float32)  # direction towards the fill light, from the right
+KEY = 1.20  # strength of the key light
+FILL = 0.22  # strength of the fill light
+AMBIENT = 0.48  # strength of the ambient light
+GLOSS = 0.08  # strength of the highlights
+LIGHT_RADIUS = 0.08  # of the key light at distance 1: makes soft shadows
+BALL_RADIUS = 0.006  # × radius of the scene: radius of a point's ball
+POINT_COLOUR = np.array([240, 120, 50], dtype=np.uint8)  # sRGB of points without colours, orange
 
 
 @dataclass(frozen=True)
 class View:
-    """Where the eye stands, in degrees: azimuth 0 is the front, positive to the right; elevation is upwards.
+    """A direction from which a scene is seen.
 
-    The front is +z when y points up, and -y when z does; x points to the right in both.
+    Attributes:
+        azimuth: degrees; 0 is the front, positive to the right. The front is +z where y points up, and -y where z
+            points up; x points to the right in both.
+        elevation: degrees, positive upwards.
     """
 
     azimuth: float
@@ -68,11 +72,17 @@ BACK = View(150.0, 15.0)
 def render_views(
     shots: Sequence[tuple[Surface, View]], *, width: int, height: int, up: Up = "y"
 ) -> Bytes:
-    """Images (N, height, width, 3), sRGB on white, of N surfaces and the views they are seen from.
+    """Images (N, height, width, 3), sRGB on white, of N surfaces from one view each.
 
-    One scale holds for all, and one middle for each view, so that images of several surfaces compare. A
-    surface shows its own colours where it has any, and its vertex normals or else those of its triangles;
-    one without cells is a cloud, drawn as little balls. Sides that face inwards are brown.
+    All images have one scale, and those of one view have one centre, so that surfaces can be compared. The back of a
+    surface is brown.
+
+    Args:
+        shots: the surfaces (d = 3) with their views. A surface is shaded by its vertex normals, or else by those of its
+            triangles, and shows its colours if it has any. A surface without cells is a cloud, drawn as small balls.
+        width: pixels.
+        height: pixels.
+        up: the axis that points up.
     """
     corners = np.concatenate([[s.vertices.min(axis=0), s.vertices.max(axis=0)] for s, _ in shots])
     centre = (corners.min(axis=0) + corners.max(axis=0)) / 2
@@ -80,7 +90,7 @@ def render_views(
     scene = [replace(s, vertices=(s.vertices - centre) / radius) for s, _ in shots]
     views = [view.axes(up) for _, view in shots]
 
-    # the middle and the extent of everything, as each view sees it in the plane at distance 1
+    # the centre and the extent of the whole scene in each view's plane at distance 1
     seen = [np.concatenate([_project(s.vertices @ axes.T) for s in scene]) for axes in views]
     middles = [(xy.min(axis=0) + xy.max(axis=0)) / 2 for xy in seen]
     pixel = max((np.ptp(xy, axis=0) / (width, height)).max() for xy in seen) / FILLED
@@ -91,7 +101,13 @@ def render_views(
 
 
 def balls(points: Float64, colours: Bytes | None, radius: float) -> Surface:
-    """One smooth ball of 20 triangles at each of the points (N, 3), as one surface."""
+    """One surface with a smooth ball of 20 triangles at each of the points (N, 3).
+
+    Args:
+        points: the centres (N, 3).
+        colours: sRGB (N, 3) of the balls, or None for orange.
+        radius: of the balls, in the unit of the points.
+    """
     ball = trimesh.creation.icosahedron()
     corners = np.asarray(ball.vertices)
     if colours is None:
@@ -105,7 +121,7 @@ def balls(points: Float64, colours: Bytes | None, radius: float) -> Surface:
 
 
 class _Traced:
-    """One surface in one camera's frame, ready for rays."""
+    """One surface in one camera's coordinates, as an embree scene."""
 
     def __init__(self, surface: Surface, axes: Float64) -> None:
         normals = _vertex_normals(surface) if surface.normals is None else surface.normals
@@ -116,10 +132,10 @@ class _Traced:
         self.cells = surface.cells.astype(np.int32)
         self.scene = EmbreeScene()
         TriangleMesh(self.scene, self.vertices, self.cells)
-        self.noise = np.random.default_rng(0)  # the same picture every time
+        self.noise = np.random.default_rng(0)  # a fixed seed: every run gives the same picture
 
     def image(self, middle: Float64, pixel: float, width: int, height: int) -> Bytes:
-        """(height, width, 3): `middle` is the centre and `pixel` the size of a pixel at distance 1."""
+        """The image (height, width, 3), sRGB; `middle` (2,) is its centre and `pixel` a pixel's size at distance 1."""
         step = pixel / SUBPIXELS
         x = middle[0] + step * (np.arange(width * SUBPIXELS) + 0.5 - width * SUBPIXELS / 2)
         y = middle[1] - step * (np.arange(height * SUBPIXELS) + 0.5 - height * SUBPIXELS / 2)
@@ -128,7 +144,7 @@ class _Traced:
         return np.asarray(np.round(255 * light ** (1 / 2.2)), dtype=np.uint8)
 
     def _band(self, x: Float64, y: Float64) -> Float32:
-        """Linear RGB (len(y), len(x), 3) in [0, 1] of the rays through the grid of x and y at distance 1."""
+        """Linear RGB (len(y), len(x), 3), 0 to 1, of the rays through a grid x, y in the plane at distance 1."""
         directions = np.stack([*np.meshgrid(x, y), np.full((len(y), len(x)), -1.0)], axis=-1)
         rays = _unit(directions.reshape(-1, 3).astype(np.float32))
         eye = np.tile(np.array([0, 0, EYE_DISTANCE], dtype=np.float32), (len(rays), 1))
@@ -141,9 +157,15 @@ class _Traced:
         return light.reshape(len(y), len(x), 3)
 
     def _shade(self, rays: Float32, cell: Ints, u: Float32, v: Float32, stratum: Float32) -> Float32:
-        """Linear RGB (N, 3) in [0, 1] where the rays (N, 3) meet the cells at barycentric (1 - u - v, u, v).
+        """Linear RGB (N, 3), 0 to 1, of N rays that hit the surface.
 
-        `stratum` (N,) numbers the rays of a pixel: their random directions share out the sphere.
+        Args:
+            rays: directions of the rays (N, 3).
+            cell: the triangle that each hits (N,).
+            u: barycentric coordinate of the hit (N,), for the triangle's second corner.
+            v: barycentric coordinate of the hit (N,), for the third corner.
+            stratum: the number of each ray within its pixel (N,), which selects a part of the sphere for the random
+                directions of its secondary rays.
         """
         ids = self.cells[cell]
         weights = np.stack([1 - u - v, u, v], axis=1)[..., None]
@@ -156,8 +178,8 @@ class _Traced:
         normals, corner_normals = normals * side, corner_normals * side[:, None]
         albedo = np.where(inside[:, None], INSIDE, (weights * self.albedo[ids]).sum(axis=1))
 
-        # rays start from the rounded surface that the normals describe, or coarse triangles would shade
-        # themselves (Hanika, "Hacking the Shadow Terminator", Ray Tracing Gems II, 2021)
+        # secondary rays start from the smooth surface that the vertex normals describe; from the triangles, coarse
+        # meshes would shadow themselves (Hanika, "Hacking the Shadow Terminator", Ray Tracing Gems II, 2021)
         depth = _dot(points[:, None] - corners, corner_normals)[..., None]
         start = points + (weights * np.maximum(-depth, 0) * corner_normals).sum(axis=1) + OFFSET * normals
 
@@ -167,7 +189,7 @@ class _Traced:
         fill = np.maximum(normals @ _unit(FILL_LIGHT), 0)
         ambient = np.zeros(len(rays), dtype=np.float32)
         for k in range(AMBIENT_RAYS):
-            # uniform on a sphere that touches the surface, so cosine-weighted; the sky is brighter above
+            # points on a sphere that touches the surface give cosine-weighted directions; the sky is brighter above
             sky = _unit(normals + 0.999 * self._directions(stratum, k, AMBIENT_RAYS))
             ambient += self._is_open(start, sky) * (0.7 + 0.3 * sky[:, 1]) / AMBIENT_RAYS
         halfway = _unit(towards_key - rays)
@@ -176,11 +198,11 @@ class _Traced:
         return np.asarray(np.minimum(diffuse + GLOSS * gloss[:, None], 1), dtype=np.float32)
 
     def _is_open(self, start: Float32, direction: Float32) -> npt.NDArray[np.bool_]:
-        """(N,): whether nothing stands in the way from the starts (N, 3) in the directions (N, 3)."""
+        """Whether rays from the starts (N, 3) in the directions (N, 3) hit nothing (N,)."""
         return np.asarray(self.scene.run(start, direction, query="OCCLUDED") == -1)
 
     def _directions(self, stratum: Float32, part: Float32 | int, parts: int) -> Float32:
-        """(N, 3): random unit vectors in the given band of the sphere and the given one of its wedges."""
+        """Random unit vectors (N, 3): `stratum` (N,) chooses a band of the sphere, and `part` one of `parts` wedges."""
         z, turn = self.noise.random((2, len(stratum)), dtype=np.float32)
         z = 1 - 2 * (stratum + z) / SUBPIXELS**2
         angle = 2 * np.pi * (part + turn) / parts
@@ -189,12 +211,12 @@ class _Traced:
 
 
 def _project(points: Float64) -> Float64:
-    """Where points (N, 3) of the camera's frame are seen in the plane at distance 1, (N, 2)."""
+    """The perspective projection (N, 2) of points (N, 3) onto the plane at distance 1 from the eye."""
     return points[:, :2] / (EYE_DISTANCE - points[:, 2:])
 
 
 def _vertex_normals(surface: Surface) -> Float64:
-    """(V, 3): the normals of the triangles around each vertex, weighted by their areas."""
+    """The vertex normals (V, 3): sums of the normals of the triangles around each, weighted by their areas."""
     normals = np.zeros_like(surface.vertices)
     for corner in surface.cells.T:
         np.add.at(normals, corner, surface.cell_vectors())
@@ -202,10 +224,11 @@ def _vertex_normals(surface: Surface) -> Float64:
 
 
 def _unit(vectors: Float32) -> Float32:
-    """Vectors (N, 3) at length 1; a zero vector stays zero."""
+    """The vectors (N, 3) at length 1; a zero vector stays zero."""
     tiny = np.finfo(vectors.dtype).tiny
     return np.asarray(vectors / np.maximum(np.sqrt(_dot(vectors, vectors)), tiny)[..., None])
 
 
 def _dot(a: Float32, b: Float32) -> Float32:
+    """The scalar products (...) of vectors (..., 3)."""
     return np.asarray(np.einsum("...i,...i->...", a, b))

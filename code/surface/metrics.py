@@ -1,7 +1,7 @@
-"""How far a reconstruction is from the truth: exact distances, normals, overlap and topology.
+"""Measurements of a reconstruction against the ground truth or the cloud: distances, normals, overlap and topology.
 
-One surface is sampled, and the exact distance to the other surface's cells is taken. Distances between two
-sets of samples would show a floor of about half the spacing of the samples.
+Samples of one surface are measured to the cells of the other, exactly. Distances between samples of both would never
+fall below about half of the samples' spacing, even for equal surfaces.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Array = npt.NDArray[np.float64]
 
 
 def sample_surface(surface: Surface, count: int, seed: int) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Points (count, d) uniform by length or area, and the cell (count,) that each lies on."""
+    """Points (count, d), uniform by length or area, and the cell (count,) of each; ``seed`` decides which."""
     generator = np.random.default_rng(seed)
-    reached = np.cumsum(surface.cell_measures())
-    # in the order of the cells, so that neighbours follow each other: distance queries are faster so
-    cells = np.searchsorted(reached, np.sort(generator.random(count)) * reached[-1], side="right")
-    cells = np.minimum(cells, len(reached) - 1)
-    # ratios of exponential variables are uniform on a simplex
+    cumulative = np.cumsum(surface.cell_measures())
+    # sorted by cell: successive samples are then mostly near each other, which makes distance queries faster
+    cells = np.searchsorted(cumulative, np.sort(generator.random(count)) * cumulative[-1], side="right")
+    cells = np.minimum(cells, len(cumulative) - 1)
+    # exponential variables divided by their sum are uniform barycentric coordinates
     weights = generator.exponential(size=(count, surface.dimension))
     weights /= weights.sum(axis=1, keepdims=True)
     corners = surface.vertices[surface.cells[cells]]
@@ -33,8 +33,8 @@ def sample_surface(surface: Surface, count: int, seed: int) -> tuple[Array, npt.
 
 
 def distance_to_surface(points: Array, surface: Surface) -> tuple[Array, npt.NDArray[np.int64]]:
-    """Exact distances (N,) of points (N, d) to the surface, and the nearest cell (N,) of each."""
-    centre = surface.vertices.mean(axis=0)  # far from the origin, squares would lose digits
+    """Exact distances (N,) of points (N, d) from the surface, and the nearest cell (N,) of each."""
+    centre = surface.vertices.mean(axis=0)  # squared coordinates far from the origin would lose digits
     points = np.ascontiguousarray(points - centre)
     _, cells, nearest = igl.point_mesh_squared_distance(points, surface.vertices - centre, surface.cells)
     return np.linalg.norm(points - nearest, axis=1), cells
@@ -47,32 +47,45 @@ def compare_surfaces(
     seed: int = 0,
     threshold: float | None = None,
 ) -> dict[str, float]:
-    """Distances in the unit of the vertices, and ratios, between two surfaces of the same dimension.
+    """Measurements of a reconstruction against a target, by name; distances are in the unit of the vertices.
 
-    mean_/max_rec_to_target and mean_/max_target_to_rec: directed distances, means over `samples` uniform
-    points, maxima over these and the vertices. d_C: mean of the two means. d_H: larger of the two maxima.
-    normal_consistency: |n · n'| at nearest points, both ways, averaged (1 is best). precision, recall,
-    f_score: shares of samples within the threshold (default 1 % of the diagonal of the target's bounding
-    box). iou: volume (area) of the intersection over that of the union, by `samples` points in the joint
-    bounding box; only where both are closed. For each of reconstruction_ and target_: cells, measure
-    (area or length), components, euler_characteristic, closed (0 or 1), and genus of a closed mesh.
+    Args:
+        reconstruction: curve or mesh.
+        target: the ground truth, of the same dimension.
+        samples: number of uniform points on each surface.
+        seed: decides which points.
+        threshold: distance for precision and recall; None means 1 % of the diagonal of the target's bounding box.
+
+    Returns:
+        mean_rec_to_target, max_rec_to_target: directed distances from the reconstruction to the target: the mean
+            over the samples, the maximum over samples and vertices.
+        mean_target_to_rec, max_target_to_rec: those from the target to the reconstruction.
+        d_C: the Chamfer distance (L1, symmetric), the mean of the two means.
+        d_H: the Hausdorff distance, the larger of the two maxima.
+        normal_consistency: mean of |n · n'| at nearest points, in both directions; 1 is best.
+        threshold, precision, recall, f_score: the shares of the reconstruction's samples (precision) and of the
+            target's (recall) within the threshold, and their harmonic mean.
+        iou: volume (area in 2D) of the intersection / that of the union, by `samples` points in the common bounding
+            box; only if both surfaces are closed.
+        reconstruction_* and target_*: cells, measure (area or length), components, euler_characteristic, closed (0 or
+            1), and for a closed mesh genus.
     """
     reconstruction, target = _without_degenerate(reconstruction), _without_degenerate(target)
     if threshold is None:
         threshold = 0.01 * float(np.linalg.norm(np.ptp(target.vertices, axis=0)))
     seeds = np.random.SeedSequence(seed).generate_state(3).tolist()
-    to_target, highest_to_target, agree_to_target = _directed(reconstruction, target, samples, seeds[0])
-    to_rec, highest_to_rec, agree_to_rec = _directed(target, reconstruction, samples, seeds[1])
+    to_target, max_to_target, consistency_to_target = _directed(reconstruction, target, samples, seeds[0])
+    to_rec, max_to_rec, consistency_to_rec = _directed(target, reconstruction, samples, seeds[1])
 
     precision, recall = float((to_target <= threshold).mean()), float((to_rec <= threshold).mean())
     result = {
         "d_C": 0.5 * float(to_target.mean() + to_rec.mean()),
-        "d_H": max(highest_to_target, highest_to_rec),
+        "d_H": max(max_to_target, max_to_rec),
         "mean_rec_to_target": float(to_target.mean()),
-        "max_rec_to_target": highest_to_target,
+        "max_rec_to_target": max_to_target,
         "mean_target_to_rec": float(to_rec.mean()),
-        "max_target_to_rec": highest_to_rec,
-        "normal_consistency": 0.5 * (agree_to_target + agree_to_rec),
+        "max_target_to_rec": max_to_rec,
+        "normal_consistency": 0.5 * (consistency_to_target + consistency_to_rec),
         "threshold": threshold,
         "precision": precision,
         "recall": recall,
@@ -95,52 +108,63 @@ def compare_surfaces(
 def compare_to_points(
     reconstruction: Surface, points: Array, samples: int = 1_000_000, seed: int = 0
 ) -> dict[str, float]:
-    """Distances between a surface and the cloud (N, d) it was made from, in the unit of the points.
+    """Distances between a surface and the cloud from which it was made, by name, in the unit of the points.
 
-    cloud_to_surface_mean, _rms, _max: exact distances of the points to the surface.
-    surface_to_cloud_mean, _max: distances of uniform samples to their nearest point, which include the
-    spacing of the cloud. d_C: mean of the two means; d_H: larger of the two maxima.
+    Args:
+        reconstruction: curve or mesh.
+        points: the cloud (N, d).
+        samples: number of uniform points on the surface.
+        seed: decides which points.
+
+    Returns:
+        cloud_to_surface_mean, cloud_to_surface_rms, cloud_to_surface_max: exact distances of the points from the
+            surface.
+        surface_to_cloud_mean, surface_to_cloud_max: distances of the samples from the nearest points. They are never
+            below about half of the cloud's spacing.
+        d_C: the Chamfer distance (L1, symmetric), the mean of the two means.
+        d_H: the Hausdorff distance, the larger of the two maxima.
     """
     reconstruction = _without_degenerate(reconstruction)
     centre = reconstruction.vertices.mean(axis=0)
-    inward = distance_to_surface(points, reconstruction)[0]
-    outward = cKDTree(points - centre).query(sample_surface(reconstruction, samples, seed)[0] - centre)[0]
+    to_surface = distance_to_surface(points, reconstruction)[0]
+    to_cloud = cKDTree(points - centre).query(sample_surface(reconstruction, samples, seed)[0] - centre)[0]
     return {
-        "d_C": 0.5 * float(inward.mean() + outward.mean()),
-        "d_H": float(max(inward.max(), outward.max())),
-        "cloud_to_surface_mean": float(inward.mean()),
-        "cloud_to_surface_rms": float(np.sqrt((inward**2).mean())),
-        "cloud_to_surface_max": float(inward.max()),
-        "surface_to_cloud_mean": float(outward.mean()),
-        "surface_to_cloud_max": float(outward.max()),
+        "d_C": 0.5 * float(to_surface.mean() + to_cloud.mean()),
+        "d_H": float(max(to_surface.max(), to_cloud.max())),
+        "cloud_to_surface_mean": float(to_surface.mean()),
+        "cloud_to_surface_rms": float(np.sqrt((to_surface**2).mean())),
+        "cloud_to_surface_max": float(to_surface.max()),
+        "surface_to_cloud_mean": float(to_cloud.mean()),
+        "surface_to_cloud_max": float(to_cloud.max()),
     }
 
 
 def eikonal_error(gradient: Callable[[Array], Array], points: Array) -> float:
-    """Mean of | ‖∇w‖ - 1 | at points (N, d): how far a w with this gradient (N, d) is from a distance, which has 0."""
+    """The mean of | ‖∇w‖ - 1 | at points (N, d), where ``gradient`` gives ∇w (N, d); 0 for a distance function."""
     return float(np.abs(np.linalg.norm(gradient(points), axis=1) - 1).mean())
 
 
 def signed_distance(points: Array, surface: Surface) -> Array:
-    """Exact distances (N,) of points (N, d) to a closed surface, negative inside."""
+    """Exact distances (N,) of points (N, d) from a closed surface, negative inside."""
     return np.where(contains(surface, points), -1.0, 1.0) * distance_to_surface(points, surface)[0]
 
 
 def contains(surface: Surface, points: Array) -> npt.NDArray[np.bool_]:
-    """Whether points (N, d) lie inside a closed surface: winding number beyond one half."""
+    """Whether points (N, d) lie inside a closed surface (N,): |winding number| > 1/2."""
     centre = surface.vertices.mean(axis=0)
     vertices, queries = surface.vertices - centre, np.ascontiguousarray(points - centre)
-    turns = _turns if surface.dimension == 2 else igl.fast_winding_number  # the latter is wrong in 2D
-    inside: npt.NDArray[np.bool_] = np.abs(turns(vertices, surface.cells, queries)) > 0.5
+    # libigl's is wrong in 2D
+    winding_number = _winding_number_2d if surface.dimension == 2 else igl.fast_winding_number
+    inside: npt.NDArray[np.bool_] = np.abs(winding_number(vertices, surface.cells, queries)) > 0.5
     return inside
 
 
-def _turns(vertices: Array, segments: npt.NDArray[np.int64], points: Array) -> Array:
-    """Winding number (N,) of closed curves about points (N, 2): signed crossings of the ray along +x."""
+def _winding_number_2d(vertices: Array, segments: npt.NDArray[np.int64], points: Array) -> Array:
+    """The winding number (N,) of closed curves about points (N, 2): signed crossings of the ray along +x."""
     order = np.argsort(points[:, 1])
     heights = points[order, 1]
     start, end = vertices[segments[:, 0]], vertices[segments[:, 1]]
-    # a segment can cross the rays of one run of the points sorted by height; its upper end is left out
+    # a segment crosses rays of consecutive points only, in ascending order of y; its upper end does not belong to it
     first = np.searchsorted(heights, np.minimum(start[:, 1], end[:, 1]))
     count = np.searchsorted(heights, np.maximum(start[:, 1], end[:, 1])) - first
     segment = np.repeat(np.arange(len(segments)), count)
@@ -153,13 +177,13 @@ def _turns(vertices: Array, segments: npt.NDArray[np.int64], points: Array) -> A
 
 
 def _without_degenerate(surface: Surface) -> Surface:
-    """Cells of no length or area have no normal, and stand on the edges of others."""
+    """The surface without cells of length or area 0, which have no normal and lie on edges of others."""
     measures = surface.cell_measures()
     return surface if (measures > 0).all() else select_cells(surface, measures > 0)
 
 
 def _directed(source: Surface, target: Surface, samples: int, seed: int) -> tuple[Array, float, float]:
-    """Distances (samples,) from source to target, the largest, and the mean |cosine| of the normals."""
+    """Distances (samples,) from source to target, their maximum with the vertices', and the mean |n · n'|."""
     points, cells = sample_surface(source, samples, seed)
     corners = source.vertices[np.unique(source.cells)]
     distances, nearest = distance_to_surface(np.concatenate((points, corners)), target)
@@ -168,7 +192,7 @@ def _directed(source: Surface, target: Surface, samples: int, seed: int) -> tupl
 
 
 def _intersection_over_union(first: Surface, second: Surface, samples: int, seed: int) -> float:
-    """Share of the points inside either that are inside both."""
+    """Among random points in the common bounding box: those inside both surfaces / those inside at least one."""
     corners = np.concatenate((first.vertices, second.vertices))
     low, high = corners.min(axis=0), corners.max(axis=0)
     points = low + np.random.default_rng(seed).random((samples, len(low))) * (high - low)

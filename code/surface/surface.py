@@ -1,4 +1,4 @@
-"""A curve or a triangle mesh as plain arrays: topology, measures, and moves that keep it a surface."""
+"""A curve or a triangle mesh as plain arrays: topology, measures, connected components, transformations."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-LOOKED_AT = 200_000  # points of a cloud, at most, that tell which pieces it shows
-SHOWN, SHARE_SHOWN = 20, 0.3
+SUPPORT_POINTS = 200_000  # points of a cloud that are assigned to components; of a larger cloud a part is
+LEAST_SUPPORT = 20  # points of the cloud on a small component that is kept
+LEAST_SUPPORT_DENSITY = 0.3  # × mean density of points on the whole surface: on a small component that is kept
+
 
 @dataclass(frozen=True)
 class Surface:
     """A polyline curve (d = 2) or a triangle mesh (d = 3).
 
-    vertices: (V, d) double precision. cells: (F, d) vertex numbers, segments or triangles, oriented so
-    that normals point outward; in 2D the normal is the segment's direction turned by -90 degrees, so
-    that curves run counter-clockwise around the inside. normals: (V, d) unit vertex normals, or None.
-    colours: (V, 3) uint8, or None.
+    Attributes:
+        vertices: positions (V, d) in double precision.
+        cells: vertex numbers (F, d) of the segments or triangles, oriented so that normals point outward. In 2D the
+            normal is the segment's direction turned by -90 degrees, so curves run counter-clockwise around the inside.
+        normals: unit vertex normals (V, d), or None.
+        colours: sRGB (V, 3) of the vertices, or None.
     """
 
     vertices: npt.NDArray[np.float64]
@@ -46,7 +50,7 @@ class Surface:
         )
 
     def cell_vectors(self) -> npt.NDArray[np.float64]:
-        """(F, d) outward normals whose length is the cell's measure (length or area)."""
+        """The outward normals of the cells (F, d); the length of each is the cell's length or area."""
         corners = self.vertices[self.cells]
         if self.dimension == 2:
             along = corners[:, 1] - corners[:, 0]
@@ -54,7 +58,7 @@ class Surface:
         return 0.5 * np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
     def cell_measures(self) -> npt.NDArray[np.float64]:
-        """(F,) lengths of segments or areas of triangles."""
+        """The lengths of the segments or the areas of the triangles (F,)."""
         lengths: npt.NDArray[np.float64] = np.linalg.norm(self.cell_vectors(), axis=1)
         return lengths
 
@@ -75,11 +79,11 @@ class Surface:
         start, end = self.cells.ravel(), np.roll(self.cells, -1, axis=1).ravel()
         graph = coo_matrix((np.ones(len(start), dtype=np.int8), (start, end)), shape=(count, count))
         labels = connected_components(graph, directed=False)[1][self.cells[:, 0]]
-        names, labels = np.unique(labels, return_inverse=True)  # vertices of no cell do not count
+        names, labels = np.unique(labels, return_inverse=True)  # leaves out vertices without cells
         return len(names), labels.astype(np.int32)
 
     def is_closed(self) -> bool:
-        """True where every edge (2D: vertex) bounds exactly two cells, which agree on what is outside."""
+        """Whether the surface is closed (watertight): every edge (2D: vertex) bounds two cells, equally oriented."""
         if not len(self.cells):
             return False
         if self.dimension == 2:
@@ -92,7 +96,7 @@ class Surface:
         return bool(np.array_equal(forward, backward)) and bool((np.diff(forward) > 0).all())
 
     def euler_characteristic(self) -> int:
-        """V - E + F (2D: V - E) over the vertices that cells use."""
+        """V - E + F (2D: V - E), without vertices that have no cell."""
         vertices = len(np.unique(self.cells))
         if self.dimension == 2:
             return vertices - len(self.cells)
@@ -101,9 +105,10 @@ class Surface:
         return vertices - len(np.unique(numbers)) + len(self.cells)
 
     def genus(self) -> int:
-        """Number of handles, summed over the components: (2 C - V + E - F) / 2. Closed meshes only.
+        """The number of handles of a closed mesh, summed over its C components: (2 C - V + E - F) / 2.
 
-        Raises ValueError for a curve or an open mesh, which have none.
+        Raises:
+            ValueError: the surface is a curve or an open mesh, which have no genus.
         """
         if self.dimension != 3 or not self.is_closed():
             raise ValueError("the genus is defined for closed meshes only")
@@ -111,7 +116,7 @@ class Surface:
 
 
 def select_cells(surface: Surface, keep: npt.NDArray[np.bool_]) -> Surface:
-    """The surface of the cells where keep (F,) is true, with the vertices they use."""
+    """The surface of those cells for which keep (F,) is true, with the vertices that they use."""
     used, cells = np.unique(surface.cells[keep], return_inverse=True)
     return Surface(
         surface.vertices[used],
@@ -122,7 +127,7 @@ def select_cells(surface: Surface, keep: npt.NDArray[np.bool_]) -> Surface:
 
 
 def largest_components(surface: Surface, keep: int) -> tuple[Surface, int]:
-    """The keep components of largest measure, and how many others were left out."""
+    """The ``keep`` connected components of largest length or area, and how many others were removed."""
     count, labels = surface.components()
     if count <= keep:
         return surface, 0
@@ -132,7 +137,7 @@ def largest_components(surface: Surface, keep: int) -> tuple[Surface, int]:
 
 
 def polylines(surface: Surface) -> list[list[int]]:
-    """Vertex numbers along each curve of a 2D surface; a closed one ends where it starts."""
+    """The vertex numbers along each curve of a 2D surface; a closed curve ends with its first vertex."""
     following = dict(surface.cells.tolist())
     starts = sorted(following.keys() - set(following.values()))  # open curves first, from their ends
     lines = []
@@ -147,35 +152,43 @@ def polylines(surface: Surface) -> list[list[int]]:
 def substantial_components(
     surface: Surface, share: float, points: npt.NDArray[np.float64] | None = None
 ) -> tuple[Surface, int]:
-    """The pieces whose length or area is at least this share of the largest one's, and how many were left out.
+    """The connected components that are large or supported by points, and how many others were removed.
 
-    A cloud (N, d) has a say: a point is on a piece if it is nearer to cells of it than to others, and no farther than
-    the piece is large. A smaller piece is kept with SHOWN points or more, and for its size SHARE_SHOWN of what the
-    whole surface has: so a fingertip whose finger was not scanned. Of the larger ones, which may be bubbles where a
-    part of the shape is missing, those with no point at all are left out. Share 0 keeps everything.
+    A component is large if its length or area is at least ``share`` of the largest one's. Without a cloud, the large
+    components are kept. A point supports the component whose cells are nearest to it, if its distance from them is
+    below the component's size. With a cloud, two rules are added. A small component is kept if at least LEAST_SUPPORT
+    points support it, and LEAST_SUPPORT_DENSITY times as densely as the whole surface, such as a fingertip whose finger
+    was not scanned. A large component that no point supports is removed, as it is probably a bubble where a part of the
+    shape is missing. The largest component is always kept.
+
+    Args:
+        surface: curve or mesh.
+        share: 0 to 1; 0 keeps all components.
+        points: the cloud (N, d) in the unit of the vertices, or None.
     """
-    count, piece = surface.components()
-    measures = np.bincount(piece, weights=surface.cell_measures(), minlength=count)
+    count, component = surface.components()
+    measures = np.bincount(component, weights=surface.cell_measures(), minlength=count)
     keep = measures >= share * measures.max()
     if points is not None and share > 0 and count > 1:
-        some = points[:: -(-len(points) // LOOKED_AT)]
+        some = points[:: -(-len(points) // SUPPORT_POINTS)]
         distance, cells = cKDTree(surface.vertices[surface.cells].mean(axis=1)).query(some, workers=-1)
-        nearest = piece[cells]
-        on_it = nearest[distance < measures[nearest] ** (1 / (surface.dimension - 1))]
-        shown_by = np.bincount(on_it, minlength=count) * (len(points) / len(some))
-        keep &= (shown_by > 0) | (measures == measures.max())
-        keep |= (shown_by >= SHOWN) & (shown_by >= SHARE_SHOWN * len(points) * measures / measures.sum())
-    return (surface, 0) if keep.all() else (select_cells(surface, keep[piece]), int(count - keep.sum()))
+        nearest = component[cells]
+        supported = nearest[distance < measures[nearest] ** (1 / (surface.dimension - 1))]
+        support = np.bincount(supported, minlength=count) * (len(points) / len(some))
+        keep &= (support > 0) | (measures == measures.max())
+        least = LEAST_SUPPORT_DENSITY * len(points) * measures / measures.sum()
+        keep |= (support >= LEAST_SUPPORT) & (support >= least)
+    return (surface, 0) if keep.all() else (select_cells(surface, keep[component]), int(count - keep.sum()))
 
 
 def transform(surface: Surface, scale: float, centre: npt.NDArray[np.float64]) -> Surface:
-    """The surface with vertices scale * x + centre: from normalised back to input units (scale > 0)."""
+    """The surface with vertices scale * x + centre (scale > 0): from normalised to input units."""
     return replace(surface, vertices=scale * surface.vertices + np.asarray(centre, dtype=np.float64))
 
 
 def carry_colours(
     surface: Surface, points: npt.NDArray[np.float64], colours: npt.NDArray[np.uint8]
 ) -> Surface:
-    """The surface with, at every vertex, the colour (N, 3) of the nearest of the points (N, d)."""
+    """The surface whose vertices have the colours (N, 3) of the nearest of the points (N, d)."""
     nearest = cKDTree(points).query(surface.vertices)[1]
     return replace(surface, colours=np.asarray(colours, dtype=np.uint8)[nearest])

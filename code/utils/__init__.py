@@ -1,10 +1,10 @@
-"""What the rest builds on, and, as run.py imports this before torch, how OpenMP's threads wait for each other.
+"""The base of all other rooms: files, configuration, errors, devices; no algorithm of the method.
 
-Unasked, GNU's runtime has a thread that has finished its share spin for milliseconds. On a machine with other work that
-takes the processor from the very thread it waits for: steps took three to twenty times as long. So it soon sleeps; with
-nothing else to do, that costs nothing.
+Importing it sets how long OpenMP's threads wait actively for each other; run.py imports it before torch. By default,
+GNU's runtime lets a finished thread spin for milliseconds. On a busy machine this takes the processor from the thread
+that it waits for, and steps took three to twenty times as long. So threads sleep sooner, at no cost on an idle machine.
 """
 
 import os
 
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # read once, when torch loads the runtime
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # iterations; read when torch loads the runtime

@@ -1,7 +1,7 @@
-"""Arrays in numpy's formats (npy, npz) from anyone: nothing is run, and nothing allocated that is only promised.
+"""Untrusted arrays in numpy's formats (npy, npz): no code in them is run, and memory is allocated only for real data.
 
-An array is read when its header's promises have been held against the bytes that there are; an archive when
-what it would unpack to is in proportion to its size.
+An array is read after its header has been compared with the number of bytes that follow; an archive after the unpacked
+size has been compared with the file's size.
 """
 
 import math
@@ -15,15 +15,19 @@ import numpy.typing as npt
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.memory import READING, require_memory
 
-# numbers pack to a half or a tenth; what unpacks to more than this is made to fill memories
-UNPACKED_BASE, UNPACKED_FACTOR = 256 << 20, 64
+UNPACKED_BASE = 256 << 20  # bytes that an archive of any size may unpack to
+UNPACKED_FACTOR = 64  # × size of the archive, added to that: numbers shrink to a half or a tenth, zip bombs to 1/1000
 
 
 def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
-    """Refuse an archive whose members have one name, or would together unpack to a multiple of its size.
+    """Refuse an archive with two members of one name, or that would unpack to far more than its size.
+
+    Args:
+        archive: the open archive.
+        path: its file.
 
     Raises:
-        UserError: that, naming the path.
+        UserError: the archive is refused; the text names the path.
     """
     members = archive.infolist()
     if len({member.filename for member in members}) < len(members):
@@ -38,18 +42,18 @@ def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
 
 
 def read_array(handle: IO[bytes], size: int, where: str, most: int, expected: str) -> npt.NDArray[Any]:
-    """Read one array of numbers in npy format out of ``size`` bytes; no pickle.
+    """Read one array (N, M) of real numbers in npy format, without pickle.
 
     Args:
-        handle: where the array begins.
-        size: how many bytes there are.
-        where: what to call the array in errors.
-        most: how many numbers are read at most.
-        expected: the shapes that are, for the error.
+        handle: a file, positioned at the array.
+        size: the number of bytes in the file.
+        where: the name of the array in errors.
+        most: the largest allowed number of values.
+        expected: the accepted shapes, for the error.
 
     Raises:
-        UserError: not in npy format, not real numbers of at most 64 bits, more than ``most``, or cut short;
-            or more than the machine's memory holds.
+        UserError: the array is not in npy format, does not hold real numbers of at most 64 bits in two dimensions,
+            has more than ``most`` values, is cut short, or does not fit into the machine's memory.
     """
     try:
         version = np.lib.format.read_magic(handle)

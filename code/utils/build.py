@@ -1,7 +1,7 @@
-"""Find a class by the name the configuration gives, and build an object: its signature is the schema.
+"""Find a class by its name in the configuration, and build an object from a section: the signature is the schema.
 
-Parameter names are the keys, type hints say what is accepted, defaults are the defaults. Every problem is
-noted as a line of text with its dotted key, so that a user sees all of them at once.
+Parameter names are the keys, type hints decide which values are accepted, and defaults are the defaults. All problems
+are collected, one line of text with the dotted key for each, so that a user sees all of them at once.
 """
 
 import collections.abc
@@ -23,11 +23,11 @@ T = TypeVar("T")
 OWN_PACKAGE = __name__.partition(".")[0]  # phase_recon
 
 
-_WRONG = object()  # stands for a value whose problem has been noted
+_WRONG = object()  # takes the place of a value whose problem is in the list
 
 
 class _Mismatch(Exception):
-    """What was expected of a value; empty where the problem has been noted already."""
+    """A value does not fit; the text says what was expected, or is empty if the problem is in the list already."""
 
 
 def build(
@@ -35,21 +35,21 @@ def build(
 ) -> T | None:
     """Call ``target`` with the entries of ``tree``, checked against its signature and type hints.
 
-    A key is a parameter's name without a closing underscore (``lambda`` sets ``lambda_``). Hints may be
-    bool, int, float, str, Any, Literal, a union (with None for null), list, Sequence, tuple, dict and
-    dataclasses. A whole number passes for a float, 1e3 for an int; true and false are no numbers.
+    A key is a parameter's name without an underscore at its end (``lambda`` sets ``lambda_``). Type hints may be bool,
+    int, float, str, Any, Literal, a union (with None for null), list, Sequence, tuple, dict and dataclasses. A float
+    accepts whole numbers, an int accepts 1e3; true and false are not numbers.
 
     Args:
         target: a class (dataclass or not) or a function.
-        tree: plain values, as parsed.
+        tree: the section as plain values.
         prefix: dotted path of the section, such as ``network.loss``; empty for the whole configuration.
-        problems: each problem found is appended, as ``train.seed = 'x': expected a whole number``. A
-            ValueError of the target counts as one per line of its message; lines are ``key: text``.
-        given: arguments that the program sets; the configuration cannot.
+        problems: each problem is appended to it, such as ``train.seed = 'x': expected a whole number``. Each line
+            ``key: text`` of a ValueError that the target raises is a problem, too.
+        given: arguments that the program sets and the configuration cannot.
 
     Returns:
-        The object, or None if it could not be made. If ``problems`` grew, a returned object has defaults
-        in place of what was wrong: good for looking for more problems, and for nothing else.
+        The object, or None if it could not be made. If problems were appended, the object has defaults in place of
+        the wrong values: it may only be used to find further problems.
     """
     parameters = {
         name.removesuffix("_"): parameter
@@ -87,12 +87,12 @@ def build(
 
 
 def find_class(dotted: str) -> type:
-    """The class that a dotted name such as ``model.network.ImplicitNet`` means, as the IGR family writes them.
+    """The class with a dotted name such as ``model.network.ImplicitNet``, as configurations of IGR have it.
 
-    The name begins in this package: ``model`` is its folder model/.
+    The name begins in this package: ``model`` is its folder model/. No module outside the package is imported.
 
     Raises:
-        UserError: any other name. Nothing outside the package is imported on the way.
+        UserError: there is no such class in model/; the text lists what there is.
     """
     module_name, _, name = dotted.removeprefix(f"{OWN_PACKAGE}.").rpartition(".")
     if not re.fullmatch(r"model(\.[A-Za-z]\w*)+", module_name, re.ASCII):
@@ -118,7 +118,7 @@ def find_class(dotted: str) -> type:
 
 
 def _read(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
-    """The value as its hint wants it; ``_WRONG``, with the problem noted, if it does not fit."""
+    """The value converted to the type of its hint; if it does not fit, ``_WRONG``, and the problem is appended."""
     try:
         return _convert(value, hint, path, problems)
     except _Mismatch as mismatch:
@@ -128,7 +128,7 @@ def _read(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
 
 
 def _convert(value: Any, hint: Any, path: str, problems: list[str]) -> Any:
-    """The value as its hint wants it; raises _Mismatch if it does not fit."""
+    """The value converted to the type of its hint; raises _Mismatch if it does not fit."""
     kind, args = get_origin(hint) or hint, get_args(hint)
     if kind in (Any, inspect.Parameter.empty):
         return value
@@ -204,7 +204,7 @@ def _check(value: Any, accepted: bool, expected: str) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a finite number (a comparison, for whole numbers too large to convert)."""
+    """Whether it is a finite number; a comparison, as very large integers cannot be converted to float."""
     finite = isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
     return finite and not isinstance(value, bool)
 
@@ -217,7 +217,7 @@ def _suggest(key: str, known: list[str]) -> str:
 
 
 def _show(value: Any) -> str:
-    """A value as a user would recognise it, on one line and not too long."""
+    """A value as it is written in HOCON, on one line of at most about 60 characters."""
     if isinstance(value, Mapping):
         return "{ }" if not value else f"{{ {next(iter(value))} ... }}"
     text = {"True": "true", "False": "false", "None": "null"}.get(repr(value), repr(value))

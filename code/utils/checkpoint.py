@@ -1,6 +1,6 @@
-"""A checkpoint from anyone: nothing in it is run, believed or allocated for before it is looked at.
+"""Checks of an untrusted checkpoint: no code in it is run, and no size in it is believed.
 
-``check_parts`` looks at the file before torch reads it, ``check_values`` at what torch has read.
+``check_parts`` checks the file before torch reads it, ``check_values`` the values that torch has read.
 """
 
 import math
@@ -16,21 +16,23 @@ from torch import Tensor
 from phase_recon.utils.archive import check_archive
 from phase_recon.utils.errors import UserError
 
-# what the description of a checkpoint of ours names; torch's weights-only reader allows a hundred things more,
-# among them some that allocate whatever they are told to
+# The objects that a checkpoint of this program names. torch's weights-only reader allows about a hundred more, some of
+# which allocate any amount of memory.
 NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"} | {
     f"torch {kind}Storage" for kind in ("Byte", "Double", "Float", "Long")
 }
-LARGEST = 1e100  # of lengths in the input's units, as for clouds
+LARGEST_LENGTH = 1e100  # input units: largest coordinate or scale, as for clouds
+LARGEST_OMEGA = 1e6  # normalised units: largest coordinate of Ω's corners; the cloud is in the unit ball
+LARGEST_SECONDS = 1e12  # seconds of training: 30 000 years
 
 
 def check_parts(path: Path) -> None:
-    """Look at the parts of a checkpoint's file.
+    """Check the parts of a checkpoint's file, which is a zip archive.
 
     Raises:
-        UserError: parts that this program does not write: compressed, of one name, naming other objects than
-            tensors, or tensors that are larger than their data.
-        Exception: of many kinds, where the file is damaged.
+        UserError: this program does not write such parts: they are compressed, two have one name, or they name other
+            objects than tensors.
+        Exception: the file is damaged; the kind depends on where.
     """
     with zipfile.ZipFile(path) as archive:
         check_archive(archive, path)
@@ -50,33 +52,37 @@ def check_parts(path: Path) -> None:
 
 
 def check_values(data: dict[str, Any], path: Path) -> None:
-    """Look at the values of a checkpoint that has all its keys: types, ranges, and tensors no larger than the file.
+    """Check the values of a checkpoint that has all its keys: types, ranges, and that tensors fit into the file.
 
-    Those of the configuration, the shapes of the weights and what the optimisers remember are checked where they are
-    used.
+    The values of the configuration, the shapes of the weights and the states of the optimisers are checked where they
+    are used.
+
+    Args:
+        data: the checkpoint.
+        path: its file.
 
     Raises:
-        UserError: the first that is not as ``fit`` writes it.
+        UserError: a value is not one that a run saves; the text names the first.
     """
     d, size = data["d"], path.stat().st_size
     frame, omega, cloud = data["normalisation"], data["omega"], data["cloud"]
-    gaps = data.get("gaps")  # which earlier versions lack
+    gaps = data.get("gaps")  # missing in checkpoints of earlier versions
     rules = {
         "d": _is_whole(d) and d in (2, 3),
         "epoch": _is_whole(data["epoch"]) and data["epoch"] >= 0,
-        "seconds": _is_number(data["seconds"], 1e12) and data["seconds"] >= 0,
+        "seconds": _is_number(data["seconds"], LARGEST_SECONDS) and data["seconds"] >= 0,
         "config": isinstance(data["config"], dict),
         "network": _are_tensors(data["network"], size),
         "optimizers": isinstance(data["optimizers"], list),
         "generator": _is_tensor(data["generator"], size) and data["generator"].dtype == torch.uint8,
         "normalisation": isinstance(frame, dict)
-        and _is_point(frame.get("centre"), d, LARGEST)
-        and _is_number(frame.get("scale"), LARGEST)
+        and _is_point(frame.get("centre"), d, LARGEST_LENGTH)
+        and _is_number(frame.get("scale"), LARGEST_LENGTH)
         and frame["scale"] > 0,
         # the unit ball is within Ω, which is bounding_box_scale times its box
         "omega": isinstance(omega, dict)
-        and _is_point(omega.get("lower"), d, 1e6)
-        and _is_point(omega.get("upper"), d, 1e6)
+        and _is_point(omega.get("lower"), d, LARGEST_OMEGA)
+        and _is_point(omega.get("upper"), d, LARGEST_OMEGA)
         and all(low < high for low, high in zip(omega["lower"], omega["upper"], strict=True)),
         "gaps": gaps is None
         or (
@@ -96,19 +102,22 @@ def check_values(data: dict[str, Any], path: Path) -> None:
 
 
 def _is_whole(value: Any) -> bool:
+    """Whether it is an integer of 64 bits."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _is_number(value: Any, most: float) -> bool:
+    """Whether it is a number between -most and most."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= most
 
 
 def _is_point(value: Any, d: int, most: float) -> bool:
+    """Whether it is a list of d numbers between -most and most."""
     return isinstance(value, list) and len(value) == d and all(_is_number(x, most) for x in value)
 
 
 def _is_tensor(value: Any, size: int) -> bool:
-    """A plain tensor that has data for each of its numbers, not one that repeats a few over a huge shape."""
+    """Whether it is a contiguous tensor with data for each number: a few repeated ones could claim a huge shape."""
     return (
         isinstance(value, Tensor)
         and value.device.type == "cpu"
@@ -118,10 +127,12 @@ def _is_tensor(value: Any, size: int) -> bool:
 
 
 def _is_points(value: Any, d: int, size: int) -> bool:
+    """Whether it is a tensor (N, d) in single precision, of at most ``size`` bytes."""
     return _is_tensor(value, size) and value.dtype == torch.float32 and value.ndim == 2 and value.shape[1] == d
 
 
 def _are_tensors(value: Any, size: int) -> bool:
+    """Whether it is a mapping of names to tensors of at most ``size`` bytes each."""
     return isinstance(value, Mapping) and all(
         isinstance(name, str) and _is_tensor(item, size) for name, item in value.items()
     )

@@ -1,4 +1,4 @@
-"""C sources compiled on the user's machine and kept for the next run; OpenMP as the process has it already."""
+"""Compile a C source on the user's machine and cache the library; find the OpenMP runtime that torch uses."""
 
 import ctypes
 import hashlib
@@ -15,27 +15,27 @@ from pathlib import Path
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
 
-CACHE = "PHASE_CACHE"  # the environment variable that names the folder of what is kept
-FLAGS = ("-O3", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
-NATIVE = "-march=native"  # which not every compiler knows
-PATIENCE = 60  # seconds for the compiler, which needs one
-FORBIDDEN = 0o022  # write permissions of others
-OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+CACHE = "PHASE_CACHE"  # environment variable with the cache's folder
+FLAGS = ("-O3", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")  # gcc and clang
+NATIVE = "-march=native"  # tried first: some compilers do not know it
+TIMEOUT = 60  # seconds for the compiler, which needs about one
+FORBIDDEN = 0o022  # permission bits by which others can write to a file
+OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")  # the functions that kernels.c calls
 
 
 def load_compiled(source: Path) -> ctypes.CDLL:
-    """The library made of a C source, compiled unless the cache has it for this source, compiler and processor.
+    """The library of a C source: from the cache if it has one for this source, compiler and processor, else compiled.
 
     Raises:
-        UserError: no compiler, or one that fails; a cache that cannot be written, or that others could write to, as
-            what they put there would be run.
+        UserError: there is no compiler, or it fails; the cache cannot be written, or other users can write to it, whose
+            code would then be run.
     """
     compiler = _compiler()
     folder = _private_folder()
     problem = ""
     for flags in ((*FLAGS, NATIVE), FLAGS):
         library = folder / f"{source.stem}-{_key(source, compiler, flags)}.so"
-        with suppress(OSError):  # not there, or damaged: it is made anew
+        with suppress(OSError):  # missing or damaged: it is compiled again
             if _is_ours(library):
                 return ctypes.CDLL(str(library))
         with tempfile.TemporaryDirectory() as made:
@@ -54,8 +54,9 @@ def load_compiled(source: Path) -> ctypes.CDLL:
 
 
 def openmp() -> tuple[int, int, int] | None:
-    """The addresses of OpenMP's GOMP_parallel, omp_get_thread_num and omp_get_num_threads in the runtime that torch
-    has brought into the process and whose threads it uses; None if they cannot be seen.
+    """The addresses of GOMP_parallel, omp_get_thread_num and omp_get_num_threads; None if they are not found.
+
+    They are those of the OpenMP runtime that torch has loaded into the process, so that its threads are used.
     """
     try:
         process = ctypes.CDLL(None)
@@ -66,7 +67,11 @@ def openmp() -> tuple[int, int, int] | None:
 
 
 def _compiler() -> list[str]:
-    """The compiler's command: that of the environment variable CC, or the first of the usual ones."""
+    """The compiler's command: the environment variable CC, or the first of cc, gcc and clang that exists.
+
+    Raises:
+        UserError: there is none.
+    """
     try:
         given = shlex.split(os.environ.get("CC", ""))
     except ValueError as error:
@@ -82,7 +87,11 @@ def _compiler() -> list[str]:
 
 
 def _private_folder() -> Path:
-    """The folder of compiled libraries, which nobody else may write to."""
+    """The folder of compiled libraries, made if it does not exist.
+
+    Raises:
+        UserError: it cannot be made, or other users can write to it.
+    """
     given = os.environ.get(CACHE, "")
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache") / "phase"
@@ -99,20 +108,20 @@ def _private_folder() -> Path:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file or folder is this user's, and nobody else may write to it."""
+    """Whether a file or folder belongs to this user, and nobody else can write to it."""
     status = path.stat()
     return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & FORBIDDEN)
 
 
 def _key(source: Path, compiler: Sequence[str], flags: Sequence[str]) -> str:
-    """A hash of what a library depends on: source, compiler, its version, flags and processor."""
+    """A hash of everything that a library depends on: source, compiler, its version, flags and processor."""
     _, version = _run([*compiler, "--version"])
     parts = [source.read_text(), *compiler, version, *flags, _processor()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def _processor() -> str:
-    """The processor's name and abilities, by which the compiler chooses its instructions."""
+    """The processor's name and instruction sets, which decide what the compiler generates."""
     with suppress(OSError):  # Linux
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
         return "\n".join(line for line in lines if line.startswith(("model", "flags", "Features", "CPU")))
@@ -120,9 +129,9 @@ def _processor() -> str:
 
 
 def _run(command: list[str]) -> tuple[bool, str]:
-    """Whether a command worked, and what it said."""
+    """Whether a command succeeded within TIMEOUT, and its output."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return False, str(error)
     return done.returncode == 0, (done.stdout + done.stderr).strip()

@@ -1,6 +1,6 @@
-"""The configuration: its keys, defaults and ranges, read from HOCON and checked whole before any work.
+"""The configuration: its keys, defaults and ranges. It is read from HOCON, and checked completely before any work.
 
-The dataclasses below are the only place where a default stands. setup.conf explains every key.
+The dataclasses below define the defaults; setup.conf repeats them and explains every key.
 """
 
 import copy
@@ -30,10 +30,13 @@ def _is_path(text: str | None) -> bool:
 
 @dataclass(frozen=True)
 class LearningRate:
-    """The learning rate over a run, in the family's form.
+    """The schedule of the learning rate, with IGR's key names.
 
-    Step: Initial times Factor after every Interval steps. Cosine: from Initial, or if that is None from what the cloud
-    bears, down to Final, half a wave; with Restart, a run of more steps than that begins a second one there.
+    Step: Initial, times Factor after every Interval steps. Cosine: from Initial to Final along half a cosine wave; a
+    run of more than Restart steps has a warm restart there. Initial = None means that the noise of the cloud sets it.
+
+    Raises:
+        ValueError: a line "key: what is wrong" for each key that is missing, has no meaning or is out of range.
     """
 
     Type: Literal["Step", "Cosine"]
@@ -65,7 +68,11 @@ class LearningRate:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What is fitted, for how long and how."""
+    """The section ``train``: the data, its preprocessing, the training and what is saved during it.
+
+    Raises:
+        ValueError: a line "key: what is wrong" for each value out of range.
+    """
 
     expname: str = "phase"
     exps_dir: str | None = None
@@ -134,7 +141,11 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class PlotConfig:
-    """How the surface is extracted, and what is written."""
+    """The section ``plot``: how the surface is extracted, and what is written.
+
+    Raises:
+        ValueError: a line "key: what is wrong" for each value out of range.
+    """
 
     resolution: int = 256
     mc_value: float = 0.0
@@ -164,7 +175,11 @@ class PlotConfig:
 
 @dataclass(frozen=True)
 class SamplerProperties:
-    """How the points in Ω are drawn."""
+    """The section ``network.sampler.properties``: the density of the points in Ω.
+
+    Raises:
+        ValueError: a line "key: what is wrong" for each value out of range.
+    """
 
     near_fraction: float = 0.5
     near_width: float = 0.1
@@ -179,7 +194,7 @@ class SamplerProperties:
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """Which points of Ω a step looks at."""
+    """The section ``network.sampler``: how the points in Ω are drawn."""
 
     sampler_type: Literal["Uniform", "NearData"] = "NearData"
     properties: SamplerProperties = SamplerProperties()
@@ -187,10 +202,13 @@ class SamplerConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The field, its loss and its samples.
+    """The section ``network``: the network, its loss and its sampler.
 
-    The keys of ``inputs`` and ``loss`` are the parameters of the classes that train.network_class and
-    loss.type name; they are checked when those are built.
+    The keys of ``inputs`` and ``loss`` are the parameters of the classes that train.network_class and loss.type name.
+    They are checked when these are built.
+
+    Raises:
+        ValueError: loss.type is no text.
     """
 
     has_normals: bool = False
@@ -209,7 +227,7 @@ class NetworkConfig:
 class Config:
     """The whole configuration.
 
-    ``warnings`` holds at most one line: the family's keys that were given and mean nothing here.
+    ``warnings`` holds at most one line, with the given keys of related programs that have no meaning here.
     """
 
     train: TrainConfig = TrainConfig()
@@ -229,7 +247,7 @@ class Config:
         return sections
 
 
-# Keys that configurations of IGR and of its forks have and that mean nothing here, with the reason.
+# Keys of configurations of IGR and its forks that have no meaning here, with the reason.
 _FAMILY = {
     "train.preprocess": "clouds are always centred and scaled",
     "train.dataset": "the data is what input_path names",
@@ -247,16 +265,16 @@ def load_config(
     overrides: Sequence[str] = (),
     checks: Callable[[Config, list[str]], None] | None = None,
 ) -> Config:
-    """Read a configuration file and check all of it.
+    """Read a configuration file and check it completely.
 
     Args:
         path: HOCON file.
-        overrides: HOCON texts such as ``train.seed=3``, merged over the file in this order.
-        checks: appends problems that need more than the schema, in the form of ``build``'s. If the schema
-            has problems too, the configuration it sees has defaults in their place.
+        overrides: HOCON texts such as ``train.seed=3``, which replace values of the file, in this order.
+        checks: a function of the configuration and a list, to which it appends further problems, in the form that
+            ``build`` uses. Values that are wrong already have been replaced by defaults then.
 
     Raises:
-        UserError: unreadable file, bad HOCON, or the list of everything wrong in it.
+        UserError: the file cannot be read or is not HOCON, or a list of all problems in it.
     """
     document = parse(read_file(path), str(path))
     lines = {key: f"line {line}" for key, line in document.lines.items()}
@@ -267,10 +285,10 @@ def load_config(
 
 
 def config_from_dict(tree: Mapping[str, Any], source: str = "checkpoint") -> Config:
-    """The configuration that ``Config.to_dict`` gave; ``source`` names it in errors.
+    """The configuration from nested dicts as ``Config.to_dict`` gives them; ``source`` names them in errors.
 
     Raises:
-        UserError: an unknown key or a value out of its type or range.
+        UserError: a key is unknown, or a value has a wrong type or is out of range.
     """
     return _checked(tree, source)
 
@@ -282,14 +300,14 @@ def override(
     source: str = "checkpoint",
     place: str = "--set",
 ) -> Config:
-    """The configuration that ``Config.to_dict`` gave, with HOCON texts merged over it.
+    """The configuration from nested dicts, with HOCON texts that replace values of it.
 
     Args:
-        tree: what it gave.
-        overrides: the texts.
+        tree: nested dicts as ``Config.to_dict`` gives them.
+        overrides: the texts, in their order.
         checks: as for ``load_config``.
-        source: what errors call the tree.
-        place: what they call the texts; empty for a source that has no other keys.
+        source: the name of the dicts in errors.
+        place: the name of the texts in errors; empty if all keys come from them.
 
     Raises:
         UserError: as ``load_config``.
@@ -299,7 +317,7 @@ def override(
 
 
 def differences(config: Config, other: Config) -> dict[str, Any]:
-    """The keys, dotted, whose values differ, with those of ``other``."""
+    """The values of ``other`` that differ from those of ``config``, by dotted key."""
 
     def flat(tree: Mapping[str, Any], above: str) -> dict[str, Any]:
         parts = [
@@ -313,14 +331,14 @@ def differences(config: Config, other: Config) -> dict[str, Any]:
 
 
 def to_hocon(config: Config) -> str:
-    """The resolved configuration as HOCON text, which ``load_config`` reads back equal."""
+    """The whole configuration as HOCON text, which ``load_config`` reads back equal."""
     return write(config.to_dict())
 
 
 def _with_overrides(
     tree: Mapping[str, Any], overrides: Sequence[str], place: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The tree with HOCON texts merged over it in their order, and where their keys stand: at ``place``."""
+    """The tree with values replaced by HOCON texts, in their order; and for each key of these, ``place``."""
     merged, places = dict(tree), dict[str, str]()
     for text in overrides:
         source = f"{place} {text!r}".strip()
@@ -349,7 +367,7 @@ def _checked(
 
 
 def _error(source: str, problems: Sequence[str], places: Mapping[str, str]) -> UserError:
-    """All problems in one error, each with the line it stands on where that is known."""
+    """One error with all problems, each with its line in the file where that is known."""
     texts = []
     for problem in problems:
         key = re.split(": | = ", problem)[0]
@@ -361,7 +379,7 @@ def _error(source: str, problems: Sequence[str], places: Mapping[str, str]) -> U
 
 
 def _without_family_keys(tree: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The tree without the family's idle keys, and a text for each of them, with its reason."""
+    """The tree without the keys of ``_FAMILY``, and a text for each one that was in it, with the reason."""
     tree = copy.deepcopy(tree)
     is_phase = _section(tree, "network.loss").get("type", "phase") == "phase"
     idle = []

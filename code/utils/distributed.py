@@ -1,4 +1,4 @@
-"""Where a run computes: the one file that knows about devices, processes of one run (ranks) and threads."""
+"""Devices, the processes of one run (ranks) and threads: no other module deals with them."""
 
 import ctypes
 import math
@@ -16,32 +16,36 @@ from torch import Tensor
 
 from phase_recon.utils.errors import UserError
 
-# Ranks wait for each other at every step, so also while rank 0 saves or draws a preview; for longer, one hangs.
-PATIENCE = timedelta(minutes=10)
+TIMEOUT = timedelta(minutes=10)  # for the other ranks: much longer than rank 0 needs for a checkpoint or a preview
+# environment variables that torchrun sets
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK",
             "ROLE_NAME", "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # fmt: skip
+# environment variables that set the number of threads of torch, numpy and scipy
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+AMPERE = (8, 0)  # compute capability of the first NVIDIA GPUs with fast bfloat16
+BFLOAT16_SETS = ("avx512_bf16", "amx_bf16")  # instruction sets of CPUs with fast bfloat16, as torch names them
+KEPT_BYTES = 1 << 30  # freed memory that the C library keeps, more than a step uses
 Value = TypeVar("Value")
 
 
 class Stop(Protocol):
-    """What carries the number of a signal that asks to stop, or 0."""
+    """An object with the number of the signal that asked to stop, or 0."""
 
     signal: int
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that torchrun started for one run, of which this is one; without torchrun, the only one.
+    """The processes (ranks) that torchrun started for one run; without torchrun, there is only this one.
 
-    All hold the same weights and draw the same batch, and each computes on its share of it. The terms of a loss
+    All have the same weights and draw the same batch, and each computes on an equal part of it. The terms of a loss
     are means over the batch, so the mean of the ranks' gradients is the gradient of the whole batch (derived).
-    Each method but ``check_share`` must be called by all ranks alike; each raises a UserError if another rank has
-    ended or hangs.
+    All ranks must call each method, except ``check_share``. Each raises a UserError if another rank has ended or does
+    not answer.
 
     Attributes:
-        rank: 0 to size - 1; rank 0 alone writes and prints.
-        size: how many there are.
+        rank: the number of this process, 0 to size - 1; only rank 0 writes and prints.
+        size: the number of processes.
     """
 
     rank: int = 0
@@ -49,21 +53,30 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the rank that writes and prints."""
+        """Whether this is rank 0, which writes and prints."""
         return self.rank == 0
 
     def check_share(self, key: str, count: int) -> None:
-        """Raise a UserError if a key's count cannot be dealt evenly: means of unequal shares are not exact."""
+        """Check that the points of a batch can be divided equally: the mean of unequal parts' means would be wrong.
+
+        Args:
+            key: the configuration's key, for the error.
+            count: its value.
+
+        Raises:
+            UserError: the count is no multiple of the number of processes.
+        """
         if count % self.size:
             raise UserError(
-                f"{key}: {count} cannot be dealt evenly to {self.size} processes: set it to a multiple, such as "
+                f"{key}: {count} cannot be divided equally among {self.size} processes: set it to a multiple, such as "
                 f"{count + self.size - count % self.size}"
             )
 
     def agree(self, progress: float, stop: Stop) -> float:
-        """Rank 0's progress, the same for all; infinity if a rank is to stop, and then all have its signal.
+        """The progress of rank 0, for all ranks; infinity if a signal asked any rank to stop.
 
-        A signal that comes after a rank has been asked counts at the next time, for the others know nothing of it.
+        Then ``stop`` has that signal on all ranks. A signal that arrives after a rank's call counts at the next call,
+        as the other ranks do not know of it yet.
         """
         if self.size == 1:
             return math.inf if stop.signal else progress
@@ -75,7 +88,7 @@ class Ranks:
         return float(shared[0])
 
     def average_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Replace the gradients by their means over the ranks, in one buffer."""
+        """Replace the parameters' gradients by their means over the ranks, sent as one array."""
         given = [parameter for parameter in parameters if parameter.grad is not None]
         if self.size == 1 or not given:
             return
@@ -93,29 +106,30 @@ class Ranks:
         return total / self.size
 
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
-        """Overwrite tensors with those of rank 0, so that unlike processors start from the same bits."""
+        """Overwrite tensors with those of rank 0: different processors may have rounded them differently."""
         for tensor in tensors if self.size > 1 else ():
             self._together(lambda tensor=tensor: dist.broadcast(tensor.detach(), 0))
 
     def from_first(self, value: Value) -> Value:
-        """The value that rank 0 gives; what the others give is ignored."""
+        """The argument of rank 0, on all ranks; the arguments of other ranks are ignored."""
         held = [value]
         if self.size > 1:
             self._together(lambda: dist.broadcast_object_list(held, 0))
         return held[0]
 
     def wait(self) -> None:
-        """Until all ranks have come here."""
+        """Return when all ranks have called this."""
         self.mean(torch.zeros(1))
 
     def _together(self, call: Any) -> None:
+        """Call a function of torch.distributed; its errors become a UserError."""
         try:
             call()
-        except RuntimeError as error:  # of both backends, for a peer that is gone and for one that is late
+        except RuntimeError as error:  # raised by both backends, if a process has ended and if one is late
             why = str(error).strip().splitlines()[-1:] or ["no reason given"]
             raise UserError(
                 f"rank {self.rank}: another process of this run has ended, or did not answer for "
-                f"{PATIENCE.seconds // 60} minutes; the last checkpoint is whole: go on with the same command and "
+                f"{TIMEOUT.seconds // 60} minutes; the last checkpoint is complete: continue with the same command and "
                 f"--is_continue ({why[0]})"
             ) from None
 
@@ -124,12 +138,12 @@ ALONE = Ranks()
 
 
 def rank_and_size() -> tuple[int, int]:
-    """The number of this process among those that torchrun started, and their number; 0 and 1 without it."""
+    """The number of this process among those of torchrun, and how many they are; 0 and 1 without torchrun."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def join_ranks() -> Ranks:
-    """Meet the other processes that torchrun started, by gloo for the CPU and nccl for GPUs.
+    """Connect with the other processes that torchrun started, by gloo for the CPU and nccl for GPUs.
 
     Raises:
         UserError: they do not answer.
@@ -140,28 +154,28 @@ def join_ranks() -> Ranks:
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         try:
-            dist.init_process_group(backend, timeout=PATIENCE)
+            dist.init_process_group(backend, timeout=TIMEOUT)
         except (RuntimeError, ValueError) as error:
-            raise UserError(f"rank {rank} of {size}: cannot meet the others ({error}): start it by torchrun") from None
+            raise UserError(f"rank {rank} of {size}: cannot reach the others ({error}): start it by torchrun") from None
     return Ranks(rank, size)
 
 
 def leave_ranks() -> None:
-    """Part from the other ranks in good order."""
+    """Disconnect from the other ranks."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def choose_device(gpu: str) -> tuple[torch.device, str]:
-    """The device that ``--gpu`` asks for, and one line that says which it is.
+    """The device that ``--gpu`` names, and a line of text that describes it.
 
     Args:
-        gpu: "auto" (the freest GPU, else the CPU), "cpu", "ignore" (whatever CUDA_VISIBLE_DEVICES leaves as
-            the first GPU, else the CPU), or the number of a GPU. Under torchrun, auto and ignore give each of
-            the processes of a machine a GPU of its own.
+        gpu: "auto": the GPU with the most free memory, or the CPU if there is no GPU. "cpu". "ignore": the first GPU of
+            CUDA_VISIBLE_DEVICES, or the CPU if there is none. Or the number of a GPU. With torchrun, auto and ignore
+            give each process of a machine its own GPU.
 
     Raises:
-        UserError: no such GPU, fewer than processes, or not one of these words.
+        UserError: there is no such GPU, there are fewer GPUs than processes, or the word is unknown.
     """
     count = torch.cuda.device_count()
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -191,34 +205,34 @@ def choose_device(gpu: str) -> tuple[torch.device, str]:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies matrices of bfloat16 at twice the speed of float32, or more."""
+    """Whether a device multiplies matrices in bfloat16 at least twice as fast as in float32."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere
+        return torch.cuda.get_device_capability(device) >= AMPERE
     able = torch.cpu.get_capabilities()
-    return device.type == "cpu" and any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    return device.type == "cpu" and any(able.get(name, False) for name in BFLOAT16_SETS)
 
 
 def wait_for(device: torch.device) -> None:
-    """Until a device has done what it was given, as a clock that is read needs it."""
+    """Return when a device has finished its work; needed before a clock is read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class Repeated(Generic[Value]):
-    """Work that is done again and again, such as a step of a training.
+    """Work that is repeated many times, such as a step of a training.
 
-    On a GPU it is recorded, as a CUDA graph, and from then on launched as one: a small network's step is four hundred
-    launches, which take the processor several times as long as the GPU.
+    On a GPU it is recorded as a CUDA graph, and from then on launched at once. A small network's step has four hundred
+    launches, which alone take the processor several times as long as the computation takes the GPU.
 
     Args:
-        work: called with what is ``fixed``, then the numbers. To be recorded it must wait for the device nowhere, and
-            ask for nothing by chance but from the generator; its result is overwritten by the next call.
+        work: a function of the ``fixed`` arguments and the numbers. To be recorded, it must never wait for the device,
+            and draw random numbers only from the generator. The next call overwrites its result.
         device: where it computes.
         generator: on that device.
         recorded: whether it may be recorded.
     """
 
-    UNRECORDED = 3  # times that it is done as it is: what is made when it is first needed must not be in the recording
+    WARM_UP = 3  # calls before the recording, which must not contain what happens only once
 
     def __init__(
         self, work: Callable[..., Value], device: torch.device, generator: torch.Generator, recorded: bool = True
@@ -234,12 +248,12 @@ class Repeated(Generic[Value]):
         """Do the work once.
 
         Args:
-            fixed: what is mostly equal to the last time's; if not, the work is recorded anew.
-            numbers: what is another each time; as many as the first time. The work has them as floats or, on a GPU, as
-                tensors of one number, which a recording reads each time.
+            fixed: arguments that rarely change; if they differ from the last call's, the work is recorded again.
+            numbers: arguments that change with each call; always equally many. The work gets them as floats or, on a
+                GPU, as tensors (), which the recording reads at each call.
 
         Raises:
-            UserError: it cannot be recorded.
+            UserError: the work cannot be recorded.
         """
         if self.device.type != "cuda":
             return self.work(*fixed, *numbers)
@@ -251,7 +265,7 @@ class Repeated(Generic[Value]):
                 place.fill_(number)
             if not self.recorded:
                 return self.work(*fixed, *self._numbers)
-            if self._done < self.UNRECORDED:
+            if self._done < self.WARM_UP:
                 return self._unrecorded()
             if self._graph is None:
                 self._record()
@@ -259,8 +273,9 @@ class Repeated(Generic[Value]):
             return self._result  # type: ignore[no-any-return]
 
     def _unrecorded(self) -> Value:
+        """Do the work without a recording, on a stream of its own, as torch requires before a recording."""
         self._done += 1
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # as recording wants it
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             result = self.work(*self._fixed, *self._numbers)
@@ -268,6 +283,11 @@ class Repeated(Generic[Value]):
         return result
 
     def _record(self) -> None:
+        """Record the work.
+
+        Raises:
+            UserError: it cannot be recorded.
+        """
         self._graph = torch.cuda.CUDAGraph()
         self._graph.register_generator_state(self.generator)
         try:
@@ -276,30 +296,30 @@ class Repeated(Generic[Value]):
         except RuntimeError as error:
             why = str(error).strip().splitlines()[:1] or ["no reason given"]
             raise UserError(
-                f"train.compile: steps cannot be recorded on this GPU ({why[0]}): set it to false, and they take longer"
+                f"train.compile: steps cannot be recorded on this GPU ({why[0]}): set it to false, at slower steps"
             ) from None
-        # recording sets the generator's count to zero, on a stream of its own: the first replay must not come before
+        # the recording resets the generator on a stream of its own, which must be finished before the first replay
         torch.cuda.synchronize(self.device)
 
 
 def local_rank() -> int:
-    """The number of this process among those that torchrun started on this machine; 0 without it."""
+    """The number of this process among those of torchrun on this machine; 0 without torchrun."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def gpu_of_slot(gpu: str, slot: int) -> str:
-    """The ``--gpu`` of the job in a slot, 0 and up: with auto, the slots take the machine's GPUs in turn.
+    """The ``--gpu`` for the job in a slot (0 and up): with auto, the slots use the machine's GPUs in turn.
 
-    Jobs that start at the same moment would otherwise all find the same one the freest.
+    Otherwise, jobs that start at the same moment would all choose the same GPU.
     """
     count = torch.cuda.device_count()
     return str(slot % count) if gpu == "auto" and count else gpu
 
 
 def environment_of_job(jobs: int) -> dict[str, str]:
-    """The environment of one of ``jobs`` processes side by side: a share of the threads, and no rank of torchrun.
+    """The environment variables for each of ``jobs`` simultaneous processes: without torchrun's, and with its threads.
 
-    What is shared out is OMP_NUM_THREADS if it is set, and else the processors that this process may use.
+    The threads are OMP_NUM_THREADS if it is set, else as many as this process may use processors, divided by ``jobs``.
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -313,6 +333,7 @@ def environment_of_job(jobs: int) -> dict[str, str]:
 
 
 def _freest_gpu() -> int:
+    """The number of the GPU with the most free memory."""
     import GPUtil
 
     free = GPUtil.getAvailable(order="memory", limit=1, maxLoad=1.0, maxMemory=1.0)
@@ -320,26 +341,27 @@ def _freest_gpu() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep the megabytes that each step frees and asks for again (Linux with glibc).
+    """Let the C library keep the memory that each step frees and allocates again (Linux with glibc).
 
-    By default it returns them to the kernel, which then clears every page anew, at each step.
+    By default it returns the memory to the kernel, which then clears every page at each step.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-        mallopt(trim_threshold, 1 << 30)
-        mallopt(mmap_threshold, 1 << 30)
+        mallopt(trim_threshold, KEPT_BYTES)
+        mallopt(mmap_threshold, KEPT_BYTES)
 
 
 @contextmanager
 def subnormals_as_zero() -> Iterator[None]:
-    """Let float32 below 1e-38 count as zero on the CPU: some take a hundred times as long for each, and where u is
-    close to ±1 many of a step's derivatives are so small (a loss of cross entropies ran at half the speed).
+    """Treat float32 numbers below 1e-38 (subnormals) as zero on the CPU.
 
-    The threads that share a tensor's work take this over from the one that starts them, with its first large tensor:
-    what is asked for later holds for the asking thread alone.
+    Some processors need a hundred times as long for each, and where u is close to ±1 many derivatives of a step are so
+    small: with a cross entropy as the loss, steps took twice as long.
+    torch's threads copy this setting from the thread that starts them, at its first large tensor. So enter this context
+    before; a later change affects only the thread that makes it.
     """
     torch.set_flush_denormal(True)
     try:

@@ -1,8 +1,7 @@
-"""A run on disk: exps/<expname>/<timestamp>/ with its configuration, checkpoints, log, plots, evaluations.
+"""A run on disk: exps/<expname>/<timestamp>/ with its configuration, checkpoints, log, plots and evaluations.
 
-A checkpoint is one file that describes itself, made of tensors, numbers, strings, dicts and lists only, so it
-is read without pickle. Every file is written under a temporary name and renamed: whoever reads beside a
-writing run sees the old file or the new one, never half of one.
+A checkpoint is one self-describing file of tensors, numbers, strings, dicts and lists only, so that it is read without
+pickle. Files are written as a whole (``write_whole``): a reader during a run sees the old file or the new one.
 """
 
 import io
@@ -22,10 +21,14 @@ from phase_recon.utils.checkpoint import check_parts, check_values
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import append_line, remove_leftovers, write_whole
 
-FORMAT = 1
-MAKE_ROOM = "the checkpoints before it are whole: make room and go on with --is_continue"
-TIMESTAMP = "%Y_%m_%d_%H_%M_%S"
-PARTS = ("checkpoints", "plots", "evaluation")
+FORMAT = 1  # version of the checkpoints' format
+MAKE_ROOM = "the earlier checkpoints are complete: free some space and continue with --is_continue"  # end of errors
+TIMESTAMP = "%Y_%m_%d_%H_%M_%S"  # name of a run's folder: the local time of its start
+PARTS = ("checkpoints", "plots", "evaluation")  # the folders in a run's folder
+MAX_SAME_SECOND = 1000  # runs of one name that can start in one second; more are a mistake
+STALE_AFTER = 3600  # seconds: age from which a temporary file in evaluation/ has no living writer
+LISTED = 12  # names that an error lists at most
+# the keys that every checkpoint has
 CHECKPOINT_KEYS = frozenset(
     {"format", "epoch", "seconds", "config", "d", "network", "optimizers", "generator", "normalisation",
      "omega", "cloud"}
@@ -34,7 +37,11 @@ CHECKPOINT_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class Experiment:
-    """The folder of one run; made by ``create`` or found by ``find``."""
+    """The folder of one run; ``create`` makes it, ``find`` finds it.
+
+    Attributes:
+        folder: its path.
+    """
 
     folder: Path
 
@@ -47,17 +54,17 @@ class Experiment:
         Args:
             exps_dir: the folder of all experiments.
             expname: the name of this one.
-            timestamp: the folder's name instead of <now>, which may be a path; "latest" means <now>. A folder that
-                exists is taken over while it holds no checkpoint.
+            timestamp: the folder's name in place of <now>, which may be a path; "latest" means <now>. An existing
+                folder without checkpoints is used again.
             parts: the folders to make in it.
 
         Raises:
-            UserError: the folder cannot be made, or holds a checkpoint.
+            UserError: the folder cannot be made, or contains a checkpoint.
         """
         if timestamp != "latest":
             return Experiment._create_named(exps_dir / expname / timestamp)
         stamp = datetime.now().strftime(TIMESTAMP)
-        for attempt in range(1000):
+        for attempt in range(MAX_SAME_SECOND):
             folder = exps_dir / expname / (f"{stamp}_{attempt}" if attempt else stamp)
             try:
                 folder.parent.mkdir(parents=True, exist_ok=True)
@@ -74,12 +81,12 @@ class Experiment:
                     "with --exps_dir"
                 ) from None
             return Experiment(folder)
-        raise UserError(f"{folder}: a thousand runs of this second exist; choose another --expname")
+        raise UserError(f"{folder}: {MAX_SAME_SECOND} runs of this second exist; choose another --expname")
 
     @staticmethod
     def _create_named(folder: Path) -> "Experiment":
         if (folder / "checkpoints" / "latest.pth").is_file():
-            raise UserError(f"{folder}: holds a run: go on with it by --is_continue, or load it by --eval")
+            raise UserError(f"{folder}: contains a run: continue it with --is_continue, or evaluate it with --eval")
         try:
             for name in PARTS:
                 (folder / name).mkdir(parents=True, exist_ok=True)
@@ -92,10 +99,10 @@ class Experiment:
 
     @staticmethod
     def find(exps_dir: Path, expname: str, timestamp: str = "latest") -> "Experiment":
-        """The run of that name and timestamp; "latest" is the newest that has a checkpoint.
+        """The run with this name and timestamp; "latest" is the newest run with a checkpoint.
 
         Raises:
-            UserError: there is none; the text names the folder looked in and lists what there is.
+            UserError: there is none; the text names the folder and lists the runs in it.
         """
         parent = exps_dir / expname
         if not parent.is_dir():
@@ -109,8 +116,8 @@ class Experiment:
         trained = [run for run in runs if (run / "checkpoints" / "latest.pth").is_file()]
         if not trained and (many := [run for run in runs if any(run.glob("*/checkpoints/latest.pth"))]):
             raise UserError(
-                f"{parent}: holds runs of many clouds: the command that made them does what is missing; one of them is "
-                f"loaded by --timestamp {many[-1].name}/<cloud>"
+                f"{parent}: contains runs of many clouds: the same command again does what is missing; to load one "
+                f"of them, give --timestamp {many[-1].name}/<cloud>"
             )
         if not trained:
             raise UserError(
@@ -121,13 +128,13 @@ class Experiment:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Be the one process that trains this run, and remove what a killed one left half written.
+        """Lock the run for training by this process, and remove the temporary files of killed processes.
 
-        The claim is a lock on the folder, which the system lifts however the process ends. Where the file system has
-        no such locks, or on Windows, nothing is checked.
+        The system releases the lock when the process ends, also if it is killed. On Windows, or where the file system
+        has no locks, nothing is locked.
 
         Raises:
-            UserError: another process trains it.
+            UserError: another process is training the run.
         """
         descriptor = None
         try:
@@ -146,32 +153,32 @@ class Experiment:
         try:
             for folder in (self.folder, self.folder / "checkpoints", self.folder / "plots"):
                 remove_leftovers(folder)
-            for folder in self.folder.glob("evaluation/*"):  # where --eval may be at work
-                remove_leftovers(folder, older_than=3600)
+            for folder in self.folder.glob("evaluation/*"):  # another process may be evaluating
+                remove_leftovers(folder, older_than=STALE_AFTER)
             yield
         finally:
             if descriptor is not None:
                 os.close(descriptor)
 
     def is_evaluated(self, epoch: int) -> bool:
-        """Whether the evaluation of a step is complete: its metrics are written last."""
+        """Whether the evaluation of the checkpoint of step ``epoch`` is complete: its metrics are written last."""
         return (self.folder / "evaluation" / str(epoch) / "metrics.json").is_file()
 
     @property
     def log_path(self) -> Path:
-        """The log, one JSON object per line."""
+        """The log's file, with one JSON object per line."""
         return self.folder / "log.jsonl"
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one record to the log.
 
         Raises:
-            UserError: the disk is full or the folder cannot be written; the records before stay whole.
+            UserError: the disk is full or the folder cannot be written; earlier records are unchanged.
         """
         append_line(self.log_path, json.dumps(record), MAKE_ROOM)
 
     def records(self) -> list[dict[str, Any]]:
-        """The log's records; a last line cut short by a crash is left out."""
+        """The records of the log, in order; a line that a crash cut short is left out."""
         if not self.log_path.is_file():
             return []
         records = []
@@ -183,12 +190,16 @@ class Experiment:
         return records
 
     def rewind_log(self, epoch: int) -> None:
-        """Drop the records after a step from which the run is about to continue."""
+        """Remove the records of steps after ``epoch``, from which the run is going to continue.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written.
+        """
         kept = [json.dumps(record) + "\n" for record in self.records() if record["epoch"] <= epoch]
         write_whole(self.log_path, "".join(kept).encode(), MAKE_ROOM)
 
     def write_configuration(self, text: str) -> None:
-        """Write config.conf, which says all that the run is to do from here on.
+        """Write config.conf, the configuration of the run from this moment on, as HOCON text.
 
         Raises:
             UserError: the disk is full or the folder cannot be written.
@@ -196,11 +207,15 @@ class Experiment:
         write_whole(self.folder / "config.conf", text.encode(), MAKE_ROOM)
 
     def set_aside(self, epoch: int) -> Path | None:
-        """Move what belongs to later steps than that of a checkpoint into replaced/<now>/, with a copy of the log; the
-        checkpoint is the latest then. Returns that folder, or None where there was nothing later.
+        """Make the checkpoint of step ``epoch`` the latest: move all files of later steps into replaced/<now>/.
+
+        The log is copied there.
+
+        Returns:
+            That folder, or None where there are no files of later steps.
 
         Raises:
-            UserError: something cannot be moved or written.
+            UserError: a file cannot be moved or written.
         """
         later = [
             path
@@ -218,7 +233,7 @@ class Experiment:
                 path.rename(aside / path.parent.name / path.name)
             if self.log_path.is_file():
                 write_whole(aside / "log.jsonl", self.log_path.read_bytes(), MAKE_ROOM)
-            if own.is_file():  # or it is latest.pth itself that the run goes on from
+            if own.is_file():  # if not, the run continues from latest.pth itself
                 write_whole(own.with_name("latest.pth"), own.read_bytes(), MAKE_ROOM)
         except OSError as error:
             raise UserError(f"{aside}: later steps cannot be set aside there ({error.strerror})") from None
@@ -228,7 +243,7 @@ class Experiment:
         """Write checkpoints/<epoch>.pth and latest.pth.
 
         Raises:
-            UserError: the disk is full or the folder cannot be written; earlier checkpoints stay whole.
+            UserError: the disk is full or the folder cannot be written; earlier checkpoints are unchanged.
         """
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, **checkpoint}, buffer)
@@ -238,7 +253,11 @@ class Experiment:
         return path
 
     def load_checkpoint(self, checkpoint: str = "latest") -> dict[str, Any]:
-        """The checkpoint of a step, or the latest; raises as ``read_checkpoint``."""
+        """The checkpoint of a step, such as "500", or the latest.
+
+        Raises:
+            UserError: there is no such checkpoint, or ``read_checkpoint`` refuses it.
+        """
         path = self.folder / "checkpoints" / f"{checkpoint}.pth"
         if not path.is_file():
             there_are = _listing(path.parent, "the checkpoints there are")
@@ -248,10 +267,11 @@ class Experiment:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU, without pickle.
+    """Read a checkpoint, without pickle; its tensors are on the CPU.
 
     Raises:
-        UserError: no such file, not a checkpoint, truncated, of another format, or with values that no run saves.
+        UserError: the file does not exist, is no checkpoint, is cut short, has another format, or contains values that
+            no run saves.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -260,26 +280,26 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
-    except Exception as error:  # zipfile and torch raise a dozen kinds on damaged files
+    except Exception as error:  # zipfile and torch raise many kinds on damaged files
         raise UserError(f"{path}: not a checkpoint, or cut short: load another with --checkpoint N") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format", "none") if isinstance(data, dict) else "none"
         raise UserError(f"{path}: not a checkpoint of this program (format {str(found)[:20]}, expected {FORMAT})")
     missing = CHECKPOINT_KEYS - data.keys()
     if missing:
-        raise UserError(f"{path}: not a whole checkpoint: {', '.join(sorted(missing))} missing")
+        raise UserError(f"{path}: not a complete checkpoint: {', '.join(sorted(missing))} missing")
     check_values(data, path)
     return data
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts 2 before 10."""
+    """A sort key for names with numbers: 2 comes before 10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def _listing(folder: Path, title: str) -> str:
-    """"title: a, b, c", at most a dozen, the newest last; or that there are none."""
+    """The text "title: a, b, c" of the folders and checkpoints in a folder, the newest last; or "title: none"."""
     there = list(folder.iterdir()) if folder.is_dir() else []
     names = [p.stem if p.suffix == ".pth" else p.name for p in there if p.suffix == ".pth" or p.is_dir()]
     names = sorted((name for name in names if not name.startswith(".")), key=_natural)
-    return f"{title}: {', '.join(names[-12:])}" if names else f"{title}: none"
+    return f"{title}: {', '.join(names[-LISTED:])}" if names else f"{title}: none"

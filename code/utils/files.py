@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writing files as a whole or not at all, and removing what killed writers left."""
 
 import errno
 import os
@@ -9,14 +9,21 @@ from pathlib import Path
 
 from phase_recon.utils.errors import UserError
 
-TEMPORARY = re.compile(r"\..+\.\d+\.\d{16,}")  # .<name>.<process>.<nanoseconds>, as write_whole names them
+TEMPORARY = re.compile(r"\..+\.\d+\.\d{16,}")  # .<name>.<process>.<nanoseconds>, of write_whole
 
 
 def write_whole(path: Path | str, content: bytes, remedy: str = "choose another folder") -> None:
-    """Write beside `path` under a temporary name, to the disk, then rename: nobody ever meets half a file.
+    """Write a file as a whole: under a temporary name beside `path`, onto the disk, then renamed.
 
-    Raises UserError, ending in the remedy, where the folder is missing or not writable, or the disk is full;
-    what was there before is then untouched.
+    A reader always sees the old file or the new one, never a part.
+
+    Args:
+        path: the file.
+        content: its new content.
+        remedy: what the user can do about an error, the end of its text.
+
+    Raises:
+        UserError: the folder is missing or not writable, or the disk is full. The old file is then unchanged.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
@@ -26,7 +33,7 @@ def write_whole(path: Path | str, content: bytes, remedy: str = "choose another 
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException as error:  # Ctrl-C too: nothing is left beside the file
+    except BaseException as error:  # also on Ctrl-C, no temporary file is left
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
@@ -35,9 +42,15 @@ def write_whole(path: Path | str, content: bytes, remedy: str = "choose another 
 
 
 def append_line(path: Path, line: str, remedy: str = "choose another folder") -> None:
-    """Add a line to a file; if the disk takes only a part of it, the part is taken back.
+    """Append a line to a file; if only a part of it can be written, that part is removed again.
 
-    Raises UserError, ending in the remedy, where that fails; the lines before are then untouched.
+    Args:
+        path: the file; it is made if it does not exist.
+        line: the line, without its end.
+        remedy: what the user can do about an error, the end of its text.
+
+    Raises:
+        UserError: the folder is missing or not writable, or the disk is full. The lines before are then unchanged.
     """
     content = f"{line}\n".encode()
     try:
@@ -55,11 +68,11 @@ def append_line(path: Path, line: str, remedy: str = "choose another folder") ->
 
 
 def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
-    """Delete the temporary files in a folder that writers killed at work have left.
+    """Delete the temporary files of ``write_whole`` that killed processes have left in a folder.
 
     Args:
-        folder: where no other process writes, or else
-        older_than: age in seconds beyond which a temporary file has no living writer.
+        folder: the folder.
+        older_than: age in seconds that they must have at least; 0 only where no other process writes at the moment.
     """
     for path in folder.glob(".*"):
         with suppress(OSError):

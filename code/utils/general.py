@@ -1,7 +1,6 @@
-"""Small tools of the method: points in balls and in Ω, an order of points, fewer of them, unit vectors, the family's
-Chamfer distance.
+"""Small functions on points: samples in balls and boxes, a space-filling order, thinning, unit vectors.
 
-Each takes tensors or arrays of any dimension and gives the same kind back; randomness is passed in.
+Also IGR's Chamfer distance, for comparison. The dimension d is that of the arguments. Random generators are passed in.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,21 +23,27 @@ def sample_ball(center: Tensor, radius: float, n_points: int, generator: torch.G
 @overload
 def sample_ball(center: Array, radius: float, n_points: int, generator: np.random.Generator) -> Array: ...
 def sample_ball(center: Any, radius: float, n_points: int, generator: Any) -> Any:
-    """Points uniform in the balls of a radius about some centres: (..., d) to (..., n_points, d).
+    """Points (..., n_points, d) uniform in balls about centres (..., d); tensors give tensors, arrays give arrays.
 
-    A normal vector gives the direction; the distance is radius · U^(1/d), which makes the volume even.
+    The direction is that of a normal vector, the distance is radius · U^(1/d) for U uniform in [0, 1] (derived).
+
+    Args:
+        center: the centres (..., d).
+        radius: of the balls, in the unit of the centres.
+        n_points: points in each ball.
+        generator: torch's for a tensor, numpy's for an array.
     """
     *lead, d = center.shape
     shape = (*lead, n_points, d)
     if isinstance(center, Tensor):
         kind = {"dtype": center.dtype, "device": center.device, "generator": generator}
         step: Any = torch.randn(shape, **kind)
-        reach: Any = radius * torch.rand((*lead, n_points, 1), **kind) ** (1.0 / d)
-        return center.unsqueeze(-2) + step * (reach / torch.linalg.vector_norm(step, dim=-1, keepdim=True))
+        distance: Any = radius * torch.rand((*lead, n_points, 1), **kind) ** (1.0 / d)
+        return center.unsqueeze(-2) + step * (distance / torch.linalg.vector_norm(step, dim=-1, keepdim=True))
     real = np.result_type(center, np.float32)  # float64 for integers, too
     step = generator.standard_normal(shape, dtype=real)
-    reach = radius * generator.random((*lead, n_points, 1), dtype=real) ** (1.0 / d)
-    return center[..., None, :] + step * (reach / np.linalg.norm(step, axis=-1, keepdims=True))
+    distance = radius * generator.random((*lead, n_points, 1), dtype=real) ** (1.0 / d)
+    return center[..., None, :] + step * (distance / np.linalg.norm(step, axis=-1, keepdims=True))
 
 
 @overload
@@ -46,7 +51,10 @@ def sample_omega(box_coords: Tensor, n_points: int, generator: torch.Generator) 
 @overload
 def sample_omega(box_coords: Array, n_points: int, generator: np.random.Generator) -> Array: ...
 def sample_omega(box_coords: Any, n_points: int, generator: Any) -> Any:
-    """Points (n_points, d) uniform in the smallest box that holds ``box_coords`` (k, d), e.g. its corners."""
+    """Points (n_points, d) uniform in the bounding box of ``box_coords`` (k, d), such as its two corners.
+
+    A tensor with torch's generator gives a tensor, an array with numpy's gives an array.
+    """
     d = box_coords.shape[-1]
     if isinstance(box_coords, Tensor):
         lower, upper = box_coords.amin(0), box_coords.amax(0)
@@ -58,7 +66,7 @@ def sample_omega(box_coords: Any, n_points: int, generator: Any) -> Any:
 
 
 def along_curve(points: Array) -> npt.NDArray[np.int64]:
-    """The order (N,) of points (N, d) along a Z-order curve (Morton 1966), on which neighbours are mostly near."""
+    """The indices (N,) that sort points (N, d) along a Z-order curve (Morton 1966): successive ones are mostly near."""
     d = points.shape[1]
     bits = 30 // d
     lower = points.min(axis=0)
@@ -72,18 +80,23 @@ def along_curve(points: Array) -> npt.NDArray[np.int64]:
 
 
 def thinned(points: Array, count: int) -> Array:
-    """At most ``count`` of the points (N, d), chosen at random but the same ones every time, in their order."""
+    """At most ``count`` of the points (N, ...), in their order: a random choice, which is always the same."""
     if len(points) <= count:
         return points
     return points[np.sort(np.random.default_rng(0).choice(len(points), count, replace=False))]
 
 
 def chamfer_dist(mesh_x: Any, mesh_y: Any, sample_count: int = 100000, seed: int = 0) -> float:
-    """The family's Chamfer distance between two trimesh meshes: the mean of the two directed mean distances.
+    """IGR's Chamfer distance (L1, symmetric) between two trimesh meshes: the mean of the two directed mean distances.
 
-    Both meshes are sampled, and each sample is matched with the nearest SAMPLE of the other. The number
-    therefore never falls below about ½ √(area / sample_count); ``utils.metrics`` measures to the surface
-    itself and is what the runs report.
+    Distances are between samples of both meshes, so the result is never below about ½ √(area / sample_count), even for
+    equal meshes. Runs report ``surface.metrics.compare_surfaces`` instead, which measures to the surface itself.
+
+    Args:
+        mesh_x: a trimesh.Trimesh.
+        mesh_y: another one.
+        sample_count: samples on each mesh.
+        seed: decides which samples.
     """
     points_x, points_y = _sample_mesh(mesh_x, sample_count, seed), _sample_mesh(mesh_y, sample_count, seed + 1)
     x_to_y = cKDTree(points_y).query(points_x, workers=-1)[0]
@@ -92,27 +105,26 @@ def chamfer_dist(mesh_x: Any, mesh_y: Any, sample_count: int = 100000, seed: int
 
 
 def _sample_mesh(mesh: Any, count: int, seed: int) -> Array:
-    import trimesh  # here, for it takes a second to import and training never needs it
+    import trimesh  # takes a second, and a training does not need it
 
     return np.asarray(trimesh.sample.sample_surface(mesh, count, seed=seed)[0])
 
 
 def ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """a / b (...), and 0 where b is 0."""
+    """a / b (...) where b > 0, and 0 elsewhere."""
     a, b = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
     return np.asarray(np.divide(a, b, out=np.zeros(b.shape), where=b > 0))
 
 
 def unit(vectors: Array) -> npt.NDArray[np.float64]:
-    """Vectors (N, d) of length 1, or zero where they are."""
+    """The vectors (..., d) at length 1; a zero vector stays zero."""
     return np.asarray(vectors * ratio(1.0, np.linalg.norm(vectors, axis=-1, keepdims=True)))
 
 
 def in_threads(function: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
-    """What a function gives for each of some parts, in their order, on as many threads as torch has.
+    """The results of a function for each of the parts, in their order, computed on as many threads as torch has.
 
-    That is quicker where the function is made of numpy's and scipy's large operations: while these compute, Python
-    goes on in another thread.
+    This is faster for functions that consist of large operations of numpy and scipy, which run in parallel.
     """
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return list(pool.map(function, parts))

@@ -1,8 +1,7 @@
 """Read and write HOCON: text to plain dicts, lists and scalars, with the line of every key, and back.
 
-pyhocon does the parsing. It lets mistakes pass that cost a user hours (a key set twice, a file included
-from elsewhere, a value taken from the environment), so the text is scanned for those first. Nothing here
-knows which keys exist.
+pyhocon does the parsing. It accepts some things that are mostly mistakes (a key that is set twice, an included file, a
+value from the environment), so the text is scanned for these first. Which keys exist is not known here.
 """
 
 import json
@@ -19,10 +18,10 @@ from pyparsing import NoMatch, ParseBaseException, ParserElement
 
 from phase_recon.utils.errors import UserError
 
-MAX_BYTES = 100_000  # a configuration is a page or two; anything larger is a wrong path
-MAX_DEPTH = 20  # brackets within brackets; ours has five
+MAX_BYTES = 100_000  # largest file: a configuration has a few pages; a larger file is probably a wrong path
+MAX_DEPTH = 20  # most brackets within brackets: setup.conf has five
 
-# Lengths of time have no use here, and pyhocon would turn an expname of 3d into one.
+# pyhocon reads 3d as three days; durations have no use here, and a run may be called 3d.
 pyhocon.config_parser.get_period_expr = NoMatch
 
 _TOKEN = re.compile(
@@ -102,7 +101,7 @@ def parse(text: str, source: str) -> Document:
         ) from None
     except ConfigException as error:
         raise UserError(f"{source}: not HOCON: {' '.join(str(error).split())}") from None
-    finally:  # pyhocon leaves its own set behind when it fails, for every other user of pyparsing
+    finally:  # when pyhocon fails, it leaves pyparsing's global setting changed
         ParserElement.set_default_whitespace_chars(whitespace)
     if not isinstance(tree, dict):
         raise UserError(f"{source}: a list; expected keys and sections")
@@ -110,7 +109,7 @@ def parse(text: str, source: str) -> Document:
 
 
 def merge(tree: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``tree`` with the entries of ``over`` in place of its own; sections are merged, lists replaced."""
+    """``tree`` with the values of ``over`` added, or in place of its own; sections are merged, lists replaced."""
     merged = dict(tree)
     for key, value in over.items():
         below = merged.get(key)
@@ -121,7 +120,7 @@ def merge(tree: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(tree: Mapping[str, Any], indent: str = "") -> str:
-    """HOCON text of plain nested dicts, lists and scalars; ``parse`` reads it back equal."""
+    """The HOCON text of nested dicts, lists and scalars, indented; ``parse`` reads it back equal."""
     text = ""
     for key, value in tree.items():
         name = key if key.isidentifier() else json.dumps(key, ensure_ascii=False)
@@ -135,14 +134,14 @@ def write(tree: Mapping[str, Any], indent: str = "") -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key.strip('"'): _plain(item) for key, item in value.items()}
-    if isinstance(value, NoneValue):  # pyhocon leaves its own null in lists within lists
+    if isinstance(value, NoneValue):  # pyhocon keeps its own null in nested lists
         return None
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass
 class _Frame:
-    """An open bracket, and what has been read of the entry in it."""
+    """An open bracket, and the state of the entry that is being read in it."""
 
     bracket: str
     path: str
@@ -154,7 +153,7 @@ class _Frame:
 
 
 class _Scan:
-    """One pass over a text that finds the line of every key and refuses what pyhocon lets pass."""
+    """One pass over a text that finds the line of every key, and refuses some mistakes that pyhocon accepts."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -221,7 +220,7 @@ class _Scan:
         self.frames.pop()
 
     def _define(self, frame: _Frame, line: int, is_section: bool) -> str:
-        """Note the key just read; only sections may be written in several parts."""
+        """Record the line of the key that was read, and return its path; only sections may occur several times."""
         line -= frame.key.count("\n")  # its = or { may stand on a later line
         path, parts = frame.path, frame.key.strip().split(".")
         frame.key = ""

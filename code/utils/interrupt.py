@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a request to stop after the step at hand, or an exception that leaves at once."""
+"""Ctrl-C and SIGTERM: as a request to stop after the current step, or as an exception that ends the program."""
 
 import signal
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from typing import Any
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came where nothing asked for it to be deferred."""
+    """SIGTERM arrived outside of ``deferred_signals``."""
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM raise ``Terminated``, as Ctrl-C raises KeyboardInterrupt, so that files are left in order."""
+    """Let SIGTERM raise ``Terminated``, as Ctrl-C raises KeyboardInterrupt, so that files can be cleaned up."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise Terminated
@@ -30,7 +30,7 @@ def terminable() -> Iterator[None]:
 
 
 class StopRequest:
-    """What arrived: ``signal`` is 0 until a signal does."""
+    """The number of the signal that arrived, or 0."""
 
     signal: int = 0
 
@@ -42,11 +42,11 @@ class StopRequest:
 
 @contextmanager
 def deferred_signals(second_acts: bool = True) -> Iterator[StopRequest]:
-    """Note the first SIGINT or SIGTERM in the yielded object; a second one acts at once.
+    """Record the first SIGINT or SIGTERM in the yielded object; a second one acts at once, as without this.
 
     Args:
-        second_acts: False for a process of torchrun, which hands on what its processes may have received already,
-            and itself kills them where they do not leave.
+        second_acts: whether it does. False for processes of torchrun: they may receive one Ctrl-C twice, from the
+            terminal and from torchrun, which also kills processes that do not end.
     """
     request = StopRequest()
     previous: dict[int, Any] = {}
@@ -63,7 +63,7 @@ def deferred_signals(second_acts: bool = True) -> Iterator[StopRequest]:
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             previous[number] = signal.signal(number, note)
-    except ValueError:  # not in the main thread, where Python takes no signals: the caller's affair
+    except ValueError:  # not in the main thread, where Python cannot handle signals
         pass
     try:
         yield request

@@ -1,19 +1,19 @@
-"""What memory there is, and a refusal of what cannot fit into it before anything is allocated."""
+"""The machine's free memory, and errors for work that does not fit into it, before anything is allocated."""
 
 import os
 from pathlib import Path
 
 from phase_recon.utils.errors import UserError
 
-GIB = 1 << 30
-READING = 32  # bytes per number of a file, from the file to the checked cloud: four copies (measured)
-READING_TEXT = 4  # bytes per byte of a text, likewise, at eight characters per number
+GIB = 1 << 30  # bytes
+READING = 32  # bytes of memory per number in a file, up to the checked cloud: four copies (measured)
+READING_TEXT = 4  # bytes of memory per byte of a text file: the same, at eight characters per number
 
 
 def available_memory() -> int:
-    """Bytes that can be had without swapping: the machine's, or what a container's limit leaves of them.
+    """The bytes that can be allocated without swapping, within a container's limit if there is one.
 
-    Linux says it; elsewhere it is all of the machine's memory, for want of better.
+    This is known on Linux. On other systems it is the whole memory of the machine.
     """
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
@@ -30,7 +30,12 @@ def available_memory() -> int:
 
 
 def require_memory(needed: float, what: str, remedy: str) -> None:
-    """Refuse what needs more bytes than are available.
+    """Raise an error if something needs more memory than is available.
+
+    Args:
+        needed: bytes.
+        what: the subject of the error's text.
+        remedy: what the user can do, the end of the text.
 
     Raises:
         UserError: "<what> needs about 3.2 GiB of memory, and 1.0 GiB is available: <remedy>".

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from phase_recon.model.network import FourierFeatureMapping, ImplicitNet, value_and_gradient
+from phase_recon.model.network import ImplicitNet, value_and_gradient
 
 DIMS = (24,) * 5
 SKIPS = [(), (1,), (2, 4)]
@@ -89,6 +89,38 @@ def test_gradient_in_x_and_in_the_parameters_against_finite_differences(d, featu
     torch.testing.assert_close(expected, difference, rtol=1e-5, atol=1e-6)
 
 
+class LinearEncoding(torch.nn.Module):
+    """x A (..., m) with a trainable A (d, m): the simplest encoding whose features require a gradient."""
+
+    def __init__(self, d, m):
+        super().__init__()
+        self.matrix = torch.nn.Parameter(points(d, m, seed=5))
+
+    def forward(self, x):
+        return x @ self.matrix
+
+    def pull_back(self, features, gradient):
+        return gradient @ self.matrix.T
+
+
+@pytest.mark.parametrize("skip", SKIPS)
+@pytest.mark.parametrize("beta", [100.0, 0.0])
+@pytest.mark.parametrize("d", [2, 3])
+def test_an_encoding_with_parameters_gets_its_whole_gradient(d, beta, skip):
+    """Its features act through the value and the gradient; ``pull_back`` alone would give a part of it."""
+    net = network(4, skip_in=skip, beta=beta, geometric_init=False)
+    net.embed = LinearEncoding(d, 4)
+    x = points(11, d)
+    fast, slow = net.value_and_gradient(x), value_and_gradient(net, x)
+    torch.testing.assert_close(fast, slow, rtol=1e-11, atol=1e-12)
+    parameters = [net.embed.matrix, *(layer.weight for layer in net.layers())]
+    for measure in (loss, lambda value, _: value.square().sum(), lambda _, gradient: gradient.square().sum()):
+        of_fast = torch.autograd.grad(measure(*fast), parameters, retain_graph=True)
+        of_slow = torch.autograd.grad(measure(*slow), parameters, retain_graph=True)
+        torch.testing.assert_close(of_fast, of_slow, rtol=1e-9, atol=1e-11)
+        assert of_fast[0].abs().max() > 0
+
+
 @pytest.mark.parametrize("features", [False, True])
 def test_derivatives_that_the_fast_way_does_not_know_are_refused(features):
     """They would be wrong without a word: in x, and a second time in the parameters."""
@@ -163,45 +195,12 @@ def test_softplus_is_the_sharpness_that_was_asked_for():
 # Fourier features
 
 
-@pytest.mark.parametrize(("d", "k"), [(2, 1), (3, 1), (2, 6), (3, 6)])
-def test_fourier_features_raw_x_first_then_waves(d, k):
-    mapping = FourierFeatureMapping(k)
-    x = points(4, d)
-    features = mapping.double()(x)
-    assert features.shape[-1] == mapping.width(d) == d * (1 + 2 * k)
-    torch.testing.assert_close(features[:, :d], x, rtol=0, atol=0)
-    for point, row in zip(x.tolist(), features.tolist(), strict=True):
-        angles = [2**j * math.pi / 2 * c for j in range(k) for c in point]
-        waves = [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
-        assert row[d:] == pytest.approx(waves, abs=1e-5)  # the frequencies were made in single precision
-
-
-def test_no_period_of_the_features_fits_inside_the_domain():
-    """Ω is at most 3 wide in 3D and 4 in 2D: no shift below 4 may bring all the waves back."""
-    mapping = FourierFeatureMapping(6)
-    assert 2 * math.pi / mapping.frequencies.min().item() >= 4 - 1e-6
-    x = points(50, 1)
-    waves = mapping(x)[:, 1:]
-    for shift in torch.arange(0.25, 4.0, 0.25).tolist():
-        assert (mapping(x + shift)[:, 1:] - waves).abs().amax(-1).min() > 0.1
-
-
 @pytest.mark.parametrize("shift", [1.0, 2.0])
 def test_a_network_with_features_is_not_periodic(shift):
     net = network(2, (32, 32), use_FFM=True, k=6, geometric_init=False)
     x = points(100, 2)
     with torch.no_grad():
         assert (net(x + shift) - net(x)).abs().median() > 1e-2 * net(x).std()
-
-
-@pytest.mark.parametrize("d", [2, 3])
-def test_pull_back_is_the_chain_rule(d):
-    mapping = FourierFeatureMapping(4).double()
-    x = points(3, 5, d).requires_grad_(True)
-    features = mapping(x)
-    outer = points(*features.shape, seed=2)
-    (expected,) = torch.autograd.grad((features * outer).sum(), x)
-    torch.testing.assert_close(mapping.pull_back(features.detach(), outer), expected)
 
 
 # the sphere at the start
@@ -290,5 +289,3 @@ def test_all_errors_come_at_once():
 
 def test_k_is_not_looked_at_without_features():
     assert network(2, (8,), k=0).embed is None
-    with pytest.raises(ValueError, match="k: must be at least 1, got 0"):
-        FourierFeatureMapping(0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conftest import Field
-from phase_recon.model.loss.phase import PhaseLoss, _in_gap, double_well, gradient_of_w, u_from_w, w_from_u
+from phase_recon.model.loss.phase import PhaseLoss, _in_hole, double_well, gradient_of_w, u_from_w, w_from_u
 from phase_recon.model.sampling import Batch, EstimatedNormals
 
 EPSILON = 0.01
@@ -219,14 +219,14 @@ def test_without_balls_the_points_themselves_count(output, mu):
     assert set(alone) == {"reconstruction", "gradient", "potential", *(["normals"] if mu else [])}
 
 
-def test_where_the_surface_lies_in_a_gap():
-    """At 0.03 from the surface, reaches of 0.02: the nearest point is so far beside; a gap from 1.25 reaches, wholly
-    from 1.9, and fading from 0.11 to none at 0.13.
+def test_where_the_surface_lies_in_a_hole():
+    """At 0.03 from the surface, with a spacing of 0.02: a hole begins 1.25 spacings from the cloud, is certain
+    from 1.9 on, and fades from 0.11 to none at 0.13.
     """
     beside = torch.tensor([0.0, 0.025, 0.0315, 0.038, 0.1, 0.12, 0.13, 0.5], dtype=torch.float64)
-    gap = _in_gap(torch.full_like(beside, -0.03), torch.hypot(beside, torch.tensor(0.03)), 0.02)
-    torch.testing.assert_close(gap, torch.tensor([0, 0, 0.5, 1, 1, 0.5, 0, 0], dtype=torch.float64))
-    assert _in_gap(torch.tensor(0.03), torch.tensor(0.02), 0.02) == 0.0  # the table of clearances is not exact
+    hole = _in_hole(torch.full_like(beside, -0.03), torch.hypot(beside, torch.tensor(0.03)), 0.02)
+    torch.testing.assert_close(hole, torch.tensor([0, 0, 0.5, 1, 1, 0.5, 0, 0], dtype=torch.float64))
+    assert _in_hole(torch.tensor(0.03), torch.tensor(0.02), 0.02) == 0.0  # clearances are interpolated, not exact
 
 
 @BOTH
@@ -234,14 +234,14 @@ def test_eased_points_of_omega_count_less_in_the_energy_alone(output):
     data = batch(3, n=5)
     field, loss = Field(lambda x: 0.01 * torch.sin(x.sum(-1))), PhaseLoss(output=output)
     plain = loss(field, data)
-    eased, crowded = (
-        loss(field, changed(data, clearance=torch.full((9,), clearance, dtype=torch.float64), reach=0.02, in_gaps=0.2))
-        for clearance in (0.08, 0.02)
+    eased, dense = (
+        loss(field, changed(data, clearance=torch.full((9,), far, dtype=torch.float64), spacing=0.02, hole_weight=0.2))
+        for far in (0.08, 0.02)
     )
     for name, term in plain.items():
         share = 0.2 if name in ("gradient", "potential") else 1.0
         torch.testing.assert_close(eased[name], share * term)
-        torch.testing.assert_close(crowded[name], term)
+        torch.testing.assert_close(dense[name], term)
 
 
 def test_reconstruction_by_hand():

@@ -10,7 +10,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from phase_recon.model.sampling import (
-    CLOSE,
+    EXACT_WITHIN,
     MAX_NODES,
     Clearance,
     EstimatedNormals,
@@ -187,7 +187,7 @@ def test_the_clearance_is_the_distance_to_the_cloud(d):
     off = np.abs(Clearance(points, lower, upper, CPU)(torch.tensor(x, dtype=torch.float32)).numpy() - exact)
     edge = (np.prod(upper - lower) / MAX_NODES) ** (1 / d)
     assert off.max() < edge
-    assert off[exact < CLOSE - edge].mean() < 0.1 * edge
+    assert off[exact < EXACT_WITHIN - edge].mean() < 0.1 * edge
 
 
 def test_the_clearance_reaches_the_corners_of_omega():
@@ -200,17 +200,17 @@ def test_the_clearance_reaches_the_corners_of_omega():
 
 def test_a_batch_has_a_clearance_where_it_is_asked_for():
     points = cloud(3, 200)
-    aware = sampler(clearance=Clearance(points, *BOXES[3], CPU), reach=0.3)
-    batch = aware.draw(torch.Generator().manual_seed(0), in_gaps=0.5)
+    aware = sampler(clearance=Clearance(points, *BOXES[3], CPU), spacing=0.3)
+    batch = aware.draw(torch.Generator().manual_seed(0), hole_weight=0.5)
     exact = torch.cdist(batch.omega, torch.tensor(points, dtype=torch.float32)).amin(1)
     assert (batch.clearance - exact).abs().max() < 0.03
-    assert batch.reach == batch.share(0, 2).reach == 0.3
-    assert batch.in_gaps == batch.share(0, 2).in_gaps == 0.5
+    assert batch.spacing == batch.share(0, 2).spacing == 0.3
+    assert batch.hole_weight == batch.share(0, 2).hole_weight == 0.5
     torch.testing.assert_close(batch.share(1, 2).clearance, batch.clearance[35:])
     without = aware.draw(torch.Generator().manual_seed(0))
     assert without.clearance is None
     assert torch.equal(without.omega, batch.omega)
-    assert sampler().draw(torch.Generator().manual_seed(0), in_gaps=0.5).clearance is None
+    assert sampler().draw(torch.Generator().manual_seed(0), hole_weight=0.5).clearance is None
 
 
 # batches

@@ -45,7 +45,7 @@ def run(trained: tuple[Path, Path], tmp_path: Path, kind: int) -> Path:
 @pytest.fixture
 def coarse_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pictures of cuts ask the field a few times a million, seconds for a large network."""
-    monkeypatch.setattr(evaluation, "cuts_picture", partial(evaluation.cuts_picture, resolution=16))
+    monkeypatch.setattr(evaluation, "cross_section_picture", partial(evaluation.cross_section_picture, resolution=16))
 
 
 @pytest.fixture

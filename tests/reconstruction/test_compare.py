@@ -38,7 +38,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return status, said.getvalue(), 1.5, 100.0
 
     monkeypatch.setattr(trials, "timed", timed)
-    monkeypatch.setattr(evaluation, "cuts_picture", partial(evaluation.cuts_picture, resolution=16))
+    monkeypatch.setattr(evaluation, "cross_section_picture", partial(evaluation.cross_section_picture, resolution=16))
     monkeypatch.setattr(compare, "fields_picture", partial(compare.fields_picture, resolution=16))
     monkeypatch.setattr(compare, "SAMPLES", 20_000)
     monkeypatch.setattr(compare, "HISTORY_SAMPLES", 20_000)

@@ -8,7 +8,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.points import Normalisation
-from phase_recon.model.loss.phase import GAP, WIDE, PhaseLoss
+from phase_recon.model.loss.phase import HOLE_BEGINS, WIDEST_HOLE, PhaseLoss
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.hole_holding import HeldGaps, HoleHoldingSettings
 from phase_recon.utils.distributed import ALONE
@@ -75,8 +75,8 @@ def test_a_gap_is_held_where_the_mean_of_the_last_weights_has_it(d):
     np.testing.assert_allclose(np.linalg.norm(x, axis=1), RADIUS, atol=2e-6)
     np.testing.assert_allclose(normals, x / RADIUS, atol=1e-5)
     nearest = cKDTree(points).query(x)[0]
-    assert nearest.min() > GAP[0] * reach
-    open_radius = HALF - GAP[0] * reach  # of the part of the gap that is far enough from its rim, and flat within 0.1 %
+    assert nearest.min() > HOLE_BEGINS * reach
+    open_radius = HALF - HOLE_BEGINS * reach  # of the flat part that is far from the rim
     size = np.pi * open_radius**2 if d == 3 else 2 * open_radius
     whole = 4 * np.pi * RADIUS**2 if d == 3 else 2 * np.pi * RADIUS
     expected = 0.5 * 80_000 * size / whole
@@ -84,13 +84,13 @@ def test_a_gap_is_held_where_the_mean_of_the_last_weights_has_it(d):
 
 
 def test_a_surface_that_no_point_is_near_is_not_held():
-    """A small second ball is a bubble; and an opening wider than WIDE is not guessed at."""
+    """A small second ball is a bubble; and an opening wider than WIDEST_HOLE is not guessed at."""
     points, reach = cloud(3)
     held, field = HeldGaps(points[points[:, 2] < 0], reach), ball(3)
     assert watch(held, field, [RADIUS])[0]
     height = held.state_dict()["points"][:, 2].numpy()
     assert height.min() > 0
-    assert height.max() < WIDE  # of an arc, which is longer than its chord
+    assert height.max() < WIDEST_HOLE  # of an arc, which is longer than its chord
 
     class Two(Ball):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

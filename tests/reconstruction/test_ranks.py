@@ -110,7 +110,7 @@ leave_ranks()
     return folder
 
 
-@pytest.mark.parametrize(("optimizer", "tolerance"), [("adam", 1e-5), ("muon", 5e-3)])  # it rounds by 4e-3
+@pytest.mark.parametrize(("optimizer", "tolerance"), [("adam", 1e-5), ("muon", 5e-3)])  # Muon: bfloat16 rounds by 4e-3
 def test_two_ranks_give_the_loss_curve_of_one(shared: Path, tmp_path: Path, shapes: Any, optimizer, tolerance):
     alone = records(train(tmp_path, optimizer, shapes[0]))
     together = records(shared / optimizer / "run")
@@ -168,7 +168,7 @@ def test_a_rank_that_dies_ends_the_run_and_continuing_goes_on(
         process.kill()
     assert process.returncode == 1
     assert "error: rank 0: another process of this run has ended" in err
-    assert "go on with the same command and --is_continue" in err
+    assert "continue with the same command and --is_continue" in err
     assert out.count("run: ") == 1  # the first rank speaks for both
     assert "processes: 2, each with its share of every batch" in out
 
@@ -238,7 +238,7 @@ def test_the_shares_of_a_batch_are_the_batch():
 
 
 def test_a_batch_that_cannot_be_dealt_evenly_is_refused(shapes: Any):
-    with pytest.raises(UserError, match=r"train\.points_batch: 64 cannot be dealt evenly to 3 .* such as 66"):
+    with pytest.raises(UserError, match=r"train\.points_batch: 64 cannot be divided equally among 3 .* such as 66"):
         fit(steady(), PointCloud(shapes[0]), torch.device("cpu"), lambda line: None, ranks=Ranks(0, 3))
 
 

@@ -86,7 +86,7 @@ def test_gaps_are_eased_from_a_step_on(monkeypatch, circle, eased):
     terms = PhaseLoss.__call__
 
     def watched(loss, field, batch):
-        asked.append(None if batch.clearance is None else batch.in_gaps)
+        asked.append(None if batch.clearance is None else batch.hole_weight)
         return terms(loss, field, batch)
 
     monkeypatch.setattr(PhaseLoss, "__call__", watched)

@@ -13,7 +13,7 @@ from phase_recon.report.plots import (
     DOTS,
     FILL,
     PlaneField,
-    cuts_picture,
+    cross_section_picture,
     fields_picture,
     loss_curves,
     render_side_by_side,
@@ -224,7 +224,7 @@ def test_cuts_look_at_the_planes_through_the_middle(tmp_path):
         return points[:, 0] - 2.0
 
     lower, upper = np.array([0.0, 10, 20]), np.array([4.0, 12, 21])
-    cuts_picture(tmp_path / "c.png", field, field, lower, upper, np.empty((0, 3)), resolution=8)
+    cross_section_picture(tmp_path / "c.png", field, field, lower, upper, np.empty((0, 3)), resolution=8)
     assert pixels(tmp_path / "c.png").shape == (1000, 1600, 3)
     assert [len(points) for points in seen] == [9 * 5, 9 * 3, 5 * 3] * 2
     for points, axis in zip(seen, [2, 1, 0] * 2, strict=True):
@@ -239,29 +239,29 @@ def test_cuts_show_both_signs_and_the_points_of_the_slice(tmp_path, d):
     on_plane, off_plane = np.zeros((1, d)), np.full((1, d), 0.7)
     box = np.full(d, -1.5), np.full(d, 1.5)
     given = {"resolution": 32}
-    cuts_picture(tmp_path / "c.png", transition, distance, *box, on_plane, **given)
+    cross_section_picture(tmp_path / "c.png", transition, distance, *box, on_plane, **given)
     image = pixels(tmp_path / "c.png")
     assert image.shape == (1000, 500 * (3 if d == 3 else 1) + 100, 3)
     red, blue = image[..., 0] - image[..., 2] > 60, image[..., 2] - image[..., 0] > 60
     assert red.mean() > 0.1
     assert blue.mean() > 0.1
     assert count(image, "#20a040") >= 6
-    cuts_picture(tmp_path / "c.png", transition, distance, *box, off_plane, **given)
+    cross_section_picture(tmp_path / "c.png", transition, distance, *box, off_plane, **given)
     assert (count(pixels(tmp_path / "c.png"), "#20a040") >= 6) == (d == 2)  # in 2D nothing is off the plane
 
 
 def test_the_zero_level_is_a_black_circle(tmp_path):
     box = np.full(2, -1.5), np.full(2, 1.5)
     none = np.empty((0, 2))
-    cuts_picture(tmp_path / "zero.png", transition, distance, *box, none, resolution=64)
-    cuts_picture(tmp_path / "none.png", lambda x: transition(x) + 2, lambda x: distance(x) + 2, *box, none)
+    cross_section_picture(tmp_path / "zero.png", transition, distance, *box, none, resolution=64)
+    cross_section_picture(tmp_path / "none.png", lambda x: transition(x) + 2, lambda x: distance(x) + 2, *box, none)
     black = [count(pixels(tmp_path / name), "black", 40) for name in ("zero.png", "none.png")]
     assert black[0] > black[1] + 1500
 
 
 def test_a_constant_field_is_drawn(tmp_path):
     box = np.full(2, -1.0), np.full(2, 1.0)
-    cuts_picture(tmp_path / "c.png", lambda x: 0 * x[:, 0], lambda x: 0 * x[:, 0], *box, np.empty((0, 2)))
+    cross_section_picture(tmp_path / "c.png", lambda x: 0 * x[:, 0], lambda x: 0 * x[:, 0], *box, np.empty((0, 2)))
     assert ink(pixels(tmp_path / "c.png")) > 0.02
 
 
@@ -270,8 +270,8 @@ def test_a_field_that_is_not_finite_is_said(tmp_path):
         return np.where(points[:, 0] > 0.99, np.nan, distance(points))
 
     box = np.full(2, -1.0), np.full(2, 1.0)
-    with pytest.raises(UserError, match=r"c\.png: w is not finite at 5 of 25 points of the cuts; .*lower"):
-        cuts_picture(tmp_path / "c.png", transition, broken, *box, np.empty((0, 2)), resolution=4)
+    with pytest.raises(UserError, match=r"c\.png: w is not finite at 5 of 25 points of the cross-sections; .*lower"):
+        cross_section_picture(tmp_path / "c.png", transition, broken, *box, np.empty((0, 2)), resolution=4)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,7 +11,7 @@ from scipy import integrate
 
 from phase_recon.surface.extract import Surface, extract_surface, transform
 from phase_recon.surface.metrics import (
-    _turns,
+    _winding_number_2d,
     compare_surfaces,
     compare_to_points,
     contains,
@@ -162,7 +162,7 @@ def test_winding_numbers_in_2d():
     points = random.normal(size=(2000, 2))
     expected = igl.winding_number(vertices, segments, points)
     assert np.ptp(np.round(expected)) >= 2
-    np.testing.assert_array_equal(_turns(vertices, segments, points), np.round(expected))
+    np.testing.assert_array_equal(_winding_number_2d(vertices, segments, points), np.round(expected))
 
 
 @pytest.mark.parametrize("d", [2, 3])

@@ -115,7 +115,7 @@ def test_runs_that_are_missing_are_named_with_those_there_are(tmp_path):
 
 def test_a_run_of_many_clouds_says_how_to_load_one(tmp_path):
     Experiment.create(tmp_path / "many", "2026_01_01", "cloud").save_checkpoint(checkpoint(1))
-    with pytest.raises(UserError, match=r"/many: holds runs of many clouds: .* --timestamp 2026_01_01/<cloud>$"):
+    with pytest.raises(UserError, match=r"/many: contains runs of many clouds: .* --timestamp 2026_01_01/<cloud>$"):
         Experiment.find(tmp_path, "many")
     assert Experiment.find(tmp_path, "many", "2026_01_01/cloud").load_checkpoint()["epoch"] == 1
 
@@ -170,7 +170,7 @@ def test_other_formats_and_missing_parts_are_named(tmp_path):
     part = checkpoint(1)
     del part["omega"], part["generator"]
     torch.save(part, path)
-    with pytest.raises(UserError, match=r"not a whole checkpoint: generator, omega missing"):
+    with pytest.raises(UserError, match=r"not a complete checkpoint: generator, omega missing"):
         read_checkpoint(path)
 
 

@@ -1,8 +1,8 @@
-"""What losses share: the field they look at, means over its points, and what a signed distance means.
+"""What losses share: the protocols ``DifferentiableField`` and ``Loss``, base classes, and means over points.
 
-A loss that learns the signed distance itself derives from ``DistanceLoss`` and adds its terms. Four terms that
-several publications have in common are ``FourTermLoss``; what some of them add, and anneal, is ``AnnealedLoss``.
-Losses do not know each other.
+A loss whose network gives the signed distance derives from ``DistanceLoss`` and adds its terms. ``FourTermLoss`` has
+the four terms that several publications share; ``AnnealedLoss`` adds the second-order term of two of them. The other
+modules of this package hold one loss each and do not import each other.
 """
 
 from abc import abstractmethod
@@ -17,89 +17,85 @@ from torch.nn.functional import cosine_similarity
 from phase_recon.model.network import derivative
 from phase_recon.model.sampling import Batch
 
-OFF_SURFACE = 100.0  # of exp(-100 |f|), which is 1/e at a distance of 0.01
+OFF_SURFACE = 100.0  # 1 / normalised units: α of exp(-α |f|), 1/e at a distance of 0.01 (Sitzmann et al. 2020)
 
 
 class DifferentiableField(Protocol):
-    """A field that gives its value (...) alone, or together with its gradient (..., d)."""
+    """A function of points (..., d) that gives its value (...), or its value and its gradient (..., d)."""
 
     def __call__(self, x: Tensor, /) -> Tensor:
-        """The value (...) at x (..., d)."""
+        """The value (...) at points x (..., d)."""
 
     @property
     def value_and_gradient(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        """Value (...) and gradient (..., d) at x (..., d)."""
+        """The function that gives value (...) and gradient (..., d) at points x (..., d)."""
 
 
 class Loss(Protocol):
     """What a run needs of a loss: named terms for training, and the meaning of the network's output.
 
     Attributes:
-        near: whether it looks at ``Batch.near``.
-        gaps: whether it looks at ``Batch.clearance``.
-        needs_normals: whether it has no meaning without normals.
+        near: whether it uses ``Batch.near``.
+        weighs_holes: whether it weights the energy in holes of the cloud, for which it needs ``Batch.clearance``.
+        needs_normals: whether it requires given normals.
         needs_second_derivatives: whether the network must be twice differentiable in x.
     """
 
     near: ClassVar[bool]
-    gaps: ClassVar[bool]
+    weighs_holes: ClassVar[bool]
     needs_normals: ClassVar[bool]
     needs_second_derivatives: ClassVar[bool]
 
     def __call__(self, field: Any, batch: Batch, /) -> dict[str, Tensor]:
-        """The weighted terms of a batch."""
+        """The weighted terms () of a batch, by name; their sum is the loss."""
 
     def for_noise(self, noise: float) -> "Loss":
-        """The loss for a cloud with this much noise, normalised units; what the configuration left open is set."""
+        """The loss for a cloud with this noise (normalised units), which sets what the configuration left as null."""
 
     def at(self, progress: float) -> "Loss":
-        """The loss when a share of the run, 0 to 1, is over; what is annealed has the value of that moment."""
+        """The loss when the share ``progress`` (0 to 1) of the run is finished, with the weights of that moment."""
 
     def phase(self, value: Tensor) -> Tensor:
-        """The occupancy-like u in (-1, 1) from the network's output."""
+        """The phase u (...), -1 (inside) to 1 (outside), from the network's output (...)."""
 
     def output_for(self, distance: Tensor) -> Tensor:
-        """The network's output that means a signed distance, normalised units."""
+        """The network's output (...) for signed distances (...), normalised units."""
 
     def distance(self, value: Tensor) -> Tensor:
-        """The signed distance, normalised units, from the network's output."""
+        """The signed distance (...), normalised units, from the network's output (...)."""
 
     def distance_gradient(self, value: Tensor, gradient: Tensor) -> Tensor:
-        """Its gradient, from the output and the output's gradient."""
+        """The gradient (..., d) of that distance, from the output (...) and the output's gradient (..., d)."""
 
     def level(self, phase: float) -> float:
-        """The signed distance, normalised units, at which u has a value."""
+        """The signed distance, normalised units, at which u is ``phase`` (-1 to 1)."""
 
 
 class DistanceLoss:
-    """A loss whose network gives the signed distance w itself, in normalised units, negative inside.
+    """A loss whose network gives the signed distance w itself: normalised units, negative inside.
 
-    Attributes:
-        near: whether the loss looks at ``Batch.near``.
-        gaps: whether it looks at ``Batch.clearance``.
-        needs_normals: whether it has no meaning without normals.
-        needs_second_derivatives: whether the network must be twice differentiable in x.
+    The attributes are those of ``Loss``.
     """
 
     near: ClassVar[bool] = False
-    gaps: ClassVar[bool] = False
+    weighs_holes: ClassVar[bool] = False
     needs_normals: ClassVar[bool] = False
     needs_second_derivatives: ClassVar[bool] = False
 
     def for_noise(self, noise: float) -> Self:
-        """The loss for a cloud with this much noise, normalised units: the same."""
+        """The loss itself, for a cloud with any noise."""
         return self
 
     def at(self, progress: float) -> Self:
-        """The loss when a share of the run, 0 to 1, is over: the same."""
+        """The loss itself, at any moment of the run."""
         return self
 
     def phase(self, value: Tensor) -> Tensor:
-        """w cut at ±1, as u: these losses have no phase, and so ``plot.mc_value`` is a distance, as in IGR."""
+        """w (...) clipped to -1 … 1: these losses have no phase. So ``plot.mc_value`` is a distance, as in IGR."""
         return value.clamp(-1.0, 1.0)
 
     def output_for(self, distance: Tensor) -> Tensor:
-        """The network's output (...) that means a signed distance (...), normalised units."""
+        """The network's output (...) for signed distances (...), normalised units."""
         return distance
 
     def distance(self, value: Tensor) -> Tensor:
@@ -111,7 +107,7 @@ class DistanceLoss:
         return gradient
 
     def level(self, phase: float) -> float:
-        """The signed distance, normalised units, at which u is ``phase``, between -1 and 1."""
+        """The signed distance, normalised units, at which ``phase`` gives this value."""
         return phase
 
 
@@ -119,15 +115,15 @@ class DistanceLoss:
 class FourTermLoss(DistanceLoss):
     """s mean|f| + n mean(1 - cos∠(∇f, n)) + o mean exp(-100|f|) + e mean|‖∇f‖ - 1|, as named terms.
 
-    The first two means are over the cloud, the third over Ω, the last over the points of both. Without normals the
-    second term is left out.
+    f is the network's output. The first two means are over the cloud, the third over Ω, the last over the points of
+    both. Without normals, the second term is left out.
 
     Attributes:
-        surface: s.
-        normals: n.
-        off: o.
-        eikonal: e.
-        either_way: whether normals may point either way: |cos| in place of cos.
+        surface: s, weight of the distance at the points of the cloud.
+        normals: n, weight of the angle between gradient and normal.
+        off: o, weight of small distances away from the surface.
+        eikonal: e, weight of the eikonal term.
+        either_way: whether normals may have either sign: |cos| takes the place of cos.
 
     Raises:
         ValueError: a line "name: what is wrong" for each value out of range.
@@ -155,7 +151,9 @@ class FourTermLoss(DistanceLoss):
         terms = {
             "surface": self.surface * value_at_data.abs().mean(),
             "off": self.off * mean_over_omega(torch.exp(-OFF_SURFACE * value.abs()), batch),
-            "eikonal": self.eikonal * joint_mean(steepness(gradient_at_data), steepness(gradient), batch),
+            "eikonal": self.eikonal * joint_mean(
+                eikonal_residual(gradient_at_data), eikonal_residual(gradient), batch
+            ),
         }
         if batch.normals is not None:
             cosine = cosine_similarity(gradient_at_data, batch.normals, dim=-1)
@@ -165,12 +163,12 @@ class FourTermLoss(DistanceLoss):
 
 @dataclass(frozen=True)
 class AnnealedLoss(FourTermLoss):
-    """The four terms, and a mean over Ω of something of second order, whose weight falls to zero during the run.
+    """The four terms, and the mean over Ω of a second-order term, whose weight falls to zero during the run.
 
     Attributes:
-        divergence: its weight at the start.
+        divergence: weight of the second-order term at the first step.
         constant_until: share of the run up to which the weight is constant.
-        zero_from: share of the run from which it is zero; between the two it falls linearly.
+        zero_from: share of the run from which the weight is zero; between the two it falls linearly.
     """
 
     divergence: float = 100.0
@@ -189,7 +187,7 @@ class AnnealedLoss(FourTermLoss):
         return found
 
     def at(self, progress: float) -> Self:
-        """The loss when a share of the run, 0 to 1, is over: with the weight of that moment."""
+        """The loss when the share ``progress`` (0 to 1) of the run is finished: with the weight of that moment."""
         start, end = self.constant_until, self.zero_from
         if progress < start:
             return self
@@ -197,7 +195,7 @@ class AnnealedLoss(FourTermLoss):
         return replace(self, divergence=self.divergence * remaining)
 
     def __call__(self, field: DifferentiableField, batch: Batch) -> dict[str, Tensor]:
-        """The weighted terms of a batch: surface, off, eikonal, normals if there are, and divergence."""
+        """The weighted terms of a batch: surface, off, eikonal, divergence and, with normals, normals."""
         if self.divergence == 0:
             terms = self.four_terms(field, batch, *field.value_and_gradient(batch.omega))
             return {**terms, "divergence": torch.zeros_like(terms["surface"])}
@@ -209,24 +207,24 @@ class AnnealedLoss(FourTermLoss):
 
     @abstractmethod
     def second_order(self, x: Tensor, gradient: Tensor) -> Tensor:
-        """What the weight is of (M,), from the gradient (M, d) at x (M, d); it stays differentiable."""
+        """The second-order term (M,) at points x (M, d), from the gradient (M, d) there; it is differentiable."""
 
 
 def mean_over_omega(values: Tensor, batch: Batch) -> Tensor:
-    """The mean over Ω of a function with values (M,) at ``batch.omega``, whatever the density of these points."""
+    """The mean () over Ω of a function with values (M,) at ``batch.omega``, independent of these points' density."""
     return (batch.weights * values).mean() / batch.volume
 
 
 def joint_mean(values: Tensor, in_omega: Tensor, batch: Batch) -> Tensor:
-    """The mean over values (N,) at points of any kind and values (M,) at ``batch.omega``, taken as uniform in Ω."""
+    """The mean () of values (N,) at any points and values (M,) at ``batch.omega``, the latter as if uniform in Ω."""
     n, m = len(values), len(in_omega)
     return (n * values.mean() + m * mean_over_omega(in_omega, batch)) / (n + m)
 
 
-def steepness(gradient: Tensor) -> Tensor:
-    """| ‖∇f‖ - 1 | (...) of gradients (..., d): how far from the eikonal equation."""
-    misfit: Tensor = (torch.linalg.vector_norm(gradient, dim=-1) - 1).abs()
-    return misfit
+def eikonal_residual(gradient: Tensor) -> Tensor:
+    """| ‖∇f‖ - 1 | (...) of gradients (..., d): the residual of the eikonal equation."""
+    residual: Tensor = (torch.linalg.vector_norm(gradient, dim=-1) - 1).abs()
+    return residual
 
 
 def weight_problems(**weights: float) -> list[str]:
@@ -235,6 +233,6 @@ def weight_problems(**weights: float) -> list[str]:
 
 
 def check(problems: list[str]) -> None:
-    """Raise a ValueError with these lines, if there are any."""
+    """Raise a ValueError with one line for each problem, if there are any."""
     if problems:
         raise ValueError("\n".join(problems))

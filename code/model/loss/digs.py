@@ -8,19 +8,19 @@ from torch import Tensor
 from phase_recon.model.loss.base import AnnealedLoss
 from phase_recon.model.network import derivative
 
-LEAST, MOST = 0.1, 50.0  # |Δf| is cut to these in the authors' code
+SMALLEST_LAPLACIAN = 0.1  # 1 / normalised units: |Δf| is at least this, as in the authors' code
+LARGEST_LAPLACIAN = 50.0  # 1 / normalised units: |Δf| is at most this, as in the authors' code
 
 
 @dataclass(frozen=True)
 class DigsLoss(AnnealedLoss):
     """3000 mean|f| + 100 mean(1 - |cos∠(∇f, n)|) + 100 mean exp(-100|f|) + 50 mean|‖∇f‖ - 1| + v mean|Δf|.
 
-    The first two means are over the cloud, the third and the last over Ω, the fourth over both. Normals, which the
-    method is made to do without, may point either way; the walls of Ω say which side is outside. v, the weight
-    ``divergence``, is 100 for the first fifth of the run and falls linearly to zero in the second, so that the surface
-    is smooth before it is sharp. All weights, their course and the cut of |Δf| to 0.1 … 50 are those of the authors'
-    code. ``surface``, ``normals``, ``off`` and ``eikonal`` are the other weights, ``constant_until`` and
-    ``zero_from`` the shares of the run.
+    The first two means are over the cloud, the third and the last over Ω, the fourth over both. The method is made for
+    clouds without normals; given normals may have either sign. The side of the walls of Ω is outside.
+    v, the weight ``divergence``, is 100 during the first fifth of the run and falls linearly to zero during the second
+    fifth, so that the surface is smooth before it gets detail. All weights, their schedule and the limits of |Δf|, 0.1
+    and 50, are those of the authors' code. The attributes are those of ``AnnealedLoss``.
 
     Raises:
         ValueError: a line "name: what is wrong" for each value out of range.
@@ -29,6 +29,6 @@ class DigsLoss(AnnealedLoss):
     either_way: ClassVar[bool] = True
 
     def second_order(self, x: Tensor, gradient: Tensor) -> Tensor:
-        """|Δf| (M,), the divergence of the gradient (M, d) at x (M, d)."""
+        """|Δf| (M,) at points x (M, d): the divergence of the gradient (M, d), within the two limits."""
         rows = [derivative(gradient[:, i], x)[:, i] for i in range(x.shape[-1])]
-        return sum(rows[1:], rows[0]).abs().clamp(LEAST, MOST)
+        return sum(rows[1:], rows[0]).abs().clamp(SMALLEST_LAPLACIAN, LARGEST_LAPLACIAN)

@@ -6,7 +6,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from phase_recon.model.loss.base import DifferentiableField, DistanceLoss, check, joint_mean, steepness, weight_problems
+from phase_recon.model.loss.base import (
+    DifferentiableField,
+    DistanceLoss,
+    check,
+    eikonal_residual,
+    joint_mean,
+    weight_problems,
+)
 from phase_recon.model.sampling import Batch
 
 
@@ -14,13 +21,15 @@ from phase_recon.model.sampling import Batch
 class IgrLoss(DistanceLoss):
     """mean_i |f(x_i)| + λ E (‖∇f‖ - 1)² + τ mean_i ‖∇f(x_i) - n_i‖, as named terms.
 
-    E is over points uniform in Ω together with one Gaussian point about each point of the cloud, σ the distance to
-    its 50th neighbour. The authors' code takes an eighth as many uniform points; here train.pts_in_omega says how
-    many. Without normals the last term is left out; the sign is then that of the start.
+    E is the mean over uniform points in Ω and one Gaussian sample about each point of the cloud; its σ is the distance
+    to the point's 50th neighbour. The authors' code takes one uniform point for eight Gaussian ones; here
+    train.pts_in_omega sets their number. Without normals the last term is left out, and the initialisation of the
+    network decides which side is inside.
 
     Attributes:
-        lambda_: λ, 0.1 in the publication.
-        normals_lambda: τ, 1 in the publication; the name is that of the authors' configuration. 0 leaves it out.
+        lambda_: λ, weight of the eikonal term, 0.1 in the publication.
+        normals_lambda: τ, weight of the normal term, 1 in the publication; 0 leaves it out. The name is that of the
+            authors' configuration.
 
     Raises:
         ValueError: a line "name: what is wrong" for each value out of range.
@@ -38,10 +47,10 @@ class IgrLoss(DistanceLoss):
         """The weighted terms of a batch: surface, eikonal and, with normals, normals."""
         assert batch.near is not None
         _, gradient = field.value_and_gradient(torch.cat([batch.near, batch.omega]))
-        near, in_omega = steepness(gradient).square().tensor_split([len(batch.near)])
+        near, in_omega = eikonal_residual(gradient).square().tensor_split([len(batch.near)])
         eikonal = {"eikonal": self.lambda_ * joint_mean(near, in_omega, batch)}
         if batch.normals is None or self.normals_lambda == 0:
             return {"surface": field(batch.points).abs().mean(), **eikonal}
         value, gradient = field.value_and_gradient(batch.points)
-        misfit = torch.linalg.vector_norm(gradient - batch.normals, dim=-1)
-        return {"surface": value.abs().mean(), **eikonal, "normals": self.normals_lambda * misfit.mean()}
+        deviation = torch.linalg.vector_norm(gradient - batch.normals, dim=-1)
+        return {"surface": value.abs().mean(), **eikonal, "normals": self.normals_lambda * deviation.mean()}

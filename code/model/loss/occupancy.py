@@ -14,19 +14,19 @@ from phase_recon.model.sampling import Batch
 
 @dataclass(frozen=True)
 class OccupancyLoss(DistanceLoss):
-    """Cross entropy of the probability to be outside, σ(f), at points that are known to be inside or outside.
+    """Cross entropy of the probability of being outside, σ(f), at points labelled as inside or outside.
 
-    The publication takes points all over a box, and their labels from watertight meshes. A cloud has none, so here the
-    points x ± t n, offset along the normals with t even in (0, offset], are labelled: minus inside, plus outside; and
-    the points of Ω beyond the cloud's bounding box, which are outside. The surface is where the probability is 1/2,
-    f = 0. There are no weights.
+    The publication labels points in a box by watertight meshes. A cloud has no such labels, so here the points x - t n
+    are labelled as inside and x + t n as outside, for points x of the cloud, their normals n and t evenly spaced
+    in (0, offset]. The points of Ω beyond the cloud's bounding box are labelled as outside. The surface is where the
+    probability is 1/2, so f = 0. There are no weights.
 
-    f is a logit and no distance. What is given as w is f · offset: right in sign and growing away from the surface,
-    but not in its length, and ‖∇w‖ is not 1. u is σ(f) carried to (-1, 1).
+    f is a logit and no distance. w = f · offset takes the place of the distance: its sign is right and it grows away
+    from the surface, but its size is not a distance, and ‖∇w‖ is not 1. u = 2 σ(f) - 1.
 
     Attributes:
-        offset: largest distance from the surface of a labelled point, normalised units (not from the publication): well
-            above the noise of the cloud, and below half of its thinnest parts.
+        offset: largest distance of a labelled point from the cloud, normalised units (not from the publication). Set it
+            well above the noise of the cloud, and below half of the thickness of its thinnest part.
 
     Raises:
         ValueError: the offset is not above 0.
@@ -40,10 +40,10 @@ class OccupancyLoss(DistanceLoss):
         check([] if self.offset > 0 else [f"offset: must be above 0, got {self.offset}"])
 
     def __call__(self, field: DifferentiableField, batch: Batch) -> dict[str, Tensor]:
-        """The cross entropy of a batch by its kinds of points: inside, outside, and beyond the cloud (as part of Ω)."""
+        """The cross entropy of a batch, by label: inside, outside, and beyond the cloud (its mean over all of Ω)."""
         assert batch.normals is not None
         assert batch.beyond is not None
-        n = len(batch.points)  # drawn at random: even steps along the batch are as good as random ones
+        n = len(batch.points)  # t / offset is evenly spaced along the batch
         share = (torch.arange(n, dtype=batch.points.dtype, device=batch.points.device) + 0.5) / n
         step = self.offset * share.unsqueeze(-1) * batch.normals
         return {
@@ -57,17 +57,17 @@ class OccupancyLoss(DistanceLoss):
         return torch.tanh(0.5 * value)
 
     def output_for(self, distance: Tensor) -> Tensor:
-        """The logit (...) that ``distance`` gives back as a distance (...)."""
+        """The logit f (...) = distance / offset for distances (...), the inverse of ``distance``."""
         return distance / self.offset
 
     def distance(self, value: Tensor) -> Tensor:
-        """f · offset (...) from the logit (...): a stand-in for the signed distance, right in sign only."""
+        """w (...) = f · offset from the logit (...), in place of the signed distance: only its sign is right."""
         return self.offset * value
 
     def distance_gradient(self, value: Tensor, gradient: Tensor) -> Tensor:
-        """Its gradient (..., d): along the normal, but not of length 1."""
+        """The gradient of w (..., d): along the normal, but not of length 1."""
         return self.offset * gradient
 
     def level(self, phase: float) -> float:
-        """What ``distance`` gives where u is ``phase``, between -1 and 1."""
+        """The w at which u is ``phase`` (-1 to 1)."""
         return self.offset * 2.0 * math.atanh(phase)

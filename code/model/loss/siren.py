@@ -12,11 +12,11 @@ from phase_recon.model.sampling import Batch
 class SirenLoss(FourTermLoss):
     """3000 mean|f| + 100 mean(1 - cos∠(∇f, n)) + 100 mean exp(-100|f|) + 50 mean|‖∇f‖ - 1|, as named terms.
 
-    The first two means are over the cloud, the third over Ω, the last over both. Without normals, which the
-    publication has, the second term is left out, as later publications do; the walls of Ω then say which side is
-    outside. The defaults of ``surface``, ``normals``, ``off`` and ``eikonal`` are the four weights of the authors'
-    code; it takes the first three means over all points, with zeros at those of the other kind, so that with as many
-    points in Ω as of the cloud they count half of what they do here.
+    The first two means are over the cloud, the third over Ω, the last over both. The publication requires normals.
+    Without them the second term is left out, as in later publications; the side of the walls of Ω is then outside.
+    The default weights are those of the authors' code. That code divides the first three sums by the number of all
+    points, so that with as many points in Ω as in the cloud these terms count half as much there as here. The
+    attributes are those of ``FourTermLoss``.
 
     Raises:
         ValueError: a line "name: what is wrong" for each weight out of range.

@@ -8,7 +8,7 @@ from torch import Tensor
 from phase_recon.model.loss.base import AnnealedLoss
 from phase_recon.model.network import derivative
 
-TINY = 1e-5  # beside ‖∇f‖², as in the authors' code
+SMALLEST_SQUARE = 1e-5  # added to ‖∇f‖², which may be zero, as in the authors' code
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,10 @@ class SteikLoss(AnnealedLoss):
     """3000 mean|f| + 100 mean(1 - |cos∠(∇f, n)|) + 100 mean exp(-100|f|) + 50 mean|‖∇f‖ - 1| + v mean|∇fᵀH∇f|/‖∇f‖².
 
     H is the Hessian. The first two means are over the cloud, the third and the last over Ω, the fourth over both. The
-    last term damps what makes the eikonal term unstable, and leaves curved surfaces alone: it is zero for every
-    distance. Normals may point either way; the walls of Ω say which side is outside. v, the weight ``divergence``, is
-    100 for the first fifth of the run and falls linearly to zero in the second. All weights and their course are
-    those of the authors' code. ``surface``, ``normals``, ``off`` and ``eikonal`` are the other weights,
-    ``constant_until`` and ``zero_from`` the shares of the run.
+    last term stabilises the eikonal term. It does not flatten curved surfaces, as it is zero for every distance
+    function. Given normals may have either sign. The side of the walls of Ω is outside.
+    v, the weight ``divergence``, is 100 during the first fifth of the run and falls linearly to zero during the second
+    fifth. All weights and their schedule are those of the authors' code. The attributes are those of ``AnnealedLoss``.
 
     Raises:
         ValueError: a line "name: what is wrong" for each value out of range.
@@ -29,6 +28,6 @@ class SteikLoss(AnnealedLoss):
     either_way: ClassVar[bool] = True
 
     def second_order(self, x: Tensor, gradient: Tensor) -> Tensor:
-        """|∇fᵀ H ∇f| / ‖∇f‖² (M,) from the gradient (M, d) at x (M, d), with H ∇f = ∇(‖∇f‖² / 2)."""
+        """|∇fᵀ H ∇f| / ‖∇f‖² (M,) at points x (M, d) from the gradient (M, d); H ∇f = ∇(‖∇f‖² / 2)."""
         square = gradient.square().sum(-1)
-        return (gradient * derivative(0.5 * square, x)).sum(-1).abs() / (square + TINY)
+        return (gradient * derivative(0.5 * square, x)).sum(-1).abs() / (square + SMALLEST_SQUARE)
