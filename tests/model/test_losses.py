@@ -225,6 +225,25 @@ def test_what_is_learnt_is_the_distance(kind):
     assert loss.for_noise(0.1) == loss
 
 
+@pytest.mark.parametrize("count", [1, 2, 100, 2048])
+def test_the_offsets_of_an_occupancy_are_even_and_do_not_follow_the_order_of_the_points(count):
+    """The points lie on the x axis in their order; each is labelled at x ± t (0, 0, 1)."""
+    asked = []
+
+    def field(x):
+        asked.append(x[:, 2])
+        return x[:, 2]
+
+    points = torch.linspace(-1, 1, count)[:, None] * torch.tensor([1.0, 0.0, 0.0])
+    up = torch.tensor([0.0, 0.0, 1.0]).expand(count, 3)
+    omega, every = torch.zeros(4, 3), torch.ones(4)
+    OccupancyLoss(offset=1.0)(field, Batch(points, up, None, omega, every, 1.0, beyond=every > 0))
+    shares = asked[1]
+    torch.testing.assert_close(shares.sort().values, (torch.arange(count) + 0.5) / count)
+    if count >= 100:
+        assert abs(float(torch.corrcoef(torch.stack([shares, points[:, 0]]))[0, 1])) < 0.1
+
+
 def test_an_occupancy_is_one_half_at_the_surface():
     loss, logit = OccupancyLoss(offset=0.1), torch.tensor([-math.log(3), 0.0, math.log(3)], dtype=torch.float64)
     torch.testing.assert_close(loss.phase(logit), torch.tensor([-0.5, 0.0, 0.5], dtype=torch.float64))  # 2 · ¾ - 1

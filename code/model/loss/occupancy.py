@@ -11,6 +11,8 @@ from torch.nn.functional import softplus
 from phase_recon.model.loss.base import DifferentiableField, DistanceLoss, check, mean_over_omega
 from phase_recon.model.sampling import Batch
 
+GOLDEN = (5**0.5 - 1) / 2  # the golden section: its multiples modulo 1 are spread the most evenly
+
 
 @dataclass(frozen=True)
 class OccupancyLoss(DistanceLoss):
@@ -43,8 +45,12 @@ class OccupancyLoss(DistanceLoss):
         """The cross entropy of a batch, by label: inside, outside, and beyond the cloud (its mean over all of Ω)."""
         assert batch.normals is not None
         assert batch.beyond is not None
-        n = len(batch.points)  # t / offset is evenly spaced along the batch
-        share = (torch.arange(n, dtype=batch.points.dtype, device=batch.points.device) + 0.5) / n
+        # t / offset is evenly spaced in (0, 1). Points that follow each other are near each other in space, so their
+        # shares are far apart: a stride of about the golden section through all of them
+        n = len(batch.points)
+        stride = next(k for k in range(round(GOLDEN * n), 2 * n) if math.gcd(k, n) == 1)
+        place = torch.arange(n, device=batch.points.device) * stride % n
+        share = (place.to(batch.points.dtype) + 0.5) / n
         step = self.offset * share.unsqueeze(-1) * batch.normals
         return {
             "inside": 0.5 * softplus(field(batch.points - step)).mean(),  # -log(1 - σ(f))
