@@ -17,15 +17,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.interpolate import CubicSpline
 
 from phase_recon.benchmarks.solids import (
+    Place,
     arc,
     ball,
     box,
     circle,
     common,
     cylinder,
-    edge_of,
     inside_out,
     level_set,
     moved,
@@ -123,7 +124,7 @@ def washer(error: float) -> Surface:
 @_shape("plate", DEVELOPMENT, 2)
 def bent_metal(error: float) -> Surface:
     """A strip of metal, 0.04 thick, bent twice."""
-    bends = [arc((-0.4, 0.1), 0.1, 180, 270, error), arc((0.4, -0.1), 0.1, 90, 0, error)]
+    bends = [arc((-0.4, 0.1), 0.1, 180, 270, error / 1.2), arc((0.4, -0.1), 0.1, 90, 0, error / 1.2)]
     line = np.concatenate([[[-0.5, 0.6]], bends[0], bends[1], [[0.5, -0.6]]])
     width = np.linspace(-0.35, 0.35, 2)
     middle = np.stack(np.broadcast_arrays(line[:, None, 0], width[None, :], line[:, None, 1]), axis=-1)
@@ -149,14 +150,12 @@ def cooled_cylinder(error: float) -> Surface:
 
 def _blade(inner: float, outer: float, twist: float, chord: float, thickness: float, error: float) -> Surface:
     """A twisted blade along x, from one radius to another."""
-    count = max(8, math.ceil(math.sqrt((outer - inner) * chord * twist**2 / (8 * error))))
-    x, across = np.linspace(inner, outer, count), np.linspace(-0.5, 0.5, 5) * chord
+    step = math.sqrt(4 * error * (outer - inner) / twist)  # a twisted square is a quarter of its twist from flat
+    x = np.linspace(inner, outer, math.ceil((outer - inner) / step) + 1)
+    across = np.linspace(-chord / 2, chord / 2, math.ceil(chord / step) + 1)
     angle = twist * (x - inner) / (outer - inner) + 0.4
-    middle = np.stack(
-        [np.broadcast_to(x[:, None], (count, 5)), np.outer(np.cos(angle), across), np.outer(np.sin(angle), across)],
-        axis=-1,
-    )
-    return sheet(middle, thickness)
+    y, z = np.outer(np.cos(angle), across), np.outer(np.sin(angle), across)
+    return sheet(np.stack([np.broadcast_to(x[:, None], y.shape), y, z], axis=-1), thickness)
 
 
 @_shape("blades", DEVELOPMENT, 2)
@@ -224,8 +223,9 @@ def gear(error: float) -> Surface:
 @_shape("creases", CHECKING, 0)
 def helical_gear(error: float) -> Surface:
     """Sixteen slanted teeth and a bore: 1 handle."""
-    layers = math.ceil(0.5 / math.sqrt(8 * error))
-    return without(prism(_teeth(16), -0.25, 0.25, 0.5, layers), cylinder((0, 0, -1), (0, 0, 1), 0.3, error))
+    layers = math.ceil(0.5 / math.sqrt(2 * error))
+    outline = _divided(_teeth(16), 4 * error / (0.5 / layers))  # a twisted square is a quarter of its twist from flat
+    return without(prism(outline, -0.25, 0.25, 0.5, layers), cylinder((0, 0, -1), (0, 0, 1), 0.3, error))
 
 
 def _around(count: int) -> list[tuple[float, float]]:
@@ -240,6 +240,17 @@ def _teeth(count: int, foot: float = 0.8, tip: float = 0.95) -> Array:
     radius = np.tile([foot, tip, tip, foot], count)
     outline: Array = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return outline
+
+
+def _divided(outline: Array, longest: float) -> Array:
+    """The closed outline (n, 2) with points added to its sides, until none is longer than that."""
+    sides = np.roll(outline, -1, axis=0) - outline
+    counts = np.ceil(np.linalg.norm(sides, axis=1) / longest).astype(int)
+    parts = [
+        start + side * (np.arange(count) / count)[:, None]
+        for start, side, count in zip(outline, sides, counts, strict=True)
+    ]
+    return np.concatenate(parts)
 
 
 @_shape("creases", DEVELOPMENT, 0)
@@ -300,29 +311,30 @@ def bent_pipe(error: float) -> Surface:
 
 
 def _vessel(radius: Callable[[Array], Array], height: float, wall: float, floor: float, error: float) -> Array:
-    """The profile of an open vessel about z: its outside, a round rim, its inside."""
+    """The profile of an open vessel about z: its outside, a round rim, its inside down to a flat floor."""
     z = np.linspace(0, height, math.ceil(height / math.sqrt(8 * error / 6)) + 1)
+    slope = (radius(z + 1e-6) - radius(z - 1e-6)) / 2e-6
+    across = np.column_stack([np.ones_like(z), -slope]) / np.hypot(1, slope)[:, None]
     outer = np.column_stack([radius(z), z])
-    slope = np.gradient(outer, axis=0)
-    slope /= np.linalg.norm(slope, axis=1, keepdims=True)
-    inner = outer - wall * np.column_stack([slope[:, 1], -slope[:, 0]])
-    top = math.degrees(math.atan2(-slope[-1, 0], slope[-1, 1]))
-    rim = arc((outer[-1] + inner[-1]) / 2, wall / 2, top, top + 180, error)[1:-1]
-    inner = inner[(inner[:, 1] > floor) & (inner[:, 0] > 0.01)][::-1]
-    return np.concatenate([[[0, 0]], outer, rim, inner, [[inner[-1, 0], floor], [0, floor]]])
+    inner = outer - wall * across
+    angle = math.degrees(math.atan2(across[-1, 1], across[-1, 0]))
+    rim = arc((outer[-1] + inner[-1]) / 2, wall / 2, angle, angle + 180, error)[1:-1]
+    corner = [np.interp(floor, inner[:, 1], inner[:, 0]), floor]
+    return np.concatenate([[[0, 0]], outer, rim, inner[inner[:, 1] > floor][::-1], [corner, [0, floor]]])
 
 
 @_shape("vessels", DEVELOPMENT, 2)
 def vase(error: float) -> Surface:
-    """An open vessel with a narrow neck and a wall of 0.04."""
-    return revolved(_vessel(lambda z: 0.36 + 0.2 * np.sin(4.2 * z - 0.6), 1.6, 0.05, 0.06, error), error)
+    """An open vessel with a narrow neck and a wall of 0.05."""
+    profile = _vessel(lambda z: 0.36 + 0.2 * np.sin(4.2 * z - 0.6), 1.6, 0.05, 0.06, error / 2)
+    return revolved(profile, error / 2)
 
 
 @_shape("vessels", CHECKING, 0)
 def mug(error: float) -> Surface:
     """An open vessel with a handle: 1 handle."""
-    body = revolved(_vessel(lambda z: 0.5 + 0 * z, 1.2, 0.05, 0.06, error), error)
-    angle = np.radians(np.linspace(-100, 100, segments(0.33, error)))
+    body = revolved(_vessel(lambda z: 0.5 + 0 * z, 1.2, 0.05, 0.06, error / 2), error / 2)
+    angle = np.radians(np.linspace(-100, 100, segments(0.4, error / 2)))
     path = np.stack([0.5 + 0.33 * np.cos(angle), 0 * angle, 0.62 + 0.33 * np.sin(angle)], axis=1)
     hollow = cylinder((0, 0, 0.06), (0, 0, 2), 0.475, error)
     return union(body, without(tube(path, 0.055, error), hollow))
@@ -331,11 +343,11 @@ def mug(error: float) -> Surface:
 @_shape("vessels", DEVELOPMENT, 2)
 def bowl(error: float) -> Surface:
     """Half of a hollow ball, 0.03 thick, with a round rim."""
-    outer, inner = arc((0, 0), 1.0, -90, 0, error), arc((0, 0), 0.97, 0, -90, error)
-    rim = arc((0.985, 0), 0.015, 0, 180, error)[1:-1]
+    outer, inner = arc((0, 0), 1.0, -90, 0, error / 2), arc((0, 0), 0.97, 0, -90, error / 2)
+    rim = arc((0.985, 0), 0.015, 0, 180, error / 2)[1:-1]
     profile = np.concatenate([outer, rim, inner])
     profile[[0, -1], 0] = 0
-    return revolved(profile, error)
+    return revolved(profile, error / 2)
 
 
 @_shape("nested", DEVELOPMENT, 6, 3)
@@ -375,10 +387,10 @@ def pebbles(error: float) -> Surface:
 
 @_shape("folds", DEVELOPMENT, 2)
 def cloth(error: float) -> Surface:
-    """A cloth, 0.025 thick, in folds that come within 0.1 of each other."""
-    u, v = _grid(1.6, 1.2, math.sqrt(8 * error / 22))
-    depth = 0.16 * (0.5 + v / 2.4 + 0.25)
-    middle = np.stack([u + 0.03 * np.sin(16 * u), v, depth * np.sin(8 * u + 0.6 * v)], axis=-1)
+    """A cloth, 0.025 thick, in folds that overhang."""
+    u, v = _grid(2.2, 1.1, math.sqrt(8 * error / 48))
+    depth = 0.16 + 0.1 * v
+    middle = np.stack([0.6 * u - 0.035 * np.sin(20 * u), v, depth * np.sin(10 * u + 0.5 * np.sin(2 * v))], axis=-1)
     return sheet(middle, 0.025)
 
 
@@ -422,9 +434,9 @@ def torus(error: float) -> Surface:
 @_shape("wires", DEVELOPMENT, 2)
 def spring(error: float) -> Surface:
     """A wire of radius 0.06 in four turns, open at both ends."""
-    turn = np.linspace(0, 8 * math.pi, 4 * segments(0.5, error / 2))
+    turn = np.linspace(0, 8 * math.pi, 4 * segments(0.6, error / 2))
     path = np.stack([0.5 * np.cos(turn), 0.5 * np.sin(turn), 0.05 * turn - 0.2 * math.pi], axis=1)
-    return tube(path, 0.06, error / 2)
+    return tube(path, 0.06, error)
 
 
 @_shape("wires", CHECKING, 0)
@@ -432,16 +444,16 @@ def knot(error: float) -> Surface:
     """A trefoil knot: 1 handle."""
     t = 2 * np.pi * np.arange(count := 3 * segments(0.6, error / 2)) / count
     path = np.stack([np.sin(t) + 2 * np.sin(2 * t), np.cos(t) - 2 * np.cos(2 * t), -np.sin(3 * t)], axis=1)
-    return tube(0.3 * path, 0.11, error / 2, closed=True)
+    return tube(0.3 * path, 0.11, error, closed=True)
 
 
 @_shape("links", DEVELOPMENT, 0, 4)
 def chain(error: float) -> Surface:
     """Four links of a chain, each a torus."""
-    half = math.ceil(segments(0.2, error / 2) / 2)
+    half = segments(0.26, error / 2) // 2
     angle = np.linspace(-math.pi / 2, math.pi / 2, half)
     end = np.stack([0.15 + 0.2 * np.cos(angle), 0.2 * np.sin(angle), 0 * angle], axis=1)
-    link = tube(np.concatenate([end, end * [-1, -1, 1]]), 0.06, error / 2, closed=True)
+    link = tube(np.concatenate([end, end * [-1, -1, 1]]), 0.06, error, closed=True)
     return together(*(moved(link, turned(90 * (k % 2), "x"), (0.5 * k, 0, 0)) for k in range(4)))
 
 
@@ -450,71 +462,54 @@ def borromean_rings(error: float) -> Surface:
     """Three ellipses of which no two are linked, but all are: 3 tori."""
     t = 2 * np.pi * np.arange(count := 2 * segments(1.0, error / 2)) / count
     path = np.stack([np.cos(t), 0.55 * np.sin(t), 0 * t], axis=1)
-    return together(*(tube(np.roll(path, k, axis=1), 0.08, error / 2, closed=True) for k in range(3)))
+    return together(*(tube(np.roll(path, k, axis=1), 0.08, error, closed=True) for k in range(3)))
 
 
-# Networks: a graph of rods has edges - vertices + 1 handles
+# Networks: a connected graph of rods has edges - vertices + 1 handles
 
 
-def _smooth_union(distances: torch.Tensor, width: float) -> torch.Tensor:
-    """A smooth minimum (N,) over the columns of distances (N, m): -width log sum exp(-distance / width)."""
-    return -width * torch.logsumexp(-distances / width, dim=1)
+def _balls_and_rods(corners: Sequence[Array], length: float, radii: tuple[float, float], error: float) -> Surface:
+    """A ball at every corner, and a rod between any two that are so far apart, which ends inside the balls.
 
-
-def _to_rods(x: torch.Tensor, rods: Sequence[tuple[Sequence[float], Sequence[float], float, float]]) -> torch.Tensor:
-    """About the distances (N, m) to tapered rods, each given by its start, its end and the radius at either."""
-    numbers = torch.tensor([[*a, *b, r, s] for a, b, r, s in rods], dtype=x.dtype)
-    start, along, r, s = numbers[:, :3], numbers[:, 3:6] - numbers[:, :3], numbers[:, 6], numbers[:, 7]
-    away = x[:, None] - start
-    share = ((away * along).sum(dim=2) / (along**2).sum(dim=1)).clamp(0, 1)
-    # the root's square is kept from zero, where it has no slope
-    return ((away - share[..., None] * along).square().sum(dim=2) + 1e-12).sqrt() - (r + share * (s - r))
+    radii: of balls and rods. Rods do not touch each other outside of the balls.
+    """
+    rods = [
+        cylinder(a + (b - a) * radii[1] / length, b - (b - a) * radii[1] / length, radii[1], error)
+        for a, b in itertools.combinations(corners, 2)
+        if abs(np.linalg.norm(a - b) - length) < 1e-9
+    ]
+    return union(together(*(ball(radii[0], error, corner) for corner in corners)), together(*rods))
 
 
 @_shape("lattice", DEVELOPMENT, -54)
 def lattice(error: float) -> Surface:
-    """Rods between 3 × 3 × 3 nodes: 54 edges, 27 vertices, 28 handles."""
-
-    def field(x: torch.Tensor) -> torch.Tensor:
-        beside = x - 0.55 * (x / 0.55).round().clamp(-1, 1)  # of the nearest rod, along each axis
-        beyond = (x.abs() - 0.55).clamp(min=0)
-        squares = torch.stack([beside, beyond], dim=2).square()
-        axes = [(squares[:, k, 1] + squares[:, k - 1, 0] + squares[:, k - 2, 0]) for k in range(3)]
-        return _smooth_union((torch.stack(axes, dim=1) + 1e-12).sqrt() - 0.07, 0.015)
-
-    return level_set(field, [-0.75] * 3, [0.75] * 3, _cell(0.07, error))
+    """Rods between 3 × 3 × 3 balls: 54 edges, 27 vertices, 28 handles."""
+    corners = [np.array(p, dtype=np.float64) for p in itertools.product((-0.55, 0.0, 0.55), repeat=3)]
+    return _balls_and_rods(corners, 0.55, (0.12, 0.06), error)
 
 
 @_shape("lattice", CHECKING, -20)
 def dodecahedron_frame(error: float) -> Surface:
-    """The edges of a dodecahedron as rods: 30 edges, 20 vertices, 11 handles."""
+    """Rods along the edges of a dodecahedron: 30 edges, 20 vertices, 11 handles."""
     golden = (1 + math.sqrt(5)) / 2
     corners = [np.array(p, dtype=np.float64) for p in itertools.product((-1, 1), repeat=3)]
     for a, b in itertools.product((-1 / golden, 1 / golden), (-golden, golden)):
         corners += [np.array([0, a, b]), np.array([a, b, 0]), np.array([b, 0, a])]
-    rods = [
-        ((0.52 * a).tolist(), (0.52 * b).tolist(), 0.08, 0.08)
-        for a, b in itertools.combinations(corners, 2)
-        if abs(np.linalg.norm(a - b) - 2 / golden) < 1e-9
-    ]
-    return level_set(lambda x: _smooth_union(_to_rods(x, rods), 0.015), [-1.05] * 3, [1.05] * 3, _cell(0.08, error))
-
-
-def _cell(radius: float, error: float) -> float:
-    """The cell of marching cubes for a surface of this least radius of curvature: chords are a cell long (derived)."""
-    return math.sqrt(8 * error * radius)
+    return _balls_and_rods([0.52 * corner for corner in corners], 0.52 * 2 / golden, (0.12, 0.07), error)
 
 
 @_shape("lattice", DEVELOPMENT, -6)
 def gyroid(error: float) -> Surface:
-    """A wall along a gyroid within a ball. Its Euler characteristic is counted on two grids, not by hand."""
+    """A wall along a gyroid within a ball. Its Euler characteristic is counted on several grids, not by hand."""
 
     def field(x: torch.Tensor) -> torch.Tensor:
         s, c = torch.sin(4.2 * x), torch.cos(4.2 * x)
-        wall = (s * c.roll(-1, dims=1)).sum(dim=1).square().add(1e-12).sqrt() / 6.0 - 0.06
-        return -_smooth_union(torch.stack([-wall, 0.95 - x.square().sum(dim=1).add(1e-12).sqrt()], dim=1), 0.015)
+        value = (s * c.roll(-1, dims=1)).sum(dim=1) / 5
+        wall, outside = value.square() - 0.0064, x.square().sum(dim=1) - 0.9
+        # both at a slope of about 1 where they are zero; the smooth maximum rounds the rim
+        return 0.03 * torch.logsumexp(torch.stack([wall / 0.16, outside / 1.9], dim=1) / 0.03, dim=1)
 
-    return level_set(field, [-1.05] * 3, [1.05] * 3, _cell(0.12, error))
+    return level_set(field, [-1.05] * 3, [1.05] * 3, math.sqrt(8 / 3 * error * 0.06))
 
 
 # Furniture and outdoors
@@ -586,39 +581,43 @@ def lens(error: float) -> Surface:
     return moved(ball(1.0, error / 3), np.diag([1, 0.8, 0.08]), (0, 0, 0))
 
 
+def _limb(places: Sequence[Place], radii: Sequence[float], error: float) -> Surface:
+    """A tube whose path and radius go smoothly through what is given at a few places."""
+    knots = np.arange(len(places))
+    spline = CubicSpline(knots, np.column_stack([np.asarray(places), radii]), bc_type="natural")
+    bend = float(np.linalg.norm(spline(np.linspace(0, knots[-1], 200), 2), axis=1).max())
+    along = spline(np.linspace(0, knots[-1], math.ceil(knots[-1] * math.sqrt(2 * bend / (8 * error))) + 2))
+    return tube(along[:, :3], along[:, 3], error)
+
+
 @_shape("animals", DEVELOPMENT, 2)
 def lizard(error: float) -> Surface:
-    """A body on four thin legs with three claws each, a tail and a snout."""
-    rods: list[tuple[Sequence[float], Sequence[float], float, float]] = [
-        ((-0.4, 0, 0), (0.35, 0, 0.02), 0.15, 0.17),
-        ((0.35, 0, 0.02), (0.75, 0, 0.12), 0.1, 0.11),
-        ((0.75, 0, 0.12), (0.92, 0, 0.08), 0.1, 0.05),
-        ((-0.4, 0, 0), (-0.8, 0.1, -0.05), 0.11, 0.06),
-        ((-0.8, 0.1, -0.05), (-1.15, -0.08, -0.1), 0.06, 0.03),
-    ]
+    """A body on four thin legs with three claws each, a thin tail and a snout."""
+    spine = [(-1.2, -0.08, -0.12), (-0.8, 0.1, -0.06), (-0.4, 0, 0), (0, 0, 0.02), (0.35, 0, 0.02), (0.6, 0, 0.07),
+             (0.78, 0, 0.12), (0.95, 0, 0.08)]  # fmt: skip
+    body = _limb(spine, (0.02, 0.055, 0.13, 0.17, 0.15, 0.09, 0.11, 0.05), error)
+    legs, claws = [], []
     for side, x in itertools.product((-1, 1), (-0.35, 0.33)):
-        knee, foot = (x - 0.05, 0.36 * side, 0.03), (x + 0.05, 0.46 * side, -0.24)
-        rods += [((x, 0.1 * side, -0.02), knee, 0.06, 0.05), (knee, foot, 0.05, 0.035)]
-        rods += [(foot, (foot[0] + 0.13 * c, foot[1] + 0.13 * s, -0.27), 0.035, 0.022) for c, s in
-                 ((1, 0), (0.75, 0.65 * side), (0.75, -0.65 * side))]  # fmt: skip
-    return level_set(lambda x: _smooth_union(_to_rods(x, rods), 0.012), (-1.3, -0.75, -0.4), (1.1, 0.75, 0.4),
-                     _cell(0.03, error))  # fmt: skip
+        foot = np.array([x + 0.05, 0.46 * side, -0.24])
+        leg: list[Place] = [(x, 0.08 * side, 0), (x - 0.05, 0.36 * side, 0.03), foot, foot + np.array([0.16, 0, -0.04])]
+        legs.append(_limb(leg, (0.055, 0.05, 0.035, 0.012), error))
+        for s in (-1, 1):
+            claw = foot + np.array([[0, 0.024 * s, 0], [0.06, 0.08 * s, 0], [0.12, 0.12 * s, -0.04]])
+            claws.append(_limb(list(claw), (0.02, 0.02, 0.01), error))
+    return union(body, together(*legs), together(*claws))
 
 
 @_shape("animals", CHECKING, 2)
 def spider(error: float) -> Surface:
-    """Two round bodies and eight thin legs of two parts."""
-    rods: list[tuple[Sequence[float], Sequence[float], float, float]] = [
-        ((-0.25, 0, 0.05), (-0.26, 0, 0.05), 0.28, 0.28),
-        ((0.15, 0, 0), (0.2, 0, 0), 0.17, 0.17),
-    ]
+    """Two round bodies and eight thin legs."""
+    body = union(ball(0.28, error, (-0.25, 0, 0.05)), ball(0.17, error, (0.16, 0, 0)))
+    legs = []
     for side, k in itertools.product((-1, 1), range(4)):
-        angle = math.radians(35 + 37 * k)
+        angle = math.radians(30 + 40 * k)
         c, s = math.cos(angle), side * math.sin(angle)
-        knee, foot = (0.15 + 0.5 * c, 0.5 * s, 0.3), (0.15 + 0.9 * c, 0.9 * s, -0.3)
-        rods += [((0.15, 0, 0), knee, 0.045, 0.035), (knee, foot, 0.035, 0.025)]
-    return level_set(lambda x: _smooth_union(_to_rods(x, rods), 0.012), (-1, -1.05, -0.45), (1.2, 1.05, 0.5),
-                     _cell(0.03, error))  # fmt: skip
+        leg = [(0.15 + r * c, r * s, z) for r, z in ((0.13, 0), (0.5, 0.3), (0.75, 0), (0.9, -0.3))]
+        legs.append(_limb(leg, (0.035, 0.035, 0.03, 0.02), error))
+    return union(body, together(*legs))
 
 
 @_shape("fine detail", DEVELOPMENT, 2)
@@ -630,33 +629,35 @@ def relief(error: float) -> Surface:
     return _height_field(u, v, height, -0.2)
 
 
+def _spiral(count: int) -> Array:
+    """Evenly spread unit vectors (count, 3): a Fibonacci lattice."""
+    height = 1 - (2 * np.arange(count) + 1) / count
+    turn = math.pi * (1 + math.sqrt(5)) * np.arange(count)
+    around = np.sqrt(1 - height**2)
+    return np.stack([around * np.cos(turn), around * np.sin(turn), height], axis=1)
+
+
 @_shape("fine detail", CHECKING, 2)
 def pitted_ball(error: float) -> Surface:
-    """A ball with 150 pits, 0.1 wide and 0.015 deep."""
-    height = 1 - (2 * np.arange(150) + 1) / 150  # an even spiral of places (Fibonacci lattice)
-    turn = math.pi * (1 + math.sqrt(5)) * np.arange(150)
-    around = np.sqrt(1 - height**2)
-    places = np.stack([around * np.cos(turn), around * np.sin(turn), height], axis=1)
+    """A ball with 80 pits, 0.02 deep and 0.16 wide at half their depth."""
+    places, width = _spiral(80), 0.0672
 
     def radius(directions: Array) -> Array:
         nearest = np.full(len(directions), -1.0)
         for place in places:
             nearest = np.maximum(nearest, directions @ place)
-        return 1 - 0.015 * np.exp(-(1 - nearest) / 0.0011)
+        return 1 - 0.02 * np.exp(-(1 - nearest) / width**2)
 
-    return star_shaped(radius, edge_of(1.0, error / 14))
+    # divided d times, the edges are up to 1.33 / 2^d long, and 6 error / curvature is the square of what they may be
+    edge = math.sqrt(6 * error / (1 + 0.02 / width**2))
+    return star_shaped(radius, math.ceil(math.log2(1.33 / edge)))
 
 
 @_shape("fine detail", DEVELOPMENT, 2)
 def urchin(error: float) -> Surface:
     """A ball with 24 thin spikes."""
-    height = 1 - (2 * np.arange(24) + 1) / 24
-    turn = math.pi * (1 + math.sqrt(5)) * np.arange(24)
-    around = np.sqrt(1 - height**2)
-    places = np.stack([around * np.cos(turn), around * np.sin(turn), height], axis=1)
-    rods = [((0.45 * p).tolist(), (0.95 * p).tolist(), 0.07, 0.03) for p in places]
-    rods.append(((0, 0, 0), (0.001, 0, 0), 0.5, 0.5))
-    return level_set(lambda x: _smooth_union(_to_rods(x, rods), 0.012), [-1.1] * 3, [1.1] * 3, _cell(0.04, error))
+    spikes = [_limb([0.45 * p, 0.7 * p, 0.95 * p], (0.07, 0.05, 0.03), error) for p in _spiral(24)]
+    return union(ball(0.5, error), together(*spikes))
 
 
 # Curves of the plane: the Euler characteristic of a closed curve is 0

@@ -23,6 +23,7 @@ from phase_recon.surface.extract import extract_surface
 from phase_recon.surface.surface import Surface
 
 Array = npt.NDArray[np.float64]
+Place = Sequence[float] | Array
 WELDED = 1e-9
 GENERIC = 0.37  # degrees: cylinders are turned about their axes, so that edges of two do not meet, which leaves slivers
 CHUNK = 2**16  # points at which a field and its gradient are taken at once
@@ -30,18 +31,21 @@ NEWTON_STEPS = 3  # from a vertex of marching cubes onto the level set; the erro
 
 
 def segments(radius: float, error: float) -> int:
-    """How many chords a circle needs so that none is farther from it than the error (derived)."""
-    return max(12, math.ceil(math.pi / math.acos(1 - min(error / radius, 0.5))))
+    """How many chords a circle needs so that none is farther from it than the error (derived).
+
+    A multiple of four, so that the bounding box is the circle's.
+    """
+    return max(12, 4 * math.ceil(math.pi / math.acos(1 - min(error / radius, 0.5)) / 4))
 
 
-def circle(radius: float, error: float, centre: Sequence[float] = (0.0, 0.0)) -> Array:
+def circle(radius: float, error: float, centre: Place = (0.0, 0.0)) -> Array:
     """Points (n, 2) on a circle, counter-clockwise."""
     angle = 2 * np.pi * np.arange(count := segments(radius, error)) / count
     points: Array = radius * np.stack([np.cos(angle), np.sin(angle)], axis=1) + np.asarray(centre)
     return points
 
 
-def arc(centre: Sequence[float], radius: float, start: float, end: float, error: float) -> Array:
+def arc(centre: Place, radius: float, start: float, end: float, error: float) -> Array:
     """Points (n, 2) on an arc from one angle to another, in degrees, ends included."""
     count = max(3, math.ceil(segments(radius, error) * abs(end - start) / 360) + 1)
     angle = np.radians(np.linspace(start, end, count))
@@ -76,13 +80,13 @@ def prism(outline: Array, low: float, high: float, twist: float = 0.0, layers: i
     )
 
 
-def box(low: Sequence[float], high: Sequence[float]) -> Surface:
+def box(low: Place, high: Place) -> Surface:
     """A box from its lowest to its highest corner."""
     mesh = trimesh.creation.box(bounds=[low, high])
     return Surface(np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64))
 
 
-def cylinder(start: Sequence[float], end: Sequence[float], radius: float, error: float) -> Surface:
+def cylinder(start: Place, end: Place, radius: float, error: float) -> Surface:
     """A straight cylinder between the middles of its two flat ends."""
     axis = np.asarray(end, dtype=np.float64) - np.asarray(start)
     length = float(np.linalg.norm(axis))
@@ -91,21 +95,15 @@ def cylinder(start: Sequence[float], end: Sequence[float], radius: float, error:
     return moved(prism(circle(radius, error), 0, length), np.column_stack([*_across(axis), axis]) @ generic, start)
 
 
-def ball(radius: float, error: float, centre: Sequence[float] = (0.0, 0.0, 0.0)) -> Surface:
-    """A ball, from an icosahedron divided as often as the error asks for."""
-    about_origin = star_shaped(lambda directions: np.full(len(directions), radius), edge_of(radius, error))
-    return moved(about_origin, np.eye(3), centre)
+def ball(radius: float, error: float, centre: Place = (0.0, 0.0, 0.0)) -> Surface:
+    """A ball with meridians and parallels."""
+    half = arc((0, 0), radius, -90, 90, error / 2)
+    half[[0, -1], 0] = 0
+    return moved(revolved(half, error / 2), np.eye(3), centre)
 
 
-def edge_of(radius: float, error: float) -> float:
-    """The edge, as an angle, of triangles on a sphere with this error: its square is 6 error / radius (derived)."""
-    return math.sqrt(6 * error / radius)
-
-
-def star_shaped(radius: Callable[[Array], Array], edge: float) -> Surface:
-    """The surface at distance radius(directions (N, 3)) (N,) from the origin, on triangles of this edge (an angle)."""
-    # an edge of the icosahedron is seen under 1.107; the division is not even, the largest edge is 1.2 times the mean
-    divisions = max(1, math.ceil(math.log2(1.2 * 1.107 / edge)))
+def star_shaped(radius: Callable[[Array], Array], divisions: int) -> Surface:
+    """The surface at distance radius(directions (N, 3)) (N,) from the origin, on an icosahedron divided so often."""
     sphere = trimesh.creation.icosphere(divisions)
     directions = np.asarray(sphere.vertices, dtype=np.float64)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -113,7 +111,7 @@ def star_shaped(radius: Callable[[Array], Array], edge: float) -> Surface:
 
 
 def revolved(profile: Array, error: float) -> Surface:
-    """The profile (n, 2) of (distance from z, z), turned about z.
+    """The profile (n, 2) of (distance from z, z), turned about z; the error is that of the circles alone.
 
     It either begins and ends on the axis, the inside to its left, or is a closed curve off the axis, counter-clockwise
     and without a repeated point.
@@ -134,13 +132,13 @@ def tube(path: Array, radius: float | Array, error: float, closed: bool = False)
     """A round tube about a path (n, 3); an open one ends in half-balls.
 
     Args:
-        path: points of the axis, dense enough for the error; a closed one does not repeat its first point.
+        path: points of the axis, dense enough for half of the error; a closed one does not repeat its first point.
         radius: of the tube, for all or (n,) for each point.
-        error: of the cross-section.
+        error: half of it is for the circles, the other half for the path.
         closed: whether the last point is followed by the first.
     """
     radii = np.broadcast_to(np.asarray(radius, dtype=np.float64), len(path))
-    count = segments(float(radii.max()), error)
+    count = segments(float(radii.max()), error / 2)
     tangents = (np.roll(path, -1, axis=0) - np.roll(path, 1, axis=0)) if closed else np.gradient(path, axis=0)
     tangents = tangents / np.linalg.norm(tangents, axis=1, keepdims=True)
     first, _ = _across(tangents[0])
@@ -189,9 +187,13 @@ def sheet(middle: Array, thickness: float) -> Surface:
 
 
 def level_set(
-    field: Callable[[torch.Tensor], torch.Tensor], low: Sequence[float], high: Sequence[float], cell: float
+    field: Callable[[torch.Tensor], torch.Tensor], low: Place, high: Place, cell: float
 ) -> Surface:
-    """Where a smooth field (N, 3) -> (N,), negative inside, is zero: marching cubes, and its vertices moved onto it."""
+    """Where a smooth field (N, 3) -> (N,), negative inside, is zero: marching cubes, and its vertices moved onto it.
+
+    A triangle in a cube of side ``cell`` is less than 3 cell² / 8 radius from a surface with that least radius of
+    curvature (derived: its corners are on a circle of at most half the cube's diagonal).
+    """
     lower, upper = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
     surface = extract_surface(field, lower, upper, math.ceil(float((upper - lower).max()) / cell))
     moved_chunks = []
@@ -215,7 +217,7 @@ def inside_out(surface: Surface) -> Surface:
     return replace(surface, cells=surface.cells[:, ::-1])
 
 
-def moved(surface: Surface, turn: Array, by: Sequence[float] | Array) -> Surface:
+def moved(surface: Surface, turn: Array, by: Place) -> Surface:
     """The vertices x of a surface at turn (3, 3) x + by (3,)."""
     return replace(surface, vertices=surface.vertices @ turn.T + np.asarray(by))
 
@@ -231,7 +233,10 @@ def turned(degrees: float, axis: Literal["x", "y", "z"]) -> Array:
 
 
 def union(*parts: Surface) -> Surface:
-    """Everything that is in any of the parts (CGAL's exact Boolean operations)."""
+    """Everything that is in any of the parts, one after the other (CGAL's exact Boolean operations).
+
+    Parts that do not touch each other are best given ``together``, as one.
+    """
     result = parts[0]
     for part in parts[1:]:
         result = _boolean(result, part, "union")
@@ -252,7 +257,10 @@ def _boolean(first: Surface, second: Surface, operation: str) -> Surface:
     vertices, cells, _ = igl.copyleft.cgal.mesh_boolean(
         first.vertices, first.cells, second.vertices, second.cells, operation
     )
-    return _welded(Surface(np.asarray(vertices, dtype=np.float64), np.asarray(cells, dtype=np.int64)))
+    cells = np.asarray(cells, dtype=np.int64)
+    # which triangle comes first is left to chance: each now begins with its lowest vertex, and they are sorted
+    cells = cells[np.arange(len(cells))[:, None], (cells.argmin(axis=1)[:, None] + np.arange(3)) % 3]
+    return _welded(Surface(np.asarray(vertices, dtype=np.float64), cells[np.lexsort(cells.T[::-1])]))
 
 
 def _welded(surface: Surface) -> Surface:
@@ -282,8 +290,8 @@ def _capped(
     vertices: Array,
     cells: npt.NDArray[np.int64],
     count: int,
-    first: Sequence[float] | Array,
-    last: Sequence[float] | Array,
+    first: Place,
+    last: Place,
 ) -> Surface:
     """Rings of ``count`` vertices closed by a vertex at either end."""
     pole, top = len(vertices), len(vertices) - count

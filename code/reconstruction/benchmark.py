@@ -2,10 +2,10 @@
 
     python code/reconstruction/benchmark.py DATA --out results --budget 2 --seeds 0,1,2
 
-In DATA, ``name.ply`` with ``name_gt.off`` (or .ply, .obj, .stl) beside it is a scan with its true surface; any
-other mesh is sampled into clouds, one for each of --clouds. Every method runs as a command of its own, so time
-is wall clock of the whole command and memory its peak. What is in --out already is not done again; a command or a
-file that changed is.
+In DATA, ``name.ply`` with ``name_gt.off`` (or .ply, .obj, .stl) beside it is a scan with its true surface, which
+several scans ``name-kind.ply`` may share; any other mesh is sampled into clouds, one for each of --clouds. Every method
+runs as a command of its own, so time is wall clock of the whole command and memory its peak. What is in --out already
+is not done again; a command or a file that changed is.
 """
 
 import argparse
@@ -113,7 +113,8 @@ def find_cases(data: Path, out: Path, clouds: str) -> Iterator[Case]:
     for path in files:
         if path.stem.endswith("_gt"):
             continue
-        truths = [path.with_name(f"{path.stem}_gt{suffix}") for suffix in SUFFIXES]
+        names = path.stem, path.stem.partition("-")[0]
+        truths = [path.with_name(f"{name}_gt{suffix}") for name in names for suffix in SUFFIXES]
         truth = next((candidate for candidate in truths if candidate.is_file()), None)
         if truth is not None:
             yield Case(path.stem, path, truth)
