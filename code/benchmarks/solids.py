@@ -82,7 +82,7 @@ def prism(outline: Array, low: float, high: float, twist: float = 0.0, layers: i
 
 def box(low: Place, high: Place) -> Surface:
     """A box from its lowest to its highest corner."""
-    mesh = trimesh.creation.box(bounds=[low, high])
+    mesh = trimesh.creation.box(bounds=np.array([low, high], dtype=np.float64))
     return Surface(np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64))
 
 
