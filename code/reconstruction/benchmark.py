@@ -2,10 +2,15 @@
 
     python code/reconstruction/benchmark.py DATA --out results --budget 2 --seeds 0,1,2
 
-In DATA, ``name.ply`` with ``name_gt.off`` (or .ply, .obj, .stl) beside it is a scan with its true surface; any
-other mesh is sampled into clouds, one for each of --clouds. Every method runs as a command of its own, so time
-is wall clock of the whole command and memory its peak. What is in --out already is not done again; a command or a
-file that changed is.
+In DATA, ``name.ply`` with ``name_gt.off`` (or .ply, .obj, .stl) beside it is a scan with its true surface, which
+several scans ``name-kind.ply`` may share; any other mesh is sampled into clouds, one for each of --clouds. Every method
+runs as a command of its own, so time is wall clock of the whole command and memory its peak. What is in --out already
+is not done again; a command or a file that changed is.
+
+The peers without normals are Screened Poisson with normals propagated along tangent planes (poisson8, poisson9, by the
+depth of the octree) and iterated Poisson (ipsr9). With the file's normals, rows of ours and of Poisson at depths 9 and
+10 are named +normals. Where ours writes its cloud with oriented normals, Poisson with these is a row of its own, named
+"ours oriented+poisson9".
 """
 
 import argparse
@@ -103,6 +108,9 @@ def benchmark(options: argparse.Namespace) -> None:
             shown = ("case", "method", "seed", "d_C", "d_H", "seconds", "failed")
             print("  ".join(f"{key} {cell(row[key])}" for key in shown if key in row), flush=True)
             rows.append(row)
+            if oriented := row.get("written", {}).get("oriented"):
+                name, words = f"{method} oriented+poisson9", poisson(Path(oriented), "--depth", "9", "--normals")
+                rows.append(measured(case, name, seed, words, options.out))
         _picture(case, rows, options.out)
     _write_tables(rows, options.out)
 
@@ -113,7 +121,8 @@ def find_cases(data: Path, out: Path, clouds: str) -> Iterator[Case]:
     for path in files:
         if path.stem.endswith("_gt"):
             continue
-        truths = [path.with_name(f"{path.stem}_gt{suffix}") for suffix in SUFFIXES]
+        names = path.stem, path.stem.partition("-")[0]
+        truths = [path.with_name(f"{name}_gt{suffix}") for name in names for suffix in SUFFIXES]
         truth = next((candidate for candidate in truths if candidate.is_file()), None)
         if truth is not None:
             yield Case(path.stem, path, truth)
@@ -143,17 +152,23 @@ def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int
     ours = [sys.executable, str(HERE / "run.py"), "--input", str(case.cloud), "--minutes", str(options.budget),
             "--exps_dir", str(options.out / "exps")]  # fmt: skip
     ours += [word for text in options.set for word in ("--set", text)]
-    poisson = [sys.executable, str(HERE / "poisson.py"), str(case.cloud), "{mesh}"]
-    kinds: list[tuple[str, list[str], list[str]]] = [("", [], [])]
+    kinds: list[tuple[str, list[str], tuple[int, ...]]] = [("", [], (8, 9))]
     if load_point_cloud(case.cloud).normals is not None:
-        kinds.append(("+normals", ["--set", "network.has_normals=true"], ["--normals"]))
-    for suffix, ours_flags, poisson_flags in kinds:
+        kinds.append(("+normals", ["--normals"], (9, 10)))
+    for suffix, flags, depths in kinds:
         for seed in options.seeds:
             method = f"ours{suffix}"
             expname = f"{case.name}-{method}-{options.budget:g}-{seed}"
-            yield method, seed, [*ours, "--seed", str(seed), "--expname", expname, *ours_flags]
-        for depth in (8, 9):
-            yield f"poisson{depth}{suffix}", 0, [*poisson, "--depth", str(depth), *poisson_flags]
+            given = ["--set", "network.has_normals=true"] if flags else []
+            yield method, seed, [*ours, "--seed", str(seed), "--expname", expname, *given]
+        for depth in depths:
+            yield f"poisson{depth}{suffix}", 0, poisson(case.cloud, "--depth", str(depth), *flags)
+    yield "ipsr9", 0, poisson(case.cloud, "--depth", "9", "--iterated")
+
+
+def poisson(cloud: Path, *flags: str) -> list[str]:
+    """The command of a peer on a cloud."""
+    return [sys.executable, str(HERE / "poisson.py"), str(cloud), "{mesh}", *flags]
 
 
 def measured(case: Case, method: str, seed: int, command: list[str], out: Path) -> Row:

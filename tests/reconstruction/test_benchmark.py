@@ -100,7 +100,7 @@ def test_the_benchmark_runs_what_is_missing_and_writes_its_tables(data, tmp_path
         ran.append(name)
         if name == "poisson.py":
             mesh = Path(command[3])
-            if command[command.index("--depth") + 1] == "9":
+            if command[command.index("--depth") + 1] == "9" and "--iterated" not in command:
                 return 2, "error: no memory\n", 1.0, 1.0
         ball = trimesh.creation.icosphere(2, radius=1.1)
         write_surface(mesh, Surface(np.asarray(ball.vertices), np.asarray(ball.faces, dtype=np.int64)))
@@ -114,18 +114,43 @@ def test_the_benchmark_runs_what_is_missing_and_writes_its_tables(data, tmp_path
         with (out / "table.csv").open(newline="") as file:
             return list(csv.DictReader(file))
 
-    ours, poisson8, poisson9 = call()
-    assert ran == ["run.py", "poisson.py", "poisson.py"]
+    ours, poisson8, poisson9, ipsr = call()
+    assert ran == ["run.py", "poisson.py", "poisson.py", "poisson.py"]
     assert (ours["method"], ours["seconds"], ours["megabytes"]) == ("ours", "2.0", "50.0")
     assert float(ours["d_C"]) == pytest.approx(0.1, rel=0.03)
     assert (ours["d_C"], ours["genus"], ours["components"]) == (poisson8["d_C"], "0.0", "1.0")
     assert (poisson9["d_C"], poisson9["failed"]) == ("", "no memory")
+    assert (ipsr["method"], ipsr["d_C"]) == ("ipsr9", ours["d_C"])
     table = capsys.readouterr().out
     assert "| scan | poisson9 | 1 (1 failed) |" in table
     assert (out / "table.md").read_text() in table
     assert (out / "scan.png").read_bytes().startswith(b"\x89PNG")
 
     call()
-    assert ran[3:] == ["poisson.py"]  # what failed is tried again
+    assert ran[4:] == ["poisson.py"]  # what failed is tried again
     call("--budget", "3")
-    assert ran[4:] == ["run.py", "poisson.py"]  # another command is not the old result
+    assert ran[5:] == ["run.py", "poisson.py"]  # another command is not the old result
+
+
+def test_poisson_through_our_oriented_points_is_a_row(data, tmp_path, monkeypatch):
+    ball = trimesh.creation.icosphere(2)
+    mesh, oriented = tmp_path / "ours.ply", tmp_path / "oriented.ply"
+    write_surface(mesh, Surface(np.asarray(ball.vertices), np.asarray(ball.faces, dtype=np.int64)))
+    write_surface(oriented, Surface(np.asarray(ball.vertices), np.empty((0, 3), dtype=np.int64)))
+    ran = []
+
+    def timed(command: list[str]) -> tuple[int, str, float, float]:
+        if Path(command[1]).name == "run.py":
+            return 0, f"\nmesh:     {mesh}\noriented: {oriented}\n", 2.0, 50.0
+        ran.append(command)
+        Path(command[3]).write_bytes(mesh.read_bytes())
+        return 0, "", 1.0, 1.0
+
+    monkeypatch.setattr(trials, "timed", timed)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", str(data), "--out", str(tmp_path / "out"), "--only", "scan"])
+    assert main() == 0
+    with (tmp_path / "out" / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == ["ours", "ours oriented+poisson9", "poisson8", "poisson9", "ipsr9"]
+    assert ran[0][2:] == [str(oriented), ran[0][3], "--depth", "9", "--normals"]
+    assert rows[1]["d_C"] == rows[0]["d_C"]
