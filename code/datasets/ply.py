@@ -52,7 +52,7 @@ class _Element:
 
 
 def read_ply(handle: BinaryIO, path: Path) -> Table:
-    """Read the vertices' x, y, z, nx, ny, nz, red, green and blue, as far as there; the note tells of faces.
+    """Read the vertices' coordinates, normals, colours and sensor positions, as far as there; the note tells of faces.
 
     Raises UserError for a header that is not PLY, names no vertices or promises more than the file holds.
     """

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phase_recon.datasets.readers import read_table
-from phase_recon.datasets.table import AXES, COLOURS, NORMALS, Table
+from phase_recon.datasets.table import AXES, COLOURS, NORMALS, SENSORS, Table
 from phase_recon.utils.errors import UserError
 
 Array = npt.NDArray[np.float64]
@@ -29,12 +29,14 @@ class PointCloud:
     """Points on a curve or surface, in the input's units.
 
     points (N, d) float64; normals (N, d) float64 of unit length, or None; colours (N, 3) uint8, or None;
-    note: what the user should know of how the file was read, or None.
+    sensors (N, d) float64: the position of the sensor that saw each point, finite, or None where the file
+    does not tell it for all points; note: what the user should know of how the file was read, or None.
     """
 
     points: Array
     normals: Array | None = None
     colours: npt.NDArray[np.uint8] | None = None
+    sensors: Array | None = None
     note: str | None = None
 
 
@@ -90,7 +92,8 @@ def load_points(path: str | PathLike[str], d: int) -> Array:
 
 def _cloud(path: Path, table: Table, d_in: int | None, drop_invalid: bool) -> PointCloud:
     notes = [table.note]
-    finite = np.logical_and.reduce(np.isfinite(table.values), axis=1)
+    told = [i for i, name in enumerate(table.names) if name not in SENSORS]
+    finite = np.logical_and.reduce(np.isfinite(table.values[:, told]), axis=1)
     if not finite.all():
         table = _without_invalid(path, table, finite, drop_invalid)
         notes.append(f"{np.count_nonzero(~finite)} rows with NaN or infinity dropped")
@@ -110,10 +113,13 @@ def _cloud(path: Path, table: Table, d_in: int | None, drop_invalid: bool) -> Po
             )
     points = np.stack([columns[axis] for axis in axes], axis=-1)
     _check_shape(path, points)
+    sensors, sensors_note = _sensors(columns, axes)
+    notes.append(sensors_note)
     return PointCloud(
         points,
         _normals(path, columns, axes, table.named),
         _colours(path, columns),
+        sensors,
         "; ".join(note for note in notes if note) or None,
     )
 
@@ -200,3 +206,14 @@ def _colours(path: Path, columns: dict[str, Array]) -> npt.NDArray[np.uint8] | N
     if colours.min() < 0 or colours.max() > 255:
         raise UserError(f"{path} has colours outside 0 to 255 (or 0 to 1): mend or remove them")
     return np.round(colours * 255 if colours.max() <= 1 else colours).astype(np.uint8)
+
+
+def _sensors(columns: dict[str, Array], axes: list[str]) -> tuple[Array | None, str | None]:
+    """Take the sensor positions (N, d) if all coordinates of all are there; and a note where only some are."""
+    names = [f"sensor_{axis}" for axis in axes]
+    if not all(name in columns for name in names):
+        return None, None
+    sensors = np.stack([columns[name] for name in names], axis=-1)
+    if unknown := np.count_nonzero(~np.isfinite(sensors).all(axis=1)):
+        return None, f"{unknown} of {len(sensors)} sensor positions are NaN or infinite: all are left out"
+    return sensors, None

@@ -13,7 +13,16 @@ import numpy.typing as npt
 
 from phase_recon.datasets.meshes import read_obj, read_off, read_stl
 from phase_recon.datasets.ply import read_ply
-from phase_recon.datasets.table import COLOURS, MAX_VALUES, POSITIONAL, POSITIONAL_TEXT, Table, shorten, to_double
+from phase_recon.datasets.table import (
+    COLOURS,
+    MAX_VALUES,
+    POSITIONAL,
+    POSITIONAL_TEXT,
+    SENSORS,
+    Table,
+    shorten,
+    to_double,
+)
 from phase_recon.datasets.text import read_text
 from phase_recon.utils.archive import check_archive, read_array
 from phase_recon.utils.errors import UserError
@@ -22,6 +31,7 @@ NPZ_NAMES = {
     "points": ("points", "xyz", "vertices", "pos"),
     "normals": ("normals", "n"),
     "colours": ("colours", "colors", "rgb"),
+    "sensors": ("sensors", "sensor_position", "sensor_positions"),
 }
 
 
@@ -108,11 +118,11 @@ def _name_columns(values: npt.NDArray[np.float64], where: str) -> Table:
 
 
 def _join(arrays: dict[str, npt.NDArray[np.float64]], path: Path) -> Table:
-    """Put points, normals and colours from separate arrays side by side."""
+    """Put points, normals, colours and sensor positions from separate arrays side by side."""
     table = _name_columns(arrays["points"], f"{path} (points)")
     d = 3 if "z" in table.names else 2
     n_names = tuple(f"n{axis}" for axis in table.names[:d])
-    for kind, names in (("normals", n_names), ("colours", COLOURS)):
+    for kind, names in (("normals", n_names), ("colours", COLOURS), ("sensors", SENSORS[:d])):
         if kind not in arrays:
             continue
         expected = (len(table.values), len(names))

@@ -18,8 +18,10 @@ BLOCK_BYTES = 4 << 20  # text is read in blocks of this size, so memory is that 
 AXES = ("x", "y", "z")
 NORMALS = ("nx", "ny", "nz")
 COLOURS = ("red", "green", "blue")
+SENSORS = ("sensor_x", "sensor_y", "sensor_z")  # where the point was seen from
+VIEWS = {"vx": "sensor_x", "vy": "sensor_y", "vz": "sensor_z"}  # the short names of the same
 PARAVIEW = {"points:0": "x", "points:1": "y", "points:2": "z"}
-ALIASES = {"r": "red", "g": "green", "b": "blue", **PARAVIEW}
+ALIASES = {"r": "red", "g": "green", "b": "blue", **PARAVIEW, **VIEWS}
 
 # columns without names: their number tells what they are
 POSITIONAL = {2: AXES[:2], 3: AXES, 4: AXES[:2] + NORMALS[:2], 6: AXES + NORMALS}
@@ -31,7 +33,7 @@ POSITIONAL_TEXT = "2 columns (x y), 3 (x y z), 4 (x y nx ny) or 6 (x y z nx ny n
 class Table:
     """The columns of a file that describe points, as they stand in it.
 
-    values (N, C) float64; names: C of AXES, NORMALS and COLOURS, each at most once, x and y always;
+    values (N, C) float64; names: C of AXES, NORMALS, COLOURS and SENSORS, each at most once, x and y always;
     note: what the user should know of the reading, or None; named: whether the file itself gives the names.
     """
 
@@ -52,7 +54,7 @@ def known_columns(path: Path, names: Sequence[str]) -> dict[str, int]:
     Raises UserError where x or y is missing or a name comes twice.
     """
     spelt = [standard(name) for name in names]
-    places = {name: i for i, name in enumerate(spelt) if name in AXES + NORMALS + COLOURS}
+    places = {name: i for i, name in enumerate(spelt) if name in AXES + NORMALS + COLOURS + SENSORS}
     for name in places:
         if spelt.count(name) > 1:
             raise UserError(f"{path} names the column {name} twice: keep one of them")

@@ -232,6 +232,16 @@ class TestNumpy:
         np.testing.assert_allclose(cloud.normals, NORMALS, rtol=1e-14)
         np.testing.assert_array_equal(cloud.colours, COLOURS)
 
+    @pytest.mark.parametrize("name", ["sensors", "sensor_position", "sensor_positions"])
+    def test_sensor_positions(self, tmp_path: Path, name: str) -> None:
+        cloud = load(tmp_path, "a.npz", npz(points=POINTS, **{name: 9 * POINTS}))
+        np.testing.assert_array_equal(cloud.sensors, 9 * POINTS)
+        flat = load(tmp_path, "a.npz", npz(points=POINTS[:, :2], **{name: 9 * POINTS[:, :2]}))
+        np.testing.assert_array_equal(flat.sensors, 9 * POINTS[:, :2])
+        assert "has sensors of shape (5, 3): expected (20, 3)" in error(
+            tmp_path, "a.npz", npz(points=POINTS, **{name: POINTS[:5]})
+        )
+
     def test_one_array_of_any_name(self, tmp_path: Path) -> None:
         cloud = load(tmp_path, "a.npz", npz(arr_0=np.hstack([POINTS, NORMALS])))
         np.testing.assert_array_equal(cloud.points, POINTS)
@@ -283,6 +293,19 @@ class TestPly:
         np.testing.assert_allclose(cloud.normals, NORMALS, atol=1e-7)
         np.testing.assert_array_equal(cloud.colours, COLOURS)
         assert cloud.note is None
+
+    @pytest.mark.parametrize("names", ["vx vy vz", "sensor_x sensor_y sensor_z"])
+    def test_sensor_positions(self, tmp_path: Path, names: str) -> None:
+        lines = "".join(f"property double {name}\n" for name in ["x", "y", "z", *names.split()])
+        head = f"ply\nformat ascii 1.0\nelement vertex {N}\n{lines}end_header\n".encode()
+        np.testing.assert_array_equal(
+            load(tmp_path, "a.ply", head + rows(np.hstack([POINTS, 9 * POINTS]))).sensors, 9 * POINTS
+        )
+        some = 9 * POINTS
+        some[3] = np.nan
+        cloud = load(tmp_path, "a.ply", head + rows(np.hstack([POINTS, some])))
+        assert cloud.sensors is None
+        assert cloud.note == "1 of 20 sensor positions are NaN or infinite: all are left out"
 
     @pytest.mark.parametrize("order", ["", "<", ">"])
     def test_vertices_behind_other_elements(self, tmp_path: Path, order: str) -> None:
