@@ -63,7 +63,8 @@ def main() -> int:
     parser.add_argument("--normals", action="store_true", help="use the normals of the file")
 
     def command(options: argparse.Namespace) -> None:
-        write_surface(options.mesh, poisson(load_point_cloud(options.cloud), options.depth, options.normals))
+        cloud = load_point_cloud(options.cloud, normals=options.normals)
+        write_surface(options.mesh, poisson(cloud, options.depth, options.normals))
 
     return exit_status(parser, None, command, "stopped, without a mesh")
 
