@@ -21,7 +21,7 @@ ALIASES = {
     **{"r": "red", "g": "green", "b": "blue", "rf": "red", "gf": "green", "bf": "blue"},
     **{f"diffuse_{colour}": colour for colour in COLOURS},
     **{f"points:{i}": axis for i, axis in enumerate(AXES)},
-    **{f"normal_{axis}": f"n{axis}" for axis in AXES},
+    **{f"normal{dash}{axis}": f"n{axis}" for dash in ("_", "") for axis in AXES},
     **{f"{short}{axis}": f"sensor_{axis}" for short in ("v", "vp_") for axis in AXES},
     **dict.fromkeys(("class", "label", "scalar_classification"), CLASS),
 }

@@ -1,19 +1,23 @@
-"""Points from mesh files: the vertices of OBJ, OFF and STL, in the order of the file.
+"""Points from mesh files: the vertices of OBJ, OFF, STL and glTF, in the order of the file.
 
-Only the vertices are wanted, so they are read here: mesh libraries merge them by an absolute tolerance,
-reorder them, follow material files and guess encodings.
+Only the vertices are wanted, so the first three are read here: mesh libraries merge them by an absolute tolerance,
+reorder them, follow material files and guess encodings. glTF, which has none of these, is read by trimesh.
 """
 
+import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from phase_recon.datasets.columns import AXES, COLOURS, NORMALS
+from phase_recon.datasets.foreign import one_line
 from phase_recon.datasets.table import Table, line_blocks, parse_rows, shorten, to_double
+from phase_recon.utils.archive import check_gltf
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.memory import READING_TEXT, require_memory
 
@@ -111,6 +115,64 @@ def read_stl(handle: BinaryIO, path: Path) -> Iterator[Table]:
         raise UserError(f"{path} holds no facets: expected a mesh")
     first = np.sort(np.unique(corners, axis=0, return_index=True)[1])
     yield Table(dict(zip(AXES, corners[first].T, strict=True)), len(first), _mesh_note(len(first)))
+
+
+def read_gltf(handle: BinaryIO, path: Path) -> Iterator[Table]:
+    """Read the points, or the vertices of the meshes, of a glTF scene with their colours, each where the scene has it.
+
+    A .gltf file may name files of data that lie beside it.
+    """
+    import trimesh
+
+    content = handle.read()
+    beside = _Beside(path)
+    with one_line(path):
+        check_gltf(content, beside.size + len(content), path)
+        scene = trimesh.load_scene(
+            io.BytesIO(content),
+            file_type=path.suffix.lower().removeprefix("."),
+            resolver=beside,
+            process=False,
+            skip_materials=True,
+        )
+        tables = []
+        for node in scene.graph.nodes_geometry:
+            transform, name = scene.graph[node]
+            shape: Any = scene.geometry[name]
+            if not len(shape.vertices):
+                continue
+            points = np.asarray(shape.vertices, dtype=np.float64) @ transform[:3, :3].T + transform[:3, 3]
+            columns: dict[str, npt.NDArray[Any]] = dict(zip(AXES, points.T, strict=True))
+            if shape.visual.kind == "vertex":
+                columns |= dict(zip(COLOURS, np.asarray(shape.visual.vertex_colors)[:, :3].T, strict=True))
+            notes = _mesh_note(len(points)) if hasattr(shape, "faces") else ()
+            tables.append(Table(columns, None, notes))
+    if not tables:
+        raise UserError(f"{path} holds no points and no meshes: expected a scene with some")
+    yield from tables
+
+
+class _Beside(Mapping[str, bytes]):
+    """The files of data that a .gltf file may name: ordinary ones, in its own folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        files = [] if path.suffix.lower() == ".glb" else list(path.parent.glob("*.bin"))
+        self.names = [file.name for file in files if file.is_file()]
+        self.size = sum((path.parent / name).stat().st_size for name in self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, name: str) -> bytes:
+        file = self.path.parent / name
+        if name not in self.names or file.is_symlink():
+            raise UserError(f"{self.path} names {shorten(name)}: expected a .bin file beside it; save it as .glb")
+        require_memory(4 * file.stat().st_size, f"{file}", "thin the cloud")
+        return file.read_bytes()
 
 
 def _mesh_note(count: int) -> tuple[str, ...]:

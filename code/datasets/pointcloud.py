@@ -152,8 +152,8 @@ def _measured(path: Path, table: Table, used: list[str], drop_invalid: bool) -> 
     ``used`` are the normals that must be finite, too, unless none of them is.
     """
     points = table.stack(table.axes)
-    missing = np.isnan(points).all(axis=1)
-    finite = np.isfinite(points).all(axis=1)
+    missing = np.logical_and.reduce(np.isnan(points), axis=1)
+    finite = np.logical_and.reduce(np.isfinite(points), axis=1)
     normals = table.stack(used) if used else np.zeros((len(table), 0))
     if np.isfinite(normals).any():
         finite &= np.isfinite(normals).all(axis=1)
@@ -166,7 +166,7 @@ def _measured(path: Path, table: Table, used: list[str], drop_invalid: bool) -> 
             f"{path} has NaN or infinity in {np.count_nonzero(wrong)} of {len(table)} rows (first in row "
             f"{first + 1}: {names}): train.drop_invalid = true drops them"
         )
-    zero = (points == 0).all(axis=1)
+    zero = np.logical_and.reduce(points == 0, axis=1)
     if np.count_nonzero(zero) < ZEROS:
         zero[:] = False
     table = table.keep(~missing, "without coordinates (NaN)")

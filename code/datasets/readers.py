@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from phase_recon.datasets.arrays import read_npy, read_npz
-from phase_recon.datasets.meshes import read_obj, read_off, read_stl
+from phase_recon.datasets.e57 import read_e57
+from phase_recon.datasets.las import read_las
+from phase_recon.datasets.meshes import read_gltf, read_obj, read_off, read_stl
+from phase_recon.datasets.pcd import read_pcd
 from phase_recon.datasets.ply import read_ply
+from phase_recon.datasets.ptx import read_ptx
 from phase_recon.datasets.selection import Selection, select
 from phase_recon.datasets.table import Table
 from phase_recon.datasets.text import read_text
@@ -42,6 +46,8 @@ def read_table(path: Path, selection: Selection | None = None) -> Table:
         if not stat.S_ISREG(mode):
             raise UserError(f"{path} is not an ordinary file: expected one of {', '.join(READERS)}")
         reader = READERS.get(path.suffix.lower())
+        if reader is None and path.suffix.lower() in CONVERSIONS:
+            raise UserError(f"{path}: {path.suffix} is not read: {CONVERSIONS[path.suffix.lower()]}")
         if reader is None:
             given = f"the extension '{path.suffix}'" if path.suffix else "no extension"
             raise UserError(f"{path} has {given}: expected one of {', '.join(READERS)}")
@@ -77,4 +83,23 @@ READERS: dict[str, Reader] = {
     ".obj": Reader(read_obj),
     ".off": Reader(read_off),
     ".stl": Reader(read_stl),
+    ".e57": Reader(read_e57, (("pye57", "pye57"),)),
+    ".glb": Reader(read_gltf),
+    ".gltf": Reader(read_gltf),
+    ".pcd": Reader(read_pcd),
+    ".ptx": Reader(read_ptx),
+    ".las": Reader(read_las),
+    ".laz": Reader(read_las),
+}
+
+SCANNER = "export it from the scanner's program as .e57, .ptx or .las"
+PARAVIEW = "save its points from ParaView as .csv or .ply"
+# formats that only other programs read, and what to do with them
+CONVERSIONS: dict[str, str] = {
+    ".drc": "convert it with draco_decoder -i FILE.drc -o FILE.ply",
+    ".bin": "if it is CloudCompare's, CloudCompare -SILENT -O FILE.bin -C_EXPORT_FMT PLY -SAVE_CLOUDS converts it",
+    **dict.fromkeys((".rcp", ".rcs", ".fls", ".lsproj", ".zfs", ".zfprj", ".rdbx", ".ptg", ".lgs", ".dp"), SCANNER),
+    **dict.fromkeys((".vtk", ".vtp", ".vtu"), PARAVIEW),
+    **dict.fromkeys((".splat", ".ksplat", ".spz", ".sog"), "export the Gaussians as .ply"),
+    **dict.fromkeys((".fbx", ".dae", ".3ds", ".blend", ".usd", ".usdz", ".3mf"), "export it as .ply, .obj or .glb"),
 }

@@ -104,7 +104,7 @@ class _Cells:
 
         Points that are NaN or all zero, where nothing was measured, pass: they are counted elsewhere.
         """
-        passes = ~np.isfinite(points).all(axis=1) | (points == 0).all(axis=1)
+        passes: npt.NDArray[np.bool_] = ~np.isfinite(points).all(axis=1) | (points == 0).all(axis=1)
         measured = np.flatnonzero(~passes)
         if not len(measured):
             return passes
