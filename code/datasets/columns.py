@@ -89,7 +89,7 @@ def guess_columns(
     starts = sorted(range(3, columns - 2), key=lambda start: (columns - start) % 3 != 0)
     for start in starts:
         block = values[:, start : start + 3]
-        taken = any(abs(start - place) < 3 for place in places.values() if place >= 3)
+        taken = any(start <= place < start + 3 for place in places.values())
         if not taken and "nx" not in places and _are_unit(block):
             places |= {name: start + i for i, name in enumerate(NORMALS)}
         elif not taken and "red" not in places and _are_colours(block, to_one=columns == 6):

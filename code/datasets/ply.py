@@ -276,15 +276,16 @@ def _list_vertices(
     """Read vertices with lists, which are as long as they say themselves."""
     _skip_elements(handle, before, order)
     row = _ListRow(vertex, order)
-    start, held = handle.tell(), os.fstat(handle.fileno()).st_size
+    start = handle.tell()
     with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
         content = np.frombuffer(data, np.uint8)
         try:
             for first in range(0, vertex.count, BLOCK_ROWS):
                 count = min(BLOCK_ROWS, vertex.count - first)
-                offsets, start = row.offsets(data, start, count)
-                if start > held or len(offsets) < count:
-                    raise _cut_short(path, first + max(len(offsets) - 1, 0), vertex)
+                rows, start = row.offsets(data, start, count)
+                if len(rows) < count:
+                    raise _cut_short(path, first + len(rows), vertex)
+                offsets = np.array(rows, dtype=np.int64)
                 columns = {}
                 for name, place in places.items():
                     kind = np.dtype(order + vertex.properties[place].kind)
@@ -313,8 +314,8 @@ class _ListRow:
                 shift = 0
         self.rest = shift
 
-    def offsets(self, data: mmap.mmap, start: int, count: int) -> tuple[npt.NDArray[np.int64], int]:
-        """Where each row begins, and where it goes on behind each list (rows, 1 + lists); and where the last row ends.
+    def offsets(self, data: mmap.mmap, start: int, count: int) -> tuple[list[list[int]], int]:
+        """Where each row begins, and where it goes on behind each of its lists; and where the last row ends.
 
         Fewer rows than ``count`` are given where the data ends.
         """
@@ -325,14 +326,14 @@ class _ListRow:
             for shift, length, item in self.lists:
                 place += shift
                 if place + length.size > size:
-                    return np.array(offsets, dtype=np.int64).reshape(len(offsets), -1), size
+                    return offsets, size
                 place += length.size + item * max(length.unpack_from(data, place)[0], 0)
                 row.append(place)
             place += self.rest
             if place > size:
-                return np.array(offsets, dtype=np.int64).reshape(len(offsets), -1), size
+                return offsets, size
             offsets.append(row)
-        return np.array(offsets, dtype=np.int64), place
+        return offsets, place
 
 
 def _cut_short(path: Path, there: int, vertex: _Element) -> UserError:

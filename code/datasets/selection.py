@@ -110,7 +110,7 @@ class _Cells:
             return passes
         places = np.floor(points[measured] / self.size)
         if self.origin is None:
-            self.origin = places[0]
+            self.origin = places[0].copy()
         places -= self.origin
         if np.abs(places).max() >= CELLS:
             raise UserError(
