@@ -1,24 +1,31 @@
-"""Points from mesh files: the vertices of OBJ, OFF and STL, in the order of the file.
+"""Points from mesh files: the vertices of OBJ, OFF, STL and glTF, in the order of the file.
 
-Only the vertices are wanted, so they are read here: mesh libraries merge them by an absolute tolerance,
-reorder them, follow material files and guess encodings.
+Only the vertices are wanted, so the first three are read here: mesh libraries merge them by an absolute tolerance,
+reorder them, follow material files and guess encodings. glTF, which has none of these, is read by trimesh.
 """
 
+import io
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
-from phase_recon.datasets.table import AXES, COLOURS, NORMALS, Table, line_blocks, parse_rows, shorten, to_double
+from phase_recon.datasets.columns import AXES, COLOURS, NORMALS
+from phase_recon.datasets.foreign import one_line
+from phase_recon.datasets.table import Table, line_blocks, parse_rows, shorten, to_double
+from phase_recon.utils.archive import check_gltf
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.memory import READING_TEXT, require_memory
 
 STL_HEADER_BYTES = 84  # 80 of free text, then the number of facets
 STL_FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 
 
-def read_obj(handle: BinaryIO, path: Path) -> Table:
+def read_obj(handle: BinaryIO, path: Path) -> Iterator[Table]:
     """Read the vertices (v), their colours if behind them, and their normals (vn) if there is one for each.
 
     Materials are never looked at. Normals that the faces share out otherwise than one to a vertex are left
@@ -27,7 +34,7 @@ def read_obj(handle: BinaryIO, path: Path) -> Table:
     vertices: list[bytes] = []
     normals: list[bytes] = []
     faces, one_each = False, True
-    for block in line_blocks(handle, path):
+    for block in _text_blocks(handle, path):
         for line in block:
             match line.split(None, 1):
                 case [b"v", _]:
@@ -52,14 +59,13 @@ def read_obj(handle: BinaryIO, path: Path) -> Table:
             first=1,
         )
     ]
-    note = f"points are the {len(vertices)} vertices of a mesh" if faces else None
+    notes = _mesh_note(len(vertices)) if faces else ()
     if normals and one_each and len(normals) == len(vertices):
         columns.append(parse_rows(normals, width=4, used=(1, 2, 3), where=f"{path}, vertex normal", first=1))
         names = (*names, *NORMALS)
     elif normals:
-        left_out = "its normals are not one to a vertex and were left out"
-        note = f"{note}; {left_out}" if note else left_out
-    return Table(np.hstack(columns), names, note)
+        notes = (*notes, "its normals are not one to a vertex and were left out")
+    yield Table(dict(zip(names, np.hstack(columns).T, strict=True)), len(vertices), notes)
 
 
 def _same_indices(corner: bytes) -> bool:
@@ -68,9 +74,9 @@ def _same_indices(corner: bytes) -> bool:
     return len(rest) < 2 or (vertex == rest[1] and not vertex.startswith(b"-"))
 
 
-def read_off(handle: BinaryIO, path: Path) -> Table:
+def read_off(handle: BinaryIO, path: Path) -> Iterator[Table]:
     """Read the vertices of a text OFF file, with normals where the keyword is NOFF (Geomview's manual)."""
-    lines = [line.split(b"#", 1)[0] for block in line_blocks(handle, path) for line in block]
+    lines = [line.split(b"#", 1)[0] for block in _text_blocks(handle, path) for line in block]
     lines = [line for line in lines if line.strip()]
     head = re.match(rb"\s*(?:ST)?C?(N?)OFF\s+(\d{1,18})\s+(\d{1,18})\b", b" ".join(lines[:2]))
     if head is None:
@@ -85,10 +91,10 @@ def read_off(handle: BinaryIO, path: Path) -> Table:
     if width < len(names):
         raise UserError(f"{path} has a vertex of fewer than {len(names)} numbers: {shorten(rows[0])}")
     values = parse_rows(rows, width=width, used=range(len(names)), where=f"{path}, vertex", first=1)
-    return Table(values, names, f"points are the {count} vertices of a mesh" if int(head[3]) else None)
+    yield Table(dict(zip(names, values.T, strict=True)), count, _mesh_note(count) if int(head[3]) else ())
 
 
-def read_stl(handle: BinaryIO, path: Path) -> Table:
+def read_stl(handle: BinaryIO, path: Path) -> Iterator[Table]:
     """Read the corners of the facets of a binary or text STL file, each place once."""
     size = os.fstat(handle.fileno()).st_size
     start = handle.read(STL_HEADER_BYTES)
@@ -98,7 +104,7 @@ def read_stl(handle: BinaryIO, path: Path) -> Table:
         corners = to_double(np.fromfile(handle, STL_FACET, facets)["corners"].reshape(-1, 3))
     elif start.lstrip().startswith(b"solid"):
         handle.seek(0)
-        lines = [line for block in line_blocks(handle, path) for line in block if b"vertex" in line]
+        lines = [line for block in _text_blocks(handle, path) for line in block if b"vertex" in line]
         corners = parse_rows(lines, width=4, used=(1, 2, 3), where=f"{path}, vertex", first=1)
     else:
         raise UserError(
@@ -108,4 +114,72 @@ def read_stl(handle: BinaryIO, path: Path) -> Table:
     if len(corners) == 0:
         raise UserError(f"{path} holds no facets: expected a mesh")
     first = np.sort(np.unique(corners, axis=0, return_index=True)[1])
-    return Table(corners[first], AXES, f"points are the {len(first)} vertices of a mesh")
+    yield Table(dict(zip(AXES, corners[first].T, strict=True)), len(first), _mesh_note(len(first)))
+
+
+def read_gltf(handle: BinaryIO, path: Path) -> Iterator[Table]:
+    """Read the points, or the vertices of the meshes, of a glTF scene with their colours, each where the scene has it.
+
+    A .gltf file may name files of data that lie beside it.
+    """
+    import trimesh
+
+    content = handle.read()
+    beside = _Beside(path)
+    with one_line(path):
+        check_gltf(content, beside.size + len(content), path)
+        scene = trimesh.load_scene(
+            io.BytesIO(content),
+            file_type=path.suffix.lower().removeprefix("."),
+            resolver=beside,
+            process=False,
+            skip_materials=True,
+        )
+        tables = []
+        for node in scene.graph.nodes_geometry:
+            transform, name = scene.graph[node]
+            shape: Any = scene.geometry[name]
+            if not len(shape.vertices):
+                continue
+            points = np.asarray(shape.vertices, dtype=np.float64) @ transform[:3, :3].T + transform[:3, 3]
+            columns: dict[str, npt.NDArray[Any]] = dict(zip(AXES, points.T, strict=True))
+            if shape.visual.kind == "vertex":
+                columns |= dict(zip(COLOURS, np.asarray(shape.visual.vertex_colors)[:, :3].T, strict=True))
+            notes = _mesh_note(len(points)) if hasattr(shape, "faces") else ()
+            tables.append(Table(columns, None, notes))
+    if not tables:
+        raise UserError(f"{path} holds no points and no meshes: expected a scene with some")
+    yield from tables
+
+
+class _Beside(Mapping[str, bytes]):
+    """The files of data that a .gltf file may name: ordinary ones, in its own folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        files = [] if path.suffix.lower() == ".glb" else list(path.parent.glob("*.bin"))
+        self.names = [file.name for file in files if file.is_file()]
+        self.size = sum((path.parent / name).stat().st_size for name in self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, name: str) -> bytes:
+        file = self.path.parent / name
+        if name not in self.names or file.is_symlink():
+            raise UserError(f"{self.path} names {shorten(name)}: expected a .bin file beside it; save it as .glb")
+        require_memory(4 * file.stat().st_size, f"{file}", "thin the cloud")
+        return file.read_bytes()
+
+
+def _mesh_note(count: int) -> tuple[str, ...]:
+    return (f"points are the {count} vertices of a mesh",)
+
+
+def _text_blocks(handle: BinaryIO, path: Path) -> Iterator[list[bytes]]:
+    """Yield the lines of a text of which all is needed at once, if it fits into the memory."""
+    require_memory(READING_TEXT * os.fstat(handle.fileno()).st_size, f"{path}", "thin the mesh")
+    yield from line_blocks(handle, f"{path}")

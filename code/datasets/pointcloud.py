@@ -1,17 +1,19 @@
-"""The input: a file -> a checked PointCloud.
+"""The input: a file → a checked PointCloud.
 
 A cloud that cannot enclose anything, or that is not what the file's owner thinks it is, is refused here.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from phase_recon.datasets.columns import AXES, COLOURS, NORMALS
 from phase_recon.datasets.readers import read_table
-from phase_recon.datasets.table import AXES, COLOURS, NORMALS, Table
+from phase_recon.datasets.selection import Selection
+from phase_recon.datasets.table import Table
 from phase_recon.utils.errors import UserError
 
 Array = npt.NDArray[np.float64]
@@ -21,7 +23,12 @@ LEAST_POINTS = 10
 # single precision stays below it, and no surface so thin can be reconstructed
 FLAT = 1e-5
 EXTENT_BOUND = 1e100  # beyond it (or its inverse) squares of coordinates leave double precision
-LOOSE, MOST = 0.1, 0.9  # two columns without names are normals of a curve where most are so nearly of length 1
+ZEROS = 10  # rows of zeros, from which on they are pixels without depth and no points
+PLACE = 1e-6  # × extent: side of the cells in which points are at one place
+CLUMP = 20  # points at one place, and as many times the usual number there, that are no measurements
+CENTRAL = 0.9  # share of the points, along each axis, that are compared to the box about all of them
+SPARSE = 0.01  # share of that box which these fill, below which the user is told
+LOOKED_AT = 100_000  # points by which this is told
 
 
 @dataclass(frozen=True)
@@ -29,29 +36,45 @@ class PointCloud:
     """Points on a curve or surface, in the input's units.
 
     points (N, d) float64; normals (N, d) float64 of unit length, or None; colours (N, 3) uint8, or None;
+    sensors (N, d) float64: the position of the sensor that saw each point, finite, or None where the file
+    does not tell it for all points;
     note: what the user should know of how the file was read, or None.
     """
 
     points: Array
     normals: Array | None = None
     colours: npt.NDArray[np.uint8] | None = None
+    sensors: Array | None = None
     note: str | None = None
 
 
 def load_point_cloud(
-    path: str | PathLike[str], d_in: int | None = None, drop_invalid: bool = False
+    path: str | PathLike[str],
+    d_in: int | None = None,
+    drop_invalid: bool = False,
+    *,
+    normals: bool = True,
+    selection: Selection | None = None,
 ) -> PointCloud:
     """Read a cloud and check that a closed curve or surface can be fitted to it.
 
-    ``d_in`` (2, 3 or None for what the file has) is the dimension the configuration asks for: a 3D cloud
-    with one z throughout is given as 2D when it asks for 2. ``drop_invalid`` drops rows with NaN or infinity,
-    which are refused otherwise.
+    Rows in which all coordinates are NaN, and rows of zeros where there are many, say that nothing was measured:
+    they are left out, and the note counts them.
 
-    Raises UserError for a file that cannot be read or understood (datasets.readers), another dimension than
-    d_in, rows that are not finite, normals of length zero, fewer than 10 points, and points that are all
-    equal, on one line or in one plane.
+    Args:
+        path: the file.
+        d_in: the dimension that the configuration asks for, 2 or 3, or None for what the file has; a 3D cloud with
+            one z throughout is given as 2D when 2 is asked for.
+        drop_invalid: whether other rows with NaN or infinity are left out; they are refused otherwise.
+        normals: whether the file's normals will be used. If not, they are not looked at, and None is given.
+        selection: which points are read; None is all.
+
+    Raises:
+        UserError: a file that cannot be read or understood (datasets.readers), another dimension than d_in, rows
+            that are not finite, normals of length zero, fewer than 10 points, and points that are all equal, on one
+            line or in one plane.
     """
-    return _cloud(Path(path), read_table(Path(path)), d_in, drop_invalid)
+    return _cloud(Path(path), read_table(Path(path), selection), d_in, drop_invalid, normals)
 
 
 def point_cloud(points: npt.ArrayLike, normals: npt.ArrayLike | None = None) -> PointCloud:
@@ -62,14 +85,13 @@ def point_cloud(points: npt.ArrayLike, normals: npt.ArrayLike | None = None) -> 
     values = np.asarray(points, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise UserError(f"points: expected an array of shape (N, 2) or (N, 3), got {values.shape}")
-    names = list(AXES[: values.shape[1]])
+    columns = dict(zip(AXES, values.T, strict=False))
     if normals is not None:
         directions = np.asarray(normals, dtype=np.float64)
         if directions.shape != values.shape:
             raise UserError(f"normals: expected the shape of the points {values.shape}, got {directions.shape}")
-        names += [f"n{axis}" for axis in names]
-        values = np.concatenate([values, directions], axis=1)
-    return _cloud(Path("points"), Table(values, tuple(names)), None, False)
+        columns |= dict(zip(NORMALS, directions.T, strict=False))
+    return _cloud(Path("points"), Table(columns), None, False, normals is not None)
 
 
 def load_points(path: str | PathLike[str], d: int) -> Array:
@@ -79,54 +101,104 @@ def load_points(path: str | PathLike[str], d: int) -> Array:
     """
     path = Path(path)
     table = read_table(path)
-    axes = [axis for axis in AXES if axis in table.names]
-    if len(axes) != d:
-        raise UserError(f"{path} holds {len(axes)}D points: expected {d}D, as the run is")
-    points = np.stack([table.values[:, table.names.index(axis)] for axis in axes], axis=-1)
+    if len(table.axes) != d:
+        raise UserError(f"{path} holds {len(table.axes)}D points: expected {d}D, as the run is")
+    points = table.stack(table.axes)
     if not np.isfinite(points).all():
         raise UserError(f"{path} has NaN or infinity among its points: remove those rows")
     return points
 
 
-def _cloud(path: Path, table: Table, d_in: int | None, drop_invalid: bool) -> PointCloud:
-    notes = [table.note]
-    finite = np.logical_and.reduce(np.isfinite(table.values), axis=1)
-    if not finite.all():
-        table = _without_invalid(path, table, finite, drop_invalid)
-        notes.append(f"{np.count_nonzero(~finite)} rows with NaN or infinity dropped")
-    if len(table.values) < LEAST_POINTS:
-        raise UserError(f"{path} holds {len(table.values)} points: expected {LEAST_POINTS} or more")
+def _cloud(path: Path, table: Table, d_in: int | None, drop_invalid: bool, normals: bool) -> PointCloud:
+    notes: list[str | None] = [*table.notes]
+    axes, axes_note = _axes(path, table, d_in)
+    used = [f"n{axis}" for axis in axes if f"n{axis}" in table.columns] if normals else []
+    table = _measured(path, table, used, drop_invalid)
+    table = _without_clumps(table, axes)
+    if len(table) < LEAST_POINTS:
+        left_out = f" ({_left_out(table)})" if table.dropped else ""
+        raise UserError(f"{path} holds {len(table)} points{left_out}: expected {LEAST_POINTS} or more")
 
-    columns = dict(zip(table.names, table.values.T, strict=True))
-    axes = [axis for axis in AXES if axis in columns]
-    if d_in not in (None, len(axes)):
-        if d_in == 2 and np.ptp(columns["z"]) == 0:
-            axes = ["x", "y"]
-            notes.append("z is the same throughout and was left out")
-        else:
-            raise UserError(
-                f"{path} has {len(table.names)} columns ({len(axes)}D) but train.d_in = {d_in}: "
-                f"set train.d_in = {len(axes)} or leave it unset"
-            )
-    points = np.stack([columns[axis] for axis in axes], axis=-1)
+    points = table.stack(axes)
     _check_shape(path, points)
-    return PointCloud(
-        points,
-        _normals(path, columns, axes, table.named),
-        _colours(path, columns),
-        "; ".join(note for note in notes if note) or None,
-    )
+    colours, colours_note = _colours(table)
+    sensors, sensors_note = _sensors(table, axes)
+    directions = _normals(path, table, axes) if normals else None
+    notes += [axes_note, colours_note, sensors_note, None if normals else _unused(table)]
+    notes += [_left_out(table) if table.dropped else None, _sparse(points)]
+    return PointCloud(points, directions, colours, sensors, "; ".join(note for note in notes if note) or None)
 
 
-def _without_invalid(path: Path, table: Table, finite: npt.NDArray[np.bool_], drop_invalid: bool) -> Table:
-    if drop_invalid:
-        return replace(table, values=table.values[finite])
-    first = int(np.flatnonzero(~finite)[0])
-    wrong = np.array(table.names)[~np.isfinite(table.values[first])]
+def _left_out(table: Table) -> str:
+    return "left out: " + ", ".join(f"{count} points {reason}" for reason, count in table.dropped.items())
+
+
+def _axes(path: Path, table: Table, d_in: int | None) -> tuple[list[str], str | None]:
+    """Tell which coordinates are taken, and a note where z is not."""
+    axes = table.axes
+    if d_in in (None, len(axes)):
+        return axes, None
+    if d_in == 2 and len(table) and np.ptp(table.columns["z"]) == 0:
+        return axes[:2], "z is the same throughout and was left out"
     raise UserError(
-        f"{path} has NaN or infinity in {np.count_nonzero(~finite)} of {len(finite)} rows (first in row "
-        f"{first + 1}: {', '.join(wrong)}): train.drop_invalid = true drops them"
+        f"{path} has {len(table.columns)} columns ({len(axes)}D) but train.d_in = {d_in}: "
+        f"set train.d_in = {len(axes)} or leave it unset"
     )
+
+
+def _measured(path: Path, table: Table, used: list[str], drop_invalid: bool) -> Table:
+    """Leave out rows where nothing was measured; and refuse, or leave out, others that are not finite.
+
+    ``used`` are the normals that must be finite, too, unless none of them is.
+    """
+    points = table.stack(table.axes)
+    missing = np.logical_and.reduce(np.isnan(points), axis=1)
+    finite = np.logical_and.reduce(np.isfinite(points), axis=1)
+    normals = table.stack(used) if used else np.zeros((len(table), 0))
+    if np.isfinite(normals).any():
+        finite &= np.isfinite(normals).all(axis=1)
+    wrong = ~finite & ~missing
+    if wrong.any() and not drop_invalid:
+        first = int(np.flatnonzero(wrong)[0])
+        row = np.concatenate([points[first], normals[first]])
+        names = ", ".join(np.array([*table.axes, *used])[~np.isfinite(row)])
+        raise UserError(
+            f"{path} has NaN or infinity in {np.count_nonzero(wrong)} of {len(table)} rows (first in row "
+            f"{first + 1}: {names}): train.drop_invalid = true drops them"
+        )
+    zero = np.logical_and.reduce(points == 0, axis=1)
+    if np.count_nonzero(zero) < ZEROS:
+        zero[:] = False
+    table = table.keep(~missing, "without coordinates (NaN)")
+    table = table.keep(~wrong[~missing], "with NaN or infinity")
+    return table.keep(~zero[~missing & ~wrong], "at 0 0 0, where nothing was measured")
+
+
+def _without_clumps(table: Table, axes: list[str]) -> Table:
+    """Keep one point of each clump without extent: what a sensor gives where it measures nothing, brought elsewhere."""
+    points = table.stack(axes)
+    if len(points) < CLUMP:
+        return table
+    extent = np.ptp(points, axis=0).max()
+    if not 0 < extent < EXTENT_BOUND:
+        return table
+    places = np.round((points - points.min(axis=0)) / (PLACE * extent)).astype(np.int64) + 1
+    factors = (2 / PLACE) ** np.arange(len(axes))
+    keys, first, cell, counts = np.unique(
+        places @ factors.astype(np.int64), return_index=True, return_inverse=True, return_counts=True
+    )
+    clumped = counts >= CLUMP * max(1, np.median(counts))
+    if not clumped.any():
+        return table
+    largest = np.where(clumped, counts, 0)  # of a cell and those beside it
+    for step in np.ndindex(*(3,) * len(axes)):
+        beside = keys + int((np.array(step) - 1) @ factors.astype(np.int64))
+        found = np.minimum(np.searchsorted(keys, beside), len(keys) - 1)
+        here = keys[found] == beside
+        largest[here] = np.maximum(largest[here], np.where(clumped, counts, 0)[found[here]])
+    kept = (largest == 0)[cell]
+    kept[first[clumped & (counts == largest)]] = True
+    return table.keep(kept, "beyond one where many are at one place")
 
 
 def _check_shape(path: Path, points: Array) -> None:
@@ -162,29 +234,55 @@ def _check_shape(path: Path, points: Array) -> None:
         )
 
 
-def _normals(path: Path, columns: dict[str, Array], axes: list[str], named: bool) -> Array | None:
+def _sparse(points: Array) -> str | None:
+    """Say so where nearly all points fill a small part of the box about them."""
+    sample = points[:: max(1, len(points) // LOOKED_AT)]
+    low, high = np.quantile(sample, [(1 - CENTRAL) / 2, (1 + CENTRAL) / 2], axis=0)
+    extent = np.ptp(points, axis=0)
+    share = float(np.prod((high - low)[extent > 0] / extent[extent > 0]))
+    if share >= SPARSE:
+        return None
+    margin = (high - low) / 4
+    ends = ",".join(f"{end:.6g}" for pair in zip(low - margin, high + margin, strict=True) for end in pair)
+    return f"most points fill {100 * share:.2g} % of the box about all: --crop {ends} reads those alone"
+
+
+def _unused(table: Table) -> str | None:
+    """Say what is with normals that are not used."""
+    given = [name for name in NORMALS if name in table.columns]
+    if not given:
+        return None
+    if not np.nan_to_num(table.stack(given)).any():
+        return "the normals are all zero or NaN and are ignored"
+    return "the normals are not used (network.has_normals = false)"
+
+
+def _normals(path: Path, table: Table, axes: list[str]) -> Array | None:
     """Take the normals (N, d) if there are, at unit length."""
-    given = [name for name in NORMALS if name in columns]
+    given = [name for name in NORMALS if name in table.columns]
     if not given:
         return None
     expected = [f"n{axis}" for axis in axes]
     if missing := [name for name in expected if name not in given]:
         raise UserError(f"{path} has {', '.join(given)} but not {', '.join(missing)}: give all or none")
-    if len(given) > len(axes) and columns["nz"].any():
+    if len(given) > len(axes) and np.any(table.columns["nz"]):
         raise UserError(f"{path} is read as 2D but some normals have nz other than 0: remove the normals")
-    normals = np.stack([columns[name] for name in expected], axis=-1)
+    normals = table.stack(expected)
+    if not np.nan_to_num(normals).any():
+        raise UserError(
+            f"{path} has normals that are all zero or NaN, which nobody computed: set network.has_normals = false, or "
+            "give a file with normals"
+        )
     if normals.max() > 1 and normals.min() >= 0 and np.array_equal(normals, np.round(normals)):
         raise UserError(
-            f"{path} has whole numbers from 0 up where normals were expected: if they are colours, name the "
-            "columns in a header line (x y z red green blue) or remove them"
+            f"{path} has whole numbers from 0 up where normals were expected, as colours are, or normals in bytes: set "
+            "network.has_normals = false, or give normals between -1 and 1"
         )
     largest = np.abs(normals).max(axis=1, keepdims=True)
     if zero := np.count_nonzero(largest == 0):
-        raise UserError(f"{path} has {zero} of {len(normals)} normals of length zero: mend or remove them")
-    if len(axes) == 2 and not named and (np.abs(np.hypot(*normals.T) - 1) < LOOSE).mean() < MOST:
         raise UserError(
-            f"{path} has four columns without names, of which the last two are no unit normals of a curve: name all in "
-            "a header line (x y nx ny, or x y z intensity), or leave out what is no coordinate"
+            f"{path} has {zero} of {len(normals)} normals of length zero: mend or remove them, or set "
+            "network.has_normals = false"
         )
     # the largest component is divided out first: lengths of 1e-200 and 1e200 have squares too
     normals /= largest
@@ -192,11 +290,25 @@ def _normals(path: Path, columns: dict[str, Array], axes: list[str], named: bool
     return normals
 
 
-def _colours(path: Path, columns: dict[str, Array]) -> npt.NDArray[np.uint8] | None:
-    """Take the colours (N, 3) if all three are there, whether they run to 1 or to 255."""
-    if not all(name in columns for name in COLOURS):
-        return None
-    colours = np.stack([columns[name] for name in COLOURS], axis=-1)
-    if colours.min() < 0 or colours.max() > 255:
-        raise UserError(f"{path} has colours outside 0 to 255 (or 0 to 1): mend or remove them")
-    return np.round(colours * 255 if colours.max() <= 1 else colours).astype(np.uint8)
+def _colours(table: Table) -> tuple[npt.NDArray[np.uint8] | None, str | None]:
+    """Take the colours (N, 3) if all three are there, whether they run to 1, to 255 or, in 16 bits, to 65535."""
+    if not all(name in table.columns for name in COLOURS):
+        return None, None
+    colours = table.stack(COLOURS)
+    whole = all(table.columns[name].dtype.kind in "iu" for name in COLOURS)
+    wide = whole and all(table.columns[name].dtype.itemsize == 2 for name in COLOURS)
+    most = 65535 if wide and colours.max() > 255 else 1 if not whole and colours.max() <= 1 else 255
+    if not (colours.min() >= 0 and colours.max() <= most):
+        return None, "the colours are not from 0 to 255 (or 0 to 1) and were left out"
+    return np.round(colours * (255 / most)).astype(np.uint8), None
+
+
+def _sensors(table: Table, axes: list[str]) -> tuple[Array | None, str | None]:
+    """Take the sensor positions (N, d) if all coordinates of all are there; and a note where only some are."""
+    names = [f"sensor_{axis}" for axis in axes]
+    if not all(name in table.columns for name in names):
+        return None, None
+    sensors = table.stack(names)
+    if unknown := np.count_nonzero(~np.isfinite(sensors).all(axis=1)):
+        return None, f"{unknown} of {len(sensors)} sensor positions are NaN or infinite: all are left out"
+    return sensors, None

@@ -1,80 +1,102 @@
-"""What every reader gives: named columns of numbers. And the reading of lines and rows they share."""
+"""What every reader gives, parts of a Table; and the reading of lines and rows of text that readers share."""
 
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+import codecs
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.memory import READING_TEXT, require_memory
 
-MAX_VALUES = 600_000_000  # 100 million points with normals, 4.8 GB; what promises more is refused unread
-BLOCK_BYTES = 4 << 20  # text is read in blocks of this size, so memory is that of the numbers
+MAX_VALUES = 600_000_000  # numbers: 100 million points with normals, 4.8 GB; a file that promises more is refused
+BLOCK_BYTES = 4 << 20  # bytes of text that are read at a time; a line must be shorter
+BLOCK_ROWS = 1_000_000  # rows of binary files that are read at a time: 50 MB with normals
 
-AXES = ("x", "y", "z")
-NORMALS = ("nx", "ny", "nz")
-COLOURS = ("red", "green", "blue")
-PARAVIEW = {"points:0": "x", "points:1": "y", "points:2": "z"}
-ALIASES = {"r": "red", "g": "green", "b": "blue", **PARAVIEW}
-
-# columns without names: their number tells what they are
-POSITIONAL = {2: AXES[:2], 3: AXES, 4: AXES[:2] + NORMALS[:2], 6: AXES + NORMALS}
-BEHIND_COUNT = {2: AXES[:2], 3: AXES, 4: (*AXES, ""), 7: (*AXES, "", *COLOURS)}  # of a .pts; "" is the intensity
-POSITIONAL_TEXT = "2 columns (x y), 3 (x y z), 4 (x y nx ny) or 6 (x y z nx ny nz)"
+UTF8_MARK = codecs.BOM_UTF8
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True)
 class Table:
-    """The columns of a file that describe points, as they stand in it.
+    """Rows of a file that describe points, or a part of them.
 
-    values (N, C) float64; names: C of AXES, NORMALS and COLOURS, each at most once, x and y always;
-    note: what the user should know of the reading, or None; named: whether the file itself gives the names.
+    columns: the numbers of each column (N,), in the type of the file, by their standard names
+        (``columns.KNOWN``); x and y always;
+    total: how many rows the file promises in all, or None where it does not say;
+    notes: what the user should know of the reading;
+    dropped: how many rows were left out, by the reason ("marked as withheld").
     """
 
-    values: npt.NDArray[np.float64]
-    names: tuple[str, ...]
-    note: str | None = None
-    named: bool = True
+    columns: dict[str, npt.NDArray[Any]]
+    total: int | None = None
+    notes: tuple[str, ...] = ()
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.columns["x"])
+
+    @property
+    def axes(self) -> list[str]:
+        """The coordinates that there are: x y, or x y z."""
+        return [axis for axis in "xyz" if axis in self.columns]
+
+    def stack(self, names: Iterable[str]) -> npt.NDArray[np.float64]:
+        """Give the named columns side by side (N, C), in double precision."""
+        return np.stack([to_double(self.columns[name]) for name in names], axis=-1)
+
+    def keep(self, kept: npt.NDArray[np.bool_], reason: str) -> Self:
+        """Leave out the rows where ``kept`` (N,) is false, and count them under the reason."""
+        if kept.all():
+            return self
+        columns = {name: column[kept] for name, column in self.columns.items()}
+        count = int(np.count_nonzero(~kept))
+        dropped = self.dropped | {reason: self.dropped.get(reason, 0) + count}
+        return type(self)(columns, self.total, self.notes, dropped)
 
 
-def standard(name: str) -> str:
-    """The standard spelling of a column's name."""
-    return ALIASES.get(name.lower(), name.lower())
+def join(parts: Sequence[Table]) -> Table:
+    """Put the parts of a file below each other; a column that not all parts have is left out, with a note."""
+    common = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+    some = sorted({name for part in parts for name in part.columns} - {*common})
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in common}
+    notes = [note for part in parts for note in part.notes]
+    if some:
+        notes.append(f"{', '.join(some)} are not in all parts of the file and were left out")
+    dropped: dict[str, int] = {}
+    for part in parts:
+        for reason, count in part.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    return Table(columns, parts[0].total, tuple(dict.fromkeys(notes)), dropped)
 
 
-def known_columns(path: Path, names: Sequence[str]) -> dict[str, int]:
-    """Map those of the columns' names that describe points, in their standard spelling, to their places.
-
-    Raises UserError where x or y is missing or a name comes twice.
-    """
-    spelt = [standard(name) for name in names]
-    places = {name: i for i, name in enumerate(spelt) if name in AXES + NORMALS + COLOURS}
-    for name in places:
-        if spelt.count(name) > 1:
-            raise UserError(f"{path} names the column {name} twice: keep one of them")
-    if not {"x", "y"} <= places.keys():
-        raise UserError(
-            f"{path} names the columns {shorten(' '.join(names))}: expected x and y among them "
-            "(and z, nx, ny, nz where there are such)"
-        )
-    return places
+def as_utf8(handle: BinaryIO) -> BinaryIO:
+    """Give the text of a file from its beginning as UTF-8, without a byte-order mark."""
+    handle.seek(0)
+    start = handle.read(len(UTF8_MARK))
+    if start.startswith(UTF16_MARKS):
+        handle.seek(0)
+        return cast("BinaryIO", codecs.EncodedFile(handle, "utf-8", "utf-16", errors="replace"))
+    handle.seek(len(UTF8_MARK) if start == UTF8_MARK else 0)
+    return handle
 
 
-def line_blocks(handle: BinaryIO, path: Path) -> Iterator[list[bytes]]:
+def line_blocks(handle: BinaryIO, where: str) -> Iterator[list[bytes]]:
     """Yield the rest of the file as lists of whole lines, each list of about BLOCK_BYTES.
 
-    Raises UserError for a line longer than a block, and for a text whose numbers the memory cannot hold.
+    Lines end with LF, CR LF or CR. Raises UserError for a line longer than a block.
     """
-    require_memory(READING_TEXT * os.fstat(handle.fileno()).st_size, f"{path}", "thin the cloud")
     rest = b""
     while block := handle.read(BLOCK_BYTES):
+        if block.endswith(b"\r"):
+            block += handle.read(1)  # the LF of a CR LF
+        if b"\r" in block:
+            block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = (rest + block).split(b"\n")
         if not lines and len(rest) >= BLOCK_BYTES:
-            raise UserError(f"{path} has a line of over {BLOCK_BYTES >> 20} MB: expected rows of numbers")
+            raise UserError(f"{where} has a line of over {BLOCK_BYTES >> 20} MB: expected rows of numbers")
         yield lines
     yield [rest]
 
@@ -135,7 +157,7 @@ def _bad_row(
     raise AssertionError("rows that cannot be read together can each be read alone")
 
 
-def to_double(array: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+def to_double(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Widen numbers read from bytes; signalling NaNs pass without the warning they cause."""
     with np.errstate(invalid="ignore"):
         return array.astype(np.float64, order="C")

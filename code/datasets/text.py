@@ -1,63 +1,48 @@
-"""Points as text: rows of numbers in columns, with or without a header line (.xyz .txt .csv .pts)."""
+"""Points as text: rows of numbers in columns, with or without a header line (.xyz .txt .csv .pts and others)."""
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
-from phase_recon.datasets.table import (
-    BEHIND_COUNT,
-    POSITIONAL,
-    POSITIONAL_TEXT,
-    Table,
-    is_number,
-    known_columns,
-    line_blocks,
-    parse_rows,
-    shorten,
-    standard,
-)
+from phase_recon.datasets.columns import GUESSED_ROWS, POSITIONAL_TEXT, guess_columns, known_columns, standard
+from phase_recon.datasets.table import Table, as_utf8, is_number, line_blocks, parse_rows, shorten
 from phase_recon.utils.errors import UserError
 
-UNCOUNTED = f"{POSITIONAL_TEXT}, or a header line that names them"
-# other programs write intensities and colours there, not normals
-COUNTED = (
-    "x y z alone behind the count of points, with intensity, or with intensity and red green blue; or a header line "
-    "that names the columns in the place of the count"
-)
+DECIMAL_COMMA = re.compile(rb"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the rows of one file are laid out: the header, told once from its first lines."""
+    """How the rows of one file are laid out, told from its first lines."""
 
     delimiter: bytes | None  # None is white space
+    decimal_comma: bool  # whether 1,5 is one and a half
     width: int  # fields in a row
-    places: dict[str, int]  # name -> field, for the columns that describe points
+    places: dict[str, int]  # name → field, for the columns that describe points
     header_lines: int  # lines before the first row
-    rows: int | None  # how many rows the file says it has (.pts)
-    named: bool  # whether the file names its columns
+    rows: int | None  # how many rows the file says it has
+    note: str | None  # of columns that were left out
 
 
-def read_text(handle: BinaryIO, path: Path) -> Table:
+def read_text(handle: BinaryIO, path: Path) -> Iterator[Table]:
     """Read rows separated by spaces, tabs, commas or semicolons, comments behind # or //.
 
-    A header line (also one in a comment, as some programs write it) names the columns; without one their
-    number tells what they are: 2, 3, 4 or 6. A .pts file may begin with the number of its points, and then have
-    intensities and colours.
+    A header line (also one in a comment, as some programs write it) names the columns; without one they are
+    told by ``guess_columns``. A line with the number of points may stand before the rows. Text is UTF-8, or UTF-16
+    with a byte-order mark.
     Raises UserError for anything else, naming the line.
     """
     layout: _Layout | None = None
-    parts, number = [], 1
-    for raw in line_blocks(handle, path):
-        if number == 1 and raw:
-            raw[0] = raw[0].removeprefix(b"\xef\xbb\xbf")
+    number, read = 1, 0
+    size = os.fstat(handle.fileno()).st_size
+    for raw in line_blocks(as_utf8(handle), f"{path}"):
         if layout is None and any(b"\0" in line for line in raw):
             raise UserError(
-                f"{path} is a binary file (or UTF-16), expected rows of numbers as UTF-8 text: give it the "
-                "extension of its format, or save it as text"
+                f"{path} is a binary file, expected rows of numbers as text: give it the extension of its format, or "
+                "save it as text"
             )
         lines = [_without_comment(line) if b"#" in line or b"//" in line else line for line in raw]
         skipped = 0
@@ -65,26 +50,29 @@ def read_text(handle: BinaryIO, path: Path) -> Table:
             layout = _find_layout(raw, lines, path)
             skipped = layout.header_lines if layout else len(lines)
         if layout is not None:
-            parts.append(
-                parse_rows(
-                    lines[skipped:],
-                    width=layout.width,
-                    used=list(layout.places.values()),
-                    where=f"{path}, line",
-                    first=number + skipped,
-                    delimiter=layout.delimiter,
-                )
+            rows = lines[skipped:]
+            values = parse_rows(
+                [row.replace(b",", b".") for row in rows] if layout.decimal_comma else rows,
+                width=layout.width,
+                used=list(layout.places.values()),
+                where=f"{path}, line",
+                first=number + skipped,
+                delimiter=layout.delimiter,
             )
+            total = layout.rows
+            if total is None:  # by the length of the lines so far
+                total = len(values) * size // (sum(map(len, raw)) + len(raw))
+            columns = dict(zip(layout.places, values.T, strict=True))
+            yield Table(columns, total, () if layout.note is None else (layout.note,))
+            read += len(values)
         number += len(raw)
     if layout is None:
         raise UserError(f"{path} holds no rows of numbers: expected {POSITIONAL_TEXT}")
-    values = np.concatenate(parts)
-    if layout.rows is not None and layout.rows != len(values):
+    if layout.rows is not None and layout.rows != read:
         raise UserError(
-            f"{path} says it has {layout.rows} points but holds {len(values)}: it may be cut short; "
+            f"{path} says it has {layout.rows} points but holds {read}: it may be cut short; "
             "mend the count or remove its line"
         )
-    return Table(values, tuple(layout.places), named=layout.named)
 
 
 def _without_comment(line: bytes) -> bytes:
@@ -92,8 +80,14 @@ def _without_comment(line: bytes) -> bytes:
 
 
 def _split(line: bytes) -> tuple[bytes | None, list[bytes]]:
-    """Tell the separator of a line, and its fields. One only: in 1,5;2,5 the comma is a decimal comma."""
-    delimiter = b";" if b";" in line else b"," if b"," in line else None
+    """Tell the separator of a line, and its fields."""
+    words = line.split()
+    if b";" in line:
+        delimiter: bytes | None = b";"
+    elif len(words) > 1 and all(b"," not in word or DECIMAL_COMMA.fullmatch(word) for word in words):
+        delimiter = None
+    else:
+        delimiter = b"," if b"," in line else None
     return delimiter, line.split(delimiter)
 
 
@@ -112,33 +106,44 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
                 commented = names
             continue
         delimiter, fields = _split(line)
+        decimal_comma = delimiter != b"," and any(DECIMAL_COMMA.fullmatch(field.strip()) for field in fields)
+        if decimal_comma:
+            fields = [field.replace(b",", b".") for field in fields]
         if not any(map(is_number, fields)):
-            return _Layout(delimiter, len(fields), _header(path, i, line, fields), i + 1, rows, named=True)
-        if path.suffix.lower() == ".pts" and rows is None and len(fields) == 1 and fields[0].isdigit():
-            rows = int(fields[0][:18])
+            places = _header(path, i, line, fields)
+            following = next((row for row in lines[i + 1 :] if row.strip()), b"")
+            decimal_comma = delimiter != b"," and any(map(DECIMAL_COMMA.fullmatch, following.split(delimiter)))
+            return _Layout(delimiter, decimal_comma, len(fields), places, i + 1, rows, None)
+        if rows is None and len(fields) == 1 and fields[0].strip().isdigit() and _is_count(lines[i + 1 :]):
+            rows = int(fields[0].strip()[:18])
             continue
-        named = len(commented) == len(fields)
-        known, expected = (POSITIONAL, UNCOUNTED) if rows is None else (BEHIND_COUNT, COUNTED)
-        if named:
-            places = known_columns(path, commented)
-        elif len(fields) in known:
-            places = {name: place for place, name in enumerate(known[len(fields)]) if name}
-        else:
-            plural = "" if len(fields) == 1 else "s"
-            raise UserError(
-                f"{path} has {len(fields)} column{plural} (line {i + 1}: {shorten(line)}): expected {expected}"
-            )
-        return _Layout(delimiter, len(fields), places, i, rows, named)
+        if len(commented) == len(fields):
+            return _Layout(delimiter, decimal_comma, len(fields), known_columns(f"{path}", commented), i, rows, None)
+        first = lines[i : i + GUESSED_ROWS]
+        sample = parse_rows(
+            [row.replace(b",", b".") for row in first] if decimal_comma else first,
+            width=len(fields),
+            used=range(len(fields)),
+            where=f"{path}, line",
+            first=i + 1,
+            delimiter=delimiter,
+        )
+        solid = path.suffix.lower() == ".pts" or rows is not None
+        places, note = guess_columns(sample, f"{path} (line {i + 1}: {shorten(line)})", solid=solid)
+        return _Layout(delimiter, decimal_comma, len(fields), places, i, rows, note)
     return None
+
+
+def _is_count(following: Sequence[bytes]) -> bool:
+    """Whether the next row has several fields, so that a lone number before it is the count of rows."""
+    return len(_split(next((row for row in following if row.strip()), b""))[1]) > 1
 
 
 def _header(path: Path, index: int, line: bytes, fields: Sequence[bytes]) -> dict[str, int]:
     names = _names(fields)
     if not {"x", "y"} <= set(map(standard, names)):
-        if all(is_number(field.replace(b",", b".")) for field in fields if field.strip()):
-            raise UserError(f"{path}, line {index + 1} has decimal commas: {shorten(line)}; write decimal points")
         raise UserError(
             f"{path}, line {index + 1} is neither a row of numbers nor a header that names x and y: "
             f"{shorten(line)}; expected {POSITIONAL_TEXT}"
         )
-    return known_columns(path, names)
+    return known_columns(f"{path}, line {index + 1}", names)

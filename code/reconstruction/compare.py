@@ -109,7 +109,7 @@ def compare(options: argparse.Namespace, command: str) -> None:
     """
     _, device = choose_device(options.gpu)
     path = options.input if options.input.exists() or options.input.is_absolute() else ROOT / options.input
-    cloud = load_point_cloud(path)
+    cloud = load_point_cloud(path, normals=options.normals)
     if options.normals and cloud.normals is None:
         raise UserError(f"{path}: has no normals: leave --normals out, or give a file with them")
     target = None if options.target is None else _read_target(options.target, cloud.points.shape[1])

@@ -125,7 +125,8 @@ def main() -> int:
 
     def command(options: argparse.Namespace) -> None:
         normals: Normals = "file" if options.normals else "iterated" if options.iterated else "tangent planes"
-        write_surface(options.mesh, poisson(load_point_cloud(options.cloud), options.depth, normals))
+        cloud = load_point_cloud(options.cloud, normals=options.normals)
+        write_surface(options.mesh, poisson(cloud, options.depth, normals))
 
     return exit_status(parser, None, command, "stopped, without a mesh")
 

@@ -233,14 +233,13 @@ def _load_cloud(config: Config) -> tuple[PointCloud, Config]:
     if path.is_file() and (size := path.stat().st_size) > ANNOUNCED_BYTES:
         speed = READING_SPEED.get(path.suffix.lower(), TEXT_SPEED)
         _say(f"reading {path}: {size / 1e6:,.0f} MB, about {size / speed:.0f} s")
-    cloud = load_point_cloud(path, t.d_in, t.drop_invalid)
+    cloud = load_point_cloud(path, t.d_in, t.drop_invalid, normals=config.network.has_normals)
     if config.network.has_normals and cloud.normals is None:
         raise UserError(
             f"{path}: has no normals, but network.has_normals = true: set it to false, or give a file with them"
         )
-    kind = "with normals" if cloud.normals is not None else "without normals"
-    used = "" if cloud.normals is None or config.network.has_normals else ", not used (network.has_normals = false)"
-    _say(f"cloud: {path}, {len(cloud.points)} points in {cloud.points.shape[1]}D, {kind}{used}")
+    kind = "without normals" if cloud.normals is None else "with normals"
+    _say(f"cloud: {path}, {len(cloud.points)} points in {cloud.points.shape[1]}D, {kind}")
     if cloud.note:
         _say(f"note: {cloud.note}")
     return cloud, replace(config, train=replace(t, input_path=str(path.absolute())))

@@ -1,9 +1,10 @@
-"""Untrusted arrays in numpy's formats (npy, npz): no code in them is run, and memory is allocated only for real data.
+"""Untrusted arrays in numpy's formats (npy, npz) and glTF: nothing in them is run, memory is taken for real data only.
 
 An array is read after its header has been compared with the number of bytes that follow; an archive after the unpacked
 size has been compared with the file's size.
 """
 
+import json
 import math
 import zipfile
 from pathlib import Path
@@ -82,3 +83,26 @@ def read_array(handle: IO[bytes], size: int, where: str, most: int, expected: st
     if len(content) < needed:
         raise UserError(f"{where} is cut short: {len(content)} of {needed} bytes are there; save it again")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+def check_gltf(content: bytes, size: int, path: Path) -> None:
+    """Refuse a glTF file (text, or the binary .glb) whose accessors promise more rows than there are bytes.
+
+    Accessors need no data to be filled with zeros.
+
+    Args:
+        content: of the file.
+        size: bytes of the file and of those that it names.
+        path: what to call it in errors.
+
+    Raises:
+        UserError: that; or whatever json raises for a file that is damaged.
+    """
+    text = content
+    if content[:4] == b"glTF":
+        # magic, version, length; length and type of the first chunk, which is the text; 4 bytes each
+        text = content[20 : 20 + int.from_bytes(content[12:16], "little")]
+    for accessor in json.loads(text).get("accessors", []):
+        if not 0 <= accessor["count"] <= size:
+            promised = f"{accessor['count']} vertices or faces"
+            raise UserError(f"{path}: promises {promised}, more than its bytes; export it again")

@@ -125,17 +125,87 @@ class TestInvalidRows:
     def test_dropped_when_asked(self, tmp_path: Path) -> None:
         cloud = load_point_cloud(save(tmp_path, self.values()), drop_invalid=True)
         np.testing.assert_array_equal(cloud.points, np.delete(self.values(), [6, 9], axis=0))
-        assert cloud.note == "2 rows with NaN or infinity dropped"
+        assert cloud.note == "left out: 2 points with NaN or infinity"
 
     def test_non_finite_normals_count(self, tmp_path: Path) -> None:
         values = np.c_[sphere(), sphere()]
         values[:3, 4] = np.nan
         assert "3 of 50 rows (first in row 1: ny)" in error(save(tmp_path, values))
 
+    def test_rows_without_coordinates_are_left_out(self, tmp_path: Path) -> None:
+        """As organised clouds have them; whether the normals there are finite does not matter."""
+        values = np.c_[sphere(), sphere()]
+        values[[0, 7, 30], :3] = np.nan
+        cloud = load_point_cloud(save(tmp_path, values))
+        np.testing.assert_array_equal(cloud.points, np.delete(sphere(), [0, 7, 30], axis=0))
+        np.testing.assert_allclose(cloud.normals, np.delete(sphere(), [0, 7, 30], axis=0), rtol=1e-14)
+        assert cloud.note == "left out: 3 points without coordinates (NaN)"
+
+    def test_unused_normals_may_be_anything(self, tmp_path: Path) -> None:
+        for values, says in (
+            (np.full((50, 3), np.nan), "the normals are all zero or NaN and are ignored"),
+            (np.zeros((50, 3)), "the normals are all zero or NaN and are ignored"),
+            (np.where(np.arange(50)[:, None] % 10, sphere(), np.nan), "the normals are not used (network.has_normals"),
+            (np.where(np.arange(50)[:, None] % 10, sphere(), 0), "the normals are not used (network.has_normals"),
+        ):
+            path = tmp_path / "scan.csv"
+            np.savetxt(path, np.c_[sphere(), values], delimiter=",", header="x,y,z,nx,ny,nz", comments="")
+            cloud = load_point_cloud(path, normals=False)
+            np.testing.assert_allclose(cloud.points, sphere(), rtol=1e-15)
+            assert cloud.normals is None
+            assert cloud.note is not None
+            assert cloud.note.startswith(says)
+            error(path)
+
+    def test_normals_that_nobody_computed(self, tmp_path: Path) -> None:
+        text = error(save(tmp_path, np.c_[sphere(), np.zeros((50, 3))]))
+        assert "has normals that are all zero or NaN, which nobody computed: set network.has_normals = false" in text
+
     def test_too_few_left(self, tmp_path: Path) -> None:
         values = sphere(12)
         values[:3] = np.nan
-        assert "holds 9 points: expected 10 or more" in error(save(tmp_path, values), drop_invalid=True)
+        text = error(save(tmp_path, values))
+        assert "holds 9 points (left out: 3 points without coordinates (NaN)): expected 10 or more" in text
+
+
+class TestNothingMeasured:
+    def test_zeros_of_depth_cameras(self, tmp_path: Path) -> None:
+        points = sphere() + 9
+        order = np.random.default_rng(3).permutation(80)
+        cloud = load_point_cloud(save(tmp_path, np.r_[points, np.zeros((30, 3))][order]))
+        np.testing.assert_array_equal(np.sort(cloud.points, axis=0), np.sort(points, axis=0))
+        assert cloud.note is not None
+        assert cloud.note.startswith("left out: 30 points at 0 0 0, where nothing was measured")
+
+    def test_a_single_point_at_the_origin_is_one(self, tmp_path: Path) -> None:
+        points = np.r_[sphere(), np.zeros((1, 3))]
+        np.testing.assert_array_equal(load_point_cloud(save(tmp_path, points)).points, points)
+
+    def test_zeros_that_a_registration_moved(self, tmp_path: Path) -> None:
+        """Of each of two clumps, spread by rounding, one point is left."""
+        rng = np.random.default_rng(4)
+        clumps = np.repeat([[3.0, 0, 0], [0, 3.0, 0.3]], 200, axis=0) + rng.normal(0, 3e-8, (400, 3))
+        cloud = load_point_cloud(save(tmp_path, np.r_[sphere(500), clumps]))
+        assert len(cloud.points) == 502
+        np.testing.assert_array_equal(cloud.points[:500], sphere(500))
+        np.testing.assert_allclose(cloud.points[500:], [[3, 0, 0], [0, 3, 0.3]], atol=3e-7)
+        assert "398 points beyond one where many are at one place" in (cloud.note or "")
+
+    def test_clouds_written_twenty_times_are_not_clumps(self, tmp_path: Path) -> None:
+        points = np.repeat(sphere(), 40, axis=0)
+        assert len(load_point_cloud(save(tmp_path, points)).points) == 2000
+
+    def test_few_points_far_away_are_told(self, tmp_path: Path) -> None:
+        cloud = load_point_cloud(save(tmp_path, np.r_[sphere(1000), 50 * sphere(40)]))
+        assert len(cloud.points) == 1040
+        assert cloud.note is not None
+        share, ends = cloud.note.removeprefix("most points fill ").split(" % of the box about all: --crop ")
+        assert 1e-4 < float(share) < 1e-2  # about (2 / 100)³
+        low, high = np.array(ends.removesuffix(" reads those alone").split(","), dtype=float).reshape(3, 2).T
+        assert (low < -1).all()
+        assert (high > 1).all()
+        assert (high - low < 3).all()
+        assert load_point_cloud(save(tmp_path, sphere(1000))).note is None
 
 
 class TestNormals:
@@ -150,10 +220,12 @@ class TestNormals:
         values[[4, 8], 2:] = 0
         assert "2 of 50 normals of length zero" in error(save(tmp_path, values))
 
-    def test_four_columns_without_names_want_unit_normals(self, tmp_path: Path) -> None:
-        """x y z intensity is as wide as x y nx ny."""
+    def test_four_columns_without_names(self, tmp_path: Path) -> None:
+        """x y z intensity is as wide as x y nx ny, which are normals where their length is 1."""
         scan = np.c_[sphere(), np.linspace(0, 1, 50)]
-        assert "four columns without names, of which the last two are no unit normals" in error(save(tmp_path, scan))
+        cloud = load_point_cloud(save(tmp_path, scan))
+        np.testing.assert_array_equal(cloud.points, sphere())
+        assert cloud.note == "column 4 without a name left out"
         flat = np.c_[sphere(d=2), 1.05 * sphere(d=2)]
         assert load_point_cloud(save(tmp_path, flat)).normals is not None
         text = tmp_path / "named.csv"
@@ -162,9 +234,11 @@ class TestNormals:
         np.savetxt(text, scan, delimiter=",", header="x,y,z,intensity", comments="")
         np.testing.assert_allclose(load_point_cloud(text).points, sphere(), atol=1e-12)
 
-    def test_colours_without_names_are_not_normals(self, tmp_path: Path) -> None:
-        colours = np.random.default_rng(4).integers(0, 256, (50, 3))
-        assert "if they are colours, name the columns" in error(save(tmp_path, np.c_[sphere(), colours]))
+    def test_whole_numbers_are_no_normals(self, tmp_path: Path) -> None:
+        packed = np.round(127 * sphere() + 128)
+        path = tmp_path / "scan.csv"
+        np.savetxt(path, np.c_[sphere(), packed], delimiter=",", header="x,y,z,nx,ny,nz", comments="")
+        assert "whole numbers from 0 up where normals were expected" in error(path)
 
 
 class TestDegenerate:
