@@ -346,7 +346,7 @@ def to_hocon(config: Config) -> str:
 def _with_overrides(
     tree: Mapping[str, Any], overrides: Sequence[str | Override], place: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The tree with values replaced by HOCON texts, in their order; and for each key of these, ``place`` or its flag."""
+    """The tree with values replaced by HOCON texts, in order; and for each of their keys, ``place`` or its flag."""
     merged, places = dict(tree), dict[str, str]()
     for item in overrides:
         text, where = item if isinstance(item, Override) else (item, place)
