@@ -19,7 +19,7 @@ ROOMS = ("benchmarks", "datasets", "geometry", "model", "reconstruction", "repor
 BASE = ("utils.archive", "utils.errors", "utils.files", "utils.general", "utils.memory")
 RULES: list[tuple[str, tuple[str, ...]]] = [
     ("phase_recon", ("reconstruction.api", "utils.errors")),  # the package itself
-    ("utils", (*BASE, "utils.build", "utils.checkpoint", "utils.hocon", "utils.locations")),
+    ("utils", (*BASE, "utils.build", "utils.checkpoint", "utils.hocon", "utils.locations", "utils.overrides")),
     ("geometry", (*BASE, "geometry")),
     ("datasets", (*BASE, "geometry", "datasets")),
     ("model.loss.base", (*BASE, "model.network", "model.sampling")),

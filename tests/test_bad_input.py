@@ -103,7 +103,7 @@ def test_a_file_there_is_not_and_a_folder_without_clouds(refused, tmp_path):
     assert "no such file" in refused("--input", tmp_path / "nothing.xyz")
     (tmp_path / "empty").mkdir()
     assert f"{tmp_path}/empty: names no clouds; expected files with" in refused("--input", tmp_path / "empty")
-    assert "--input PATH" in refused()
+    assert refused() == "train.input_path: not set; give the point cloud: phase-recon CLOUD, or --input PATH"
 
 
 def test_a_pickle_in_an_npy_is_not_run(refused, tmp_path):
@@ -143,7 +143,7 @@ def test_normals_that_are_not_there(refused, clouds):
         ("network.has_normals=perhaps", ("network.has_normals = 'perhaps'",)),
         ("network.loss.epsilon=-0.01", ("network.loss.epsilon", "above 0", "-0.01")),
         ("network.inputs.dims=[]", ("network.inputs.dims", "at least one hidden layer")),
-        ("network.inputs.skip_in=[2]", ("network.inputs.skip_in", "2 is not between")),
+        ("network.inputs.skip_in=[0]", ("network.inputs.skip_in", "expected 1 to 2, got 0")),
         ("network.output=v", ("network.output = 'v'", "u", "w")),
         ("train.network_class=model.network.Implicit", ("train.network_class", "ImplicitNet")),
         ("train.network_class=os.system", ("train.network_class", "'os.system'")),
@@ -166,7 +166,10 @@ def test_a_key_or_value_that_means_nothing(refused, clouds, setting, texts):
 
 def test_a_configuration_file_that_is_wrong(refused, clouds, tmp_path):
     path = tmp_path / "a.conf"
-    assert f"{path}: no such configuration file" in refused("--input", clouds[0], "--conf", path)
+    assert refused("--input", clouds[0], "--conf", path) == (
+        f"{path}: no such configuration file; give the path of one, setup.conf, or a name: digs, igr, occupancy, "
+        "published, siren, steik"
+    )
     path.write_text("train {\n  nepoch = 5\n  seed = -1\n}\n")
     assert f"{path}: line 3: train.seed" in refused("--input", clouds[0], "--conf", path)
     path.write_text("train {\n  nepoch = 5\n")

@@ -82,7 +82,7 @@ def test_a_run_killed_before_its_first_checkpoint_is_named(command: Command, tmp
     done = command("--is_continue")
     assert (done.status, done.err) == (
         2,
-        f"error: {run.folder.parent}: no run with a checkpoint to load: start one without --is_continue or --eval; "
+        f"error: {run.folder.parent}: no run with a checkpoint to load: start one without --is-continue or --eval; "
         f"the runs there are: {run.folder.name}\n",
     )
     done = command("--is_continue", "--timestamp", run.folder.name)

@@ -220,12 +220,12 @@ def killed_life(
     while folder is None or not Experiment(folder).is_evaluated(EPOCHS):
         begun = folder is not None and (folder / "checkpoints" / "latest.pth").is_file()
         if folder is not None and not begun:
-            life = live([*arguments, "--is_continue"], exps)
+            life = live([*arguments, "--is-continue"], exps)
             assert life.status == 2, life.said
-            assert "no run with a checkpoint to load: start one without --is_continue" in life.said, life.said
+            assert "no run with a checkpoint to load: start one without --is-continue" in life.said, life.said
         timed = bool(rng.integers(2))
         how = {"seconds": seconds * rng.uniform() ** 2} if timed else {"last": int(rng.integers(1, moments + 1))}
-        life = live([*arguments, "--is_continue"] if begun else arguments, exps, **(how if kills else {}))
+        life = live([*arguments, "--is-continue"] if begun else arguments, exps, **(how if kills else {}))
         folder = newest(exps)
         tally.files += 0 if folder is None else check_whole(folder)
         if life.status != -signal.SIGKILL:

@@ -39,7 +39,7 @@ COLUMNS = ("cloud", "shape", "kind", "split", "seed", "points", "noise", "spacin
 
 def main() -> int:
     """Make what is missing; returns the exit status."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("FOLDER [--shapes NAMES] [--kinds NAMES] [--seed N]", __doc__, script="make_clouds.py")
     parser.add_argument("folder", type=Path, nargs="?", help="where the files go; made if need be")
     parser.add_argument("--list", action="store_true", help="say what shapes and kinds of clouds there are, and stop")
     parser.add_argument("--shapes", default="", metavar="NAMES", help="shapes, separated by commas (default: all)")

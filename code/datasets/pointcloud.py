@@ -66,7 +66,8 @@ def load_point_cloud(
         d_in: the dimension that the configuration asks for, 2 or 3, or None for what the file has; a 3D cloud with
             one z throughout is given as 2D when 2 is asked for.
         drop_invalid: whether other rows with NaN or infinity are left out; they are refused otherwise.
-        normals: whether the file's normals will be used. If not, they are not looked at, and None is given.
+        normals: whether the file's normals will be used, and so must be sound. If not, unsound ones are left out,
+            and the note says so.
         selection: which points are read; None is all.
 
     Raises:
@@ -123,8 +124,8 @@ def _cloud(path: Path, table: Table, d_in: int | None, drop_invalid: bool, norma
     _check_shape(path, points)
     colours, colours_note = _colours(table)
     sensors, sensors_note = _sensors(table, axes)
-    directions = _normals(path, table, axes) if normals else None
-    notes += [axes_note, colours_note, sensors_note, None if normals else _unused(table)]
+    directions, normals_note = (_normals(path, table, axes), None) if normals else _sound_normals(path, table, axes)
+    notes += [axes_note, colours_note, sensors_note, normals_note]
     notes += [_left_out(table) if table.dropped else None, _sparse(points)]
     return PointCloud(points, directions, colours, sensors, "; ".join(note for note in notes if note) or None)
 
@@ -247,14 +248,17 @@ def _sparse(points: Array) -> str | None:
     return f"most points fill {100 * share:.2g} % of the box about all: --crop {ends} reads those alone"
 
 
-def _unused(table: Table) -> str | None:
-    """Say what is with normals that are not used."""
+def _sound_normals(path: Path, table: Table, axes: list[str]) -> tuple[Array | None, str | None]:
+    """Take the normals (N, d) if there are and nothing is wrong with them; else say why they are left out."""
     given = [name for name in NORMALS if name in table.columns]
-    if not given:
-        return None
-    if not np.nan_to_num(table.stack(given)).any():
-        return "the normals are all zero or NaN and are ignored"
-    return "the normals are not used (network.has_normals = false)"
+    if given and not np.nan_to_num(table.stack(given)).any():
+        return None, "the normals are all zero or NaN and are ignored"
+    if given and not np.isfinite(table.stack(given)).all():
+        return None, "some normals are NaN or infinite: all are ignored"
+    try:
+        return _normals(path, table, axes), None
+    except UserError:
+        return None, "the normals are unsound (of length zero, incomplete or not between -1 and 1) and are ignored"
 
 
 def _normals(path: Path, table: Table, axes: list[str]) -> Array | None:

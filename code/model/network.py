@@ -55,8 +55,8 @@ class ImplicitNet(nn.Module):
     Args:
         d_in: dimension of the points, 2 or 3.
         dims: widths of the hidden layers.
-        skip_in: indices of the layers that get the (mapped) input again, joined to the output of the layer before;
-            1 to len(dims) - 1: neither the first layer nor the output.
+        skip_in: indices of the layers that get the (mapped) input again, joined to the output of the layer before and
+            divided by √2: 1 to len(dims), the output layer. The layer before is narrower by as much, as in IGR.
         geometric_init: whether the network is initialised as about ‖x‖ - radius_init (Atzmon & Lipman 2020, SAL,
             Theorem 1). The weights of sines and cosines are initialised to zero, so that this holds with Fourier
             features too.
@@ -109,18 +109,23 @@ class ImplicitNet(nn.Module):
                 layer.weight[:, d:] = 0.0
             elif i in self.skip_in:
                 layer.weight[:, layer.in_features - features + d :] = 0.0
-        nn.init.constant_(last.weight, math.sqrt(math.pi / last.in_features))
+        n = last.in_features
+        if len(hidden) in self.skip_in:  # what the output layer sees of the input itself starts without weight
+            n -= features
+            nn.init.zeros_(last.weight[:, n:])
+        scale = SQRT_HALF if len(hidden) in self.skip_in else 1.0
+        nn.init.constant_(last.weight[:, :n], math.sqrt(math.pi / n) / scale)
         nn.init.constant_(last.bias, -radius)
         # The theorem holds for infinite width and ReLU. At the widths and the β in use, the sphere is off by a third
         # of its radius. A ridge regression of the last layer alone removes most of that error.
         count = SPHERE_SAMPLES
         x = nn.functional.normalize(torch.randn(count, d), dim=-1) * torch.rand(count, 1) * 2 * radius
-        h = self._last_hidden(x if self.embed is None else self.embed(x))
+        h = self._before_last(x if self.embed is None else self.embed(x))[:, :n]
         columns = torch.cat([h, torch.ones(count, 1)], dim=-1).double()
         residual = x.norm(dim=-1) - radius - self(x)
         gram = columns.T @ columns + count * RIDGE * torch.eye(columns.shape[-1])
         step = torch.linalg.solve(gram, columns.T @ residual.double()).float()
-        last.weight.add_(step[:-1])
+        last.weight[:, :n] += step[:-1]
         last.bias.add_(step[-1])
 
     def layers(self) -> list[nn.Linear]:
@@ -140,7 +145,7 @@ class ImplicitNet(nn.Module):
         """The field's value (...) at points x (..., d)."""
         *_, last = self.layers()
         features: Tensor = x if self.embed is None else self.embed(x)
-        h = self._last_hidden(features.reshape(-1, features.shape[-1]))
+        h = self._before_last(features.reshape(-1, features.shape[-1]))
         return linear(h, last.weight, last.bias).reshape(x.shape[:-1])
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,20 +164,25 @@ class ImplicitNet(nn.Module):
         value, gradient = value.reshape(x.shape[:-1]), gradient.reshape(features.shape)
         return value, gradient if self.embed is None else self.embed.pull_back(features, gradient)
 
-    def _last_hidden(self, features: Tensor) -> Tensor:
-        """The last hidden layer's output (N, n) for features (N, m)."""
+    def _before_last(self, features: Tensor) -> Tensor:
+        """The output layer's input (N, n) for features (N, m)."""
         *hidden, _ = self.layers()
         h = features
         fused = self.kernels.fused and self.beta > 0 and not features.requires_grad
         for i, layer in enumerate(hidden):
             if i in self.skip_in:
-                h = torch.cat([h, features], dim=-1) * SQRT_HALF
+                h = _joined(h, features)
             if fused:
                 h = _Softplus.apply(h @ layer.weight.T, layer.bias, self.beta, self.kernels)  # type: ignore[no-untyped-call]
             else:
                 z = linear(h, layer.weight, layer.bias)
                 h = softplus(z, self.beta, LINEAR_ABOVE) if self.beta else relu(z)
-        return h
+        return _joined(h, features) if len(hidden) in self.skip_in else h
+
+
+def _joined(h: Tensor, features: Tensor) -> Tensor:
+    """What a skip gives (N, n + m) of the layer before (N, n) and the features (N, m)."""
+    return torch.cat([h, features], dim=-1).mul_(SQRT_HALF)
 
 
 class _Softplus(torch.autograd.Function):
@@ -212,14 +222,20 @@ class _ValueAndGradient(torch.autograd.Function):
         h, kept, g = features, kernels.kept(features), weights[-1]
         for i in range(depth):
             if i in skip_in:
-                h = torch.cat([h, features], dim=-1).mul_(SQRT_HALF)
+                h = _joined(h, features)
                 kept = kernels.kept(h)
             inputs.append(kept)
             h, slope, kept = kernels.rise_and_keep(h @ weights[i].T, biases[i], beta)
             s.append(slope)
+        through_skips = torch.zeros_like(features)
+        if depth in skip_in:  # the output layer's
+            h = _joined(h, features)
+            kept = kernels.kept(h)
+            g = g * SQRT_HALF
+            through_skips += g[:, -m:]
+            g = g[:, :-m]
         inputs.append(kept)
         value = torch.addmv(biases[-1], h, weights[-1][0])
-        through_skips = torch.zeros_like(features)
         for i in reversed(range(depth)):
             damped, kept = kernels.damp(g, s[i])
             p.append(kept)
@@ -244,14 +260,21 @@ class _ValueAndGradient(torch.autograd.Function):
         g_bar = gradient_bar
         for i in range(depth):
             if i in skip_in:
-                g_bar = torch.cat([g_bar, gradient_bar], dim=-1).mul_(SQRT_HALF)
+                g_bar = _joined(g_bar, gradient_bar)
             weights_bar.append((g_bar.T @ p[i]).T)
             p_bar.append(g_bar @ weights[i].T)
             g_bar = kernels.damp_bar(p_bar[i], s[i])
+        if depth in skip_in:
+            g_bar = _joined(g_bar, gradient_bar)
         weights_bar.append((g_bar.sum(0) + value_bar @ h[-1]).unsqueeze(0))
         biases_bar.append(value_bar.sum().reshape(1))
         h_bar = value_bar.unsqueeze(-1) * weights[-1]
         features_bar = torch.zeros_like(gradient_bar) if ctx.needs_input_grad[0] else None
+        if depth in skip_in:
+            width = s[-1].shape[-1]
+            if features_bar is not None:
+                features_bar.add_(h_bar[:, width:], alpha=SQRT_HALF)
+            h_bar = h_bar[:, :width] * SQRT_HALF
         for i in reversed(range(depth)):
             z_bar, bias_bar = kernels.bend(h_bar, s[i], ctx.beta, p[i], p_bar[i])
             weights_bar[i].T.addmm_(h[i].T, z_bar)
@@ -281,10 +304,10 @@ def _check(
     if len(set(skip_in)) < len(skip_in):
         problems.append(f"skip_in: expected each layer once, got {list(skip_in)}")
     for i in skip_in:
-        if not 1 <= i < len(dims):
+        if not 1 <= i <= len(dims):
             problems.append(
-                f"skip_in: {i} is not between 1 and {len(dims) - 1}: a skip goes into a hidden layer after "
-                "the first, never into the output"
+                f"skip_in: expected 1 to {len(dims)}, got {i}: the first layer sees the input anyway, and layer "
+                f"{len(dims)} is the output"
             )
         elif dims[i - 1] <= features:
             problems.append(

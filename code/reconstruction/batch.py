@@ -1,26 +1,28 @@
 """Many clouds by one command: a run for each, in a process of its own, and a table of all.
 
-    python code/reconstruction/run.py --input scans/ --jobs 2        every cloud in a folder and in those below it
-    python code/reconstruction/run.py --input 'scans/*.ply'          a glob, quoted; ** is any number of folders
-    python code/reconstruction/run.py --input @list.txt              a path per line, seen from the list's folder
+    phase-recon scans/ --jobs 2        every cloud in a folder and in those below it
+    phase-recon scans/*.ply            several files, or a glob that is quoted; ** is any number of folders
+    phase-recon @list.txt              a path per line, seen from the list's folder
 
 ``exps/<expname>/<time of start>/`` then holds ``config.conf``, ``table.csv``, ``table.html`` and a folder per cloud.
 That is a run like any other, with two files more: ``cloud.json``, what became of it, and ``output.log``, what it said.
 
-The same command again goes on in the newest such folder that has the same configuration, --input included; another
-configuration makes a new one. There a cloud is finished if its run ended well on the same bytes of its file. What is
-not finished is continued from its last checkpoint. If the file has changed, its run is moved to ``replaced/`` and the
-cloud begins anew. Who works on a cloud holds a lock on its ``output.log``, so that two such commands share the work.
+The same command again goes on in the newest such folder that has the same configuration, the place of the clouds
+included; another configuration makes a new one. Several files are found again by the folder that they are in, so that
+a glob and its folder share their runs. There a cloud is finished if its run ended well on the same bytes of its file.
+What is not finished is continued from its last checkpoint. If the file has changed, its run is moved to ``replaced/``
+and the cloud begins anew. Who works on a cloud holds a lock on its ``output.log``, so that two such commands share the
+work.
 """
 
 import glob
 import hashlib
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +30,7 @@ from typing import IO, Any
 
 from phase_recon.datasets.readers import READERS
 from phase_recon.reconstruction.batch_table import read_record, result_of, write_record, write_tables
+from phase_recon.reconstruction.names import folder_name
 from phase_recon.utils.config import Config, to_hocon
 from phase_recon.utils.distributed import (
     environment_of_job,
@@ -41,6 +44,7 @@ from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import TIMESTAMP, Experiment
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.interrupt import deferred_signals
+from phase_recon.utils.locations import find_file
 
 if sys.platform != "win32":
     import fcntl
@@ -53,7 +57,7 @@ def names_many(given: str | None, root: Path) -> bool:
     """Whether train.input_path names many clouds: @list, a folder, or a glob that is not a file's name."""
     if given is None:
         return False
-    path = _located(given, root)
+    path = find_file(given, root)
     return path.is_dir() or ((given.startswith("@") or glob.has_magic(given)) and not path.exists())
 
 
@@ -67,7 +71,7 @@ def find_clouds(given: str, root: Path) -> list[Path]:
         UserError: there are none, or the list cannot be read.
     """
     if given.startswith("@"):
-        path = _located(given[1:], root)
+        path = find_file(given[1:], root)
         try:
             lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
@@ -75,7 +79,7 @@ def find_clouds(given: str, root: Path) -> list[Path]:
             raise UserError(f"{path}: the list of clouds cannot be read ({why})") from None
         found = [path.absolute().parent / line for line in lines if line and not line.startswith("#")]
         remedy = "write a path on each line"
-    elif (path := _located(given, root).absolute()).is_dir():
+    elif (path := find_file(given, root).absolute()).is_dir():
         runs = {file.parent for file in path.rglob("config.conf")}
         found = [
             file
@@ -87,9 +91,17 @@ def find_clouds(given: str, root: Path) -> list[Path]:
     else:
         found = [file for name in sorted(glob.glob(given, recursive=True)) if (file := Path(name).absolute()).is_file()]
         remedy = "quote it, so that the shell leaves it alone, and check the path"
+        if not found and not glob.has_magic(given):
+            raise UserError(f"{given}: no such file; check the path")
     if not found:
         raise UserError(f"{given}: names no clouds; {remedy}")
     return list(dict.fromkeys(Path(os.path.normpath(file)) for file in found))
+
+
+def common_folder(clouds: Sequence[Path]) -> Path:
+    """The folder that all of some files are in, or below."""
+    first, *others = [path.absolute().parent for path in clouds]
+    return next(folder for folder in (first, *first.parents) if all(other.is_relative_to(folder) for other in others))
 
 
 @dataclass
@@ -112,10 +124,11 @@ class Batch:
         names: of the clouds, folders in it.
         jobs: how many run at a time.
         gpu: as on the command line.
+        output: the folder that each surface is copied to as soon as it is there, or None.
     """
 
-    def __init__(self, folder: Path, names: list[str], jobs: int, gpu: str) -> None:
-        self.folder, self.names, self.gpu = folder, names, gpu
+    def __init__(self, folder: Path, names: list[str], jobs: int, gpu: str, output: Path | None = None) -> None:
+        self.folder, self.names, self.gpu, self.output = folder, names, gpu, output
         self.jobs = min(jobs, len(names))
         self.environment = environment_of_job(max(self.jobs, 1)) | {"PYTHONUNBUFFERED": "1"}
         self.ended = 0
@@ -173,7 +186,7 @@ class Batch:
             if output is None:
                 return None
         write_record(folder, record | {"state": "running", "reason": "", "sha256": digest})
-        how = ["--is_continue"] if (folder / "checkpoints" / "latest.pth").is_file() else []
+        how = ["--is-continue"] if (folder / "checkpoints" / "latest.pth").is_file() else []
         command = [
             sys.executable, str(RUN), "--conf", str(self.folder / "config.conf"),
             "--input", record["input"], "--timestamp", f"{self.folder.name}/{name}",
@@ -194,6 +207,7 @@ class Batch:
         seconds = time.monotonic() - job.started
         if status == 0 and result_of(folder) is not None:
             state, reason = "done", ""
+            copy_surface(folder, self.output)
         elif stopped:
             state, reason = "stopped", "stopped by a signal; the same command continues it"
         else:
@@ -207,24 +221,35 @@ class Batch:
         print(f"[{self.ended}/{len(self.names)}] {job.name}: {said}", flush=True)
 
 
-def run_many(config: Config, exps_dir: Path, root: Path, jobs: int, gpu: str) -> int:
-    """A run for each of the clouds that train.input_path names; under torchrun each rank sees to its share.
+def run_many(config: Config, clouds: Sequence[Path], exps_dir: Path, jobs: int, gpu: str, output: Path | None) -> int:
+    """A run for each of many clouds; under torchrun each rank sees to its share.
+
+    Args:
+        config: of each run; train.input_path is what all clouds are found by again, such as their folder.
+        clouds: their files.
+        exps_dir: the folder of all runs.
+        jobs: how many run at a time.
+        gpu: as on the command line.
+        output: the folder that each surface is copied to, under the name of its run, or None.
 
     Returns:
         The exit status: 0 if every cloud is done, 1 if not, 128 + the signal's number if stopped. Under torchrun 0
         in place of 1, as torchrun ends all ranks as soon as one of them has another status.
 
     Raises:
-        UserError: there are no clouds, or a file of the batch itself cannot be read or written.
+        UserError: a file of the batch itself cannot be read or written.
     """
     ranks = join_ranks()
     begin = time.monotonic()
-    folder, names, missing = ranks.from_first(_prepare(config, exps_dir, root) if ranks.first else (Path(), [], []))
+    folder, names, missing = ranks.from_first(_prepare(config, clouds, exps_dir) if ranks.first else (Path(), [], []))
     leave_ranks()
     mine = missing[ranks.rank :: ranks.size]
     if ranks.first:
         print(f"runs: {folder}, {len(names)} clouds, {len(names) - len(missing)} done before", flush=True)
-    stopped = Batch(folder, mine, jobs, gpu).run()
+        for name in names:
+            if name not in missing:
+                copy_surface(folder / name, output)
+    stopped = Batch(folder, mine, jobs, gpu, output).run()
     write_tables(folder)
     states = [read_record(folder / name)["state"] for name in mine]
     count = {state: states.count(state) for state in ("done", "failed", "stopped", "waiting", "running")}
@@ -233,6 +258,8 @@ def run_many(config: Config, exps_dir: Path, root: Path, jobs: int, gpu: str) ->
     print(f"{f'rank {ranks.rank}: ' if ranks.size > 1 else ''}{listed}; {per_hour:.3g} clouds per hour", flush=True)
     if ranks.first:
         print(f"\ntable:    {folder / 'table.csv'}\npage:     {folder / 'table.html'}", flush=True)
+        if output is not None:
+            print(f"output:   {output}", flush=True)
     if stopped:
         return 128 + stopped
     return 0 if ranks.size > 1 or count["done"] == len(mine) else 1
@@ -266,19 +293,26 @@ def reason_of(status: int, output: bytes) -> str:
     return (errors or lines or [f"exit status {status}"])[-1]
 
 
-def _prepare(config: Config, exps_dir: Path, root: Path) -> tuple[Path, list[str], list[str]]:
+def copy_surface(run: Path, output: Path | None) -> None:
+    """Copy the surface of a finished run to <output>/<its name>, in place of what is there; None copies nothing."""
+    result = result_of(run)
+    if output is not None and result is not None and result.mesh is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        write_whole(output / f"{run.name}{result.mesh.suffix}", result.mesh.read_bytes())
+
+
+def _prepare(config: Config, clouds: Sequence[Path], exps_dir: Path) -> tuple[Path, list[str], list[str]]:
     """The experiment's folder, the names of all clouds in it, and of those that are not finished."""
-    given = str(config.train.input_path)
-    clouds = find_clouds(given, root)
-    location = _located(given.removeprefix("@"), root).absolute()
+    given, name = str(config.train.input_path), str(config.train.expname)
+    location = find_file(given.removeprefix("@")).absolute()
     resolved = ("@" if given.startswith("@") else "") + str(location)
     content = to_hocon(replace(config, train=replace(config.train, input_path=resolved))).encode()
-    earlier = sorted((exps_dir / config.train.expname).glob("*/config.conf"))
+    earlier = sorted((exps_dir / name).glob("*/config.conf"))
     same = [path.parent for path in earlier if path.read_bytes() == content]
     if same:
         folder = same[-1]
     else:
-        folder = Experiment.create(exps_dir, config.train.expname, parts=()).folder
+        folder = Experiment.create(exps_dir, name, parts=()).folder
         write_whole(folder / "config.conf", content)
     names = _named(folder, clouds)
     missing = [
@@ -289,14 +323,14 @@ def _prepare(config: Config, exps_dir: Path, root: Path) -> tuple[Path, list[str
     return folder, names, missing
 
 
-def _named(folder: Path, clouds: list[Path]) -> list[str]:
+def _named(folder: Path, clouds: Sequence[Path]) -> list[str]:
     """A folder's name for each cloud: the one it has, else its file's, with a number where that is taken."""
     known = {read_record(path.parent)["input"]: path.parent.name for path in folder.glob("*/cloud.json")}
     taken = {path.name.lower() for path in folder.iterdir()} | {"replaced", "table.csv", "table.html"}
     for cloud in clouds:
         if str(cloud) in known:
             continue
-        base = re.sub(r"[^\w.-]+", "_", cloud.stem).strip("._-")[:100] or "cloud"
+        base = folder_name(cloud.stem)
         numbers = (base if i == 1 else f"{base}_{i}" for i in range(1, len(clouds) + len(taken) + 2))
         name = next(name for name in numbers if name.lower() not in taken)
         taken.add(name.lower())
@@ -307,12 +341,6 @@ def _named(folder: Path, clouds: list[Path]) -> list[str]:
             raise UserError(f"{folder / name}: cannot be made ({error.strerror}): choose another --exps_dir") from None
         write_record(folder / name, {"input": str(cloud)})
     return [known[str(cloud)] for cloud in clouds]
-
-
-def _located(given: str, root: Path) -> Path:
-    """A path from the current folder, else from the project's root, as for a single cloud."""
-    path = Path(given)
-    return path if path.is_absolute() or path.exists() or not (root / path).exists() else root / path
 
 
 def _locked(path: Path) -> IO[bytes] | None:

@@ -1,6 +1,6 @@
 """Clouds per hour with one and with several jobs: the command of every day on copies of one cloud, timed whole.
 
-    python code/reconstruction/bench_jobs.py --clouds 4 --jobs 1,2 --nepoch 500
+    python code/reconstruction/bench_jobs.py --clouds 4 --jobs 1,2 --steps 500
 
 Results go to a temporary folder, which is removed. The machine should have nothing else to do.
 """
@@ -18,11 +18,12 @@ from pathlib import Path
 
 if not __package__:  # started as a file: the package is the folder above
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    import phase_recon  # noqa: F401
+    from phase_recon.utils.environment import require_packages
 
     del sys.path[0]
+    require_packages()
 
-from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbers
+from phase_recon.reconstruction.commands import Parser, common_flag, exit_status, whole_numbers
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.locations import ROOT
 
@@ -40,7 +41,7 @@ def clouds_per_hour(cloud: Path, clouds: int, jobs: int, further: list[str]) -> 
         scans.mkdir()
         for i in range(clouds):
             shutil.copy(cloud, scans / f"{cloud.stem}{i}{cloud.suffix}")
-        command = [sys.executable, str(Path(__file__).with_name("run.py")), "--input", str(scans), "--exps_dir",
+        command = [sys.executable, str(Path(__file__).with_name("run.py")), "--input", str(scans), "--exps-dir",
                    str(Path(folder, "exps")), "--jobs", str(jobs), *further]  # fmt: skip
         started = time.monotonic()
         if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
@@ -50,16 +51,16 @@ def clouds_per_hour(cloud: Path, clouds: int, jobs: int, further: list[str]) -> 
 
 def main() -> int:
     """Read the flags and print the table; returns the exit status."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cloud", type=Path, default=ROOT / "data" / "bunny.xyz", help="default: data/bunny.xyz")
-    parser.add_argument("--clouds", type=int, default=4, help="copies of it (default: 4)")
+    parser = Parser("[--cloud PATH] [--clouds N] [--jobs A,B] [--steps N]", __doc__, script="bench_jobs.py")
     parser.add_argument(
-        "--jobs",
-        type=partial(whole_numbers, "--jobs", 1),
-        default="1,2",
-        help="numbers of jobs to compare (default: %(default)s)",
+        "--cloud", metavar="PATH", type=Path, default=ROOT / "data" / "bunny.xyz", help="a cloud (data/bunny.xyz)"
     )
-    parser.add_argument("--nepoch", default="500", help="steps per cloud (default: 500)")
+    parser.add_argument("--clouds", metavar="N", type=int, default=4, help="copies of it (4)")
+    parser.add_argument(
+        "--jobs", metavar="A,B", type=partial(whole_numbers, "--jobs", 1), default="1,2",
+        help="numbers of jobs to compare (1,2)",
+    )  # fmt: skip
+    common_flag(parser, "steps", default=500, help="steps per cloud (500)")
     return exit_status(parser, None, bench, "stopped")
 
 
@@ -70,11 +71,11 @@ def bench(options: argparse.Namespace) -> None:
         UserError: there is no such cloud, or a command failed.
     """
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"{options.clouds} clouds, {options.nepoch} steps each, {processors} processors\n")
+    print(f"{options.clouds} clouds, {options.steps} steps each, {processors} processors\n")
     print("| jobs | clouds per hour | times |\n|---|---|---|", flush=True)
     first = 0.0
     for jobs in options.jobs:
-        rate = clouds_per_hour(options.cloud, options.clouds, jobs, ["--nepoch", options.nepoch])
+        rate = clouds_per_hour(options.cloud, options.clouds, jobs, ["--steps", str(options.steps)])
         first = first or rate
         print(f"| {jobs} | {rate:.1f} | {rate / first:.2f} |", flush=True)
 

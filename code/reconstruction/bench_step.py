@@ -1,6 +1,6 @@
 """How fast a training step is, as a fraction of what this machine's matrix product can do.
 
-    python code/reconstruction/bench_step.py [--gpu auto] [--points 2048]
+    python code/reconstruction/bench_step.py --gpu auto --points 2048
 
 For the default network and for 5 × 256 and 8 × 512, in one process: floating point operations of the layers per
 second, by torch alone, compiled (train.compile), and with the backward pass in bfloat16 where the device has its
@@ -10,7 +10,6 @@ recorded, as the steps of a training are, and the step that is not is timed too.
 several, as machines are shared.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -19,9 +18,10 @@ from pathlib import Path
 
 if not __package__:  # started as a file: the package is the folder above
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    import phase_recon  # noqa: F401
+    from phase_recon.utils.environment import require_packages
 
     del sys.path[0]
+    require_packages()
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.model.network import ImplicitNet
 from phase_recon.model.optimizer import Optimizers
 from phase_recon.model.sampling import OmegaDensity, Sampler
-from phase_recon.reconstruction.commands import Parser, exit_status
+from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
 from phase_recon.utils.distributed import (
     Repeated,
     choose_device,
@@ -146,9 +146,11 @@ def bench(gpu: str, points: int) -> None:
 
 def main() -> int:
     """Read the flags and print the lines; returns the exit status."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gpu", default="cpu", help="auto, cpu or the number of a GPU (default: cpu)")
-    parser.add_argument("--points", type=int, default=2048, help="points of the data and in Ω, each (default: 2048)")
+    parser = Parser("[--gpu WHICH] [--points N]", __doc__, script="bench_step.py")
+    common_flag(parser, "gpu", default="cpu", help="auto, cpu or the number of a GPU (cpu)")
+    parser.add_argument(
+        "--points", metavar="N", type=int, default=2048, help="points of the data and in Ω, each (2048)"
+    )
     return exit_status(parser, None, lambda options: bench(options.gpu, options.points), "stopped")
 
 

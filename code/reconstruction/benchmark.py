@@ -1,6 +1,6 @@
 """Ours against Screened Poisson on a folder of scans and meshes: same cores, one after the other, one table.
 
-    python code/reconstruction/benchmark.py DATA --out results --budget 2 --seeds 0,1,2
+    python code/reconstruction/benchmark.py DATA --out results --minutes 2 --seeds 0,1,2
 
 In DATA, ``name.ply`` with ``name_gt.off`` (or .ply, .obj, .stl) beside it is a scan with its true surface, which
 several scans ``name-kind.ply`` may share; any other mesh is sampled into clouds, one for each of --clouds. Every method
@@ -22,15 +22,16 @@ from pathlib import Path
 
 if not __package__:  # started as a file: the package is the folder above
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    import phase_recon  # noqa: F401
+    from phase_recon.utils.environment import require_packages
 
     del sys.path[0]
+    require_packages()
 
 import numpy as np
 import numpy.typing as npt
 
 from phase_recon.datasets.pointcloud import load_point_cloud
-from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbers
+from phase_recon.reconstruction.commands import Parser, common_flag, exit_status, whole_numbers
 from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
 from phase_recon.report.plots import render_side_by_side
 from phase_recon.surface.extract import read_surface
@@ -70,24 +71,36 @@ class Case:
     target: Path
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run what is missing, then write the table and the pictures; returns the exit status."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder of scans and meshes")
-    parser.add_argument("--out", type=Path, default=Path("benchmark"), help="folder of results (default: benchmark)")
-    parser.add_argument("--budget", type=float, default=2.0, metavar="MINUTES", help="time for ours (default: 2)")
+    parser = Parser(
+        "DATA [--out FOLDER] [--minutes M] [--seeds 0,1,2] [more flags, see below]", __doc__, script="benchmark.py",
+        console="phase-recon-benchmark",
+    )  # fmt: skip
+    parser.add_argument("data", metavar="DATA", type=Path, help="folder of scans and meshes")
     parser.add_argument(
-        "--seeds", type=partial(whole_numbers, "--seeds", 0), default="0", help="of ours (default: %(default)s)"
+        "--out", "--exps-dir", metavar="FOLDER", type=Path, default=Path("benchmark"),
+        help="folder of all results (benchmark/)",
+    )  # fmt: skip
+    common_flag(parser, "minutes", default=2.0, help="time of every run of ours (2)")
+    parser.add_argument(
+        "--seeds", "--seed", metavar="A,B", type=partial(whole_numbers, "--seeds", 0), default="0",
+        help="seeds of ours (0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--only", metavar="A,B", default="", help="names of cases, or their beginnings, separated by commas"
     )
-    parser.add_argument("--only", default="", help="names of cases, or their beginnings, separated by commas")
     parser.add_argument(
         "--clouds",
+        metavar="N:NOISE",
         default="5000:0.005,20000:0",
         help="points:noise of the clouds taken from a mesh, noise as a share of the radius; or points:noise:cut, of "
-        "which that share is cut away at one end (default: %(default)s)",
+        "which that share is cut away at one end (%(default)s)",
     )
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="handed to ours")
-    return exit_status(parser, None, benchmark, "stopped; the same command goes on with what is missing")
+    common_flag(parser, "set", help="a key for every run of ours, such as --set train.nepoch=500; can be repeated")
+    common_flag(parser, "gpu", help="for ours: auto (the freest GPU, else the CPU), cpu, ignore, or a number")
+    parser.add_version_and_debug()
+    return exit_status(parser, arguments, benchmark, "stopped; the same command goes on with what is missing")
 
 
 def benchmark(options: argparse.Namespace) -> None:
@@ -149,8 +162,8 @@ def _clouds(text: str) -> list[tuple[int, float, float]]:
 
 def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int, list[str]]]:
     """Method, seed and command of everything that is run on a case; {mesh} stands for its result."""
-    ours = [sys.executable, str(HERE / "run.py"), "--input", str(case.cloud), "--minutes", str(options.budget),
-            "--exps_dir", str(options.out / "exps")]  # fmt: skip
+    ours = [sys.executable, str(HERE / "run.py"), "--input", str(case.cloud), "--minutes", str(options.minutes),
+            "--gpu", options.gpu, "--exps-dir", str(options.out / "exps")]  # fmt: skip
     ours += [word for text in options.set for word in ("--set", text)]
     kinds: list[tuple[str, list[str], tuple[int, ...]]] = [("", [], (8, 9))]
     if load_point_cloud(case.cloud).normals is not None:
@@ -158,7 +171,7 @@ def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int
     for suffix, flags, depths in kinds:
         for seed in options.seeds:
             method = f"ours{suffix}"
-            expname = f"{case.name}-{method}-{options.budget:g}-{seed}"
+            expname = f"{case.name}-{method}-{options.minutes:g}-{seed}"
             given = ["--set", "network.has_normals=true"] if flags else []
             yield method, seed, [*ours, "--seed", str(seed), "--expname", expname, *given]
         for depth in depths:

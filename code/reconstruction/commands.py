@@ -1,21 +1,127 @@
-"""What the commands do alike: a mistake is said in one line, and the exit status tells the shell how it went."""
+"""What the commands do alike: flags of the same names, a mistake said in one line, and the exit status."""
 
 import argparse
+import difflib
 import errno
+import re
 import sys
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
+import phase_recon
+from phase_recon.utils.environment import PACKAGES, missing_text
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.interrupt import Terminated, terminable
 
+VERSION = f"phase-recon {phase_recon.__version__}"
+EXIT_STATUSES = """exit statuses:
+  0    done
+  1    with many clouds: some failed; the table says which, and why
+  2    a mistake that you can mend, said in one line that begins with "error:"
+  130  stopped by Ctrl-C (143: by SIGTERM); what was reached is saved"""
+
 
 class Parser(argparse.ArgumentParser):
-    """A parser of flags whose errors are those of everything else."""
+    """A parser of flags whose errors are those of everything else.
+
+    A flag may be written with dashes or with underscores, and flags and names of files may stand in any order.
+
+    Args:
+        usage: the short form, without the command's name.
+        description: what the command does, with examples.
+        epilog: what stands at the end of the help.
+        script: the file of the command, such as run.py.
+        console: its name where it is installed.
+    """
+
+    def __init__(
+        self, usage: str = "", description: str | None = None, epilog: str = EXIT_STATUSES, *,
+        script: str = "", console: str = "",
+    ) -> None:  # fmt: skip
+        name = command_name(script, console)
+        if description:
+            description = description.replace(f"python code/reconstruction/{script}", name)
+        super().__init__(
+            prog=name, usage=f"%(prog)s {usage}" if usage else None, description=description, epilog=epilog,
+            formatter_class=_Formatter,
+        )  # fmt: skip
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """The options of a command line, that of the process if none is given."""
+        given = sys.argv[1:] if args is None else args
+        return self.parse_intermixed_args([_with_dashes(word) for word in given], namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Raise the message as a ``UserError``."""
+        """Raise the message as a ``UserError``, in plain words."""
+        unknown = re.match(r"unrecognized arguments: (.*)", message)
+        flags = [word for word in unknown[1].split() if word.startswith("-")] if unknown else []
+        if flags:
+            name = flags[0].partition("=")[0]
+            known = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+            close = difflib.get_close_matches(name, known, n=1)
+            message = f"{name}: no such flag" + (f"; did you mean {close[0]}?" if close else "")
+        elif unknown:
+            message = f"{unknown[1]}: not expected here"
+        message = re.sub(r"^argument ", "", message)
+        for kind, expected in (("int", "a whole number"), ("float", "a number")):
+            message = re.sub(rf"^(.*): invalid {kind} value: (.*)$", rf"\1: expected {expected}, got \2", message)
         raise UserError(f"{message}; --help lists what there is")
+
+    def add_version_and_debug(self) -> None:
+        """--version and --debug."""
+        self.add_argument("--version", action="version", version=VERSION, help="print the version")
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help as wide as a line of the source, with the short usage first."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=110)
+
+
+def common_flag(group: Any, name: str, **changed: Any) -> None:
+    """Add a flag that several commands have, under all of its names, to a parser or to a group of one."""
+    names, settings = COMMON[name]
+    group.add_argument(*names, **{**settings, **changed})
+
+
+COMMON: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "minutes": (("--minutes",), {"metavar": "M", "type": float, "help": "time for the whole command"}),
+    "steps": (("--steps", "--nepoch"), {"metavar": "N", "type": int, "help": "length of the training"}),
+    "seed": (("--seed",), {"metavar": "N", "type": int, "help": "seed of everything random"}),
+    "set": (
+        ("--set",),
+        {"metavar": "KEY=VALUE", "action": "append", "default": [],
+         "help": "any key of setup.conf, such as --set train.seed=3; can be repeated"},
+    ),
+    "gpu": (
+        ("--gpu", "--device"),
+        {"metavar": "WHICH", "default": "auto",
+         "help": "auto (the freest GPU, else the CPU), cpu, ignore (the first GPU), or the number of one"},
+    ),
+    "exps-dir": (("--exps-dir",), {"metavar": "FOLDER", "type": Path, "help": "the folder of all results"}),
+    "expname": (("--expname",), {"metavar": "NAME", "help": "the folder in it"}),
+}  # fmt: skip
+
+
+def command_name(script: str, console: str) -> str:
+    """How a command was started, as its user would type it again: ``python code/reconstruction/compare.py``,
+    ``phase-recon compare``, or its own name where it is installed.
+    """
+    started = Path(sys.argv[0])
+    if script and started.name == script:
+        return f"python {sys.argv[0]}"
+    if started.name in ("run.py", "phase-recon") and sys.argv[1:2] == [Path(script).stem]:
+        return f"{command_name('run.py', 'phase-recon')} {sys.argv[1]}"
+    return console or started.name
+
+
+def _with_dashes(word: str) -> str:
+    """A flag with dashes where it has underscores; anything else as it is."""
+    name, equals, value = word.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}" if name.startswith("--") else word
 
 
 def exit_status(
@@ -46,6 +152,10 @@ def exit_status(
             return command(options) or 0
         except UserError as error:
             return _said(error)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in PACKAGES:
+                raise
+            return _said(UserError(missing_text(str(error.name))))
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:  # wherever a name is asked about first
                 raise

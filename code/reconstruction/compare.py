@@ -1,8 +1,8 @@
 """Losses, or settings of one, side by side on a cloud: the same time, the same threads, one table and one page.
 
-    python code/reconstruction/compare.py --input scan.ply --losses phase,igr,siren,digs --minutes 2
-    python code/reconstruction/compare.py --input scan.ply --target truth.obj --losses phase,igr --same-network
-    python code/reconstruction/compare.py --input curve.xyz --sweep network.loss.epsilon=0.04,0.01,0.0025
+    python code/reconstruction/compare.py scan.ply --losses phase,igr,siren,digs --minutes 2
+    python code/reconstruction/compare.py scan.ply --target truth.obj --losses phase,igr --same-network
+    python code/reconstruction/compare.py curve.xyz --sweep network.loss.epsilon=0.04,0.01,0.0025
 
 A loss is trained as its publication says: with code/confs/LOSS.conf, and phase with setup.conf. Every run is a
 run.py of its own, one after the other. Interrupted, the same command goes on with the runs that are missing.
@@ -26,16 +26,17 @@ from pathlib import Path
 
 if not __package__:  # started as a file: the package is the folder above
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    import phase_recon  # noqa: F401
+    from phase_recon.utils.environment import require_packages
 
     del sys.path[0]
+    require_packages()
 
 import numpy as np
 import torch
 
 from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
 from phase_recon.geometry.points import Normalisation
-from phase_recon.reconstruction.commands import Parser, exit_status
+from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
 from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import NeuralField, field_from_checkpoint
 from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
@@ -51,7 +52,7 @@ from phase_recon.utils.experiment import Experiment, read_checkpoint
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.general import sample_ball, sample_omega
 from phase_recon.utils.hocon import parse, read_file, write
-from phase_recon.utils.locations import CONFIGURATIONS, ROOT, default_exps_dir
+from phase_recon.utils.locations import CONFIGURATIONS, ROOT, default_exps_dir, find_file
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -96,9 +97,10 @@ class Method:
 def main(arguments: list[str] | None = None) -> int:
     """Run what is missing, measure it, write the table and the page; returns the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
-    line = shlex.join(["python", "code/reconstruction/compare.py", *given])
+    parser = _parser()
+    line = f"{parser.prog} {shlex.join(given)}"
     stopped = "stopped; the same command goes on with the runs that are missing"
-    return exit_status(_parser(), given, lambda options: compare(options, line), stopped)
+    return exit_status(parser, given, lambda options: compare(options, line), stopped)
 
 
 def compare(options: argparse.Namespace, command: str) -> None:
@@ -108,7 +110,9 @@ def compare(options: argparse.Namespace, command: str) -> None:
         UserError: the options, the cloud or the target are wrong; or no run gave a surface.
     """
     _, device = choose_device(options.gpu)
-    path = options.input if options.input.exists() or options.input.is_absolute() else ROOT / options.input
+    if (options.cloud is None) == (options.input is None):
+        raise UserError("give one point cloud: phase-recon compare CLOUD, or --input PATH")
+    path = find_file(options.cloud or options.input)
     cloud = load_point_cloud(path, normals=options.normals)
     if options.normals and cloud.normals is None:
         raise UserError(f"{path}: has no normals: leave --normals out, or give a file with them")
@@ -333,21 +337,26 @@ def _box(cloud: PointCloud) -> Array:
 
 
 def _parser() -> Parser:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", metavar="PATH", type=Path, required=True, help="the point cloud")
+    parser = Parser(
+        "CLOUD [--target TRUTH] [--losses A,B] [--minutes M] [more flags, see below]", __doc__, script="compare.py",
+        console="phase-recon-compare",
+    )  # fmt: skip
+    parser.add_argument("cloud", metavar="CLOUD", nargs="?", help="the point cloud")
+    parser.add_argument("--input", metavar="PATH", help="the same as CLOUD")
     parser.add_argument("--target", metavar="PATH", type=Path, help="its true surface, a mesh or curve")
-    parser.add_argument("--losses", metavar="A,B", help=f"names of configurations (default: {LOSSES})")
-    parser.add_argument("--sweep", metavar="KEY=A,B", help="settings of one loss (default: of phase) instead")
-    parser.add_argument("--minutes", metavar="M", type=float, default=2.0, help="of every run (default: 2)")
+    parser.add_argument("--losses", metavar="A,B", help=f"names of configurations ({LOSSES})")
+    parser.add_argument("--sweep", metavar="KEY=A,B", help="settings of one loss (phase) instead")
+    common_flag(parser, "minutes", default=2.0, help="time of every run (2)")
     parser.add_argument("--normals", action="store_true", help="use the normals of the file, in all that can")
     parser.add_argument(
         "--same-network", action="store_true", help="network, optimiser and batch of setup.conf for all losses"
     )
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="for every run; repeatable")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of every run (default: 0)")
-    parser.add_argument("--gpu", metavar="WHICH", default="auto", help="as run.py's (default: auto)")
-    parser.add_argument("--exps_dir", metavar="PATH", type=Path, help="the folder of all results (default: exps/)")
-    parser.add_argument("--expname", metavar="NAME", help="the folder in it (default: compare-<cloud>)")
+    common_flag(parser, "set", help="a key for every run, such as --set plot.resolution=128; can be repeated")
+    common_flag(parser, "seed", default=0, help="seed of every run (0)")
+    common_flag(parser, "gpu")
+    common_flag(parser, "exps-dir", help="the folder of all results (exps/)")
+    common_flag(parser, "expname", help="the folder in it (compare-<cloud>)")
+    parser.add_version_and_debug()
     return parser
 
 

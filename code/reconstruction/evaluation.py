@@ -107,6 +107,7 @@ def evaluate(
     cloud_path: str | None = None,
     target: Path | None = None,
     query: Path | None = None,
+    output: Path | None = None,
 ) -> dict[str, Path]:
     """Write evaluation/<epoch>/ of a run; returns what was written, by what it is.
 
@@ -120,6 +121,7 @@ def evaluate(
         cloud_path: where the input was read, for the record.
         target: a mesh, curve or cloud to measure against, or None.
         query: points at which to write u, w and ∇w, or None.
+        output: another file to write the surface to, in place of what is there, or None.
 
     Raises:
         UserError: there is no surface; a file cannot be read or written; or plot.overwrite = false and the
@@ -128,7 +130,7 @@ def evaluate(
     folder = experiment.folder / "evaluation" / str(epoch)
     if not plot.overwrite and any(not path.name.startswith(".") for path in folder.glob("*")):
         raise UserError(f"{folder}: exists, and plot.overwrite = false; move it away or set plot.overwrite = true")
-    goal = None if target is None else _read_target(target, field.dimension)
+    goal = None if target is None else read_target(target, field.dimension)
     asked = None if query is None else load_points(query, field.dimension)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,9 +154,13 @@ def evaluate(
         written["curve" if curve else "mesh"] = path = (
             folder / f"surface.{plot.curve_format if curve else plot.mesh_format}"
         )
-        note = write_surface(path, surface, "made by PHASE, in the units of the input")
-        if note:
-            announce(note)
+        _write(path, surface, announce)
+    if output is not None:
+        if output.exists():
+            announce(f"{output}: the file that was there is replaced")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _write(output, surface, announce)
+        written["output"] = output
     extraction = time.monotonic() - started
 
     if plot.save_html:
@@ -210,6 +216,12 @@ def preview(
     announce(f"preview at step {epoch}: {folder / f'{epoch}.png'}")
 
 
+def _write(path: Path, surface: Surface, announce: Announce) -> None:
+    note = write_surface(path, surface, "made by PHASE, in the units of the input")
+    if note:
+        announce(note)
+
+
 def _write_query(path: Path, field: Field, points: npt.NDArray[np.float64]) -> Path:
     content = io.BytesIO()
     answers = {"u": field.u(points), "w": field.w(points), "gradient": field.gradient(points)}
@@ -227,7 +239,7 @@ def _target_before(metrics: Path) -> str | None:
         return None
 
 
-def _read_target(path: Path, dimension: int) -> Surface:
+def read_target(path: Path, dimension: int) -> Surface:
     """A mesh or curve, or a cloud as a surface without cells.
 
     Raises:

@@ -2,72 +2,142 @@
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
-from phase_recon.reconstruction.commands import Parser
+from phase_recon.reconstruction.commands import EXIT_STATUSES, Parser, common_flag
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.overrides import Override
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+@dataclass(frozen=True)
+class Quality:
+    """A preset: the length of the training, the cells of the grid, and what a user may expect of both."""
+
+    steps: int
+    resolution: int
+    time: str
+    expect: str
+
+
+# Measured with data/bunny.xyz (20 000 points). draft: 33 s on two cores that had little else to do, 56 s on busy ones;
+# its points are then three times as far from the surface as after standard, which takes 76 to 142 s, or 130 s of one
+# core. fine: 520 s of one core for its steps, of which 8 500 were run; two idle cores take 37 ms a step.
+QUALITIES = {
+    "draft": Quality(500, 128, "half a minute", "the shape is there, detail is rounded"),
+    "standard": Quality(2500, 256, "1 to 3 minutes", "the default"),
+    "fine": Quality(12000, 512, "10 minutes", "finer detail, and four times as many triangles"),
+}
+
+USAGE = "CLOUD [-o MESH] [--quality draft|standard|fine] [more flags, see below]"
+READ, WRITTEN, CURVES = (
+    ".xyz .txt .csv .pts .npy .npz .ply .obj .off .stl", ".ply .obj .stl .glb", ".ply .svg .npz"
+)  # fmt: skip
+PRESETS = "\n".join(
+    f"  {name:9s} {kind.steps:6,} steps, resolution {kind.resolution}, {kind.time:14s} {kind.expect}"
+    for name, kind in QUALITIES.items()
+)
+EPILOG = f"""quality (times on two cores, for a cloud of 20 000 points and the network of setup.conf):
+{PRESETS}
+
+files read:     {READ}
+                x y z, with normals and colours where there are; of a mesh its vertices, or --sample N
+files written:  {WRITTEN}; curves in 2D: {CURVES}
+results:        -o, and always <exps-dir>/<expname>/<time of start>/ with the surface, pictures, a page to turn it
+                in a browser, measurements, checkpoints and the whole configuration. <exps-dir> is exps/ of the
+                checkout, or of the current folder where phase-recon is installed; <expname> the cloud's name.
+
+{EXIT_STATUSES}"""
+
+
+def parser(description: str) -> Parser:
     """What run.py can be asked on the command line."""
-
-    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        def _get_help_string(self, action: argparse.Action) -> str | None:
-            """Leave out defaults that say nothing."""
-            return super()._get_help_string(action) if action.default else action.help
-
-    flags = Parser(prog="run.py", description=description, formatter_class=Formatter)
+    flags = Parser(USAGE, description, EPILOG, script="run.py", console="phase-recon")
     what = flags.add_argument_group("what to do")
-    what.add_argument("--eval", action="store_true", help="mesh, draw and measure a checkpoint; no training")
     what.add_argument(
-        "--is_continue", action="store_true", help="go on with a run, up to its nepoch, with its configuration"
-    )
+        "clouds", metavar="CLOUD", nargs="*", default=[],
+        help="the point cloud; or many: several files, a folder, a glob, @list.txt",
+    )  # fmt: skip
+    what.add_argument("--input", metavar="PATH", help="the same as CLOUD")
     what.add_argument(
-        "--input",
-        metavar="PATH",
-        type=Path,
-        help="the point cloud, instead of train.input_path; or many: a folder, a quoted glob, @list.txt",
-    )
-    what.add_argument("--target", metavar="PATH", type=Path, help="with --eval: a mesh or cloud to measure against")
-    what.add_argument(
-        "--query", metavar="PATH", type=Path, help="with --eval: points at which to write u, w and ∇w (query.npz)"
-    )
-    how = flags.add_argument_group("how", "those that name a key win over the configuration, which is the default")
-    how.add_argument("--conf", metavar="PATH", default="setup.conf", help="as given, else a file at the project's root")
-    how.add_argument("--nepoch", metavar="N", type=int, help="number of steps; train.nepoch")
-    how.add_argument("--minutes", metavar="M", type=float, help="time for the whole command; train.time_budget")
-    how.add_argument("--points_batch", metavar="N", type=int, help="points per step; train.points_batch")
-    how.add_argument("--seed", metavar="N", type=int, help="seed of everything random; train.seed")
+        "-o", "--output", metavar="PATH", type=Path,
+        help="write the surface here, in the format of its extension, in place of what is there; "
+        "of many clouds: a folder",
+    )  # fmt: skip
+    what.add_argument("--target", metavar="PATH", type=Path, help="measure against this mesh or cloud at the end")
+    what.add_argument("--query", metavar="PATH", type=Path, help="write u, w and ∇w at these points, too (query.npz)")
+    what.add_argument("--eval", action="store_true", help="mesh, draw and measure a trained run; no training")
+    what.add_argument("--is-continue", action="store_true", help="go on with a run, with its configuration")
+
+    how = flags.add_argument_group("how", "A flag wins over the key of the configuration that it stands for.")
+    how.add_argument("--quality", choices=QUALITIES, help="a length and a resolution, see below")
+    common_flag(how, "minutes", help="time for the whole command, in place of a number of steps; train.time_budget")
+    common_flag(how, "steps", help="length of the training (2500); train.nepoch")
+    how.add_argument("--resolution", metavar="N", type=int, help="cells along the surface's box (256); plot.resolution")
     how.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="any key, in HOCON; can be repeated"
-    )
-    how.add_argument("--jobs", metavar="N", type=int, default=1, help="with many clouds: how many at a time")
-    how.add_argument("--gpu", metavar="WHICH", default="auto", help="auto (the freest), cpu, ignore, or a number")
+        "--normals", action=argparse.BooleanOptionalAction,
+        help="use the normals of the file, which must point outward; network.has_normals",
+    )  # fmt: skip
+    how.add_argument("--sample", metavar="N", type=int, help="of a mesh: N points on its faces; train.sample")
+    common_flag(how, "seed", help="seed of everything random (0); train.seed")
+    common_flag(how, "set")
+    how.add_argument(
+        "--conf", metavar="PATH", default="setup.conf",
+        help="the configuration: a file, or a name such as siren or published (setup.conf)",
+    )  # fmt: skip
+    how.add_argument("--points-batch", metavar="N", type=int, help="points per step (2048); train.points_batch")
+    how.add_argument("--jobs", metavar="N", type=int, default=1, help="with many clouds: how many at a time (1)")
+    common_flag(how, "gpu")
+
     which = flags.add_argument_group("which run")
-    which.add_argument("--expname", metavar="NAME", help="its name; train.expname")
-    which.add_argument("--exps_dir", metavar="PATH", type=Path, help="the folder of all runs; train.exps_dir")
+    common_flag(which, "expname", help="its name (that of the cloud's file); train.expname")
+    common_flag(which, "exps-dir", help="the folder of all runs (exps/); train.exps_dir")
     which.add_argument(
-        "--timestamp", metavar="STAMP", default="latest", help="the run's folder; a new one has the time of its start"
+        "--timestamp", metavar="STAMP", default="latest", help="the run's folder (a new one: the time of its start)"
     )
-    which.add_argument("--checkpoint", metavar="N", default="latest", help="the step to load")
-    flags.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    which.add_argument("--checkpoint", metavar="N", default="latest", help="the step to load (the latest)")
+    flags.add_version_and_debug()
     return flags
 
 
-def overrides(options: argparse.Namespace) -> list[str]:
-    """The flags as HOCON texts; --set comes last and so wins. --nepoch takes away the time that a run had."""
-    flags = {
-        "train.input_path": None if options.input is None else str(options.input),
-        "train.nepoch": options.nepoch,
-        "train.time_budget": options.minutes,
-        "train.points_batch": options.points_batch,
-        "train.seed": options.seed,
-        "train.expname": options.expname,
-        "train.exps_dir": None if options.exps_dir is None else str(options.exps_dir.absolute()),
-    }
-    given = [f"{key} = {json.dumps(value)}" for key, value in flags.items() if value is not None]
-    by_steps = [] if options.nepoch is None else ["train.time_budget = null"]
-    return [*given, *by_steps, *options.set]
+def inputs(options: argparse.Namespace) -> list[str]:
+    """The clouds that the command line names, as they were given.
+
+    Raises:
+        UserError: both by themselves and by --input.
+    """
+    if options.input is not None and options.clouds:
+        raise UserError(f"--input {options.input} and {options.clouds[0]}: give the cloud once")
+    return [options.input] if options.input is not None else list(options.clouds)
+
+
+def overrides(options: argparse.Namespace) -> list[str | Override]:
+    """The flags as HOCON texts; --set comes last and so wins. A number of steps takes away the time that a run had."""
+    given = inputs(options)
+    quality = QUALITIES.get(options.quality)
+    exps_dir = None if options.exps_dir is None else str(options.exps_dir.absolute())
+    flags = [
+        ("--quality", "train.nepoch", quality and quality.steps),
+        ("--quality", "plot.resolution", quality and quality.resolution),
+        ("--input", "train.input_path", given[0] if len(given) == 1 else None),
+        ("--sample", "train.sample", options.sample),
+        ("--steps/--nepoch", "train.nepoch", options.steps),
+        ("--minutes", "train.time_budget", options.minutes),
+        ("--resolution", "plot.resolution", options.resolution),
+        ("--normals", "network.has_normals", options.normals),
+        ("--points-batch", "train.points_batch", options.points_batch),
+        ("--seed", "train.seed", options.seed),
+        ("--expname", "train.expname", options.expname),
+        ("--exps-dir", "train.exps_dir", exps_dir),
+    ]
+    if options.minutes is None and (options.steps is not None or quality is not None):
+        flags.insert(0, ("--steps", "train.time_budget", "null"))
+    texts = [
+        Override(f"{key} = {value if value == 'null' else json.dumps(value)}", flag)
+        for flag, key, value in flags
+        if value is not None
+    ]
+    return [*texts, *options.set]
 
 
 def check_flags(options: argparse.Namespace, size: int) -> None:
@@ -76,28 +146,30 @@ def check_flags(options: argparse.Namespace, size: int) -> None:
     Raises:
         UserError: some are given.
     """
-    if not options.eval and (options.target or options.query):
-        raise UserError("--target and --query look at a trained run: add --eval")
     if not (options.eval or options.is_continue) and options.checkpoint != "latest":
-        raise UserError("--checkpoint names something to load: add --eval or --is_continue")
+        raise UserError("--checkpoint names something to load: add --eval or --is-continue")
     if options.eval and options.is_continue:
-        raise UserError("--eval and --is_continue: one or the other; a run that is continued is also evaluated")
+        raise UserError("--eval and --is-continue: one or the other; a run that is continued is also evaluated")
     if options.eval and size > 1:
         raise UserError("--eval is the work of one process: start it without torchrun")
-    if options.nepoch is not None and options.minutes is not None:
-        raise UserError("--nepoch and --minutes: one or the other; a run ends by its steps or by the clock")
+    if options.steps is not None and options.minutes is not None:
+        raise UserError("--steps and --minutes: one or the other; a run ends by its steps or by the clock")
 
 
 def check_flags_for_many(options: argparse.Namespace) -> None:
-    """Refuse flags that have no meaning where --input names many clouds.
+    """Refuse flags that have no meaning with many clouds.
 
     Raises:
         UserError: one is given.
     """
     if options.eval or options.is_continue or options.timestamp != "latest":
         raise UserError(
-            "many clouds with --eval, --is_continue or --timestamp: the same command without them does what is "
-            "missing; one of the runs is loaded by --timestamp <time of start>/<cloud>, without the --input of many"
+            "many clouds with --eval, --is-continue or --timestamp: the same command without them does what is "
+            "missing; one of the runs is loaded by --timestamp <time of start>/<cloud>, without the many clouds"
         )
+    if options.target or options.query:
+        raise UserError("--target and --query are for one cloud: give one, or measure its run later with --eval")
     if options.jobs < 1:
         raise UserError(f"--jobs: expected at least 1, got {options.jobs}")
+    if options.output is not None and options.output.suffix and not options.output.is_dir():
+        raise UserError(f"--output {options.output}: many clouds need a folder; give a name without extension")

@@ -17,9 +17,10 @@ from typing import Literal
 
 if not __package__:  # started as a file: the package is the folder above
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    import phase_recon  # noqa: F401
+    from phase_recon.utils.environment import require_packages
 
     del sys.path[0]
+    require_packages()
 
 import numpy as np
 import numpy.typing as npt
@@ -115,10 +116,10 @@ def iterated(points: Array, solve: Callable[[Array], Surface], seed: int = 0) ->
 
 def main() -> int:
     """Read, reconstruct, write; returns the exit status."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cloud", type=Path)
-    parser.add_argument("mesh", type=Path)
-    parser.add_argument("--depth", type=int, default=8, help="of the octree (default: 8)")
+    parser = Parser("CLOUD MESH [--depth N] [--normals | --iterated]", __doc__, script="poisson.py")
+    parser.add_argument("cloud", metavar="CLOUD", type=Path, help="the point cloud")
+    parser.add_argument("mesh", metavar="MESH", type=Path, help="the file to write")
+    parser.add_argument("--depth", metavar="N", type=int, default=8, help="depth of the octree (8)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--normals", action="store_true", help="use the normals of the file")
     which.add_argument("--iterated", action="store_true", help="find the normals by iterated Poisson")

@@ -16,6 +16,8 @@ from phase_recon.utils.experiment import Experiment
 
 Announce = Callable[[str], None]
 
+MEASURABLE = 1e-6  # of the cloud's radius: noise below this is rounding, of files in single precision too
+
 
 @dataclass
 class Clock:
@@ -50,6 +52,14 @@ class Clock:
         if self.budget is None:
             return epoch / self.nepoch
         return (self.seconds - self.spent) / max(self.budget - self.spent, 1e-9)
+
+    def state(self, epoch: int) -> str:
+        """How far the run is, for a user: "40% done after 11 s, about 17 s left"."""
+        share = self.progress(epoch)
+        if share >= 1:
+            return f"100% done after {self.seconds:.0f} s"
+        left = self.seconds / max(share, 1e-9) * (1 - share) if self.budget is None else self.budget - self.seconds
+        return f"{share:.0%} done after {self.seconds:.0f} s, about {left:.0f} s left"
 
     def struck(self) -> bool:
         """Whether the period is over; if it is, the next one begins."""
@@ -133,10 +143,24 @@ class Status:
         if self.bar.disable and self.clock.seconds - self.shown > 10:  # no terminal: a line now and then
             self.shown = self.clock.seconds
             terms = ", ".join(f"{name} {value}" for name, value in shown.items())
-            self.announce(f"step {epoch}, {self.clock.progress(epoch):.0%}, {self.clock.seconds:.0f} s: {terms}")
+            self.announce(f"step {epoch}: {self.clock.state(epoch)}; {terms}")
         elif self.clock.budget is not None:
             self.bar.update(round(min(self.clock.seconds, self.clock.budget)) - self.bar.n)
         self.sums, self.last = None, epoch
+
+
+def noise_in_words(noise: float, scale: float, smoothed: bool) -> str:
+    """What a user should know of a cloud's noise.
+
+    Args:
+        noise: standard deviation of the points about the surface, normalised.
+        scale: the cloud's radius, in the units of the input.
+        smoothed: whether the points are moved because of it.
+    """
+    if noise < MEASURABLE:
+        return "estimated noise: below what can be measured"
+    moved = "; the points are moved towards the surface (train.smooth_points)" if smoothed else ""
+    return f"estimated noise: {noise * scale:.3g} in the units of the cloud, {noise:.2g} of its radius{moved}"
 
 
 def progress_bar(clock: Clock, epoch: int, shown: bool) -> Any:

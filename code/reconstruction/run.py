@@ -1,10 +1,14 @@
-"""From a point cloud to a surface, on the command line.
+"""From a point cloud to a surface.
 
-    python code/reconstruction/run.py                            train on setup.conf's cloud, then mesh it
-    python code/reconstruction/run.py --input scan.ply           train on another
-    python code/reconstruction/run.py --input scans/ --jobs 2    train on every cloud of a folder, two at a time
-    python code/reconstruction/run.py --eval --checkpoint 1000   mesh what step 1000 had learnt
-    python code/reconstruction/run.py --help                     everything else
+    python code/reconstruction/run.py scan.ply -o mesh.ply       train on a cloud, and write its surface
+    python code/reconstruction/run.py scan.ply --quality draft   a first look
+    python code/reconstruction/run.py scan.ply --target gt.obj   and measure the surface against another
+    python code/reconstruction/run.py scans/ -o meshes/          every cloud of a folder
+    python code/reconstruction/run.py scan.ply --is-continue --steps 5000
+    python code/reconstruction/run.py scan.ply --eval --resolution 512 -o fine.ply
+    python code/reconstruction/run.py compare --help             losses side by side on a cloud
+    python code/reconstruction/run.py benchmark --help           beside Screened Poisson on many
+    python code/reconstruction/run.py                            the cloud that setup.conf names: data/bunny.xyz
 
 The functions read in the order in which a run goes: ``main`` → ``train`` or ``evaluate``; ``api.py`` has the same for
 arrays, without files. Imports that take seconds are inside the functions, so that ``--help`` and
@@ -25,61 +29,78 @@ STARTED = time.monotonic()
 
 if not __package__:  # started as a file: the package is the folder above
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    import phase_recon  # noqa: F401
+    from phase_recon.utils.environment import require_packages
 
     del sys.path[0]
+    require_packages()
 
 from phase_recon.reconstruction.commands import exit_status
-from phase_recon.reconstruction.flags import check_flags, check_flags_for_many, overrides, parser
+from phase_recon.reconstruction.flags import check_flags, check_flags_for_many, inputs, overrides, parser
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.locations import ROOT, default_exps_dir, find_configuration
 
 if TYPE_CHECKING:
-
     from phase_recon.datasets.pointcloud import PointCloud
     from phase_recon.reconstruction.field import NeuralField
     from phase_recon.utils.config import Config
 
-ANNOUNCED_BYTES = 30e6  # of a cloud's file
-READING_SPEED = {".npy": 200e6, ".npz": 100e6}  # bytes per second, measured on one core
-TEXT_SPEED = 6e6  # the same for all other files; a ply may be binary, and then quicker
 # What --eval can be told otherwise than the training was
-EVALUATED = ("plot.", "train.input_path", "train.d_in", "train.drop_invalid", "train.expname", "train.exps_dir")
+EVALUATED = ("plot.", "train.input_path", "train.sample", "train.d_in", "train.drop_invalid", "train.expname",
+             "train.exps_dir")  # fmt: skip
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
 EVALUATION_SECONDS = 12.0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for a mistake that the user can mend."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] in (["compare"], ["benchmark"]) and not Path(given[0]).exists():
+        return _other_command(given[0], given[1:])
     flags = parser((__doc__ or "").split("\n\nThe functions")[0])
     stopped = "stopped at once: nothing is saved since the last checkpoint, if there is one"
-    return exit_status(flags, arguments, run, stopped)
+    return exit_status(flags, given, run, stopped)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train or evaluate, as the options ask."""
-    from phase_recon.reconstruction.batch import names_many, run_many
+    from dataclasses import replace
+
+    from phase_recon.reconstruction.batch import common_folder, find_clouds, names_many, run_many
     from phase_recon.reconstruction.build_model import check_model
+    from phase_recon.reconstruction.names import named
+    from phase_recon.reconstruction.output import check_extension, check_folder
     from phase_recon.reconstruction.training import Interrupted
     from phase_recon.utils.config import load_config
     from phase_recon.utils.distributed import rank_and_size
 
     rank, size = rank_and_size()
     check_flags(options, size)
+    if options.output is not None:
+        check_extension(options.output)
     config = load_config(find_configuration(options.conf), overrides(options), check_model)
     for line in config.warnings if rank == 0 else ():
         print(f"warning: {line}", file=sys.stderr)
-    loads = options.eval or options.is_continue  # a run that knows its own cloud, unless --input names one
-    if names_many(config.train.input_path, ROOT) and not (loads and options.input is None):
+
+    given = inputs(options)
+    loads = options.eval or options.is_continue  # a run that knows its own cloud, unless one is given
+    if len(given) > 1 or (names_many(config.train.input_path, ROOT) and not (loads and not given)):
         check_flags_for_many(options)
-        return run_many(config, _exps_dir(config), ROOT, options.jobs, options.gpu)
+        clouds = [cloud for text in given or [str(config.train.input_path)] for cloud in find_clouds(text, ROOT)]
+        if len(given) > 1:
+            config = replace(config, train=replace(config.train, input_path=str(common_folder(clouds))))
+        if options.output is not None:
+            check_folder(options.output)
+        config = named(config)
+        return run_many(config, clouds, _exps_dir(config), options.jobs, options.gpu, options.output)
     if options.jobs != 1:
-        raise UserError("--jobs is for many clouds: give a folder, a quoted glob or @list.txt with --input")
+        raise UserError("--jobs is for many clouds: give several files, a folder, a glob or @list.txt")
+
+    config = named(config)
     try:
         written = evaluate(config, options) if options.eval else train(config, options)
     except Interrupted as stop:
         saved = f"not saved, as {stop.failure}" if stop.failure else "saved"
-        _say(f"stopped at step {stop.epoch} and {saved}; go on with the same command and --is_continue")
+        _say(f"stopped at step {stop.epoch} and {saved}; go on with the same command and --is-continue")
         return stop.status
     _say("")
     for name, path in written.items():
@@ -95,6 +116,8 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     from dataclasses import replace
 
     from phase_recon.reconstruction.build_model import check_model
+    from phase_recon.reconstruction.forecast import plan
+    from phase_recon.reconstruction.input_cloud import describe, load_cloud
     from phase_recon.reconstruction.training import fit
     from phase_recon.utils.config import config_from_dict, differences, override, to_hocon
     from phase_recon.utils.distributed import choose_device, join_ranks, keep_freed_memory, leave_ranks
@@ -102,7 +125,8 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
     ranks, experiment, checkpoint = join_ranks(), None, None
     if options.is_continue:
-        experiment = ranks.from_first(Experiment.find(_exps_dir(config), config.train.expname, options.timestamp))
+        found = Experiment.find(_exps_dir(config), str(config.train.expname), options.timestamp)
+        experiment = ranks.from_first(found)
         checkpoint = experiment.load_checkpoint(options.checkpoint)
         config = replace(
             override(checkpoint["config"], overrides(options), check_model), plot=config.plot
@@ -114,7 +138,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         if done and (options.checkpoint != "latest" or experiment.is_evaluated(checkpoint["epoch"])):
             more = f" of {config.train.nepoch} is done" if budget is None else f" ended its {budget:g} minutes"
             raise UserError(
-                f"{experiment.folder}: step {checkpoint['epoch']}{more}; --nepoch N continues up to step N, "
+                f"{experiment.folder}: step {checkpoint['epoch']}{more}; --steps N continues up to step N, "
                 "--minutes M up to M minutes in all"
             )
         _say(
@@ -124,12 +148,17 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         changed = differences(config_from_dict(checkpoint["config"]), config)
         if texts := [f"{key} = {json.dumps(value)}" for key, value in changed.items() if not key.startswith("plot.")]:
             _say(f"changed from here on: {', '.join(texts)}")
-    cloud, config = _load_cloud(config)
+    cloud, config = load_cloud(config, _say)
+    output = _output(config, options, cloud)
     device, line = choose_device(options.gpu)
-    _say(line)
+    _say(plan(config, device, cloud.points.shape, 0 if checkpoint is None else checkpoint["epoch"]))
+    for text in (*describe(cloud, config), line):
+        _say(text)
     keep_freed_memory()
+    is_new, exps_dir, name = experiment is None, _exps_dir(config), str(config.train.expname)
+    missing = [folder for folder in (exps_dir / name, exps_dir) if not folder.exists()]
     if experiment is None and ranks.first:
-        experiment = Experiment.create(_exps_dir(config), config.train.expname, options.timestamp)
+        experiment = Experiment.create(exps_dir, name, options.timestamp)
         experiment.write_configuration(to_hocon(config))
     if ranks.size > 1:
         _say(f"processes: {ranks.size}, each with its share of every batch")
@@ -145,38 +174,47 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         evaluation.preview(field, cloud, config.plot, experiment.folder / "plots", epoch, _say)
 
     with experiment.claimed():
-        field, epoch = fit(
-            config,
-            cloud,
-            device,
-            _say,
-            experiment=experiment,
-            checkpoint=checkpoint,
-            preview=preview,
-            started=STARTED,
-            reserve=_reserve(config.train.time_budget),
-            ranks=ranks,
-        )
+        try:
+            field, epoch = fit(
+                config,
+                cloud,
+                device,
+                _say,
+                experiment=experiment,
+                checkpoint=checkpoint,
+                preview=preview,
+                started=STARTED,
+                reserve=_reserve(config.train.time_budget),
+                ranks=ranks,
+            )
+        except BaseException:
+            if is_new:
+                experiment.discard(missing)
+            raise
         leave_ranks()
         from phase_recon.reconstruction import evaluation  # and its libraries, which would delay the first step
 
         _say(f"trained {epoch} steps; extracting the surface")
         written = evaluation.evaluate(
-            field, cloud, config.plot, experiment, epoch, _say, cloud_path=config.train.input_path
-        )
+            field, cloud, config.plot, experiment, epoch, _say, cloud_path=config.train.input_path,
+            target=options.target, query=options.query, output=output,
+        )  # fmt: skip
     _show_metrics(written["metrics"])
     return written
 
 
 def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     """Write the evaluation of a checkpoint."""
+    from dataclasses import replace
+
     from phase_recon.reconstruction import evaluation
     from phase_recon.reconstruction.field import field_from_checkpoint
+    from phase_recon.reconstruction.input_cloud import describe, load_cloud
     from phase_recon.utils.config import config_from_dict, differences, override
     from phase_recon.utils.distributed import choose_device
     from phase_recon.utils.experiment import Experiment
 
-    experiment = Experiment.find(_exps_dir(config), config.train.expname, options.timestamp)
+    experiment = Experiment.find(_exps_dir(config), str(config.train.expname), options.timestamp)
     checkpoint = experiment.load_checkpoint(options.checkpoint)
     device, line = choose_device(options.gpu)
     _say(line)
@@ -188,12 +226,14 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         raise UserError(
             f"--eval: {', '.join(idle)} cannot be other than in the training; leave it out, or train again with it"
         )
-    cloud, config_of_run = _load_cloud(asked)
+    cloud, config_of_run = load_cloud(asked, _say)
+    _say(describe(cloud, config_of_run)[0])
     if cloud.points.shape[1] != field.dimension:
         raise UserError(
             f"{config_of_run.train.input_path}: is {cloud.points.shape[1]}D, but the run is {field.dimension}D: "
             "leave --input out, or give the cloud that the run was trained on"
         )
+    output = _output(replace(config_of_run, plot=config.plot), options, cloud)
     written = evaluation.evaluate(
         field,
         cloud,
@@ -204,9 +244,40 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         cloud_path=config_of_run.train.input_path,
         target=options.target,
         query=options.query,
+        output=output,
     )
     _show_metrics(written["metrics"])
     return written
+
+
+def _other_command(name: str, arguments: list[str]) -> int:
+    """``phase-recon compare`` and ``phase-recon benchmark``."""
+    from importlib import import_module
+
+    status: int = import_module(f"phase_recon.reconstruction.{name}").main(arguments)
+    return status
+
+
+def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> Path | None:
+    """The file that --output means; that, --target and --query are looked at before there is anything to lose.
+
+    Raises:
+        UserError: one of them cannot be read or written.
+    """
+    from phase_recon.datasets.pointcloud import load_points
+    from phase_recon.reconstruction.output import output_file
+
+    d = cloud.points.shape[1]
+    if options.target is not None:
+        from phase_recon.reconstruction.evaluation import read_target
+
+        read_target(options.target, d)
+    if options.query is not None:
+        load_points(options.query, d)
+    if options.output is None:
+        return None
+    plot = config.plot
+    return output_file(options.output, Path(str(config.train.input_path)), plot.mesh_format, plot.curve_format, d)
 
 
 def _reserve(budget: float | None) -> float:
@@ -218,43 +289,17 @@ def _exps_dir(config: Config) -> Path:
     return default_exps_dir() if config.train.exps_dir is None else Path(config.train.exps_dir)
 
 
-def _load_cloud(config: Config) -> tuple[PointCloud, Config]:
-    """The cloud, and the configuration with the path that it was found at."""
-    from dataclasses import replace
-
-    from phase_recon.datasets.pointcloud import load_point_cloud
-
-    t = config.train
-    if t.input_path is None:
-        raise UserError("train.input_path: not set; give the point cloud with --input PATH")
-    path = Path(t.input_path)
-    if not path.is_absolute() and not path.exists() and (ROOT / path).exists():
-        path = ROOT / path
-    if path.is_file() and (size := path.stat().st_size) > ANNOUNCED_BYTES:
-        speed = READING_SPEED.get(path.suffix.lower(), TEXT_SPEED)
-        _say(f"reading {path}: {size / 1e6:,.0f} MB, about {size / speed:.0f} s")
-    cloud = load_point_cloud(path, t.d_in, t.drop_invalid, normals=config.network.has_normals)
-    if config.network.has_normals and cloud.normals is None:
-        raise UserError(
-            f"{path}: has no normals, but network.has_normals = true: set it to false, or give a file with them"
-        )
-    kind = "without normals" if cloud.normals is None else "with normals"
-    _say(f"cloud: {path}, {len(cloud.points)} points in {cloud.points.shape[1]}D, {kind}")
-    if cloud.note:
-        _say(f"note: {cloud.note}")
-    return cloud, replace(config, train=replace(t, input_path=str(path.absolute())))
-
-
 def _show_metrics(path: Path) -> None:
     metrics = json.loads(path.read_text())
     pieces, far = metrics["components"], metrics["input"]
     _say(
-        f"surface: {pieces} {'piece' if pieces == 1 else 'pieces'}, {'closed' if metrics['closed'] else 'OPEN'}; "
-        f"points to surface: mean {far['cloud_to_surface_mean']:.4g}, max {far['cloud_to_surface_max']:.4g}"
+        f"surface: {'closed' if metrics['closed'] else 'OPEN'}, {pieces} connected "
+        f"component{'' if pieces == 1 else 's'}; the points are {far['cloud_to_surface_mean']:.4g} from it on average, "
+        f"{far['cloud_to_surface_max']:.4g} at most"
     )
     if "target" in metrics:
         target = metrics["target"]
-        _say(f"to the target: d_C {target['d_C']:.4g}, d_H {target['d_H']:.4g}")
+        _say(f"to the target: d_C {target['d_C']:.4g} (Chamfer distance), d_H {target['d_H']:.4g} (Hausdorff distance)")
 
 
 def _say(line: str) -> None:

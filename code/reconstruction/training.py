@@ -17,7 +17,7 @@ from phase_recon.reconstruction.build_model import kernels_for
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
 from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare
-from phase_recon.reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
+from phase_recon.reconstruction.progress import Announce, Clock, Status, noise_in_words, progress_bar, tensorboard
 from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure, course_of
 from phase_recon.reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
 from phase_recon.utils.config import Config, to_hocon
@@ -130,19 +130,19 @@ def _announce(scene: Scene, announce: Announce) -> None:
             "across, say tenfold, and shrink the mesh as much"
         )
     if scene.dropped:
-        announce(f"{scene.dropped} points stand far from all others and are left out (train.drop_outliers)")
+        announce(f"{scene.dropped} points are far from all others and are left out as outliers (train.drop_outliers)")
     if scene.outward is not None and scene.outward < scene.settings.inward:
-        announce("note: the cloud's normals point inward: they are taken the other way round")
+        announce("note: the cloud's normals point inward, so they are turned round")
     elif scene.outward is not None and scene.outward < MIXED:
         announce(
-            f"warning: only {scene.outward:.0%} of the cloud's normals point outward, by its shape: where they are "
-            "wrong, the surface is; network.has_normals = false does without them"
+            f"warning: by the cloud's shape only {scene.outward:.0%} of its normals point outward, and where they are "
+            "wrong, the surface will be: --no-normals does without them"
         )
-    moved = ", smoothed" if scale.denoised else ""
-    creased, filled = points.count(Source.CREASE), points.count(Source.HOLE)
-    creases = f"; {creased} points added on creases" if creased else ""
-    filling = f"; {filled} points added in openings (train.fill_openings)" if filled else ""
-    announce(f"noise of the points: about {scale.noise * unit:.3g}{moved}{creases}{filling}")
+    announce(noise_in_words(scale.noise, unit, scale.denoised))
+    if creased := points.count(Source.CREASE):
+        announce(f"{creased} points are added on sharp edges (train.find_creases)")
+    if filled := points.count(Source.HOLE):
+        announce(f"{filled} points are added to close holes of the cloud (train.fill_openings)")
     if thickness < THIN:
         announce(
             f"warning: the cloud is {thickness * unit:.3g} thick at most, {thickness:.2g} of its radius: a "

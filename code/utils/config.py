@@ -14,6 +14,7 @@ from typing import Any, Literal
 from phase_recon.utils.build import build
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.hocon import merge, parse, read_file, write
+from phase_recon.utils.overrides import Override, meant_key
 
 
 def _require(*rules: tuple[bool, str]) -> None:
@@ -74,9 +75,10 @@ class TrainConfig:
         ValueError: a line "key: what is wrong" for each value out of range.
     """
 
-    expname: str = "phase"
+    expname: str | None = None
     exps_dir: str | None = None
     input_path: str | None = None
+    sample: int | None = None
     d_in: int | None = None
     drop_invalid: bool = False
     seed: int = 0
@@ -115,11 +117,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         name, budget, clip, ball = self.expname, self.time_budget, self.clip_gradient, self.ball_sigma
         schedules, minutes, kept = len(self.learning_rate_schedule), self.checkpoint_minutes, self.momentum
-        is_folder = bool(name.strip()) and name not in (".", "..") and not re.search(r"[/\\\0]", name)
+        is_folder = name is None or (bool(name.strip()) and name not in (".", "..") and not re.search(r"[/\\\0]", name))
+        sample = self.sample
         _require(
             (is_folder, f"expname: expected a folder's name without / or \\, got {name!r}"),
             (_is_path(self.exps_dir), f"exps_dir: expected a folder or null, got {self.exps_dir!r}"),
             (_is_path(self.input_path), f"input_path: expected a file or null, got {self.input_path!r}"),
+            (sample is None or sample >= 10, f"sample: expected at least 10 points or null, got {sample}"),
             (self.d_in in (None, 2, 3), f"d_in: expected 2, 3 or null, got {self.d_in}"),
             (0 <= self.seed < 2**63, f"seed: expected 0 to 2^63 - 1, got {self.seed}"),
             (budget is None or budget > 0, f"time_budget: expected more than 0 minutes, got {budget}"),
@@ -247,6 +251,8 @@ class Config:
         return sections
 
 
+SECTIONS: dict[str, type] = {"train": TrainConfig, "plot": PlotConfig, "network": NetworkConfig}
+
 # Keys of configurations of IGR and its forks that have no meaning here, with the reason.
 _FAMILY = {
     "train.preprocess": "clouds are always centred and scaled",
@@ -262,7 +268,7 @@ _FAMILY = {
 
 def load_config(
     path: Path,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str | Override] = (),
     checks: Callable[[Config, list[str]], None] | None = None,
 ) -> Config:
     """Read a configuration file and check it completely.
@@ -270,6 +276,7 @@ def load_config(
     Args:
         path: HOCON file.
         overrides: HOCON texts such as ``train.seed=3``, which replace values of the file, in this order.
+            Errors call them --set, but for an ``Override``, which names its flag.
         checks: a function of the configuration and a list, to which it appends further problems, in the form that
             ``build`` uses. Values that are wrong already have been replaced by defaults then.
 
@@ -280,6 +287,7 @@ def load_config(
     lines = {key: f"line {line}" for key, line in document.lines.items()}
     tree, places = _with_overrides(document.tree, overrides, "--set")
     tree, idle = _without_family_keys(tree)
+    idle += _without_idle_skips(tree)
     warnings = (f"{path}: keys without meaning here: {'; '.join(idle)}",) if idle else ()
     return _checked(tree, str(path), warnings, lines | places, checks)
 
@@ -295,7 +303,7 @@ def config_from_dict(tree: Mapping[str, Any], source: str = "checkpoint") -> Con
 
 def override(
     tree: Mapping[str, Any],
-    overrides: Sequence[str],
+    overrides: Sequence[str | Override],
     checks: Callable[[Config, list[str]], None] | None = None,
     source: str = "checkpoint",
     place: str = "--set",
@@ -336,17 +344,22 @@ def to_hocon(config: Config) -> str:
 
 
 def _with_overrides(
-    tree: Mapping[str, Any], overrides: Sequence[str], place: str
+    tree: Mapping[str, Any], overrides: Sequence[str | Override], place: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The tree with values replaced by HOCON texts, in their order; and for each key of these, ``place``."""
+    """The tree with values replaced by HOCON texts, in order; and for each of their keys, ``place`` or its flag."""
     merged, places = dict(tree), dict[str, str]()
-    for text in overrides:
-        source = f"{place} {text!r}".strip()
+    for item in overrides:
+        text, where = item if isinstance(item, Override) else (item, place)
+        source = f"{where} {text!r}".strip()
         given = parse(text, source)
         if not given.tree:
             raise UserError(f"{source}: expected key=value, such as train.seed=3")
+        for key in given.lines:
+            section = any(other.startswith((f"{key}.", f"{key}[")) for other in given.lines)
+            if not section and key not in _FAMILY and (meant := meant_key(key, tree, SECTIONS)):
+                raise UserError(f"{source}: unknown key; did you mean {meant}?")
         merged = merge(merged, given.tree)
-        places |= dict.fromkeys(given.lines, place)
+        places |= dict.fromkeys(given.lines, where)
     return merged, places
 
 
@@ -372,9 +385,12 @@ def _error(source: str, problems: Sequence[str], places: Mapping[str, str]) -> U
     for problem in problems:
         key = re.split(": | = ", problem)[0]
         place = places.get(key) or places.get(key.split("[")[0])
-        texts.append(f"{place}: {problem}" if place else problem)
-    if len(texts) == 1:
-        return UserError(f"{source}: {texts[0]}")
+        if place and place.startswith("--") and place != "--set":  # a flag needs no key beside it
+            texts.append(place + problem.removeprefix(key))
+        else:
+            texts.append(f"{place}: {problem}" if place else problem)
+    if len(texts) == 1:  # the command line's own mistake is not the file's
+        return UserError(texts[0] if texts[0].startswith("--") else f"{source}: {texts[0]}")
     return UserError(f"{source}: {len(texts)} problems in the configuration", *texts)
 
 
@@ -397,6 +413,17 @@ def _without_family_keys(tree: dict[str, Any]) -> tuple[dict[str, Any], list[str
             reason = "read as Uniform: points about the data are drawn where the loss asks for them"
         idle.append(f"network.sampler.sampler_type = NormalPerPoint ({reason})")
     return tree, idle
+
+
+def _without_idle_skips(tree: dict[str, Any]) -> list[str]:
+    """Remove skips into layers that there are none of, as IGR's code never comes to them; a text for each of them."""
+    inputs = _section(tree, "network.inputs")
+    dims, skips = inputs.get("dims"), inputs.get("skip_in")
+    if not isinstance(dims, list) or not isinstance(skips, list) or not all(type(i) is int for i in skips):
+        return []
+    idle = [i for i in skips if i > len(dims)]
+    inputs["skip_in"] = [i for i in skips if i not in idle]
+    return [f"network.inputs.skip_in = {i} (the output is layer {len(dims)}, the last)" for i in idle]
 
 
 def _section(tree: dict[str, Any], path: str) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class Ranks:
             raise UserError(
                 f"rank {self.rank}: another process of this run has ended, or did not answer for "
                 f"{TIMEOUT.seconds // 60} minutes; the last checkpoint is complete: continue with the same command and "
-                f"--is_continue ({why[0]})"
+                f"--is-continue ({why[0]})"
             ) from None
 
 

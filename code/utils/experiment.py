@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import append_line, remove_leftovers, write_whole
 
 FORMAT = 1  # version of the checkpoints' format
-MAKE_ROOM = "the earlier checkpoints are complete: free some space and continue with --is_continue"  # end of errors
+MAKE_ROOM = "the earlier checkpoints are complete: free some space and continue with --is-continue"  # end of errors
 TIMESTAMP = "%Y_%m_%d_%H_%M_%S"  # name of a run's folder: the local time of its start
 PARTS = ("checkpoints", "plots", "evaluation")  # the folders in a run's folder
 MAX_SAME_SECOND = 1000  # runs of one name that can start in one second; more are a mistake
@@ -86,7 +86,7 @@ class Experiment:
     @staticmethod
     def _create_named(folder: Path) -> "Experiment":
         if (folder / "checkpoints" / "latest.pth").is_file():
-            raise UserError(f"{folder}: contains a run: continue it with --is_continue, or evaluate it with --eval")
+            raise UserError(f"{folder}: contains a run: continue it with --is-continue, or evaluate it with --eval")
         try:
             for name in PARTS:
                 (folder / name).mkdir(parents=True, exist_ok=True)
@@ -121,10 +121,28 @@ class Experiment:
             )
         if not trained:
             raise UserError(
-                f"{parent}: no run with a checkpoint to load: start one without --is_continue or --eval; "
+                f"{parent}: no run with a checkpoint to load: start one without --is-continue or --eval; "
                 f"{_listing(parent, 'the runs there are')}"
             )
         return Experiment(trained[-1])
+
+    def discard(self, above: Sequence[Path] = ()) -> None:
+        """Remove the folder of a run that has failed before it left anything but its configuration.
+
+        What others put into it stays, and the folder with it.
+
+        Args:
+            above: the folders above it that were made for it, the innermost first: they are removed if they are empty.
+        """
+        if self.log_path.is_file() or any(any((self.folder / name).glob("*")) for name in PARTS):
+            return
+        with suppress(OSError):  # which is not what has gone wrong
+            (self.folder / "config.conf").unlink(missing_ok=True)
+            for name in PARTS:
+                (self.folder / name).rmdir()
+            self.folder.rmdir()
+            for folder in above:
+                folder.rmdir()
 
     @contextmanager
     def claimed(self) -> Iterator[None]:

@@ -145,8 +145,8 @@ class TestInvalidRows:
         for values, says in (
             (np.full((50, 3), np.nan), "the normals are all zero or NaN and are ignored"),
             (np.zeros((50, 3)), "the normals are all zero or NaN and are ignored"),
-            (np.where(np.arange(50)[:, None] % 10, sphere(), np.nan), "the normals are not used (network.has_normals"),
-            (np.where(np.arange(50)[:, None] % 10, sphere(), 0), "the normals are not used (network.has_normals"),
+            (np.where(np.arange(50)[:, None] % 10, sphere(), np.nan), "some normals are NaN or infinite: all are"),
+            (np.where(np.arange(50)[:, None] % 10, sphere(), 0), "the normals are unsound (of length zero"),
         ):
             path = tmp_path / "scan.csv"
             np.savetxt(path, np.c_[sphere(), values], delimiter=",", header="x,y,z,nx,ny,nz", comments="")

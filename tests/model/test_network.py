@@ -9,7 +9,7 @@ import torch
 from phase_recon.model.network import ImplicitNet, value_and_gradient
 
 DIMS = (24,) * 5
-SKIPS = [(), (1,), (2, 4)]
+SKIPS = [(), (1,), (2, 4), (5,), (1, 5)]  # layer 5 is the output
 
 
 def network(d, dims=DIMS, seed=0, dtype=torch.float64, **options):
@@ -33,6 +33,7 @@ def loss(value, gradient):
 OPTIONS = [
     *itertools.product([2, 3], [DIMS], [False, True], SKIPS, [100.0, 0.0]),
     *itertools.product([2, 3], [(7,)], [False, True], [()], [100.0, 0.0]),
+    *itertools.product([2, 3], [(17,)], [False, True], [(1,)], [100.0, 0.0]),
 ]
 
 
@@ -66,7 +67,10 @@ def test_fast_gradient_when_the_loss_uses_the_value_or_the_gradient_alone():
         )
 
 
-@pytest.mark.parametrize(("d", "features", "skip", "beta"), [(2, True, (2, 4), 100.0), (3, False, (1,), 0.0)])
+@pytest.mark.parametrize(
+    ("d", "features", "skip", "beta"),
+    [(2, True, (2, 4), 100.0), (3, False, (1,), 0.0), (2, True, (3, 5), 100.0)],
+)
 def test_gradient_in_x_and_in_the_parameters_against_finite_differences(d, features, skip, beta):
     net = network(d, skip_in=skip, beta=beta, use_FFM=features, k=2, geometric_init=False)
     x, h = points(7, d), 1e-6
@@ -207,7 +211,7 @@ def test_a_network_with_features_is_not_periodic(shift):
 
 
 @pytest.mark.parametrize("radius", [0.3, 0.5, 1.0])
-@pytest.mark.parametrize("skip", [(), (2,)])
+@pytest.mark.parametrize("skip", [(), (2,), (4,), (2, 4)])
 @pytest.mark.parametrize("features", [False, True])
 @pytest.mark.parametrize("d", [2, 3])
 def test_the_start_is_a_sphere(d, features, skip, radius):
@@ -229,13 +233,26 @@ def test_the_start_is_a_sphere(d, features, skip, radius):
 
 @pytest.mark.parametrize("d", [2, 3])
 def test_waves_start_without_weight(d):
-    net = network(d, (64,) * 3, skip_in=(1, 2), use_FFM=True, k=3)
+    net = network(d, (64,) * 3, skip_in=(1, 2, 3), use_FFM=True, k=3)
     m = d * 7
     assert (net.lin0.weight[:, d:] == 0).all()
     assert (net.lin0.weight[:, :d] != 0).all()
     for layer in (net.lin1, net.lin2):
         assert (layer.weight[:, 64 - m + d :] == 0).all()
         assert (layer.weight[:, : 64 - m + d] != 0).all()
+    assert (net.lin3.weight[:, 64 - m :] == 0).all()  # of the output nothing but what the hidden layers give
+    assert (net.lin3.weight[:, : 64 - m] != 0).all()
+
+
+def test_a_skip_into_the_output_by_hand():
+    """One ReLU of x + 2 y, and the output 3 h + 4 x + 5 y of what the skip joins, all divided by √2."""
+    net = network(2, (3,), skip_in=(1,), beta=0.0)
+    net.lin0.load_state_dict({"weight": torch.tensor([[1, 2]]), "bias": torch.tensor([0])})
+    net.lin1.load_state_dict({"weight": torch.tensor([[3, 4, 5]]), "bias": torch.tensor([7])})
+    value, gradient = net.value_and_gradient(torch.tensor([[1.0, 1.0], [-3.0, 1.0]], dtype=torch.float64))
+    root = math.sqrt(2)
+    torch.testing.assert_close(value, torch.tensor([18 / root + 7, -7 / root + 7]).double())
+    torch.testing.assert_close(gradient, torch.tensor([[7 / root, 11 / root], [4 / root, 5 / root]]).double())
 
 
 def test_without_geometric_init_the_layers_are_as_torch_makes_them():
@@ -256,14 +273,12 @@ def test_without_geometric_init_the_layers_are_as_torch_makes_them():
         (
             (8, 8, 8),
             {"skip_in": [0]},
-            "skip_in: 0 is not between 1 and 2: a skip goes into a hidden layer after the first, never into "
-            "the output",
+            "skip_in: expected 1 to 3, got 0: the first layer sees the input anyway, and layer 3 is the output",
         ),
         (
             (8, 8, 8),
-            {"skip_in": [3]},  # would join x to what the output layer sees
-            "skip_in: 3 is not between 1 and 2: a skip goes into a hidden layer after the first, never into "
-            "the output",
+            {"skip_in": [4]},
+            "skip_in: expected 1 to 3, got 4: the first layer sees the input anyway, and layer 3 is the output",
         ),
         (
             (14, 32),
@@ -283,7 +298,7 @@ def test_errors_name_the_argument(dims, options, text):
 
 def test_all_errors_come_at_once():
     with pytest.raises(ValueError) as caught:
-        ImplicitNet(2, (8, 8), skip_in=[2], radius_init=-1.0, beta=-2.0)
+        ImplicitNet(2, (8, 8), skip_in=[3], radius_init=-1.0, beta=-2.0)
     assert [line.split(":")[0] for line in str(caught.value).split("\n")] == ["skip_in", "radius_init", "beta"]
 
 

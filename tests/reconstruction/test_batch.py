@@ -161,8 +161,8 @@ def test_the_same_command_does_what_is_missing_only(command: Command, scans: Pat
     assert runs(second.out) == folder
     assert "5 clouds, 1 done before" in second.out
     assert [len(calls(scans, name)) for name in "abcde"] == [1, 2, 2, 1, 1]
-    assert "--is_continue" in calls(scans, "c")[1]
-    assert "--is_continue" not in calls(scans, "b")[1]  # it had saved nothing
+    assert "--is-continue" in calls(scans, "c")[1]
+    assert "--is-continue" not in calls(scans, "b")[1]  # it had saved nothing
     assert [rows(folder)[name]["state"] for name in "abcde"] == ["done", "failed", "done", "done", "done"]
     put(scans, b="fine")
     third = command("--input", scans)
@@ -177,7 +177,7 @@ def test_a_run_that_was_trained_to_its_end_goes_on_with_its_evaluation(command: 
     for name in ("10.pth", "latest.pth"):  # nepoch of tiny.conf
         (folder / "a" / "checkpoints" / name).write_text("whole")
     command("--input", scans)
-    assert calls(scans, "a")[1][-1] == "--is_continue"
+    assert calls(scans, "a")[1][-1] == "--is-continue"
 
 
 def test_a_cloud_that_changed_is_begun_anew_and_its_run_kept(command: Command, scans: Path):
@@ -188,7 +188,7 @@ def test_a_cloud_that_changed_is_begun_anew_and_its_run_kept(command: Command, s
     assert done.status == 0
     assert "a: its file has changed; the run before is now replaced/a-" in done.out
     assert [len(calls(scans, name)) for name in "ab"] == [2, 1]
-    assert "--is_continue" not in calls(scans, "a")[1]
+    assert "--is-continue" not in calls(scans, "a")[1]
     assert (folder / "a" / "evaluation" / "10" / "surface.ply").read_text() == "better"
     (kept,) = (folder / "replaced").iterdir()
     assert (kept / "evaluation" / "10" / "surface.ply").read_text() == "fine"
@@ -329,10 +329,10 @@ def test_a_path_of_the_list_that_is_not_there_fails_alone(command: Command, scan
         (["--input", "{empty}/*.ply"], "names no clouds; quote it, so that the shell leaves it alone"),
         (["--input", "@{empty}/list.txt"], "list.txt: the list of clouds cannot be read (No such file or directory)"),
         (["--input", "{empty}", "--eval"], "the same command without them does what is missing"),
-        (["--input", "{empty}", "--is_continue"], "the same command without them does what is missing"),
+        (["--input", "{empty}", "--is-continue"], "the same command without them does what is missing"),
         (["--input", "{empty}", "--timestamp", "x"], "the same command without them does what is missing"),
         (["--input", "{empty}", "--jobs", "0"], "--jobs: expected at least 1, got 0"),
-        (["--input", "{empty}/a.xyz", "--jobs", "2"], "--jobs is for many clouds: give a folder"),
+        (["--input", "{empty}/a.xyz", "--jobs", "2"], "--jobs is for many clouds: give several files, a folder"),
     ],
 )
 def test_what_cannot_be_done_is_an_error(command: Command, tmp_path: Path, arguments: list[str], text: str):

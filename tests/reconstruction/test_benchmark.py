@@ -128,7 +128,7 @@ def test_the_benchmark_runs_what_is_missing_and_writes_its_tables(data, tmp_path
 
     call()
     assert ran[4:] == ["poisson.py"]  # what failed is tried again
-    call("--budget", "3")
+    call("--minutes", "3")
     assert ran[5:] == ["run.py", "poisson.py"]  # another command is not the old result
 
 

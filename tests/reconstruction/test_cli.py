@@ -75,9 +75,9 @@ assert not heavy, heavy
     assert time.monotonic() - started < 1
     assert (done.status, done.err) == (0, "")
     for flag in (
-        "--eval", "--is_continue", "--input", "--target", "--query", "--conf", "--nepoch", "--minutes", "--seed",
-        "--points_batch", "--set", "--jobs", "--gpu", "--expname", "--exps_dir", "--timestamp", "--checkpoint",
-        "--debug",
+        "--eval", "--is-continue", "--input", "--output", "--target", "--query", "--conf", "--quality", "--nepoch",
+        "--steps", "--minutes", "--resolution", "--normals", "--sample", "--seed", "--points-batch", "--set", "--jobs",
+        "--gpu", "--device", "--expname", "--exps-dir", "--timestamp", "--checkpoint", "--version", "--debug",
     ):  # fmt: skip
         assert flag in done.out
 
@@ -195,7 +195,7 @@ def test_continue_goes_up_to_nepoch_with_the_configuration_of_the_run(command: C
     nothing = command("--is_continue", "--nepoch", 15)
     assert nothing.status == 2
     assert nothing.err == (
-        f"error: {done.folder}: step 15 of 15 is done; --nepoch N continues up to step N, --minutes M up to M minutes "
+        f"error: {done.folder}: step 15 of 15 is done; --steps N continues up to step N, --minutes M up to M minutes "
         "in all\n"
     )
 
@@ -249,10 +249,8 @@ def test_eval_refuses_what_it_cannot_change(command: Command, run: Path, argumen
     [
         (["--eval"], "/exps/tiny: no such experiment to load; the experiments there are: none"),
         (["--is_continue"], "/exps/tiny: no such experiment to load"),
-        (["--target", "x.ply"], "--target and --query look at a trained run: add --eval"),
-        (["--query", "x.xyz"], "--target and --query look at a trained run: add --eval"),
         (["--eval", "--is_continue"], "one or the other"),
-        (["--nepoch", "5", "--minutes", "1"], "--nepoch and --minutes: one or the other"),
+        (["--nepoch", "5", "--minutes", "1"], "--steps and --minutes: one or the other"),
     ],
 )
 def test_what_there_is_nothing_for_is_an_error(command: Command, tmp_path: Path, arguments: list[str], text: str):
@@ -335,7 +333,7 @@ def test_minutes_are_for_the_whole_command(process: Command, clouds: tuple[Path,
     again = process("--is_continue")
     assert (again.status, again.err) == (
         2,
-        f"error: {done.folder}: step {steps} ended its 0.5 minutes; --nepoch N continues up to step N, --minutes M up "
+        f"error: {done.folder}: step {steps} ended its 0.5 minutes; --steps N continues up to step N, --minutes M up "
         "to M minutes in all\n",
     )
     more = process("--is_continue", "--nepoch", steps + 3)

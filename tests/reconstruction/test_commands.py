@@ -97,8 +97,8 @@ def test_every_command_says_in_a_line_what_is_wrong_with_its_flags(name, monkeyp
     [
         ("benchmark", ["{folder}", "--seeds", "0,x"],
          "error: --seeds '0,x': expected whole numbers from 0 on, separated by commas, such as 1,2\n"),
-        ("benchmark", ["{folder}", "--budget", "x"],
-         "error: argument --budget: invalid float value: 'x'; --help lists what there is\n"),
+        ("benchmark", ["{folder}", "--minutes", "x"],
+         "error: --minutes: expected a number, got 'x'; --help lists what there is\n"),
         ("bench_jobs", ["--jobs", "0"],
          "error: --jobs '0': expected whole numbers from 1 on, separated by commas, such as 1,2\n"),
         ("bench_jobs", ["--cloud", "{folder}/none.xyz"],

@@ -92,7 +92,7 @@ def test_a_plane_cloud_gives_a_table_a_page_and_a_picture(tmp_path, clouds, conf
         assert "genus" not in row  # a curve has none
     text = (folder / "table.md").read_text()
     command, header, _, first, *_ = (line for line in text.splitlines() if line)
-    assert command.startswith(f"    python code/reconstruction/compare.py --input {clouds[0]} --losses phase,peer")
+    assert command.startswith(f"    phase-recon-compare --input {clouds[0]} --losses phase,peer")
     assert header.startswith("| method | d_C | d_H | normal consistency | eikonal error in the box |")
     assert first.startswith(f"| phase | {float(rows[0]['d_C']):.4g} |")
     assert "Device: CPU, 1 threads." in text

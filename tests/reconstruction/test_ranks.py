@@ -168,13 +168,13 @@ def test_a_rank_that_dies_ends_the_run_and_continuing_goes_on(
         process.kill()
     assert process.returncode == 1
     assert "error: rank 0: another process of this run has ended" in err
-    assert "continue with the same command and --is_continue" in err
+    assert "continue with the same command and --is-continue" in err
     assert out.count("run: ") == 1  # the first rank speaks for both
     assert "processes: 2, each with its share of every batch" in out
 
     folder = found[0].parents[1]
     epoch = read_checkpoint(folder / "checkpoints" / "latest.pth")["epoch"]
-    done = command("--is_continue", "--nepoch", epoch + 5)
+    done = command("--is-continue", "--nepoch", epoch + 5)
     assert done.status == 0, done.err
     assert f"continuing {folder} from step {epoch}" in done.out
     assert [record["epoch"] for record in records(folder)] == list(range(5, epoch + 6, 5))

@@ -143,10 +143,11 @@ def test_points_that_fill_openings_are_announced(circle):
     keys = ("train.start=winding", "train.nepoch=1")
     cloud = PointCloud(circle.points[circle.points[:, 0] < np.quantile(circle.points[:, 0], 0.7)])
     fit(tiny(*keys), cloud, torch.device("cpu"), lines.append)
-    assert re.fullmatch(r"noise of the points: about \S+; \d+ points added in openings .train.fill_openings.", lines[0])
+    assert lines[0].startswith("estimated noise: ")
+    assert re.fullmatch(r"\d+ points are added to close holes of the cloud \(train\.fill_openings\)", lines[1])
     lines.clear()
     fit(tiny(*keys, "train.fill_openings=false"), cloud, torch.device("cpu"), lines.append)
-    assert re.fullmatch(r"noise of the points: about \S+", lines[0])
+    assert not any("points are added" in line for line in lines)
 
 
 def test_a_needle_is_refused():

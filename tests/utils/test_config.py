@@ -160,9 +160,10 @@ def test_one_problem_is_one_line(conf):
 
 
 RANGES = [
-    ("train", "expname", ["", " ", ".", "..", "a/b", "a\\b"], ["3d", "a.b", "ü 1"]),
+    ("train", "expname", ["", " ", ".", "..", "a/b", "a\\b"], [None, "3d", "a.b", "ü 1"]),
     ("train", "exps_dir", [""], [None, "x/y"]),
     ("train", "input_path", [""], [None, "x.ply"]),
+    ("train", "sample", [9], [None, 10]),
     ("train", "d_in", [1, 4], [None, 2, 3]),
     ("train", "seed", [-1, 2**63], [0, 2**63 - 1]),
     ("train", "nepoch", [0], [1]),

@@ -81,7 +81,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(monkeypatch, tmp_path, 
 
     with monkeypatch.context() as patch:
         patch.setattr(os, failing, full)
-        with pytest.raises(UserError, match=r"6\.pth: cannot be written \(No space left.*--is_cont"):
+        with pytest.raises(UserError, match=r"6\.pth: cannot be written \(No space left.*--is-cont"):
             run.save_checkpoint(checkpoint(6))
     folder = run.folder / "checkpoints"
     assert sorted(p.name for p in folder.iterdir()) == ["5.pth", "latest.pth"]

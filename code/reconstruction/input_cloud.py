@@ -1,0 +1,79 @@
+"""The cloud of a run: how it is read, and what a user should know of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud, point_cloud
+from phase_recon.reconstruction.given_normals import examine
+from phase_recon.reconstruction.progress import Announce
+from phase_recon.utils.config import Config
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.locations import find_file
+
+ANNOUNCED_BYTES = 30e6  # of a cloud's file, from which its reading is announced
+READING_SPEED = {".npy": 200e6, ".npz": 100e6}  # bytes per second, measured on one core
+TEXT_SPEED = 6e6  # the same for all other files; a ply may be binary, and then quicker
+
+
+def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
+    """The cloud, and the configuration with the path that it was found at.
+
+    Args:
+        config: its train.input_path is looked up from the current folder, then from the project's root.
+        say: receives a line where the reading takes long.
+
+    Raises:
+        UserError: there is no such file, it cannot be read, or it lacks what the configuration asks for.
+    """
+    t = config.train
+    if t.input_path is None:
+        raise UserError("train.input_path: not set; give the point cloud: phase-recon CLOUD, or --input PATH")
+    path = find_file(t.input_path)
+    if path.is_file() and (size := path.stat().st_size) > ANNOUNCED_BYTES:
+        speed = READING_SPEED.get(path.suffix.lower(), TEXT_SPEED)
+        say(f"reading {path}: {size / 1e6:,.0f} MB, about {size / speed:.0f} s")
+    if t.sample is None:
+        cloud = load_point_cloud(path, t.d_in, t.drop_invalid, normals=config.network.has_normals)
+    else:
+        cloud = sampled(path, t.sample)
+        if t.d_in not in (None, cloud.points.shape[1]):
+            raise UserError(f"{path}: is {cloud.points.shape[1]}D, but train.d_in = {t.d_in}: leave it unset")
+    used = config.network.has_normals
+    if used and cloud.normals is None:
+        raise UserError(
+            f"{path}: has no normals, but network.has_normals = true: set it to false (--no-normals), or give a file "
+            "with them"
+        )
+    return cloud, replace(config, train=replace(t, input_path=str(path.absolute())))
+
+
+def describe(cloud: PointCloud, config: Config) -> list[str]:
+    """What a user should know of a cloud, a line each: how it was read, and whether its normals can be trusted."""
+    t, used = config.train, config.network.has_normals
+    kind = "with normals" if cloud.normals is not None else "without normals"
+    lines = [f"cloud: {t.input_path}, {len(cloud.points)} points in {cloud.points.shape[1]}D, {kind}"]
+    if cloud.note:
+        vertices = cloud.note.startswith("points are the") and t.sample is None
+        lines.append(f"note: {cloud.note}" + ("; --sample N takes N points on its faces instead" if vertices else ""))
+    if t.sample is None and (found := examine(cloud)) is not None:
+        lines.append(f"{'warning' if used and not found.trustworthy else 'note'}: {found.sentence(used)}")
+    return lines
+
+
+def sampled(path: Path, count: int) -> PointCloud:
+    """Points (count, d) drawn uniformly by area on the faces of a mesh, with the faces' normals; the same every time.
+
+    Raises:
+        UserError: the file is no mesh, or cannot be read.
+    """
+    from phase_recon.surface.files import READ_KINDS, read_surface  # and its libraries, which take half a second
+    from phase_recon.surface.metrics import sample_surface
+
+    if path.suffix.lower() not in READ_KINDS:
+        raise UserError(f"--sample: {path} is no mesh; expected one of {', '.join(READ_KINDS)}")
+    surface = read_surface(path)
+    if not len(surface.cells):
+        raise UserError(f"--sample: {path} has no faces to draw points on; leave --sample out to take its points")
+    points, cells = sample_surface(surface, count, seed=0)
+    cloud = point_cloud(points, surface.cell_normals()[cells])
+    return replace(cloud, note=f"points are {count} drawn on the {len(surface.cells)} faces of a mesh")

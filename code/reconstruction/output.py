@@ -1,0 +1,78 @@
+"""-o/--output: the file that a surface is written to besides its run, looked at before the training."""
+
+import tempfile
+from pathlib import Path
+
+from phase_recon.utils.errors import UserError
+
+# the extensions that surface/files.py writes, which takes a second to import; a test holds them equal
+MESHES, CURVES = (".ply", ".obj", ".stl", ".glb"), (".ply", ".svg", ".npz")
+
+
+def output_file(given: Path, cloud: Path, mesh_format: str, curve_format: str, d: int) -> Path:
+    """The file that --output means: itself, or in a folder one that is named after the cloud.
+
+    A folder is what exists as one, or has no extension; where it does not exist, it is made when it is written to.
+
+    Args:
+        given: as on the command line.
+        cloud: the file of the cloud.
+        mesh_format: of a mesh in a folder, without the dot.
+        curve_format: the same of a curve.
+        d: dimension of the cloud, 2 or 3.
+
+    Raises:
+        UserError: another extension, the cloud's own file, or a folder that cannot be written.
+    """
+    if given.is_dir() or not given.suffix:
+        path = given / f"{cloud.stem}.{curve_format if d == 2 else mesh_format}"
+        check_folder(given)
+    else:
+        path = given
+        if not given.parent.is_dir():
+            raise UserError(f"--output {given}: there is no folder {given.parent}; make it first")
+        check_folder(given, given.parent)
+    known, kind = (CURVES, "a curve in 2D") if d == 2 else (MESHES, "a mesh")
+    if path.suffix.lower() not in known:
+        raise UserError(f"--output {given}: {kind} is written as {', '.join(known)}, not as {path.suffix}")
+    if path.exists() and cloud.exists() and path.samefile(cloud):
+        raise UserError(f"--output {given}: is the cloud itself; give the surface another name")
+    if path.is_dir():
+        raise UserError(f"--output {given}: {path} is a folder; give the surface another name")
+    return path
+
+
+def check_folder(given: Path, folder: Path | None = None) -> None:
+    """Refuse a folder that cannot be written, or made where it does not exist.
+
+    Args:
+        given: what --output names.
+        folder: the folder, if that is another.
+
+    Raises:
+        UserError: it cannot be.
+    """
+    folder = (given if folder is None else folder).absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--output {given}: {there} cannot be written ({error.strerror}); choose another folder"
+        ) from None
+
+
+def check_extension(given: Path) -> None:
+    """Refuse a file whose extension no surface is written with, before anything is read.
+
+    Raises:
+        UserError: it has such an extension.
+    """
+    known = dict.fromkeys((*MESHES, *CURVES))
+    if given.suffix and not given.is_dir() and given.suffix.lower() not in known:
+        raise UserError(
+            f"--output {given}: expected a file that ends in {', '.join(MESHES)}, or in 2D in {', '.join(CURVES)}; a "
+            "name without extension is a folder"
+        )
+

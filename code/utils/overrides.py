@@ -1,0 +1,80 @@
+"""Texts that are merged over a configuration, and which key one of them means that stands in the wrong place."""
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from phase_recon.utils.build import find_class
+from phase_recon.utils.errors import UserError
+
+CLOSE = 0.7  # similarity of two words, 0 to 1, from which one is taken for a slip of the other
+
+
+class Override(NamedTuple):
+    """A HOCON text that is merged over a configuration, and the flag of the command line that it stands for."""
+
+    text: str
+    flag: str
+
+
+def meant_key(key: str, tree: Mapping[str, Any], sections: Mapping[str, type]) -> str | None:
+    """The known key whose last part an unknown key has, or nearly has: ``epsilon`` → ``network.loss.epsilon``.
+
+    Args:
+        key: dotted.
+        tree: the configuration, which names the classes of the network and of the loss.
+        sections: the dataclass of each of its sections.
+
+    Returns:
+        None where there is no such key, and where ``build`` can say more: for a key with a close relative in its own
+        section, and for the parameters of the classes that the configuration names.
+    """
+    section, _, word = key.rpartition(".")
+    if key in sections or "[" in key or key.startswith(("network.inputs", "network.loss")):
+        return None
+    known = list(_known_keys(tree, sections))
+    beside = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == section]
+    if key in known or difflib.get_close_matches(word, beside, n=1, cutoff=CLOSE):
+        return None
+    by_word = {name.rpartition(".")[2]: name for name in reversed(known)}
+    if section in sections and word not in by_word:  # the list of that section's keys says more
+        return None
+    close = difflib.get_close_matches(word, list(by_word), n=1, cutoff=CLOSE)
+    return by_word[close[0]] if close else None
+
+
+def _known_keys(tree: Mapping[str, Any], sections: Mapping[str, type]) -> Iterator[str]:
+    """The dotted keys of a configuration, those of the classes that it names included."""
+    for name, section in sections.items():
+        yield from _fields(section, f"{name}.")
+    yield "network.loss.type"
+    train, network = (_below(tree, name) for name in ("train", "network"))
+    loss = str(_below(network, "loss").get("type", "phase"))
+    classes = {
+        "network.inputs": str(train.get("network_class", "model.network.ImplicitNet")),
+        "network.loss": f"model.loss.{loss}.{loss.capitalize()}Loss",
+    }
+    for prefix, dotted in classes.items():
+        try:
+            parameters = inspect.signature(find_class(dotted)).parameters
+        except UserError:  # which is said elsewhere
+            continue
+        set_by_the_program = ("d_in", "output")
+        yield from (f"{prefix}.{key.removesuffix('_')}" for key in parameters if key not in set_by_the_program)
+
+
+def _fields(kind: type, prefix: str) -> Iterator[str]:
+    """The dotted keys of a dataclass and of those within it."""
+    for entry in dataclasses.fields(kind):
+        if isinstance(entry.type, type) and dataclasses.is_dataclass(entry.type):
+            yield from _fields(entry.type, f"{prefix}{entry.name}.")
+        else:
+            yield f"{prefix}{entry.name}"
+
+
+def _below(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The section of that name; an empty one if there is none."""
+    below = tree.get(name)
+    return below if isinstance(below, Mapping) else {}
