@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 from phase_recon.geometry.neighbours import on_opposite_sheet
 from phase_recon.geometry.visibility import seen_sides
 from phase_recon.geometry.winding import CoarseNormals
-from phase_recon.utils.general import thinned, unit
+from phase_recon.utils.general import ratio, thinned, unit
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -39,8 +39,8 @@ class OrientationSettings:
         seen_vote: votes that this is worth, as it speaks for the points about that are not asked.
         wall_asked: of the points asked near a point, how many tell whether it is on a thin wall.
         wall_share: share of them that must.
-        facing_asked: points with another sheet near, nearest to one of them, that tell whether the two are real.
-        facing_share: share of them whose coarse normals must be opposite on the two sheets.
+        facing_asked: nearest points of which those on the other sheet tell whether there are two sheets in fact:
+        facing_share: share of them whose coarse normals must be opposite.
         sure: of the spread votes, -1 to 1, above which a side is believed.
         precision: relative residual at which the equations of the votes are solved.
     """
@@ -53,7 +53,7 @@ class OrientationSettings:
     seen_vote: float = 5.0
     wall_asked: int = 8
     wall_share: float = 0.25
-    facing_asked: int = 8
+    facing_asked: int = 24
     facing_share: float = 0.5
     sure: float = 0.35
     precision: float = 1e-3
@@ -107,10 +107,12 @@ def opposite_in_fact(coarse: CoarseNormals, points: Array, opposite: Array, s: O
     near = np.flatnonzero(opposite.any(axis=1))
     if not len(near):
         return opposite
-    here, there = coarse.at(points[near]), coarse.at(points[near] + opposite[near])
-    facing = (here * there).sum(axis=1) < 0
-    asked = np.arange(1, min(s.facing_asked, len(near)) + 1)
-    share = facing[cKDTree(points[near]).query(points[near], asked, workers=-1)[1]].mean(axis=1)
+    normals = coarse.at(points)
+    count = min(s.facing_asked, len(points) - 1)
+    others = cKDTree(points).query(points[near], k=np.arange(2, count + 2), workers=-1)[1]
+    behind = on_opposite_sheet(points[others] - points[near][:, None], opposite[near])
+    facing = np.einsum("nkc,nc->nk", normals[others], normals[near]) < 0
+    share = ratio((behind & facing).sum(axis=1), behind.sum(axis=1))
     believed = opposite.copy()
     believed[near[share < s.facing_share]] = 0.0
     return believed
