@@ -4,7 +4,8 @@ The winding number (``winding``) gives coarse normals, and each votes for the si
 was scanned from one side only, such as the floor of a cup seen from above, the winding number takes either side of it
 for the inside. So votes are spread along the sheets of the surface, from the walls of the cup to its floor. Where they
 leave a side open, it is asked from where the point can be seen (``visibility``), and on thin walls, which no grid
-resolves, outside is away from the other sheet.
+resolves, outside is away from the other sheet. Two views of one sheet that were put together badly look like a thin
+wall; but their coarse normals point the same way.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from scipy.spatial import cKDTree
 from phase_recon.geometry.neighbours import on_opposite_sheet
 from phase_recon.geometry.visibility import seen_sides
 from phase_recon.geometry.winding import CoarseNormals
-from phase_recon.utils.general import thinned, unit
+from phase_recon.utils.general import ratio, thinned, unit
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -38,6 +39,8 @@ class OrientationSettings:
         seen_vote: votes that this is worth, as it speaks for the points about that are not asked.
         wall_asked: of the points asked near a point, how many tell whether it is on a thin wall.
         wall_share: share of them that must.
+        facing_asked: nearest points of which those on the other sheet tell whether there are two sheets in fact:
+        facing_share: share of them whose coarse normals must be opposite.
         sure: of the spread votes, -1 to 1, above which a side is believed.
         precision: relative residual at which the equations of the votes are solved.
     """
@@ -50,6 +53,8 @@ class OrientationSettings:
     seen_vote: float = 5.0
     wall_asked: int = 8
     wall_share: float = 0.25
+    facing_asked: int = 24
+    facing_share: float = 0.5
     sure: float = 0.35
     precision: float = 1e-3
 
@@ -76,9 +81,8 @@ def orient(
         settings: how votes are spread.
     """
     s = settings or OrientationSettings()
-    opposite = np.zeros_like(points) if opposite is None else opposite
-    votes_at = coarse.normals[cKDTree(coarse.points).query(points, workers=-1)[1]]
-    cosine = (normals * votes_at).sum(axis=-1)
+    opposite = np.zeros_like(points) if opposite is None else opposite_in_fact(coarse, points, opposite, s)
+    cosine = (normals * coarse.at(points)).sum(axis=-1)
     walls = on_thin_walls(points, normals, opposite, s)
     own = np.where(walls, -np.sign((normals * opposite).sum(axis=-1)), cosine * np.abs(cosine))
     weight = np.where(walls, s.wall_vote, s.own_vote)
@@ -92,6 +96,26 @@ def orient(
     sure = (np.abs(votes) > s.sure) & ((np.abs(cosine) > s.close) | walls)
     sure |= np.abs(votes) > 1  # which no coarse normals give
     return np.where(votes < 0, -1.0, 1.0)[:, None] * normals, sure
+
+
+def opposite_in_fact(coarse: CoarseNormals, points: Array, opposite: Array, s: OrientationSettings) -> Array:
+    """The steps (N, d) from points (N, d) to another sheet, where that has opposite coarse normals; zero elsewhere.
+
+    Where a scan's views were put together badly, two of them lie beside each other like the sides of a thin wall. But
+    they are one sheet, and have one normal.
+    """
+    near = np.flatnonzero(opposite.any(axis=1))
+    if not len(near):
+        return opposite
+    normals = coarse.at(points)
+    count = min(s.facing_asked, len(points) - 1)
+    others = cKDTree(points).query(points[near], k=np.arange(2, count + 2), workers=-1)[1]
+    behind = on_opposite_sheet(points[others] - points[near][:, None], opposite[near])
+    facing = np.einsum("nkc,nc->nk", normals[others], normals[near]) < 0
+    share = ratio((behind & facing).sum(axis=1), behind.sum(axis=1))
+    believed = opposite.copy()
+    believed[near[share < s.facing_share]] = 0.0
+    return believed
 
 
 def on_thin_walls(points: Array, normals: Array, opposite: Array, s: OrientationSettings) -> Mask:

@@ -217,8 +217,7 @@ def find_coarse_normals(scene: Scene, config: Config) -> Scene:
     """The coarse normals of the points that agree with their winding number."""
     if scene.normals != "estimated" and config.train.start != "winding":
         return scene
-    domain = scene.domain
-    found = coarse_normals(scene.points.positions, domain.lower, domain.upper, scene.settings.winding)
+    found = coarse_normals(scene.points.positions, scene.scale.noise_left, scene.settings.winding)
     return replace(scene, coarse_normals=found)
 
 

@@ -183,7 +183,7 @@ ENCLOSES_NOTHING = {
 def test_what_encloses_nothing_gives_numbers_or_nothing(name):
     points = ENCLOSES_NOTHING[name]
     lower, upper = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
-    sides = coarse_normals(points, lower, upper, WindingSettings(nodes=32))
+    sides = coarse_normals(points, settings=WindingSettings(nodes=32))
     if name.startswith("one"):
         assert sides is None
     else:

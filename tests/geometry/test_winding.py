@@ -1,11 +1,13 @@
 """Normals that agree with the winding number, on shapes whose normals are known; its grid against sums and formulas."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from conftest import box_with_hollow
 from phase_recon.geometry.orientation import orient
-from phase_recon.geometry.winding import WindingGrid, WindingSettings, coarse_normals, consistent_normals
+from phase_recon.geometry.winding import WindingGrid, WindingSettings, coarse_normals
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
@@ -18,14 +20,17 @@ def sphere(count, d=3, seed=0):
     return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
-def omega(points):
-    return 1.5 * points.min(axis=0), 1.5 * points.max(axis=0)
+def normals_of(points, noise=0.0):
+    coarse = coarse_normals(points, noise, COARSE)
+    assert coarse is not None
+    np.testing.assert_array_equal(coarse.points, points)
+    return coarse.normals
 
 
 @DIMENSIONS
 def test_those_of_a_sphere(d):
     points = sphere(2000, d)
-    normals = consistent_normals(points, *omega(points), COARSE)
+    normals = normals_of(points)
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1)
     assert (normals * points).sum(axis=1).min() > 0.97
 
@@ -34,7 +39,7 @@ def test_those_of_a_sphere(d):
 def test_those_of_a_thousand_noisy_points(d):
     points = sphere(1000, d)
     noise = 1 + 0.03 * np.random.default_rng(1).standard_normal((1000, 1))
-    cosine = (consistent_normals(noise * points, *omega(points), COARSE) * points).sum(axis=1)
+    cosine = (normals_of(noise * points, 0.03) * points).sum(axis=1)
     assert cosine.mean() > 0.9
     assert cosine.min() > 0
 
@@ -44,7 +49,7 @@ def test_those_of_a_torus_point_into_its_hole():
     ring = 0.7 + 0.25 * np.cos(b)
     points = np.stack([ring * np.cos(a), ring * np.sin(a), 0.25 * np.sin(b)], axis=-1)
     outward = np.stack([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)], axis=-1)
-    assert (consistent_normals(points, *omega(points), COARSE) * outward).sum(axis=1).min() > 0.9
+    assert (normals_of(points) * outward).sum(axis=1).min() > 0.9
 
 
 def test_those_of_a_cup_point_into_its_hollow():
@@ -59,7 +64,7 @@ def test_those_of_a_cup_point_into_its_hollow():
     parts = [(700, 0, 0.8, -0.8, -0.8), (2800, 0.8, 0.8, -0.8, 0.8), (1800, 0.6, 0.6, -0.6, 0.8),
              (400, 0, 0.6, -0.6, -0.6), (300, 0.6, 0.8, 0.8, 0.8)]  # fmt: skip
     points = np.concatenate([ring(*part) for part in parts])
-    normals = consistent_normals(points, *omega(points), COARSE)
+    normals = normals_of(points)
     round_about = normals[:, :2] * points[:, :2]
     assert (round_about[700:3500].sum(axis=1) > 0).all()
     assert (round_about[3500:5300].sum(axis=1) < 0).all()
@@ -68,75 +73,101 @@ def test_those_of_a_cup_point_into_its_hollow():
 
 
 def test_of_one_place_there_are_none():
-    assert consistent_normals(np.zeros((10, 3)), np.full(3, -0.5), np.full(3, 0.5), COARSE) is None
-    assert consistent_normals(np.zeros((1, 2)), np.full(2, -0.5), np.full(2, 0.5), COARSE) is None
+    assert coarse_normals(np.zeros((10, 3)), settings=COARSE) is None
+    assert coarse_normals(np.zeros((1, 2)), settings=COARSE) is None
+
+
+def test_two_sheets_a_spacing_apart_are_told_apart_on_the_finest_grid():
+    """A plate of 1 × 1 × 0.03, of which the first grid, with cells of 1/31, sees one sheet."""
+    random = np.random.default_rng(0)
+    flat, side = random.uniform(-0.5, 0.5, (20_000, 2)), np.repeat([-1.0, 1.0], 10_000)
+    points = np.column_stack([flat, 0.015 * side])
+    fine = coarse_normals(points, settings=COARSE)
+    assert fine is not None
+    assert (fine.normals[:, 2] * side > 0.8).mean() > 0.98  # of all but the rim
+    one_grid = coarse_normals(points, settings=replace(COARSE, most_nodes=0))
+    assert one_grid is not None
+    assert (one_grid.normals[:, 2] * side > 0.8).mean() < 0.9
+
+
+def test_a_grid_may_not_have_too_many_nodes():
+    """8, 16, 32 … cells along a side, and 5 more at both ends: 18, 26, 42. The next grid takes twice as many points."""
+    points = sphere(1000, 2)
+    coarse = coarse_normals(points, settings=WindingSettings(nodes=8, most_nodes=30**2, points=100))
+    assert coarse is not None
+    assert len(coarse.points) == 200
 
 
 # the grid
 
 
-def grid(d, count=40, nodes=32):
-    """A grid of unequal sides about points in its middle."""
-    points = np.random.default_rng(2).uniform(-0.5, 0.5, (count, d))
-    upper = np.array([1.0, 0.8, 0.7])[:d]
-    return points, WindingGrid(points, -upper, upper, nodes)
+def grid(d, count=40, cell=0.07):
+    """A grid about points in a box of unequal sides."""
+    points = np.random.default_rng(2).uniform(-0.5, 0.5, (count, d)) * np.array([1.0, 0.8, 0.7])[:d]
+    g = WindingGrid(points, cell, WindingSettings())
+    return points, g, nodes_of(g)
+
+
+def nodes_of(g):
+    """Places (..., d) of a grid's nodes."""
+    return g.origin + g.cell * np.stack(np.meshgrid(*[np.arange(n) for n in g.shape], indexing="ij"), axis=-1)
 
 
 @DIMENSIONS
-def test_the_nodes_are_evenly_spaced_and_cover_omega(d):
-    _, g = grid(d, nodes=9)
-    assert g.cell == 0.25
-    assert g.shape == (9, 8, 7)[:d]  # 2, 1.6 and 1.4 long: 8, 6.4 and 5.6 cells, up, and one node more
-    np.testing.assert_allclose(g.nodes.max(axis=0), [1.0, 0.875, 0.75][:d])
-    np.testing.assert_allclose(g.nodes.min(axis=0), [-1.0, -0.875, -0.75][:d])
+def test_the_nodes_have_a_margin_about_the_points(d):
+    """5 cells of 0.1 on each side of 1, 0.8 and 0.6, which is more than a tenth of 1."""
+    corners = np.array([[0, 0, 0], [1.0, 0.8, 0.6]])[:, :d]
+    g = WindingGrid(corners, 0.1, WindingSettings())
+    assert (np.array(g.shape) >= np.array([20, 18, 16])[:d]).all()
+    nodes = nodes_of(g).reshape(-1, d)
+    assert (nodes.min(axis=0) <= corners[0] - 0.5 + 1e-9).all()
+    assert (nodes.max(axis=0) >= corners[1] + 0.4 - 1e-9).all()  # the next node is the first one of the next copy
 
 
 @DIMENSIONS
 def test_linear_functions_are_exact_between_the_nodes(d):
-    points, g = grid(d)
+    points, g, nodes = grid(d)
     slope = np.array([2.0, -1.0, 0.5])[:d]
-    values = (g.nodes @ slope + 0.3).reshape(g.shape)
-    np.testing.assert_allclose(g.at_points(values), points @ slope + 0.3, atol=1e-13)
-    np.testing.assert_allclose(g.gradient_at_points(values), np.tile(slope, (len(points), 1)), atol=1e-12)
+    values = (nodes @ slope + 0.3).astype(np.float32)
+    np.testing.assert_allclose(g.at_points(values), points @ slope + 0.3, atol=1e-6)
+    np.testing.assert_allclose(g.gradient_at_points(values), np.tile(slope, (len(points), 1)), atol=2e-5)
 
 
 @DIMENSIONS
 def test_transposed_is_the_transpose(d):
     """Σ_i values_i winding_i(normals) = Σ_i transposed_i(values) · normals_i."""
-    points, g = grid(d)
+    points, g, _ = grid(d)
     random = np.random.default_rng(3)
     normals, values = random.standard_normal(points.shape), random.standard_normal(len(points))
-    for width in (0.0, 0.1):
+    for width in (0.0, 1.4):
         forward = g.at_points(g.winding(normals, width))
         backward = g.transposed(values, width)
-        assert values @ forward == pytest.approx(np.sum(backward * normals), rel=1e-4)  # single precision
+        assert values @ forward == pytest.approx(np.sum(backward * normals), rel=1e-3)  # single precision
         assert np.abs(forward).max() > 0
 
 
 def test_the_winding_number_solves_its_equation():
-    """-Δχ = ∇·n with differences written out, χ = 0 beyond the walls."""
-    (point,), g = grid(2, count=1, nodes=6)
-    density = np.zeros(g.shape)
-    for node, index in zip(g.nodes, np.ndindex(g.shape), strict=True):
-        density[index] = np.maximum(0, 1 - np.abs(node - point) / g.cell).prod() / g.cell**2
+    """-Δχ = ∇·n with differences written out, on a grid that goes on with its other side, and 0 on the mean of its
+    walls.
+    """
+    (point,), g, nodes = grid(2, count=1)
+    density = np.maximum(0, 1 - np.abs(nodes - point) / g.cell).prod(axis=-1) / g.cell**2
     assert density.sum() * g.cell**2 == pytest.approx(1)
-    chi, density = np.pad(g.winding(np.array([[0.6, -0.8]]), 0.0), 1), np.pad(density, 1)
-    for i, j in np.ndindex(g.shape):
-        i, j = i + 1, j + 1
-        laplacian = (chi[i - 1, j] + chi[i + 1, j] + chi[i, j - 1] + chi[i, j + 1] - 4 * chi[i, j]) / g.cell**2
-        divergence = (
-            0.6 * (density[i + 1, j] - density[i - 1, j]) - 0.8 * (density[i, j + 1] - density[i, j - 1])
-        ) / (2 * g.cell)
-        assert -laplacian == pytest.approx(divergence, abs=1e-3)  # of up to 9 by 9, in single precision
+    chi = g.winding(np.array([[0.6, -0.8]]), 0.0).astype(np.float64)
+    around = [np.roll(chi, shift, axis) for axis in (0, 1) for shift in (-1, 1)]
+    slope = [(np.roll(density, -1, axis) - np.roll(density, 1, axis)) / (2 * g.cell) for axis in (0, 1)]
+    np.testing.assert_allclose((4 * chi - sum(around)) / g.cell**2, 0.6 * slope[0] - 0.8 * slope[1], atol=0.02)
+    assert np.abs(slope).max() > 100
+    assert np.concatenate([chi[0], chi[1:, 0]]).mean() == pytest.approx(0, abs=1e-6)
 
 
 @DIMENSIONS
 def test_outward_normals_wind_once(d):
     """χ is 1 inside and 0 outside when each normal is as long as its share of the area, which is π for r = ½."""
     points = 0.5 * sphere(3000, d)
-    g = WindingGrid(points, np.full(d, -1.5), np.full(d, 1.5), 32)
-    chi = g.winding(2 * points * np.pi / len(points), 0.0).ravel()
-    radius = np.linalg.norm(g.nodes, axis=1)
+    g = WindingGrid(points, 0.1, WindingSettings())
+    chi = g.winding(2 * points * np.pi / len(points), 0.0)
+    radius = np.linalg.norm(nodes_of(g), axis=-1)
     np.testing.assert_allclose(chi[radius < 0.2], 1, atol=0.1)
     np.testing.assert_allclose(chi[radius > 0.8], 0, atol=0.1)
 
@@ -144,9 +175,8 @@ def test_outward_normals_wind_once(d):
 def test_the_floor_of_a_hollow_whose_walls_are_missing_looks_up():
     """A box with a mouth of radius 0.4 and a floor at its middle. The winding number alone leaves open which."""
     points, floor = box_with_hollow(20_000, 3)
-    box = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
     directions = np.where(floor[:, None], [0, 0, 1.0], np.where(np.abs(points) == 1, points, 0))
-    coarse = coarse_normals(points, *box, COARSE)
+    coarse = coarse_normals(points, settings=COARSE)
     assert coarse is not None
     outward, sure = orient(coarse, points, directions)
     assert (outward == directions)[floor].all()
