@@ -93,7 +93,7 @@ def main() -> int:
     """Do what is missing, then write the page and the picture; returns the exit status."""
     parser = Parser(description=__doc__)
     parser.add_argument("--data", type=Path, help="a folder of scans and meshes, measured too")
-    parser.add_argument("--quick", action="store_true", help="two shapes, a quarter of a minute each")
+    parser.add_argument("--quick", action="store_true", help="two shapes, a minute each")
     parser.add_argument("--tables", default="", metavar="NAMES", help="some of the tables, separated by commas (all)")
     parser.add_argument("--minutes", type=float, help="time for every run of ours (2)")
     parser.add_argument("--seeds", type=partial(whole_numbers, "--seeds", 0), default="0", help="of ours (%(default)s)")
@@ -108,9 +108,10 @@ def command(options: argparse.Namespace) -> None:
     Raises:
         UserError: the options are wrong, or a file cannot be written.
     """
-    options.minutes = options.minutes or (0.25 if options.quick else 2.0)
+    options.minutes = options.minutes or (1.0 if options.quick else 2.0)
     known = tables(options.data, options.quick)
     names = chosen("--tables", options.tables, [table.name for table in known])
+    options.docs.mkdir(parents=True, exist_ok=True)
     parts: list[str] = []
     drawn: list[Row] = []
     for table in (table for table in known if table.name in names):
