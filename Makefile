@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test lint benchmark compare bench-step scaling torture .venv
+.PHONY: demo test lint results benchmark compare bench-step scaling torture .venv
 
 demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
@@ -14,6 +14,11 @@ test: lint
 # DATA is a folder of scans and meshes; see code/reconstruction/benchmark.py for what else can be asked
 benchmark: .venv/installed
 	.venv/bin/python code/reconstruction/benchmark.py $(DATA)
+
+# docs/RESULTS.md and docs/gallery.png from this commit, in hours; DATA is a folder of further scans, and for a look in
+# minutes: make results ARGUMENTS=--quick. Stopped, it goes on where it was
+results: .venv/installed
+	.venv/bin/python code/benchmarks/results.py $(if $(DATA),--data $(DATA)) $(ARGUMENTS)
 
 # INPUT is a cloud; see code/reconstruction/compare.py for what else can be asked
 compare: .venv/installed

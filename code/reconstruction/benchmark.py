@@ -91,6 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--only", metavar="A,B", default="", help="names of cases, or their beginnings, separated by commas"
     )
     parser.add_argument(
+        "--methods", metavar="A,B", default="", help="names of methods as in the table, separated by commas (all)"
+    )
+    parser.add_argument(
         "--clouds",
         metavar="N:NOISE",
         default="5000:0.005,20000:0",
@@ -104,7 +107,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def benchmark(options: argparse.Namespace) -> None:
-    """Everything, in its order.
+    """Everything, in its order; for what is raised see ``measure_all``."""
+    measure_all(options)
+
+
+def measure_all(options: argparse.Namespace) -> list[Row]:
+    """Run and measure what is missing, write tables and pictures; returns a row for every run.
 
     Raises:
         UserError: the options are wrong, or the folder holds nothing to do.
@@ -115,8 +123,11 @@ def benchmark(options: argparse.Namespace) -> None:
     if not cases:
         raise UserError(f"{options.data}: no scan with its _gt mesh and no mesh to sample (with this --only)")
     rows = []
+    methods = tuple(name for name in options.methods.split(",") if name)
     for case in cases:
         for method, seed, command in commands(case, options):
+            if methods and method not in methods:
+                continue
             row = measured(case, method, seed, command, options.out)
             shown = ("case", "method", "seed", "d_C", "d_H", "seconds", "failed")
             print("  ".join(f"{key} {cell(row[key])}" for key in shown if key in row), flush=True)
@@ -126,6 +137,7 @@ def benchmark(options: argparse.Namespace) -> None:
                 rows.append(measured(case, name, seed, words, options.out))
         _picture(case, rows, options.out)
     _write_tables(rows, options.out)
+    return rows
 
 
 def find_cases(data: Path, out: Path, clouds: str) -> Iterator[Case]:

@@ -75,7 +75,7 @@ def test_the_wall_of_the_bowl_is_as_thick_as_told():
     """Below the rim the surface is that of two balls about one middle, of radius 1 and 0.97, before it is scaled."""
     surface = SHAPES["bowl"].surface(1e-3)
     depth = 1 + 0.015  # of the box, from the lowest point to the top of the rim
-    scale = math.sqrt(1 + (depth / 2 - 0.015) ** 2)  # the widest circle is farthest from the middle of the box
+    scale = 0.015 + math.hypot(0.985, depth / 2 - 0.015)  # the rim is farthest from the middle of the box
     x = scale * sample_surface(surface, 20_000, 0)[0] + [0, 0, depth / 2 - 1]
     below = x[:, 2] < -0.01
     assert np.abs(np.abs(np.linalg.norm(x[below], axis=1) - 0.985) - 0.015).max() < 1.5e-3

@@ -1,0 +1,117 @@
+"""A picture of results that shows where they fail: the error as colour, and cross-sections through the worst places."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import trimesh
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from phase_recon.datasets.pointcloud import load_point_cloud
+from phase_recon.reconstruction.trials import Row
+from phase_recon.report.render import FRONT, render_views
+from phase_recon.surface.extract import read_surface
+from phase_recon.surface.metrics import distance_to_surface
+from phase_recon.surface.surface import Surface
+from phase_recon.utils.files import write_whole
+from phase_recon.utils.general import thinned
+
+Array = npt.NDArray[np.float64]
+
+WORST, TYPICAL = 5, 3  # rows of the picture: the largest Hausdorff distances, and those about the median
+SIDE = 300  # pixels of a panel
+POINTS = 20_000  # of a cloud that are drawn
+TOP = 0.05  # of the bounding radius: the error from which on the colour stays the same
+TRUTH, OURS = "0.6", "#c03020"  # colours in cross-sections
+
+
+def draw_gallery(path: Path, rows: Sequence[Row], peers: Sequence[str]) -> None:
+    """PNG with a row for some clouds: the cloud, ours, the best peer, and a cross-section through our worst place.
+
+    Args:
+        path: of the picture; none is written where ours has no surface in 3D.
+        rows: of runs, as results.py has them: case, method, written, cloud, target, radius, d_C and d_H.
+        peers: the methods of which the one with the least d_C is drawn.
+
+    Raises:
+        UserError: a file cannot be read or written.
+    """
+    chosen = _chosen([row for row in rows if row["method"] == "ours" and "failed" not in row and "written" in row])
+    if not chosen:
+        return
+    colours = ScalarMappable(Normalize(0, 100 * TOP), "YlOrRd")
+    figure = Figure((4 * SIDE / 100 + 0.9, len(chosen) * (SIDE + 26) / 100), dpi=100)
+    grid = figure.subplots(len(chosen), 4, squeeze=False)
+    figure.subplots_adjust(left=0.005, right=1 - 0.9 / figure.get_figwidth(), bottom=0.005, top=0.99, wspace=0.02,
+                           hspace=0.1)  # fmt: skip
+    for axes, row in zip(grid, chosen, strict=True):
+        alike = [r for r in rows if r["case"] == row["case"] and r["method"] in peers and "failed" not in r]
+        _draw_row(list(axes), row, min(alike, key=lambda r: float(r["d_C"])) if alike else None, colours)
+    bar = figure.add_axes((1 - 0.75 / figure.get_figwidth(), 0.3, 0.012, 0.4))
+    figure.colorbar(colours, cax=bar, label="distance to the truth, % of the bounding radius", extend="max")
+    FigureCanvasAgg(figure)
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_whole(path, content.getvalue())
+
+
+def _chosen(rows: list[Row]) -> list[Row]:
+    """Of one run for each cloud in 3D, those with the largest Hausdorff distance over the radius, then some medians."""
+    first = {row["case"]: row for row in reversed(rows) if read_surface(row["target"]).dimension == 3}
+    ordered = sorted(first.values(), key=lambda row: -float(row["d_H"] / row["radius"]))
+    middle = max(WORST, (len(ordered) - TYPICAL) // 2)
+    return ordered[:WORST] + ordered[middle : middle + TYPICAL]
+
+
+def _draw_row(axes: list[Axes], row: Row, peer: Row | None, colours: ScalarMappable) -> None:
+    """The four panels of a cloud."""
+    target, ours = read_surface(row["target"]), read_surface(row["written"]["mesh"])
+    radius = float(row["radius"])
+    points = thinned(load_point_cloud(row["cloud"]).points, POINTS)
+    titles = [row["case"], f"ours: Chamfer {row['d_C'] / radius:.2g}, Hausdorff {row['d_H'] / radius:.2g} of radius"]
+    surfaces = [Surface(points, np.empty((0, 3), dtype=np.int64)), _coloured(ours, target, radius, colours)]
+    if peer is not None:
+        surfaces.append(_coloured(read_surface(peer["written"]["mesh"]), target, radius, colours))
+        titles.append(f"{peer['method']}: {peer['d_C'] / radius:.2g}, {peer['d_H'] / radius:.2g}")
+    images = render_views([(surface, FRONT) for surface in surfaces], width=SIDE, height=SIDE, up="z")
+    for panel, image, title in zip(axes, images, titles, strict=False):
+        panel.imshow(image, interpolation="nearest")
+        panel.set_title(title, fontsize=8, pad=3)
+    for panel in axes:
+        panel.set_axis_off()
+    _draw_section(axes[3], ours, target, radius)
+
+
+def _coloured(surface: Surface, target: Surface, radius: float, colours: ScalarMappable) -> Surface:
+    """The surface with the distance of its vertices from the target as colours."""
+    errors = 100 * distance_to_surface(surface.vertices, target)[0] / radius
+    return replace(surface, colours=colours.to_rgba(errors, bytes=True)[:, :3])
+
+
+def _draw_section(axes: Axes, ours: Surface, target: Surface, radius: float) -> None:
+    """Both surfaces in the plane through the place of our largest error, seen along the axis that shows it best."""
+    there = distance_to_surface(ours.vertices, target)
+    back = distance_to_surface(target.vertices, ours)
+    if there[0].max() >= back[0].max():
+        worst, surface, nearest = ours.vertices[there[0].argmax()], target, there[1][there[0].argmax()]
+    else:
+        worst, surface, nearest = target.vertices[back[0].argmax()], ours, back[1][back[0].argmax()]
+    away = surface.vertices[surface.cells[nearest]].mean(axis=0) - worst
+    normal = np.eye(3)[np.abs(away).argmin()]  # the way to the other surface lies nearly in this plane
+    shown = [k for k in range(3) if not normal[k]]
+    for drawn, colour, width in ((target, TRUTH, 3.0), (ours, OURS, 1.0)):
+        lines = trimesh.intersections.mesh_plane(drawn.to_trimesh(), normal, worst)  # type: ignore[no-untyped-call]
+        axes.add_collection(LineCollection(list(np.asarray(lines)[..., shown]), colors=colour, linewidths=width))
+    axes.plot(*worst[shown], "o", markersize=12, markerfacecolor="none", color="black")
+    middle = (target.vertices.min(axis=0) + target.vertices.max(axis=0))[shown] / 2
+    axes.set(xlim=middle[0] + np.array([-1.1, 1.1]) * radius, ylim=middle[1] + np.array([-1.1, 1.1]) * radius)
+    axes.set_aspect("equal")
+    axes.set_title("cross-section: truth grey, ours red, worst place", fontsize=8, pad=3)

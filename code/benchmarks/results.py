@@ -1,0 +1,327 @@
+"""docs/RESULTS.md and docs/gallery.png: every table of results by one command, from one commit.
+
+    python code/benchmarks/results.py                         # all, for hours; `make results` is the same
+    python code/benchmarks/results.py --quick                 # two shapes, in some minutes, to see it work
+    python code/benchmarks/results.py --data ../scans         # and the scans of a folder, as benchmark.py takes them
+
+Each table is one run of benchmark.py, whose command stands above it. What is in --out already is not done again, so the
+command can be stopped and started again; the page is written anew after every table. Without --quick it takes about
+two and a half minutes for every minute of ours: 100 runs in the tables of shapes, beside the scans of --data.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+if not __package__:  # started as a file: the package is the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import phase_recon  # noqa: F401
+
+    del sys.path[0]
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from phase_recon.benchmarks.gallery import draw_gallery
+from phase_recon.benchmarks.make_clouds import chosen, make_clouds
+from phase_recon.benchmarks.scanner import KINDS
+from phase_recon.benchmarks.shapes import CHECKING, DEVELOPMENT, SHAPES
+from phase_recon.datasets.pointcloud import load_point_cloud
+from phase_recon.geometry.points import Normalisation
+from phase_recon.reconstruction.benchmark import find_cases, measure_all
+from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbers
+from phase_recon.reconstruction.trials import Row, cell, markdown
+from phase_recon.utils.files import write_whole
+from phase_recon.utils.locations import ROOT
+
+WITHOUT_NORMALS = ("poisson8", "poisson9", "ipsr9")  # the peers that ours is compared with
+SHOWN = {"ours": "ours", "ours oriented+poisson9": "our normals + Poisson, depth 9",
+         "poisson8": "tangent planes + Poisson, depth 8", "poisson9": "tangent planes + Poisson, depth 9",
+         "ipsr9": "iterated Poisson, depth 9", "ours+normals": "ours, with the file's normals",
+         "poisson9+normals": "the file's normals + Poisson, depth 9",
+         "poisson10+normals": "the file's normals + Poisson, depth 10"}  # fmt: skip
+HEADER = ("cloud", "method", "runs", "Chamfer distance", "Hausdorff distance", "ratios", "normals", "components",
+          "Euler characteristic", "IoU", "points to surface, max", "seconds", "MB")  # fmt: skip
+QUICK = ("plate", "still_life")
+# shapes for the tables of many kinds of clouds: thin, creased, hollow, several, networked, fine
+FEW = ("bracket", "gear", "mug", "still_life", "stool", "pitted_ball")
+SOME = (*FEW, "pipe_flange", "turbine", "perforated_sheet", "blind_bores", "vase", "cloth", "knot", "lizard")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page: clouds of some kinds of some shapes, or of a folder."""
+
+    name: str
+    title: str
+    shapes: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    methods: str = ""
+    folder: Path | None = None
+
+
+def tables(data: Path | None, quick: bool) -> list[Table]:
+    """The tables, in their order."""
+    solid = tuple(shape.name for shape in SHAPES.values() if shape.dimension == 3)
+    curves = tuple(shape.name for shape in SHAPES.values() if shape.dimension == 2)
+    ours = "ours,poisson8,poisson9,ipsr9,poisson9+normals,poisson10+normals"
+    found = [
+        Table("scan", "Simulated range scans, without normals", solid, ("scan",), ours),
+        Table("noisy", "Noisy clouds, without normals", SOME, ("noisy",), ours),
+        Table("exact", "Noise-free clouds, without normals", SOME, ("exact",), ours),
+        Table("normals", "With true normals", FEW, ("exact", "noisy", "scan"),
+              "ours+normals,poisson9+normals,poisson10+normals"),
+        Table("hard", "Few views, missing sides, outliers, multi-view stereo, holes and cuts", FEW,
+              ("coarse", "scan4", "scan20", "scan_side", "scan_outliers", "stereo", "holes", "cut"), ours),
+        Table("curves", "Curves of the plane", curves, ("exact", "noisy"), "ours,ours+normals"),
+        Table("samples", "The sample data", folder=ROOT / "data", methods="ours,ours+normals"),
+    ]  # fmt: skip
+    if quick:
+        return [replace(table, shapes=QUICK) for table in found[:2]]
+    return found if data is None else [*found, Table("data", f"The scans of {data.name}", folder=data)]
+
+
+def main() -> int:
+    """Do what is missing, then write the page and the picture; returns the exit status."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--data", type=Path, help="a folder of scans and meshes, measured too")
+    parser.add_argument("--quick", action="store_true", help="two shapes, a minute each")
+    parser.add_argument("--tables", default="", metavar="NAMES", help="some of the tables, separated by commas (all)")
+    parser.add_argument("--minutes", type=float, help="time for every run of ours (2)")
+    parser.add_argument("--seeds", type=partial(whole_numbers, "--seeds", 0), default="0", help="of ours (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of clouds and records (%(default)s)")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the page (docs/)")
+    return exit_status(parser, None, command, "stopped; the same command goes on with what is missing")
+
+
+def command(options: argparse.Namespace) -> None:
+    """Measure table by table; the page is written after each.
+
+    Raises:
+        UserError: the options are wrong, or a file cannot be written.
+    """
+    options.minutes = options.minutes or (1.0 if options.quick else 2.0)
+    known = tables(options.data, options.quick)
+    names = chosen("--tables", options.tables, [table.name for table in known])
+    options.docs.mkdir(parents=True, exist_ok=True)
+    parts: list[str] = []
+    drawn: list[Row] = []
+    for table in (table for table in known if table.name in names):
+        text, rows = measured_table(table, options)
+        parts.append(text)
+        drawn += [row for row in rows if table.name != "curves"]
+        page = "\n".join([_head(options), *([_summary(drawn)] if drawn else []), *parts])
+        write_whole(options.docs / "RESULTS.md", page.encode())
+    draw_gallery(options.docs / "gallery.png", drawn, WITHOUT_NORMALS)
+    print(f"page: {options.docs / 'RESULTS.md'}\npicture: {options.docs / 'gallery.png'}")
+
+
+def measured_table(table: Table, options: argparse.Namespace) -> tuple[str, list[Row]]:
+    """The Markdown of a table, and the rows of its runs, each with its cloud, target, radius, spacing and split.
+
+    Raises:
+        UserError: there is nothing to measure.
+    """
+    out = options.out / table.name
+    folder, before = table.folder, ""
+    if folder is None:
+        folder = out / "clouds"
+        make_clouds(folder, [SHAPES[name] for name in table.shapes], list(table.kinds), 0)
+        flags = f"--shapes {','.join(table.shapes)} --kinds {','.join(table.kinds)}"
+        before = f"    python code/benchmarks/make_clouds.py {table.name} {flags}\n"
+    asked = argparse.Namespace(
+        data=folder, out=out, budget=options.minutes, minutes=options.minutes, seeds=options.seeds, only="",
+        clouds="5000:0.005,20000:0", set=[], gpu="auto", methods=table.methods,
+    )  # fmt: skip
+    rows = measure_all(asked)
+    cases = {case.name: case for case in find_cases(folder, out, asked.clouds)}
+    for name in dict.fromkeys(row["case"] for row in rows):
+        facts = _facts(cases[name].cloud, name)
+        for row in rows:
+            if row["case"] == name:
+                row |= {"cloud": str(cases[name].cloud), "target": str(cases[name].target), **facts}
+    seeds = ",".join(map(str, options.seeds))
+    where = table.name if table.folder is None else "data" if table.name == "samples" else "DATA"
+    more = f" --methods {table.methods}" if table.methods else ""
+    text = [f"## {table.title}\n", before + f"    python code/reconstruction/benchmark.py {where} "
+            f"--minutes {options.minutes:g} --seeds {seeds}{more}\n"]  # fmt: skip
+    text += [f"`{kind}`: {KINDS[kind].about}." for kind in table.kinds]
+    text += ["", _clouds_table(rows), _runs_table(rows)]
+    return "\n".join(text), rows
+
+
+def _facts(cloud: Path, case: str) -> Row:
+    """Points, bounding radius, and spacing and noise as shares of it; and which part of the split a shape is in."""
+    points = load_point_cloud(cloud).points
+    radius = Normalisation.fit(points).scale
+    nearest = cKDTree(points).query(points, k=2)[0][:, 1]
+    shape, _, kind = case.partition("-")
+    known = shape in SHAPES and kind in KINDS
+    return {
+        "points": len(points),
+        "radius": radius,
+        "spacing": float(np.median(nearest)) / radius,
+        "noise": KINDS[kind].noise if known else None,
+        "split": SHAPES[shape].split if known else "",
+    }
+
+
+def _clouds_table(rows: list[Row]) -> str:
+    """What the clouds are, a row for each."""
+    lines = []
+    for name in dict.fromkeys(row["case"] for row in rows):
+        row = next(row for row in rows if row["case"] == name)
+        noise = "not known" if row["noise"] is None else row["noise"]
+        lines.append([name, row["split"], row["points"], row["radius"], noise, row["spacing"]])
+    header = ["cloud", "split", "points", "bounding radius", "noise / radius", "spacing / radius"]
+    return markdown(header, lines)
+
+
+def _runs_table(rows: list[Row]) -> str:
+    """A row for each cloud and method: medians over the seeds, and the worst; what failed, and why."""
+    lines: list[list[object]] = []
+    for case in dict.fromkeys(row["case"] for row in rows):
+        best = best_peer([row for row in rows if row["case"] == case])
+        for method in dict.fromkeys(row["method"] for row in rows if row["case"] == case):
+            runs = [row for row in rows if (row["case"], row["method"]) == (case, method)]
+            good = [row for row in runs if "failed" not in row]
+            name = SHOWN.get(method, method)
+            if not good:
+                lines.append([case, name, f"failed: {runs[0]['failed']}", *[""] * (len(HEADER) - 3)])
+                continue
+            ratios = ""
+            if method == "ours" and best is not None:
+                ratios = ", ".join(f"{_middle(good, key) / best[key]:.2f}" for key in ("d_C", "d_H"))
+            lines.append(
+                [case, name, f"{len(good)}/{len(runs)}", _spread(good, "d_C"), _spread(good, "d_H"), ratios,
+                 _spread(good, "normal_consistency", min),
+                 ", ".join(cell(int(row["components"])) for row in good),
+                 ", ".join(cell(int(row["euler_characteristic"])) for row in good)
+                 + f" ({good[0]['target_euler_characteristic']:.0f})",
+                 _spread(good, "iou", min), _spread(good, "cloud_to_surface_max"), _spread(good, "seconds"),
+                 _spread(good, "megabytes")]
+            )  # fmt: skip
+    return markdown(HEADER, lines)
+
+
+def _middle(rows: list[Row], key: str) -> float:
+    return float(np.median([row[key] for row in rows]))
+
+
+def _spread(rows: list[Row], key: str, worst: Callable[[list[float]], float] = max) -> str:
+    """The median, and the worst where there are several."""
+    values = [row[key] for row in rows if key in row]
+    if not values:
+        return ""
+    extreme = worst(values)
+    middle = float(np.median(values))
+    return cell(middle) if extreme == middle else f"{cell(middle)} (worst {cell(extreme)})"
+
+
+def best_peer(rows: list[Row]) -> Row | None:
+    """The least d_C and d_H of a case's peers without normals, each by itself; None without any."""
+    peers = [row for row in rows if row["method"] in WITHOUT_NORMALS and "failed" not in row]
+    return {key: min(row[key] for row in peers) for key in ("d_C", "d_H")} if peers else None
+
+
+def _summary(rows: list[Row]) -> str:
+    """Ours against the best of the peers on every cloud, by the split; and every cloud that went wrong, by name."""
+    lines: list[list[object]] = []
+    wrong: list[list[object]] = []
+    for split in (DEVELOPMENT, CHECKING, ""):
+        ratios: list[tuple[float, float]] = []
+        right, count, failed = 0, 0, 0
+        for case in dict.fromkeys(row["case"] for row in rows if row["split"] == split):
+            of_case = [row for row in rows if row["case"] == case]
+            best = best_peer(of_case)
+            for row in (row for row in of_case if row["method"] == "ours"):
+                count += 1
+                if "failed" in row:
+                    failed += 1
+                    wrong.append([case, row["seed"], f"failed: {row['failed']}", "", ""])
+                    continue
+                topology = row["euler_characteristic"] == row["target_euler_characteristic"]
+                right += topology
+                pair = None if best is None else (row["d_C"] / best["d_C"], row["d_H"] / best["d_H"])
+                ratios += [pair] if pair else []
+                if not topology or (pair and max(pair) > 1):
+                    euler = f"{row['euler_characteristic']:.0f} ({row['target_euler_characteristic']:.0f})"
+                    shown = [f"{x:.2f}" for x in pair] if pair else ["", ""]
+                    wrong.append([case, row["seed"], *shown, euler])
+        if count:
+            table = np.array(ratios, dtype=np.float64).reshape(-1, 2)
+            middle = [f"{x:.2f}" for x in np.median(table, axis=0)] if len(table) else ["", ""]
+            most = [f"{x:.2f}" for x in table.max(axis=0)] if len(table) else ["", ""]
+            losses = int((table[:, 0] > 1).sum())
+            lines.append([split or "no split", count, failed, *middle, *most, losses, f"{right} of {count}"])
+    header = ["shapes for", "runs", "failed", "Chamfer, median ratio", "Hausdorff, median ratio",
+              "Chamfer, worst ratio", "Hausdorff, worst ratio", "Chamfer worse than a peer's",
+              "true Euler characteristic"]  # fmt: skip
+    text = ["## In short\n", "Ours without normals over the best of the peers without normals, distance by distance; "
+            "below 1, ours is nearer to the truth.\n", markdown(header, lines)]  # fmt: skip
+    if wrong:
+        text += ["Runs of ours that failed, are farther from the truth than a peer, or have another topology:\n",
+                 markdown(["cloud", "seed", "Chamfer ratio", "Hausdorff ratio", "Euler characteristic (true)"], wrong)]
+    return "\n".join(text)
+
+
+def _head(options: argparse.Namespace) -> str:
+    """What the page is, of which commit, on what machine."""
+    words = " ".join(f"--{name} {getattr(options, name)}" for name in ("data", "tables") if getattr(options, name))
+    quick = " --quick" if options.quick else ""
+    return f"""# Results
+
+    python code/benchmarks/results.py{quick}{" " + words if words else ""} --minutes {options.minutes:g} --seeds \
+{",".join(map(str, options.seeds))}
+
+made this page and its picture on {datetime.now(UTC):%Y-%m-%d} of commit {_commit()}, on {_machine()}. Clouds are made
+with seed 0; ours has the seeds above and {options.minutes:g} minutes for each run, start and extraction included. Every
+method runs alone, one after the other; seconds are wall clock of the whole command, MB its peak memory.
+
+**Chamfer distance (L1, symmetric mean):** the mean of the two directed mean distances between the surfaces, each over
+1 000 000 uniform points of one and exact to the other. **Hausdorff distance:** the larger of the two greatest such
+distances. Both in the unit of the cloud; the shapes made here have bounding radius 1. **Ratios:** Chamfer and Hausdorff
+distance of ours over the least of the peers without normals. **Normals:** mean |cosine| at nearest points. In brackets
+after the Euler characteristic is the truth's. The best value that the noise allows is not zero. Shapes for checking
+([shapes.py](../code/benchmarks/shapes.py)) were not looked at when rules and constants were chosen.
+
+![Runs of ours, the worst first, and the best peer on the same cloud: the error as colour, and cross-sections through \
+the place of the largest error](gallery.png)
+"""
+
+
+def _commit() -> str:
+    """The commit, and whether files differ from it."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+    try:
+        changed = " with local changes" if git("status", "--porcelain", "code", "setup.conf", "data") else ""
+        return (git("rev-parse", "--short=12", "HEAD") or "unknown") + changed
+    except OSError:
+        return "unknown (git cannot be started)"
+
+
+def _machine() -> str:
+    """The processor, the cores that this process may use, the GPU, and versions."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):  # not Linux
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = f", load {os.getloadavg()[0]:.0f} at the end" if hasattr(os, "getloadavg") else ""
+    return f"{model} with {cores} cores{load} (Python {platform.python_version()}, torch {torch.__version__})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
