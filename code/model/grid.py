@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -138,6 +139,29 @@ class SplineField:
     """The sum of some grids, the coarsest first."""
 
     grids: tuple[SplineGrid, ...]
+
+    def to_plain(self) -> list[dict[str, Any]]:
+        """As numbers and tensors, for a checkpoint: {spacing, nodes (M, d) int32, coefficients (M,) float32} a grid."""
+        return [
+            {
+                "spacing": grid.spacing,
+                "nodes": torch.from_numpy(grid.nodes.astype(np.int32)),
+                "coefficients": torch.from_numpy(grid.coefficients),
+            }
+            for grid in self.grids
+        ]
+
+    @classmethod
+    def from_plain(cls, plain: list[dict[str, Any]]) -> Self:
+        """Take what ``to_plain`` gave."""
+        return cls(
+            tuple(
+                SplineGrid(
+                    float(grid["spacing"]), grid["nodes"].numpy().astype(np.int64), grid["coefficients"].numpy()
+                )
+                for grid in plain
+            )
+        )
 
     def at(self, points: Array) -> tuple[Array, Array]:
         """Values (N,) and gradients (N, d) at points (N, d), in double precision."""

@@ -4,44 +4,54 @@ With w_0 the network's signed distance, x_i the points and n_i the normals there
 
     Σ_i (w_0(x_i) + g(x_i))² + ν Σ_i t_i ‖∇w_0(x_i) + ∇g(x_i) - n_i‖² + κ ∫ ‖∇g‖² dx
 
-which is the quadratic model of the PHASE functional about w_0 (derived): the data term, the normal term with the trust
+which is a quadratic model of the PHASE functional about w_0 (derived): the data term, the normal term with the trust
 t_i in each normal, and the second variation of the WCH energy, which for a surface moved by g along its normals is that
-of its area, ∫ ‖∇g‖². All three terms are linear in the unknowns, the coefficients of ``model.grid``; each level of
-spacing is solved for what the coarser ones leave, by conjugate gradients. ν and κ are one number λ times their scale
-at the points' spacing s: ν = λ s², κ = SMOOTHNESS λ. λ is found by cross-validation on the points: what a solve on some
-of them says of the others is detail, what it does not is noise; where no λ brings the others nearer to the surface, there
-is nothing to add.
+of its area, ∫ ‖∇g‖². Without the normal term g would bring all points nearer by making the field flat.
+
+All three terms are linear in the unknowns, the coefficients of ``model.grid``. One grid after the other, the coarsest
+first, is solved by conjugate gradients for what the coarser ones leave. At the points' spacing s, ν = λ s² and κ is a
+share of λ, so that λ alone says how smooth g is to be. It is found by cross-validation: what a solve on some of the
+points tells of the others is detail, what it does not is noise. Where no λ brings the others nearer to the surface,
+there is nothing to add.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sparse
 import torch
+from scipy import sparse
 from scipy.spatial import cKDTree
 
+from phase_recon.geometry.points import Source
 from phase_recon.model.grid import SplineField, SplineGrid, keys_of, nodes_about, spline_weights
+from phase_recon.reconstruction.field import NeuralField
+from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.utils.general import thinned
 
 Array = npt.NDArray[np.float64]
 ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
+FINEST = 0.001  # spacing, normalised: of finer grids nothing is left in the finest mesh
+NOISE_WIDTHS = 3.0  # × noise: the least spacing; a finer grid could hold each of many noisy points
+SAMPLED = 3000  # points that tell the spacing
+SECONDS, SECONDS_PER_POINT = 3.0, 6e-5  # that a correction takes on two cores (measured)
 LEVELS = (16, 4, 1)  # × s: spacings of the grids, the coarsest first
 MEANS = 3  # on all but the finest grid, points nearer to each other than a third of its spacing are taken as their mean
 SMOOTHNESS = 0.1  # κ as a share of λ
-TRIED = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # values of λ that are compared
+TRIED = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)  # values of λ that are compared, in this order
 PATCHES, PATCH = 4, 3000  # parts of the cloud that tell λ, and points in each
 HELD_OUT = 5  # every fifth point of a patch is held out
 SURE = 2.0  # standard errors by which the points that are held out must come nearer, or nothing is added
 FLATTEST = 0.3  # slope that is believed where a distance is taken from a value
 STEPS, TOLERANCE = 40, 3e-3  # of the conjugate gradients: at most, and the residual at which they end, relative
-VERBOSE = True
 RIDGE = 1e-6  # on the diagonal, which far from all points is zero
-BLOCK_POINTS, HALO = 250_000, 12  # points in a block of the finest grid, which is solved alone, and its margin in spacings
+BLOCK_POINTS = 250_000  # points in a block of a grid, at most: each block is solved alone,
+HALO = 12  # with so many spacings of the grid as a margin about it
 NEIGHBOURS = 16  # that tell the spacing
 
 
@@ -65,7 +75,7 @@ class Data:
     trust: Array
     weights: Array
 
-    def __getitem__(self, index: npt.NDArray[np.bool_ | np.int64]) -> Data:
+    def __getitem__(self, index: npt.NDArray[Any]) -> Data:
         return Data(
             self.points[index],
             self.values[index],
@@ -101,37 +111,73 @@ class Data:
         )
 
 
+def correction_of(field: NeuralField, scene: Scene, announce: Callable[[str], None]) -> SplineField | None:
+    """What the points of a scene know and its field misses; None if that is nothing.
+
+    Every row of the cloud that is no outlier counts, as it was given; the normal there is that of the nearest point
+    that was trained on.
+
+    Args:
+        field: the trained field.
+        scene: what it was trained on.
+        announce: receives a line about what was found.
+    """
+    points = _different(scene.domain.normalisation.apply(scene.cloud.points[scene.kept]))
+    normals, trust = np.zeros_like(points), np.zeros(len(points))
+    if scene.normals != "none":
+        measured = scene.points[np.flatnonzero(scene.points.source == Source.MEASURED)]
+        nearest = cKDTree(measured.positions).query(points, workers=-1)[1]
+        normals, trust = measured.normals[nearest], measured.confidence[nearest]
+    data = data_at(points, normals, trust, field.normalised_value_and_gradient, scene.normals == "given")
+    spacing = max(spacing_of(points), NOISE_WIDTHS * scene.scale.noise, FINEST)
+    lambda_ = choose_lambda(data, spacing)
+    if lambda_ is None:
+        announce("detail: the points show none that the network lacks (train.detail)")
+        return None
+    correction = solve(data, spacing, lambda_)
+    unit = scene.domain.normalisation.scale
+    announce(f"detail: added down to the points' spacing of {spacing * unit:.3g}, λ = {lambda_:g} (train.detail)")
+    return correction
+
+
+def seconds_for(count: int) -> float:
+    """About how long ``correction_of`` takes for so many points on two cores."""
+    return SECONDS + SECONDS_PER_POINT * count
+
+
 def spacing_of(points: Array) -> float:
-    """The side of the square (2D: segment) that a point (N, d) has for itself in the middle of the cloud."""
+    """The side of the square (2D: the length) that each of different points (N, d) has for itself, the median."""
     nearest = min(NEIGHBOURS, len(points) - 1)
-    radius = float(np.median(cKDTree(points).query(thinned(points, 3000), k=[nearest + 1])[0]))
+    radius = float(np.median(cKDTree(points).query(thinned(points, SAMPLED), k=[nearest + 1])[0]))
     return 2 * radius / nearest if points.shape[1] == 2 else radius * float(np.sqrt(np.pi / nearest))
 
 
-def data_at(points: Array, normals: Array, trust: Array, value_and_gradient: ValueAndGradient, given: bool) -> Data:
+def _different(points: Array) -> Array:
+    """Each of some points (N, d) once, in their order: corners of a mesh's triangles come many times."""
+    along = points @ np.random.default_rng(0).normal(size=points.shape[1])  # equal points are at equal places
+    return points[np.sort(np.unique(along, return_index=True)[1])]
+
+
+def data_at(
+    points: Array, normals: Array, trust: Array, value_and_gradient: ValueAndGradient, oriented: bool
+) -> Data:
     """What a correction of a field is to do at points.
 
     Args:
         points: (N, d), normalised.
-        normals: unit normals there (N, d), or zero; where zero, and where ``trust`` is, the field's own direction stands
-            for them, with trust 1, so that its slope stays 1.
-        trust: in them (N,), 0 to 1.
-        value_and_gradient: the field, of float32 points.
-        given: whether the normals' sides are known; else they are the field's.
+        normals: unit normals there (N, d), or zero.
+        trust: in them (N,), 0 to 1; where it is zero, the field's own direction stands for the normal, with trust 1.
+        value_and_gradient: of the field, at float32 points.
+        oriented: whether the normals' sides are known; else they are the field's.
     """
-    value, gradient = (part.double().numpy() for part in value_and_gradient(torch.from_numpy(points.astype(np.float32))))
-    own = gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-9)
+    value, gradient = (
+        part.double().numpy() for part in value_and_gradient(torch.from_numpy(points.astype(np.float32)))
+    )
+    own = gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), FLATTEST)
     known = (trust > 0) & normals.any(axis=1)
-    side = 1.0 if given else np.where((normals * own).sum(axis=1) < 0, -1.0, 1.0)[:, None]
-    wanted = np.where(known[:, None], side * normals, own)
+    turned = np.where(((normals * own).sum(axis=1) < 0) & (not oriented), -1.0, 1.0)
+    wanted = np.where(known[:, None], turned[:, None] * normals, own)
     return Data(points, value, gradient, wanted, np.where(known, trust, 1.0), np.ones(len(points)))
-
-
-def detail(data: Data, spacing: float) -> tuple[SplineField, float] | None:
-    """The correction, and its λ; None where the points show nothing that the field lacks."""
-    if (chosen := choose_lambda(data, spacing)) is None:
-        return None
-    return solve(data, spacing, chosen), chosen
 
 
 def solve(data: Data, spacing: float, lambda_: float) -> SplineField:
@@ -149,32 +195,39 @@ def solve(data: Data, spacing: float, lambda_: float) -> SplineField:
 
 
 def choose_lambda(data: Data, spacing: float) -> float | None:
-    """The λ of TRIED with which points that are held out come nearest to the surface, or None."""
+    """The λ of TRIED with which points that are held out come nearest to the surface, or None.
+
+    From the smoothest on, as long as they come nearer.
+    """
     generator = np.random.default_rng(0)
     if len(data.points) <= PATCHES * PATCH:
         patches = [np.arange(len(data.points))]
     else:
         centres = data.points[generator.choice(len(data.points), PATCHES, replace=False)]
         patches = list(cKDTree(data.points).query(centres, k=PATCH)[1])
-    before, after = [], {value: list[Array]() for value in TRIED}
+    parts = []
     for patch in patches:
         out = generator.permutation(len(patch)) < len(patch) // HELD_OUT
-        some, others = data[patch[~out]], data[patch[out]]
-        before.append(_distances(others.values, others.gradients))
-        for value in TRIED:
-            correction, slope = solve(some, spacing, value).at(others.points)
-            after[value].append(_distances(others.values + correction, others.gradients + slope))
-    was = np.concatenate(before)
-    if VERBOSE:
-        print('   cv', was.mean(), {v: round(float(np.concatenate(after[v]).mean()), 6) for v in TRIED})
-    best = min(TRIED, key=lambda value: float(np.concatenate(after[value]).mean()))
-    gain = was - np.concatenate(after[best])
+        parts.append((data[patch[~out]], data[patch[out]]))
+    before = np.concatenate([_distances(others.values, others.gradients) for _, others in parts])
+    best, least = None, before
+    for lambda_ in TRIED:
+        now = []
+        for some, others in parts:
+            value, gradient = solve(some, spacing, lambda_).at(others.points)
+            now.append(_distances(others.values + value, others.gradients + gradient))
+        after = np.concatenate(now)
+        if after.mean() >= least.mean() and best is not None:
+            break
+        best, least = lambda_, after
+    gain = before - least
     return best if gain.mean() > SURE * gain.std() / np.sqrt(len(gain)) else None
 
 
 def _distances(values: Array, gradients: Array) -> Array:
-    """To the zero set (N,), to first order: a field is not nearer to its points by being flatter there."""
-    return np.abs(values) / np.maximum(np.linalg.norm(gradients, axis=1), FLATTEST)
+    """To the zero set (N,), to first order: a field is not nearer to its points by being flatter there, or steeper."""
+    distances: Array = np.abs(values) / np.clip(np.linalg.norm(gradients, axis=1), FLATTEST, 1.0)
+    return distances
 
 
 def _in_blocks(data: Data, h: float, spacing: float, lambda_: float, ring: int) -> SplineGrid:
@@ -182,7 +235,7 @@ def _in_blocks(data: Data, h: float, spacing: float, lambda_: float, ring: int) 
     parts = []
     for lower, upper in _boxes(data.points):
         inside = ((data.points >= lower - HALO * h) & (data.points < upper + HALO * h)).all(axis=1)
-        grid = _solve_grid(data[inside] if not inside.all() else data, h, spacing, lambda_, ring)
+        grid = _solve_grid(data[np.flatnonzero(inside)], h, spacing, lambda_, ring)
         places = grid.nodes * h
         parts.append((grid, ((places >= lower) & (places < upper)).all(axis=1)))
     nodes = np.concatenate([grid.nodes[own] for grid, own in parts])
@@ -221,7 +274,8 @@ def _solve_grid(data: Data, h: float, spacing: float, lambda_: float, ring: int)
     transposed, laplacian = matrix.T.tocsr(), smooth * (differences.T @ differences).tocsr()
 
     def apply(c: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return transposed @ (matrix @ c) + laplacian @ c + np.float32(RIDGE) * c
+        image: npt.NDArray[np.float32] = transposed @ (matrix @ c) + laplacian @ c + np.float32(RIDGE) * c
+        return image
 
     squares = matrix.copy()
     squares.data **= 2
@@ -252,10 +306,9 @@ def _rows(
     missing = data.normals - data.gradients
     wanted = np.concatenate([-root * data.values, *(sloped * missing[:, axis] for axis in range(d))])
     count = 3**d
-    matrix = sparse.csr_matrix(
-        (entries.ravel(), np.tile(columns.astype(np.int32).ravel(), 1 + d), np.arange(0, (1 + d) * n * count + 1, count)),
-        shape=((1 + d) * n, len(keys)),
-    )
+    starts = np.arange(0, (1 + d) * n * count + 1, count)
+    indices = np.tile(columns.astype(np.int32).ravel(), 1 + d)
+    matrix = sparse.csr_matrix((entries.ravel(), indices, starts), shape=((1 + d) * n, len(keys)))
     return matrix, wanted.astype(np.float32)
 
 

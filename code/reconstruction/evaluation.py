@@ -25,6 +25,8 @@ from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.files import write_whole
 
 SAMPLES = 1_000_000  # of a surface for its distances to a target, as the published benchmarks take
+RESOLUTION = 256, 1024  # of the extraction, at least and at most, unless plot.resolution says otherwise
+CELL = 1.5  # × spacing of the field's finest grid: side of a cell
 CLOUD_SAMPLES = 100_000  # of a surface for its distances to the input
 
 
@@ -74,7 +76,7 @@ def surface_of(
         field.normalised,
         field.lower,
         field.upper,
-        resolution or plot.resolution,
+        resolution or plot.resolution or resolution_for(field),
         level,
         grid_axis="longest" if plot.is_uniform_grid else "shortest",
         keep_components=plot.keep_components,
@@ -94,6 +96,13 @@ def surface_of(
     if cloud is not None and cloud.colours is not None:
         surface = carry_colours(surface, cloud.points, cloud.colours)
     return surface
+
+
+def resolution_for(field: Field) -> int:
+    """Cells along the longest side of Ω, where plot.resolution is null: as many as the field's finest grid asks for."""
+    if field.spacing is None:
+        return RESOLUTION[0]
+    return int(np.clip((field.upper - field.lower).max() / (CELL * field.spacing), *RESOLUTION))
 
 
 def evaluate(
@@ -172,7 +181,7 @@ def evaluate(
     metrics: dict[str, Any] = {
         "epoch": epoch,
         "seconds_extraction": round(extraction, 3),
-        "resolution": plot.resolution,
+        "resolution": plot.resolution or resolution_for(field),
         "scale": field.normalisation.scale,
         "components": surface.components()[0],
         "closed": surface.is_closed(),

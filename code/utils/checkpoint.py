@@ -21,6 +21,8 @@ from phase_recon.utils.errors import UserError
 NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"} | {
     f"torch {kind}Storage" for kind in ("Byte", "Double", "Float", "Long")
 }
+MOST_GRIDS = 16  # of a correction
+LEAST_SPACING = 1e-5  # of a grid, normalised: nobody has so fine a one
 LARGEST = 1e100  # of lengths in the input's units, as for clouds
 
 
@@ -60,7 +62,7 @@ def check_values(data: dict[str, Any], path: Path) -> None:
     """
     d, size = data["d"], path.stat().st_size
     frame, omega, cloud = data["normalisation"], data["omega"], data["cloud"]
-    gaps = data.get("gaps")  # which earlier versions lack
+    gaps, detail = data.get("gaps"), data.get("detail")  # which earlier versions lack
     rules = {
         "d": _is_whole(d) and d in (2, 3),
         "epoch": _is_whole(data["epoch"]) and data["epoch"] >= 0,
@@ -85,6 +87,8 @@ def check_values(data: dict[str, Any], path: Path) -> None:
             and _are_tensors(gaps["mean"], size)
             and all(gaps[part] is None or _is_points(gaps[part], d, size) for part in ("points", "normals"))
         ),
+        "detail": detail is None
+        or (isinstance(detail, list) and 1 <= len(detail) <= MOST_GRIDS and all(_is_grid(g, d, size) for g in detail)),
         "cloud": isinstance(cloud, dict) and {"points", "checksum"} <= cloud.keys(),
     }
     for name, holds in rules.items():
@@ -119,6 +123,24 @@ def _is_tensor(value: Any, size: int) -> bool:
 
 def _is_points(value: Any, d: int, size: int) -> bool:
     return _is_tensor(value, size) and value.dtype == torch.float32 and value.ndim == 2 and value.shape[1] == d
+
+
+def _is_grid(value: Any, d: int, size: int) -> bool:
+    """A grid of ``model.grid``: different nodes in the order of their keys, and a finite coefficient for each."""
+    if not (isinstance(value, dict) and value.keys() == {"spacing", "nodes", "coefficients"}):
+        return False
+    spacing, nodes, coefficients = value["spacing"], value["nodes"], value["coefficients"]
+    if not (_is_number(spacing, 1e6) and spacing >= LEAST_SPACING and _is_tensor(nodes, size) and nodes.ndim == 2):
+        return False
+    if not (nodes.dtype == torch.int32 and nodes.shape[1] == d and len(nodes) and _is_tensor(coefficients, size)):
+        return False
+    if coefficients.dtype != torch.float32 or coefficients.shape != nodes.shape[:1]:
+        return False
+    if nodes.abs().max() >= 1 << 18 or not coefficients.isfinite().all():
+        return False
+    step = nodes[1:] - nodes[:-1]  # the first axis along which two that follow each other differ must rise
+    first = step[torch.arange(len(step)), (step != 0).int().argmax(dim=1)]
+    return bool((first > 0).all())
 
 
 def _are_tensors(value: Any, size: int) -> bool:
