@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from phase_recon.reconstruction.evaluation import Reconstruction
-    from phase_recon.reconstruction.field import NeuralField
+    from phase_recon.reconstruction.field import DetailedField, NeuralField
 
 
 def reconstruct(
@@ -43,7 +43,8 @@ def reconstruct(
             which may have holes; noise and outliers are found and dealt with.
         normals: (N, d), pointing outward, of any length; given, they are used. Without them the sides are found.
         minutes: time for the training, in place of the 2 500 steps.
-        resolution: cells of the grid along the longest side of the box, 8 to 2048; 256 if None.
+        resolution: cells of the grid along the longest side of the box, 8 to 2048; if None as many as the
+            points have detail for, 256 to 1024.
         overrides: keys of the configuration and their values, such as ``{"train.seed": 3}``; setup.conf explains all.
         gpu: "auto" (the freest, else the CPU), "cpu", or the number of one.
 
@@ -70,7 +71,7 @@ def reconstruct(
     return Reconstruction.of(surface_of(field, cloud, config.plot), field)
 
 
-def load_field(run_or_checkpoint: str | Path) -> NeuralField:
+def load_field(run_or_checkpoint: str | Path) -> NeuralField | DetailedField:
     """The trained field of a run's folder (its latest checkpoint) or of a checkpoint file, on the CPU.
 
     Raises:

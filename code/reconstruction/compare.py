@@ -38,7 +38,7 @@ from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
 from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
 from phase_recon.reconstruction.evaluation import surface_of
-from phase_recon.reconstruction.field import NeuralField, field_from_checkpoint
+from phase_recon.reconstruction.field import DetailedField, NeuralField, field_from_checkpoint
 from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
 from phase_recon.report.comparison_page import Shown, comparison_page
 from phase_recon.report.plots import PlaneField, fields_picture
@@ -263,9 +263,8 @@ def _history(folder: Path, cloud: PointCloud, target: Surface | None) -> Iterato
         plot = config_from_dict(checkpoint["config"], str(path)).plot
         field = field_from_checkpoint(checkpoint, torch.device("cpu"), str(path))
         try:
-            surface = surface_of(
-                field, None, plot, resolution=min(HISTORY_RESOLUTION, plot.resolution), allow_open=True
-            )
+            resolution = min(HISTORY_RESOLUTION, plot.resolution or HISTORY_RESOLUTION)
+            surface = surface_of(field, None, plot, resolution=resolution, allow_open=True)
         except UserError:
             continue  # no surface yet
         error = _accuracy(surface, cloud, target, HISTORY_SAMPLES)[_error_column(target)]
@@ -314,7 +313,7 @@ def _pictures(rows: list[Row], cloud: PointCloud, target: Surface | None, folder
     return {f"u and w, and both against the signed distance to {of}": folder / "fields.png"}
 
 
-def _ideal(field: NeuralField) -> Callable[[Array], Array]:
+def _ideal(field: NeuralField | DetailedField) -> Callable[[Array], Array]:
     """The u (N,) that signed distances (N,), input units, would have."""
 
     def ideal(distance: Array) -> Array:
@@ -324,7 +323,7 @@ def _ideal(field: NeuralField) -> Callable[[Array], Array]:
     return ideal
 
 
-def _field(folder: Path) -> NeuralField:
+def _field(folder: Path) -> NeuralField | DetailedField:
     """The field of a run, on the CPU."""
     return field_from_checkpoint(Experiment(folder).load_checkpoint(), torch.device("cpu"), str(folder))
 

@@ -19,12 +19,13 @@ from phase_recon.report.plots import cross_section_picture, loss_curves, render_
 from phase_recon.surface.extract import extract_surface, read_surface, refine, vertex_normals, write_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points
 from phase_recon.surface.surface import Surface, carry_colours, substantial_components, transform
-from phase_recon.utils.config import PlotConfig
+from phase_recon.utils.config import LEAST_RESOLUTION, MOST_RESOLUTION, PlotConfig
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.files import write_whole
 
 SAMPLES = 1_000_000  # of a surface for its distances to a target, as the published benchmarks take
+CELL = 1.5  # × spacing of the field's finest grid: side of a cell
 CLOUD_SAMPLES = 100_000  # of a surface for its distances to the input
 
 
@@ -74,7 +75,7 @@ def surface_of(
         field.normalised,
         field.lower,
         field.upper,
-        resolution or plot.resolution,
+        resolution or plot.resolution or resolution_for(field),
         level,
         grid_axis="longest" if plot.is_uniform_grid else "shortest",
         keep_components=plot.keep_components,
@@ -94,6 +95,14 @@ def surface_of(
     if cloud is not None and cloud.colours is not None:
         surface = carry_colours(surface, cloud.points, cloud.colours)
     return surface
+
+
+def resolution_for(field: Field) -> int:
+    """Cells along the longest side of Ω, where plot.resolution is null: as many as the field's finest grid asks for."""
+    if field.spacing is None:
+        return LEAST_RESOLUTION
+    cells = (field.upper - field.lower).max() / (CELL * field.spacing)
+    return int(np.clip(cells, LEAST_RESOLUTION, MOST_RESOLUTION))
 
 
 def evaluate(
@@ -178,7 +187,7 @@ def evaluate(
     metrics: dict[str, Any] = {
         "epoch": epoch,
         "seconds_extraction": round(extraction, 3),
-        "resolution": plot.resolution,
+        "resolution": plot.resolution or resolution_for(field),
         "scale": field.normalisation.scale,
         "components": surface.components()[0],
         "closed": surface.is_closed(),

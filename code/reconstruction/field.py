@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from phase_recon.geometry.points import Normalisation, walls
+from phase_recon.model.grid import SplineField
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
 from phase_recon.reconstruction.build_model import build_model, kernels_for
@@ -50,6 +51,10 @@ class Field(Protocol):
 
     def normalised_value_and_gradient(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
         """w (N,) and ∇w (N, d) at float32 points (N, d) on the CPU, normalised."""
+
+    @property
+    def spacing(self) -> float | None:
+        """Of the finest grid that the field holds, normalised; None without grids."""
 
     def level(self, phase: float, /) -> float:
         """The normalised w at which u has a value."""
@@ -101,6 +106,10 @@ class NeuralField:
         """2 or 3."""
         return len(self.lower)
 
+    @property
+    def spacing(self) -> None:
+        """A network has no grid."""
+
     def level(self, phase: float) -> float:
         """The normalised w at which u has a value."""
         return self.loss.level(phase)
@@ -137,16 +146,97 @@ class NeuralField:
         return torch.cat(values), torch.cat(gradients)
 
     def _ask(self, points: Array, question: Callable[[Tensor], Tensor]) -> Array:
-        points = np.asarray(points, dtype=np.float64)
-        if points.ndim != 2 or points.shape[1] != self.dimension:
-            raise UserError(f"points: expected shape (N, {self.dimension}), got {points.shape}")
-        x = torch.from_numpy(self.normalisation.apply(points).astype(np.float32))
+        x = _normalised_points(self, points)
         with torch.no_grad():
             answers = [question(part.to(self.device)).cpu() for part in torch.split(x, CHUNK)]
         return torch.cat(answers).double().numpy()
 
 
-def field_from_checkpoint(checkpoint: dict[str, Any], device: torch.device, source: str) -> NeuralField:
+@dataclass(frozen=True)
+class DetailedField:
+    """A network's field plus a correction: w = w_network + g, and u is the phase of that.
+
+    Attributes:
+        base: the network's field.
+        correction: g on sparse grids (``reconstruction.detail``), normalised.
+    """
+
+    base: NeuralField
+    correction: SplineField
+
+    @property
+    def loss(self) -> Loss:
+        """What gives u its meaning."""
+        return self.base.loss
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """From the input's frame to the normalised one."""
+        return self.base.normalisation
+
+    @property
+    def lower(self) -> Array:
+        """Corner of Ω (d,), normalised."""
+        return self.base.lower
+
+    @property
+    def upper(self) -> Array:
+        """The opposite corner (d,), normalised."""
+        return self.base.upper
+
+    @property
+    def dimension(self) -> int:
+        """2 or 3."""
+        return self.base.dimension
+
+    @property
+    def spacing(self) -> float:
+        """Of the finest grid, normalised."""
+        return self.correction.grids[-1].spacing
+
+    def level(self, phase: float) -> float:
+        """The normalised w at which u has a value."""
+        return self.base.level(phase)
+
+    def u(self, points: Array) -> Array:
+        """The phase u (N,) at points (N, d) in the input's units: about -1 inside, 1 outside."""
+        w = self.normalised(_normalised_points(self, points))
+        return self.loss.phase(self.loss.output_for(w)).double().numpy()
+
+    def w(self, points: Array) -> Array:
+        """The signed distance w (N,) at points (N, d), both in the input's units; negative inside."""
+        return self.normalised(_normalised_points(self, points)).double().numpy() * self.normalisation.scale
+
+    def gradient(self, points: Array) -> Array:
+        """∇w (N, d) at points (N, d) in the input's units; of length about 1, outward on the surface."""
+        return self.normalised_value_and_gradient(_normalised_points(self, points))[1].double().numpy()
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """w (N,) at normalised float32 points (N, d) on the CPU, in normalised units."""
+        return self.base.normalised(x) + self.correction.value(x)
+
+    def normalised_value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """w (N,) and ∇w (N, d) at normalised float32 points (N, d), without a graph."""
+        value, gradient = self.base.normalised_value_and_gradient(x)
+        more, slope = self.correction.value_and_gradient(x)
+        return value + more, gradient + slope
+
+
+def _normalised_points(field: Field, points: Array) -> Tensor:
+    """Points (N, d) in the input's units as the field takes them, float32.
+
+    Raises:
+        UserError: they are of another dimension.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != field.dimension:
+        raise UserError(f"points: expected shape (N, {field.dimension}), got {points.shape}")
+    return torch.from_numpy(field.normalisation.apply(points).astype(np.float32))
+
+
+def field_from_checkpoint(
+    checkpoint: dict[str, Any], device: torch.device, source: str
+) -> NeuralField | DetailedField:
     """The field that a checkpoint holds; ``source`` names it in errors.
 
     Raises:
@@ -170,7 +260,7 @@ def field_from_checkpoint(checkpoint: dict[str, Any], device: torch.device, sour
     network.load_state_dict(weights)
     if isinstance(network, ImplicitNet):
         network.kernels = kernels_for(config, device, [])  # what is wrong was said while training; it is only slower
-    return NeuralField(
+    field = NeuralField(
         network.to(device).eval(),
         loss,
         Normalisation.from_dict(checkpoint["normalisation"]),
@@ -178,9 +268,12 @@ def field_from_checkpoint(checkpoint: dict[str, Any], device: torch.device, sour
         np.array(checkpoint["omega"]["upper"]),
         device,
     ).outward()
+    if (grids := checkpoint.get("detail")) is None:
+        return field
+    return DetailedField(field, SplineField.from_plain(grids))
 
 
-def load_field(run_or_checkpoint: str | Path) -> NeuralField:
+def load_field(run_or_checkpoint: str | Path) -> NeuralField | DetailedField:
     """The field of a run's folder (its latest checkpoint) or of a checkpoint file, on the CPU.
 
     Raises:

@@ -7,7 +7,7 @@ Rough, as machines are: within a factor of two on those that it was measured on.
 import torch
 
 from phase_recon.reconstruction.build_model import build_model
-from phase_recon.utils.config import Config
+from phase_recon.utils.config import LEAST_RESOLUTION, Config
 
 # Measured with the default network, whose steps of 2.7 GFLOP took 20 to 45 ms on two cores and 52 ms on one
 PER_CORE = 40e9  # floating point operations a second of one core
@@ -24,7 +24,8 @@ def plan(config: Config, device: torch.device, shape: tuple[int, ...], done: int
     surface = "curve" if shape[1] == 2 else "surface"
     seconds = seconds_of_training(config, device, shape, done)
     time_needed = "" if seconds is None else f"; {in_words(seconds)} in all"
-    return f"plan: {length}, then the {surface} at resolution {config.plot.resolution}{time_needed}"
+    resolution = config.plot.resolution or f"{LEAST_RESOLUTION} or finer, by the points"
+    return f"plan: {length}, then the {surface} at resolution {resolution}{time_needed}"
 
 
 def seconds_of_training(config: Config, device: torch.device, shape: tuple[int, ...], done: int = 0) -> float | None:
@@ -50,7 +51,7 @@ def seconds_of_training(config: Config, device: torch.device, shape: tuple[int, 
     operations = 2.0 * weights * (6 * (t.points_batch + t.pts_in_omega) + 3 * balls)
     cores = torch.get_num_threads()
     speed = PER_GPU if device.type != "cpu" else PER_CORE * cores
-    grid = EXTRACTING * (config.plot.resolution / 256) ** 2 if d == 3 else 1.0
+    grid = EXTRACTING * ((config.plot.resolution or LEAST_RESOLUTION) / 256) ** 2 if d == 3 else 1.0
     return STARTING + PREPARING * min(points, 300_000) + (t.nepoch - done) * operations / speed + grid + FINISHING
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from phase_recon.geometry.points import Normalisation
+from phase_recon.model.grid import SplineField
 from phase_recon.model.kernels import Kernels
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
@@ -73,6 +74,7 @@ class State:
     sampler: Sampler
     gaps: HeldGaps | None
     epoch: int = 0
+    correction: SplineField | None = None  # what the last step's field lacks (``reconstruction.detail``)
 
 
 def _new(run: Run) -> State:
@@ -161,6 +163,7 @@ def checkpoint_of(run: Run, state: State, status: Status) -> dict[str, Any]:
         "generator": state.generator.get_state(),
         "gaps": None if state.gaps is None else state.gaps.state_dict(),
         "status": status.state_dict(),
+        "detail": None if state.correction is None else state.correction.to_plain(),
         "normalisation": domain.normalisation.to_dict(),
         "omega": {"lower": domain.lower.tolist(), "upper": domain.upper.tolist()},
         "cloud": run.scene.fingerprint,

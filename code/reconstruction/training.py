@@ -10,11 +10,13 @@ from torch import Tensor
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.points import Source
 from phase_recon.model.loss.base import Loss
+from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.model.optimizer import Cosine, Step
 from phase_recon.model.sampling import Sampler
 from phase_recon.reconstruction.adapt import adapt
 from phase_recon.reconstruction.build_model import kernels_for
-from phase_recon.reconstruction.field import NeuralField
+from phase_recon.reconstruction.detail import correction_of, seconds_for
+from phase_recon.reconstruction.field import DetailedField, Field
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
 from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare
 from phase_recon.reconstruction.progress import Announce, Clock, Status, noise_in_words, progress_bar, tensorboard
@@ -28,6 +30,7 @@ from phase_recon.utils.interrupt import deferred_signals
 
 THIN = 0.05  # × bounding radius: a body thinner than this is likely to come out wrong,
 NEEDLE = 0.025  # and one thinner than this along two axes in several components
+DETAIL_SHARE = 0.4  # of a time budget, at most, for the correction after the last step
 MIXED = 0.75  # share of the given normals that point outward, below which the user is warned
 
 
@@ -58,7 +61,7 @@ def fit(
     ranks: Ranks = ALONE,
     preprocessing: PreprocessSettings | None = None,
     holding: HoleHoldingSettings | None = None,
-) -> tuple[NeuralField, int]:
+) -> tuple[Field, int]:
     """Fit a field to a cloud; returns it with the number of steps it has had.
 
     Args:
@@ -84,7 +87,10 @@ def fit(
     """
     started = time.monotonic() if started is None else started
     t = config.train
-    budget = None if t.time_budget is None else max(60 * t.time_budget - reserve, 1.0)
+    budget = None
+    if t.time_budget is not None:
+        last = min(seconds_for(len(cloud.points)), DETAIL_SHARE * 60 * t.time_budget) if t.detail else 0.0
+        budget = max(60 * t.time_budget - reserve - last, 1.0)
     seconds = 0.0 if checkpoint is None else checkpoint["seconds"]
     course = course_of(config, checkpoint, experiment, alone=ranks.size == 1)
     clock = Clock(t.nepoch, budget, seconds, started, course.mending.spent, t.checkpoint_minutes)
@@ -151,7 +157,7 @@ def _announce(scene: Scene, announce: Announce) -> None:
         )
 
 
-def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[NeuralField, int]:
+def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
     """``fit``, up to the end or a Failure."""
     config, t, clock, course, ranks = run.config, run.config.train, run.clock, run.course, run.ranks
     state = begin(run) if checkpoint is None else resume(run, checkpoint)
@@ -210,7 +216,7 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[NeuralField, int]
     outward = state.field.outward()
     if outward.sign < 0:
         run.announce("the field was negative on the walls of Ω: its sign is turned, so that inside is negative")
-    return outward, state.epoch
+    return outward if state.correction is None else DetailedField(outward, state.correction), state.epoch
 
 
 def _step(
@@ -230,7 +236,7 @@ def _step(
 
 
 def _save(run: Run, state: State, status: Status, progress: float, stopped: bool, last: bool = False) -> None:
-    """Look at a state, and write it to a checkpoint, which the last must be.
+    """Look at a state, and write it to a checkpoint, which the last must be; the last step's field is given its detail.
 
     Raises:
         Failure: it is not worth keeping.
@@ -245,6 +251,8 @@ def _save(run: Run, state: State, status: Status, progress: float, stopped: bool
     level = loss.level(run.config.plot.mc_value)
     # a run that was asked to stop is looked at when it goes on, at the step where it would have been
     healthy = not stopped and run.course.examine(state.field, state.sampler.points, level, state.epoch, progress)
+    if last and not stopped and run.config.train.detail and isinstance(loss, PhaseLoss) and run.ranks.first:
+        state.correction = correction_of(state.field.outward(), run.scene, run.announce)
     saved = run.course.saved(checkpoint_of(run, state, status), healthy)
     experiment = run.experiment
     if experiment is not None and last:

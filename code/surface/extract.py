@@ -15,7 +15,7 @@ import torch
 from skimage.measure import find_contours
 
 from phase_recon.surface.files import read_surface, write_surface
-from phase_recon.surface.sparse_grid import CHUNK, Field, SparseGrid, evaluate
+from phase_recon.surface.sparse_grid import CHUNK, EDGE_MARGIN, Field, SparseGrid, evaluate
 from phase_recon.surface.surface import Surface, carry_colours, largest_components, transform
 from phase_recon.utils.errors import UserError
 
@@ -33,6 +33,7 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 LARGE = 512  # cells along a side, from which the cost is announced
 TOUCHED, BYTES_PER_SQUARE = 20, 2500  # evaluations, and bytes of memory, per cell of a side's square (measured)
+SHORTEST = 5e-4  # × median edge: edges of a refined surface, so that readers that merge near vertices leave it closed
 SIDES = ("lower", "upper")
 
 
@@ -132,9 +133,9 @@ def _march_squares(
     if not any(c.any() for c in crossing):
         return np.empty((0, 2)), np.empty((0, 2), dtype=np.int64), set(), values.size, float(values.flat[0])
 
-    # values at the level itself would give segments without length
+    # values near the level would give segments nearly without length
     steps = [np.abs(np.diff(values, axis=axis))[c] for axis, c in enumerate(crossing)]
-    least = 1e-6 * np.median(np.concatenate(steps))
+    least = EDGE_MARGIN * np.median(np.concatenate(steps))
     values = np.where(inside, np.minimum(values, -least), np.maximum(values, least))
 
     exits = {
@@ -159,11 +160,13 @@ def refine(
     """Vertices moved onto the level set by two Newton steps x - (u - level) ∇u / |∇u|².
 
     value_and_gradient gives (N,) and (N, d) at float32 points (N, d). A vertex moves by at most half the
-    median edge, about half a grid cell, and only where that brings its value closer to the level.
+    median edge, about half a grid cell, and only where that brings its value closer to the level; and none where it
+    would leave an edge shorter than SHORTEST of the median.
     """
-    corners = surface.vertices[surface.cells]
-    limit = 0.5 * float(np.median(np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)))
     start = surface.vertices
+    edges = surface.cells[:, [[0, 1]] if surface.dimension == 2 else [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    median = float(np.median(np.linalg.norm(start[edges[:, 1]] - start[edges[:, 0]], axis=1)))
+    limit = 0.5 * median
     vertices = start.copy()
     value, gradient = _in_chunks(value_and_gradient, vertices)
     for _ in range(2):
@@ -175,6 +178,13 @@ def refine(
         better = np.abs(moved_value - level) < np.abs(value - level)
         vertices[better] = moved[better]
         value[better], gradient[better] = moved_value[better], moved_gradient[better]
+    while True:
+        ends = vertices[edges]
+        short = edges[np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1) < SHORTEST * median]
+        short = short[(vertices[short] != start[short]).any(axis=(1, 2))]
+        if not len(short):
+            break
+        vertices[short] = start[short]
     return replace(surface, vertices=vertices)
 
 

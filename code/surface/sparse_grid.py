@@ -30,7 +30,7 @@ BLOCK_BYTES = 2000  # of memory per block that the surface touches: its 125 valu
 CHUNK = 2**18  # points in one evaluation of the field
 CHUNK_BLOCKS = 2**15  # blocks whose corners are gathered at once
 SLAB_VOXELS = 2**25  # grid points that marching cubes sees at once
-EDGE_MARGIN = 1e-6  # vertices keep this distance, in cells, from the edge's ends: no degenerate triangles
+EDGE_MARGIN = 1e-3  # vertices keep this distance, in cells, from the ends of their edge, and so from each other
 
 
 def evaluate(field: Field, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

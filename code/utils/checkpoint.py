@@ -21,6 +21,8 @@ from phase_recon.utils.errors import UserError
 NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"} | {
     f"torch {kind}Storage" for kind in ("Byte", "Double", "Float", "Long")
 }
+MOST_GRIDS = 16  # of a correction
+LEAST_SPACING = 1e-5  # normalised units: spacing of the nodes of a grid; nobody has so fine a one
 LARGEST_LENGTH = 1e100  # input units: largest coordinate or scale, as for clouds
 LARGEST_OMEGA = 1e6  # normalised units: largest coordinate of Ω's corners; the cloud is in the unit ball
 LARGEST_SECONDS = 1e12  # seconds of training: 30 000 years
@@ -66,7 +68,7 @@ def check_values(data: dict[str, Any], path: Path) -> None:
     """
     d, size = data["d"], path.stat().st_size
     frame, omega, cloud = data["normalisation"], data["omega"], data["cloud"]
-    gaps = data.get("gaps")  # missing in checkpoints of earlier versions
+    gaps, detail = data.get("gaps"), data.get("detail")  # missing in checkpoints of earlier versions
     rules = {
         "d": _is_whole(d) and d in (2, 3),
         "epoch": _is_whole(data["epoch"]) and data["epoch"] >= 0,
@@ -91,6 +93,8 @@ def check_values(data: dict[str, Any], path: Path) -> None:
             and _are_tensors(gaps["mean"], size)
             and all(gaps[part] is None or _is_points(gaps[part], d, size) for part in ("points", "normals"))
         ),
+        "detail": detail is None
+        or (isinstance(detail, list) and 1 <= len(detail) <= MOST_GRIDS and all(_is_grid(g, d, size) for g in detail)),
         "cloud": isinstance(cloud, dict) and {"points", "checksum"} <= cloud.keys(),
     }
     for name, holds in rules.items():
@@ -129,6 +133,24 @@ def _is_tensor(value: Any, size: int) -> bool:
 def _is_points(value: Any, d: int, size: int) -> bool:
     """Whether it is a tensor (N, d) in single precision, of at most ``size`` bytes."""
     return _is_tensor(value, size) and value.dtype == torch.float32 and value.ndim == 2 and value.shape[1] == d
+
+
+def _is_grid(value: Any, d: int, size: int) -> bool:
+    """A grid of ``model.grid``: different nodes in the order of their keys, and a finite coefficient for each."""
+    if not (isinstance(value, dict) and value.keys() == {"spacing", "nodes", "coefficients"}):
+        return False
+    spacing, nodes, coefficients = value["spacing"], value["nodes"], value["coefficients"]
+    if not (_is_number(spacing, 1e6) and spacing >= LEAST_SPACING and _is_tensor(nodes, size) and nodes.ndim == 2):
+        return False
+    if not (nodes.dtype == torch.int32 and nodes.shape[1] == d and len(nodes) and _is_tensor(coefficients, size)):
+        return False
+    if coefficients.dtype != torch.float32 or coefficients.shape != nodes.shape[:1]:
+        return False
+    if nodes.abs().max() >= 1 << 18 or not coefficients.isfinite().all():
+        return False
+    step = nodes[1:] - nodes[:-1]  # the first axis along which two that follow each other differ must rise
+    first = step[torch.arange(len(step)), (step != 0).int().argmax(dim=1)]
+    return bool((first > 0).all())
 
 
 def _are_tensors(value: Any, size: int) -> bool:

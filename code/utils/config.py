@@ -97,6 +97,7 @@ class TrainConfig:
     fill_openings: bool = True
     ease_gaps: bool = True
     hold_gaps: bool = True
+    detail: bool = True
     start: Literal["winding", "network"] = "winding"
     optimizer: Literal["adam", "muon"] = "muon"
     momentum: float | None = None
@@ -143,6 +144,10 @@ class TrainConfig:
         return value >= lowest, f"{key}: expected at least {lowest}, got {value}"
 
 
+LEAST_RESOLUTION = 256  # cells of the grid where plot.resolution is null, at least,
+MOST_RESOLUTION = 1024  # and at most: a finer grid would take minutes
+
+
 @dataclass(frozen=True)
 class PlotConfig:
     """The section ``plot``: how the surface is extracted, and what is written.
@@ -151,7 +156,7 @@ class PlotConfig:
         ValueError: a line "key: what is wrong" for each value out of range.
     """
 
-    resolution: int = 256
+    resolution: int | None = None
     mc_value: float = 0.0
     is_uniform_grid: bool = True
     verbose: bool = False
@@ -167,9 +172,9 @@ class PlotConfig:
     up: Literal["y", "z"] = "z"
 
     def __post_init__(self) -> None:
-        keep, preview = self.keep_components, self.preview_resolution
+        keep, preview, cells = self.keep_components, self.preview_resolution, self.resolution
         _require(
-            (8 <= self.resolution <= 2048, f"resolution: expected 8 to 2048, got {self.resolution}"),
+            (cells is None or 8 <= cells <= 2048, f"resolution: expected 8 to 2048 or null, got {cells}"),
             (-1 < self.mc_value < 1, f"mc_value: expected a level between -1 and 1, got {self.mc_value}"),
             (keep is None or keep >= 1, f"keep_components: expected at least 1 or null, got {keep}"),
             (0 <= self.least_component <= 1, f"least_component: expected 0 to 1, got {self.least_component}"),

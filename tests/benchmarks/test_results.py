@@ -83,7 +83,8 @@ def test_noise_and_spacing_are_shares_of_the_radius(page):
 
 
 def test_only_peers_without_normals_count():
-    rows = [run("a", "poisson8", 0.2, "m"), run("a", "ipsr9", 0.1, "m", d_H=5.0), run("a", "poisson9+normals", 0.01, "m")]
+    rows = [run("a", "poisson8", 0.2, "m"), run("a", "ipsr9", 0.1, "m", d_H=5.0)]
+    rows.append(run("a", "poisson9+normals", 0.01, "m"))
     assert results.best_peer(rows) == {"d_C": 0.1, "d_H": 2.0}
     assert results.best_peer(rows[2:]) is None
 

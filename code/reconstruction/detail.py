@@ -1,0 +1,347 @@
+"""The detail that a network misses: a correction g on sparse grids, solved linearly about the trained field.
+
+With w_0 the network's signed distance, x_i the points and n_i the normals there, g minimises
+
+    Σ_i (w_0(x_i) + g(x_i))² + ν Σ_i t_i ‖∇w_0(x_i) + ∇g(x_i) - n_i‖² + κ ∫ ‖∇g‖² dx
+
+which is a quadratic model of the PHASE functional about w_0 (derived): the data term, the normal term with the trust
+t_i in each normal, and the second variation of the WCH energy, which for a surface moved by g along its normals is that
+of its area, ∫ ‖∇g‖². Without the normal term g would bring all points nearer by making the field flat.
+
+All three terms are linear in the unknowns, the coefficients of ``model.grid``. One grid after the other, the coarsest
+first, is solved by conjugate gradients for what the coarser ones leave. At the points' spacing s, ν = λ s² and κ is a
+share of λ, so that λ alone says how smooth g is to be. It is found by cross-validation: what a solve on some of the
+points tells of the others is detail, what it does not is noise. Where no λ brings the others nearer to the surface,
+there is nothing to add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from phase_recon.geometry.points import Source
+from phase_recon.model.grid import SplineField, SplineGrid, keys_of, nodes_about, spline_weights
+from phase_recon.reconstruction.field import NeuralField
+from phase_recon.reconstruction.preprocess import Scene
+from phase_recon.utils.general import thinned
+
+Array = npt.NDArray[np.float64]
+ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+FINEST = 0.001  # spacing, normalised: of finer grids nothing is left in the finest mesh
+NOISE_WIDTHS = 3.0  # × noise: the least spacing; a finer grid could hold each of many noisy points
+SAMPLED = 3000  # points that tell the spacing
+SECONDS, SECONDS_PER_POINT = 3.0, 6e-5  # that a correction takes on two cores (measured)
+LEVELS = (16, 4, 1)  # × s: spacings of the grids, the coarsest first
+MEANS = 3  # on all but the finest grid, points nearer to each other than a third of its spacing are taken as their mean
+SMOOTHNESS = 0.1  # κ as a share of λ
+TRIED = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)  # values of λ that are compared, in this order
+PATCHES, PATCH = 4, 3000  # parts of the cloud that tell λ, and points in each
+HELD_OUT = 5  # every fifth point of a patch is held out
+SURE = 2.0  # standard errors by which the points that are held out must come nearer, or nothing is added
+FLATTEST = 0.3  # slope that is believed where a distance is taken from a value
+STEPS, TOLERANCE = 40, 3e-3  # of the conjugate gradients: at most, and the residual at which they end, relative
+RIDGE = 1e-6  # on the diagonal, which far from all points is zero
+BLOCK_POINTS = 250_000  # points in a block of a grid, at most: each block is solved alone,
+HALO = 12  # with so many spacings of the grid as a margin about it
+NEIGHBOURS = 16  # that tell the spacing
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the correction is to do at some points.
+
+    Attributes:
+        points: (N, d), normalised.
+        values: the field there (N,), which the correction is to take away.
+        gradients: the field's there (N, d).
+        normals: what these are to be (N, d).
+        trust: in the slopes (N,), 0 to 1.
+        weights: how many points each stands for (N,).
+    """
+
+    points: Array
+    values: Array
+    gradients: Array
+    normals: Array
+    trust: Array
+    weights: Array
+
+    def __getitem__(self, index: npt.NDArray[Any]) -> Data:
+        return Data(
+            self.points[index],
+            self.values[index],
+            self.gradients[index],
+            self.normals[index],
+            self.trust[index],
+            self.weights[index],
+        )
+
+    def with_correction(self, grid: SplineGrid) -> Data:
+        """What is left to do once a grid is added."""
+        value, gradient = grid.at(self.points)
+        return replace(self, values=self.values + value, gradients=self.gradients + gradient)
+
+    def means(self, cell: float) -> Data:
+        """One place for all points in a cubical cell: their mean."""
+        _, place, count = np.unique(
+            keys_of(np.floor(self.points / cell).astype(np.int64)), return_inverse=True, return_counts=True
+        )
+
+        def mean(values: Array) -> Array:
+            if values.ndim == 1:
+                return np.asarray(np.bincount(place, values) / count)
+            return np.stack([np.bincount(place, column) / count for column in values.T], axis=1)
+
+        return Data(
+            mean(self.points),
+            mean(self.values),
+            mean(self.gradients),
+            mean(self.normals),
+            mean(self.trust),
+            count.astype(np.float64),
+        )
+
+
+def correction_of(field: NeuralField, scene: Scene, announce: Callable[[str], None]) -> SplineField | None:
+    """What the points of a scene know and its field misses; None if that is nothing.
+
+    Every row of the cloud that is no outlier counts, as it was given; the normal there is that of the nearest point
+    that was trained on.
+
+    Args:
+        field: the trained field.
+        scene: what it was trained on.
+        announce: receives a line about what was found.
+    """
+    points = _different(scene.domain.normalisation.apply(scene.cloud.points[scene.kept]))
+    normals, trust = np.zeros_like(points), np.zeros(len(points))
+    if scene.normals != "none":
+        measured = scene.points[np.flatnonzero(scene.points.source == Source.MEASURED)]
+        nearest = cKDTree(measured.positions).query(points, workers=-1)[1]
+        normals, trust = measured.normals[nearest], measured.confidence[nearest]
+    data = data_at(points, normals, trust, field.normalised_value_and_gradient, scene.normals == "given")
+    spacing = max(spacing_of(points), NOISE_WIDTHS * scene.scale.noise, FINEST)
+    lambda_ = choose_lambda(data, spacing)
+    if lambda_ is None:
+        announce("detail: the points show none that the network lacks (train.detail)")
+        return None
+    correction = solve(data, spacing, lambda_)
+    unit = scene.domain.normalisation.scale
+    announce(f"detail: added down to the points' spacing of {spacing * unit:.3g}, λ = {lambda_:g} (train.detail)")
+    return correction
+
+
+def seconds_for(count: int) -> float:
+    """About how long ``correction_of`` takes for so many points on two cores."""
+    return SECONDS + SECONDS_PER_POINT * count
+
+
+def spacing_of(points: Array) -> float:
+    """The side of the square (2D: the length) that each of different points (N, d) has for itself, the median."""
+    nearest = min(NEIGHBOURS, len(points) - 1)
+    radius = float(np.median(cKDTree(points).query(thinned(points, SAMPLED), k=[nearest + 1])[0]))
+    return 2 * radius / nearest if points.shape[1] == 2 else radius * float(np.sqrt(np.pi / nearest))
+
+
+def _different(points: Array) -> Array:
+    """Each of some points (N, d) once, in their order: corners of a mesh's triangles come many times."""
+    along = points @ np.random.default_rng(0).normal(size=points.shape[1])  # equal points are at equal places
+    return points[np.sort(np.unique(along, return_index=True)[1])]
+
+
+def data_at(
+    points: Array, normals: Array, trust: Array, value_and_gradient: ValueAndGradient, oriented: bool
+) -> Data:
+    """What a correction of a field is to do at points.
+
+    Args:
+        points: (N, d), normalised.
+        normals: unit normals there (N, d), or zero.
+        trust: in them (N,), 0 to 1; where it is zero, the field's own direction stands for the normal, with trust 1.
+        value_and_gradient: of the field, at float32 points.
+        oriented: whether the normals' sides are known; else they are the field's.
+    """
+    value, gradient = (
+        part.double().numpy() for part in value_and_gradient(torch.from_numpy(points.astype(np.float32)))
+    )
+    own = gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), FLATTEST)
+    known = (trust > 0) & normals.any(axis=1)
+    turned = np.where(((normals * own).sum(axis=1) < 0) & (not oriented), -1.0, 1.0)
+    wanted = np.where(known[:, None], turned[:, None] * normals, own)
+    return Data(points, value, gradient, wanted, np.where(known, trust, 1.0), np.ones(len(points)))
+
+
+def solve(data: Data, spacing: float, lambda_: float) -> SplineField:
+    """The correction for a λ."""
+    grids = []
+    for level in LEVELS:
+        finest = level == LEVELS[-1]
+        h = level * spacing
+        use = data if finest else data.means(h / MEANS)
+        grid = _in_blocks(use, h, spacing, lambda_, 0 if finest else 1)
+        grids.append(grid)
+        if not finest:
+            data = data.with_correction(grid)
+    return SplineField(tuple(grids))
+
+
+def choose_lambda(data: Data, spacing: float) -> float | None:
+    """The λ of TRIED with which points that are held out come nearest to the surface, or None.
+
+    From the smoothest on, as long as they come nearer.
+    """
+    generator = np.random.default_rng(0)
+    if len(data.points) <= PATCHES * PATCH:
+        patches = [np.arange(len(data.points))]
+    else:
+        centres = data.points[generator.choice(len(data.points), PATCHES, replace=False)]
+        patches = list(cKDTree(data.points).query(centres, k=PATCH)[1])
+    parts = []
+    for patch in patches:
+        out = generator.permutation(len(patch)) < len(patch) // HELD_OUT
+        parts.append((data[patch[~out]], data[patch[out]]))
+    before = np.concatenate([_distances(others.values, others.gradients) for _, others in parts])
+    best, least = None, before
+    for lambda_ in TRIED:
+        now = []
+        for some, others in parts:
+            value, gradient = solve(some, spacing, lambda_).at(others.points)
+            now.append(_distances(others.values + value, others.gradients + gradient))
+        after = np.concatenate(now)
+        if after.mean() >= least.mean() and best is not None:
+            break
+        best, least = lambda_, after
+    gain = before - least
+    return best if gain.mean() > SURE * gain.std() / np.sqrt(len(gain)) else None
+
+
+def _distances(values: Array, gradients: Array) -> Array:
+    """To the zero set (N,), to first order: a field is not nearer to its points by being flatter there, or steeper."""
+    distances: Array = np.abs(values) / np.clip(np.linalg.norm(gradients, axis=1), FLATTEST, 1.0)
+    return distances
+
+
+def _in_blocks(data: Data, h: float, spacing: float, lambda_: float, ring: int) -> SplineGrid:
+    """One grid's coefficients; many points are cut into boxes, each of which is solved with a margin about it."""
+    parts = []
+    for lower, upper in _boxes(data.points):
+        inside = ((data.points >= lower - HALO * h) & (data.points < upper + HALO * h)).all(axis=1)
+        grid = _solve_grid(data[np.flatnonzero(inside)], h, spacing, lambda_, ring)
+        places = grid.nodes * h
+        parts.append((grid, ((places >= lower) & (places < upper)).all(axis=1)))
+    nodes = np.concatenate([grid.nodes[own] for grid, own in parts])
+    order = np.argsort(keys_of(nodes))
+    return SplineGrid(h, nodes[order], np.concatenate([grid.coefficients[own] for grid, own in parts])[order])
+
+
+def _boxes(points: Array) -> list[tuple[Array, Array]]:
+    """Boxes that fill space, each with at most BLOCK_POINTS of the points (N, d): halved at the median."""
+    d = points.shape[1]
+    todo = [(points, np.full(d, -np.inf), np.full(d, np.inf))]
+    done = []
+    while todo:
+        some, lower, upper = todo.pop()
+        if len(some) <= BLOCK_POINTS:
+            done.append((lower, upper))
+            continue
+        axis = int(np.ptp(some, axis=0).argmax())
+        cut = float(np.median(some[:, axis]))
+        left = some[:, axis] < cut
+        low, high = lower.copy(), upper.copy()
+        low[axis] = high[axis] = cut
+        todo += [(some[left], lower, high), (some[~left], low, upper)]
+    return done
+
+
+def _solve_grid(data: Data, h: float, spacing: float, lambda_: float, ring: int) -> SplineGrid:
+    """The coefficients of one grid, whose nodes are those that the points see, and so many rings about them."""
+    d = data.points.shape[1]
+    place = data.points / h
+    nearest = np.rint(place).astype(np.int64)
+    nodes = nodes_about(nearest, 1 + ring)
+    matrix, wanted = _rows(data, place, nearest, keys_of(nodes), h, lambda_ * spacing**2)
+    differences = _differences(nodes)
+    smooth = SMOOTHNESS * lambda_ * (h / spacing) ** (d - 2)
+    transposed, laplacian = matrix.T.tocsr(), smooth * (differences.T @ differences).tocsr()
+
+    def apply(c: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        image: npt.NDArray[np.float32] = transposed @ (matrix @ c) + laplacian @ c + np.float32(RIDGE) * c
+        return image
+
+    squares = matrix.copy()
+    squares.data **= 2
+    diagonal = np.asarray(squares.sum(axis=0)).ravel() + laplacian.diagonal() + RIDGE
+    return SplineGrid(h, nodes, _conjugate_gradients(apply, transposed @ wanted, diagonal.astype(np.float32)))
+
+
+def _rows(
+    data: Data, place: Array, nearest: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], h: float, nu: float
+) -> tuple[sparse.csr_matrix, npt.NDArray[np.float32]]:
+    """The data and normal terms as rows of a matrix ((1 + d) N, M) and what they should give ((1 + d) N,)."""
+    n, d = place.shape
+    cells, cell = np.unique(keys_of(nearest), return_index=True, return_inverse=True)[1:]
+    step = np.stack(np.meshgrid(*[(-1, 0, 1)] * d, indexing="ij"), axis=-1).reshape(-1, d)
+    columns = np.stack([np.searchsorted(keys, keys_of(nearest[cells] + s)) for s in step], axis=1)[cell]
+    values, slopes = spline_weights(place - nearest)
+
+    def rows(of_slope: int, scale: Array) -> npt.NDArray[np.float32]:
+        row = scale[:, None]
+        for axis in range(d):
+            along = slopes if axis == of_slope else values
+            row = (row[:, :, None] * along[:, axis, None, :]).reshape(n, -1)
+        return row.astype(np.float32)
+
+    root = np.sqrt(data.weights)
+    sloped = root * np.sqrt(nu * data.trust)
+    entries = np.concatenate([rows(-1, root), *(rows(axis, sloped / h) for axis in range(d))])
+    missing = data.normals - data.gradients
+    wanted = np.concatenate([-root * data.values, *(sloped * missing[:, axis] for axis in range(d))])
+    count = 3**d
+    starts = np.arange(0, (1 + d) * n * count + 1, count)
+    indices = np.tile(columns.astype(np.int32).ravel(), 1 + d)
+    matrix = sparse.csr_matrix((entries.ravel(), indices, starts), shape=((1 + d) * n, len(keys)))
+    return matrix, wanted.astype(np.float32)
+
+
+def _differences(nodes: npt.NDArray[np.int64]) -> sparse.csr_matrix:
+    """A matrix (E, M): the differences between nodes (M, d) and their neighbours along each axis."""
+    keys, pairs = keys_of(nodes), []
+    for step in np.eye(nodes.shape[1], dtype=np.int64):
+        wanted = keys_of(nodes + step)
+        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        start = np.flatnonzero(keys[found] == wanted)
+        pairs.append(np.stack([start, found[start]], axis=1))
+    ends = np.concatenate(pairs)
+    signs = np.tile(np.array([-1, 1], dtype=np.float32), len(ends))
+    return sparse.csr_matrix((signs, ends.ravel(), np.arange(0, 2 * len(ends) + 1, 2)), shape=(len(ends), len(nodes)))
+
+
+def _conjugate_gradients(
+    apply: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
+    wanted: npt.NDArray[np.float32],
+    diagonal: npt.NDArray[np.float32],
+) -> npt.NDArray[np.float32]:
+    """The solution of apply(c) = wanted, preconditioned by the diagonal (Hestenes & Stiefel 1952)."""
+    c, residual = np.zeros_like(wanted), wanted.copy()
+    direction = residual / diagonal
+    square = start = float(residual @ direction)
+    for _ in range(STEPS):
+        if square <= TOLERANCE**2 * start:
+            break
+        image = apply(direction)
+        length = np.float32(square / float(direction @ image))
+        c += length * direction
+        residual -= length * image
+        scaled = residual / diagonal
+        before, square = square, float(residual @ scaled)
+        direction = scaled + np.float32(square / before) * direction
+    return c

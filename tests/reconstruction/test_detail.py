@@ -1,0 +1,173 @@
+"""The correction about fields that are known by formula, so that what they miss is known too."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import cKDTree
+
+from phase_recon.model.grid import SplineGrid, nodes_about
+from phase_recon.reconstruction import detail
+from phase_recon.reconstruction.detail import Data, choose_lambda, data_at, solve, spacing_of
+
+
+def round_field(radius):
+    """The signed distance to a ball (circle) about the origin, with its gradient."""
+
+    def field(x):
+        length = torch.linalg.vector_norm(x, dim=-1)
+        return length - radius, x / length[:, None]
+
+    return field
+
+
+def on_sphere(count, d, seed=0):
+    directions = np.random.default_rng(seed).normal(size=(count, d))
+    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+def bumps(directions):
+    """Radius of a ball with waves of height 0.01 on it."""
+    return 0.6 + 0.01 * np.sin(12 * directions[:, 0]) * np.cos(9 * directions[:, 1])
+
+
+def data_of(points, field=None, normals=None):
+    normals = np.zeros_like(points) if normals is None else normals
+    return data_at(points, normals, np.ones(len(points)), field or round_field(0.6), oriented=False)
+
+
+@pytest.mark.parametrize(("d", "count"), [(2, 400), (3, 6000)])
+def test_waves_that_the_field_misses_are_found(d, count):
+    directions = on_sphere(count, d)
+    data = data_of(bumps(directions)[:, None] * directions)
+    spacing = spacing_of(data.points)
+    lambda_ = choose_lambda(data, spacing)
+    assert lambda_ is not None
+    assert lambda_ <= 0.1
+    others = on_sphere(500, d, seed=1)
+    places = bumps(others)[:, None] * others
+    before = np.linalg.norm(places, axis=1) - 0.6
+    after = before + solve(data, spacing, lambda_).at(places)[0]
+    assert np.abs(after).mean() < 0.15 * np.abs(before).mean()
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_of_noise_alone_nothing_is_added(d):
+    directions = on_sphere(3000, d)
+    noise = np.random.default_rng(2).normal(size=3000) * 0.005
+    data = data_of((0.6 + noise)[:, None] * directions)
+    spacing = max(spacing_of(data.points), detail.NOISE_WIDTHS * 0.005)
+    assert choose_lambda(data, spacing) is None
+
+
+def test_the_solution_is_the_least_of_the_three_terms():
+    directions = on_sphere(200, 3)
+    points = bumps(directions)[:, None] * directions
+    generator = np.random.default_rng(3)
+    data = Data(
+        points, generator.normal(size=200), generator.normal(size=(200, 3)), on_sphere(200, 3, 4),
+        generator.random(200), 1 + generator.random(200),
+    )  # fmt: skip
+    h, spacing, lambda_ = 0.3, 0.1, 0.5
+    steps = detail.STEPS, detail.TOLERANCE
+    detail.STEPS, detail.TOLERANCE = 2000, 1e-7
+    try:
+        grid = detail._solve_grid(data, h, spacing, lambda_, 1)
+    finally:
+        detail.STEPS, detail.TOLERANCE = steps
+    np.testing.assert_array_equal(grid.nodes, nodes_about(np.rint(points / h).astype(int), 2))
+
+    c = torch.from_numpy(grid.coefficients.astype(np.float64)).requires_grad_(True)
+    t = torch.from_numpy(points[:, None, :] / h - grid.nodes[None]).abs()  # (N, M, 3), by definition of the spline
+    signs = torch.sign(torch.from_numpy(points[:, None, :] / h - grid.nodes[None]))
+    b = torch.where(t < 0.5, 0.75 - t**2, torch.where(t < 1.5, 0.5 * (1.5 - t) ** 2, 0 * t))
+    slope = signs * torch.where(t < 0.5, -2 * t, torch.where(t < 1.5, t - 1.5, 0 * t)) / h
+    value = b.prod(-1) @ c
+    along = [torch.stack([slope[..., a] if a == axis else b[..., a] for a in range(3)]) for axis in range(3)]
+    gradient = torch.stack([factors.prod(0) @ c for factors in along], -1)
+    weights, trust = torch.from_numpy(data.weights), torch.from_numpy(data.trust)
+    off = torch.from_numpy(data.gradients - data.normals) + gradient
+    energy = (weights * (torch.from_numpy(data.values) + value) ** 2).sum()
+    energy = energy + lambda_ * spacing**2 * (weights * trust * off.square().sum(-1)).sum()
+    index = {tuple(node): number for number, node in enumerate(grid.nodes.tolist())}
+    pairs = torch.tensor(
+        [
+            (number, index[other])
+            for node, number in index.items()
+            for other in (tuple(np.add(node, step)) for step in np.eye(3, dtype=int))
+            if other in index
+        ]
+    )
+    energy = energy + detail.SMOOTHNESS * lambda_ * h / spacing * (c[pairs[:, 0]] - c[pairs[:, 1]]).square().sum()
+    force = torch.autograd.grad(energy, c)[0]
+    start = torch.autograd.grad((weights * (torch.from_numpy(data.values) + b.prod(-1) @ c) ** 2).sum(), c)[0]
+    assert float(force.abs().max()) < 1e-3 * float(start.abs().max())
+
+
+def test_blocks_give_what_the_whole_gives(monkeypatch):
+    directions = on_sphere(4000, 3)
+    data = data_of(bumps(directions)[:, None] * directions)
+    spacing = spacing_of(data.points)
+    whole = solve(data, spacing, 0.1)
+    monkeypatch.setattr(detail, "BLOCK_POINTS", 1500)
+    assert len(detail._boxes(data.points)) == 4
+    parts = solve(data, spacing, 0.1)
+    for one, other in zip(whole.grids, parts.grids, strict=True):
+        np.testing.assert_array_equal(one.nodes, other.nodes)
+    np.testing.assert_allclose(parts.at(data.points)[0], whole.at(data.points)[0], atol=2e-4)
+
+
+def test_boxes_fill_space_and_hold_each_point_once(monkeypatch):
+    monkeypatch.setattr(detail, "BLOCK_POINTS", 100)
+    points = on_sphere(1000, 3)
+    inside = [((points >= low) & (points < high)).all(axis=1) for low, high in detail._boxes(points)]
+    assert (np.sum(inside, axis=0) == 1).all()
+    assert max(part.sum() for part in inside) <= 100
+
+
+def test_the_correction_dies_out_away_from_the_points():
+    directions = on_sphere(3000, 3)
+    half = directions[directions[:, 0] > 0]
+    data = data_of(0.62 * half)
+    spacing = spacing_of(data.points)
+    found = solve(data, spacing, 0.1)
+    places = np.random.default_rng(1).uniform(-4, 4, (3000, 3))
+    reach = np.sqrt(3) * 4 * max(detail.LEVELS) * spacing  # half a cell, two rings, and 1.5 for a spline: 4
+    far = cKDTree(data.points).query(places)[0] > reach
+    assert far.sum() > 500
+    assert not found.at(places)[0][far].any()
+    assert np.median(found.at(0.62 * half)[0]) == pytest.approx(-0.02, abs=2e-3)
+
+
+def test_normals_are_followed_whichever_way_they_point():
+    directions = on_sphere(2000, 3)
+    signs = np.where(np.arange(2000) % 2, 1.0, -1.0)[:, None]
+    for normals in (directions, signs * directions):
+        data = data_of(0.6 * directions, normals=normals)
+        np.testing.assert_allclose(data.normals, directions, atol=1e-6)
+    given = data_at(0.6 * directions, -directions, np.ones(2000), round_field(0.6), oriented=True)
+    np.testing.assert_allclose(given.normals, -directions)
+
+
+def test_points_that_come_many_times_have_the_spacing_of_different_ones():
+    points = on_sphere(500, 3)
+    different = detail._different(np.repeat(points, 20, axis=0))
+    np.testing.assert_array_equal(different, points)
+    area = 4 * np.pi / 500
+    assert spacing_of(different) == pytest.approx(np.sqrt(area), rel=0.1)
+
+
+def test_means_weigh_what_they_stand_for():
+    points = np.array([[0.1, 0.1, 0.1], [0.3, 0.3, 0.1], [0.9, 0.1, 0.1]])
+    data = Data(points, np.array([1.0, 3.0, 5.0]), points, points, np.array([0.0, 1.0, 1.0]), np.ones(3))
+    mean = data.means(0.5)
+    np.testing.assert_allclose(mean.points, [[0.2, 0.2, 0.1], [0.9, 0.1, 0.1]])
+    np.testing.assert_allclose(mean.values, [2.0, 5.0])
+    np.testing.assert_allclose(mean.weights, [2.0, 1.0])
+    np.testing.assert_allclose(mean.trust, [0.5, 1.0])
+
+
+def test_a_grid_is_added_to_what_is_left():
+    points = on_sphere(50, 3)
+    grid = SplineGrid(1.0, nodes_about(np.zeros((1, 3), dtype=int), 4), np.full(729, 0.25, dtype=np.float32))
+    data = data_of(points).with_correction(grid)
+    np.testing.assert_allclose(data.values, 0.4 + 0.25, atol=1e-6)
