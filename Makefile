@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test lint benchmark compare bench-step scaling torture .venv
+.PHONY: demo test lint benchmark compare bench-step gallery scaling torture .venv
 
 demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
@@ -18,6 +18,10 @@ benchmark: .venv/installed
 # INPUT is a cloud; see code/reconstruction/compare.py for what else can be asked
 compare: .venv/installed
 	.venv/bin/python code/reconstruction/compare.py --input $(INPUT)
+
+# docs/GALLERY.md and its pictures: eight runs of the default length
+gallery: .venv/installed
+	.venv/bin/python code/benchmarks/gallery.py
 
 bench-step: .venv/installed
 	.venv/bin/python code/reconstruction/bench_step.py
