@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from conftest import ROOT, Field
+from phase_recon.datasets.readers import READERS
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.utils.build import build
 from phase_recon.utils.config import Config, load_config, override
@@ -93,6 +94,11 @@ def test_the_first_screen_has_the_commands_of_the_set_up():
     for target in ("demo", "test"):
         assert f"make {target}" in first
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_readme_names_the_formats_that_are_read():
+    read = README.read_text().partition("**Reads**")[2].partition("**Writes**")[0]
+    assert {f".{name}" for name in re.findall(r"\.([a-z]\w*)", code_of(read))} == set(READERS)
 
 
 @pytest.fixture(scope="module")
