@@ -97,8 +97,10 @@ def test_the_first_screen_has_the_commands_of_the_set_up():
 
 
 def test_readme_names_the_formats_that_are_read():
+    """Each of them, but for further extensions of text."""
     read = README.read_text().partition("**Reads**")[2].partition("**Writes**")[0]
-    assert {f".{name}" for name in re.findall(r"\.([a-z]\w*)", code_of(read))} == set(READERS)
+    named = {READERS[f".{name}"].read for name in re.findall(r"\.([a-z]\w*)", " ".join(re.findall(r"`([^`]+)`", read)))}
+    assert named == {reader.read for reader in READERS.values()}
 
 
 @pytest.fixture(scope="module")
