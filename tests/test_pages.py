@@ -1,4 +1,4 @@
-"""The pages: their links lead somewhere, the files, flags and keys that they name exist, and README stays short."""
+"""The pages: links lead somewhere, the files, flags and keys that are named exist, and README is short."""
 
 import dataclasses
 import re
@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT, Field
 from phase_recon.datasets.readers import READERS
 from phase_recon.reconstruction.build_model import check_model
+from phase_recon.reconstruction.preprocess import STAGES
 from phase_recon.utils.build import build
 from phase_recon.utils.config import Config, load_config, override
 
@@ -101,6 +102,18 @@ def test_readme_names_the_formats_that_are_read():
     read = README.read_text().partition("**Reads**")[2].partition("**Writes**")[0]
     named = {READERS[f".{name}"].read for name in re.findall(r"\.([a-z]\w*)", " ".join(re.findall(r"`([^`]+)`", read)))}
     assert named == {reader.read for reader in READERS.values()}
+
+
+def test_design_names_every_room_and_every_stage():
+    text = (ROOT / "docs" / "DESIGN.md").read_text()
+    rooms = {path.parent.name for path in (ROOT / "code").glob("*/__init__.py")}
+    named = {f"{room}/" for room in rooms} | {stage.__name__ for stage in STAGES}
+    assert named - set(re.findall(r"`([^`]+)`", text)) == set()
+
+
+def test_configuration_names_every_loss():
+    losses = {path.stem for path in (ROOT / "code" / "model" / "loss").glob("[!_]*.py")} - {"base"}
+    assert losses - set(re.findall(r"`(\w+)`", (ROOT / "docs" / "CONFIGURATION.md").read_text())) == set()
 
 
 @pytest.fixture(scope="module")
