@@ -180,7 +180,7 @@ def _listed_ply(points: Any) -> bytes:
     """Vertices with a list before and behind the coordinates."""
     names = "".join(f"property float {axis}\n" for axis in "xyz")
     lists = "property list uchar int a\n", "property list uint double b\n"
-    head = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{lists[0]}{names}{lists[1]}end_header\n"
+    head = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{names.join(lists)}end_header\n"
     data = b"".join(b"\1\5\0\0\0" + p.astype("<f4").tobytes() + b"\1\0\0\0" + bytes(8) for p in points)
     return head.encode() + data
 
