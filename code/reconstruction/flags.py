@@ -31,7 +31,8 @@ QUALITIES = {
 
 USAGE = "CLOUD [-o MESH] [--quality draft|standard|fine] [more flags, see below]"
 READ, WRITTEN, CURVES = (
-    ".ply .las .laz .e57 .pcd .ptx .pts .xyz .txt .csv .npy .npz .glb .obj .off .stl and others (docs/FORMATS.md)",
+    ".xyz .txt .csv .tsv .pts .asc .dat .3d .xyzn .npts .nxyz .xyzrgb .npy .npz .ply .obj .off .stl .glb .gltf .e57 "
+    ".pcd .ptx .las .laz",
     ".ply .obj .stl .glb", ".ply .svg .npz",
 )  # fmt: skip
 PRESETS = "\n".join(
@@ -129,9 +130,9 @@ def overrides(options: argparse.Namespace) -> list[str | Override]:
         ("--quality", "plot.resolution", quality and quality.resolution),
         ("--input", "train.input_path", given[0] if len(given) == 1 else None),
         ("--sample", "train.sample", options.sample),
-        ("--crop", "train.crop", None if options.crop is None else _numbers("--crop", options.crop, float)),
+        ("--crop", "train.crop", options.crop and _numbers("--crop", options.crop, float)),
         ("--voxel", "train.voxel", options.voxel),
-        ("--classes", "train.classes", None if options.classes is None else _numbers("--classes", options.classes, int)),
+        ("--classes", "train.classes", options.classes and _numbers("--classes", options.classes, int)),
         ("--min-opacity", "train.min_opacity", options.min_opacity),
         ("--steps/--nepoch", "train.nepoch", options.steps),
         ("--minutes", "train.time_budget", options.minutes),
