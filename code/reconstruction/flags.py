@@ -31,7 +31,7 @@ QUALITIES = {
 
 USAGE = "CLOUD [-o MESH] [--quality draft|standard|fine] [more flags, see below]"
 READ, WRITTEN, CURVES = (
-    ".xyz .txt .csv .tsv .pts .asc .dat .3d .xyzn .npts .nxyz .xyzrgb .npy .npz .ply .obj .off .stl .glb .gltf .e57 "
+    ".xyz .txt .csv .tsv .pts .asc .dat .3d .xyzn .npts .nxyz .xyzrgb .npy .npz .ply .obj .off .stl .e57 .glb .gltf "
     ".pcd .ptx .las .laz",
     ".ply .obj .stl .glb", ".ply .svg .npz",
 )  # fmt: skip
