@@ -122,6 +122,16 @@ def corpus() -> list[Subject]:
         "l.off": exported("off"),
         "m.stl": exported("stl"),
         "n.stl": exported("stl_ascii"),
+        "o.glb": exported("glb"),
+        "p.ply": _listed_ply(points),
+        "q.pcd": _pcd(points, "ascii"),
+        "r.pcd": _pcd(points, "binary"),
+        "s.pcd": _pcd(points, "binary_compressed"),
+        "t.ptx": b"6\n4\n" + rows(np.eye(4)[[3, 0, 1, 2], :3]) + rows(np.eye(4)) + rows(np.c_[points, points[:, 0]]),
+        "u.las": _las(points, compress=False, version="1.2", point_format=3),
+        "v.laz": _las(points, compress=True, version="1.2", point_format=3),
+        "w.laz": _las(points, compress=True, version="1.4", point_format=7),
+        "x.e57": _e57(points),
     }
     subjects = [Subject("cloud", name, content) for name, content in clouds.items()]
 
@@ -164,6 +174,57 @@ def _big_endian_ply(points: Any) -> bytes:
     head = f"ply\nformat binary_big_endian 1.0\nelement vertex {len(points)}\n{names}{faces}end_header\n"
     cells = b"".join(b"\3" + np.array(cell, ">i4").tobytes() for cell in ((0, 1, 2), (2, 1, 3)))
     return head.encode() + points.astype(">f8").tobytes() + cells
+
+
+def _listed_ply(points: Any) -> bytes:
+    """Vertices with a list before and behind the coordinates."""
+    names = "".join(f"property float {axis}\n" for axis in "xyz")
+    lists = "property list uchar int a\n", "property list uint double b\n"
+    head = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{names.join(lists)}end_header\n"
+    data = b"".join(b"\1\5\0\0\0" + p.astype("<f4").tobytes() + b"\1\0\0\0" + bytes(8) for p in points)
+    return head.encode() + data
+
+
+def _pcd(points: Any, data: str) -> bytes:
+    import lzf
+
+    head = (
+        "# .PCD v0.7\nVERSION 0.7\nFIELDS x y z rgb\nSIZE 4 4 4 4\nTYPE F F F U\nCOUNT 1 1 1 1\n"
+        f"WIDTH {len(points)}\nHEIGHT 1\nVIEWPOINT 1 2 3 1 0 0 0\nPOINTS {len(points)}\nDATA {data}\n"
+    ).encode()
+    if data == "ascii":
+        return head + "".join(f"{x:g} {y:g} {z:g} 1118481\n" for x, y, z in points.tolist()).encode()
+    words = np.c_[points.astype("<f4").view("<u4"), np.full(len(points), 1118481, "<u4")]
+    if data == "binary":
+        return head + words.tobytes()
+    content = words.T.tobytes()
+    packed = lzf.compress(content)
+    return head + np.array([len(packed), len(content)], "<u4").tobytes() + packed
+
+
+def _las(points: Any, compress: bool, **options: Any) -> bytes:
+    import laspy
+
+    header = laspy.LasHeader(**options)
+    header.scales = [1e-6] * 3
+    data = laspy.LasData(header)
+    data.x, data.y, data.z = points.T
+    data.classification[:] = 2
+    buffer = io.BytesIO()
+    data.write(buffer, do_compress=compress)
+    return buffer.getvalue()
+
+
+def _e57(points: Any) -> bytes:
+    import pye57
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.e57"
+        file = pye57.E57(str(path), mode="w")
+        columns = dict(zip(("cartesianX", "cartesianY", "cartesianZ"), points.T, strict=True))
+        file.write_scan_raw(columns, rotation=np.array([1.0, 0, 0, 0]), translation=np.array([1.0, 2, 3]))
+        file.close()
+        return path.read_bytes()
 
 
 # ------------------------------------------------------------------------------------------------ damage

@@ -74,6 +74,61 @@ def test_headers_of_npy(tmp_path, shape, kind, says):
     assert says in refusal(load_point_cloud, written(tmp_path / "a.npy", npy(shape, kind)))
 
 
+def las(count: int, compressed: bool = False, layer: int = 0) -> bytes:
+    """A LAS 1.4 file by laspy, with another count of points or another size of the first chunk's first layer."""
+    laspy = pytest.importorskip("laspy")
+    header = laspy.LasHeader(version="1.4", point_format=6)
+    data = laspy.LasData(header)
+    data.x, data.y, data.z = np.random.default_rng(0).normal(size=(3, 40))
+    buffer = io.BytesIO()
+    data.write(buffer, do_compress=compressed)
+    content = bytearray(buffer.getvalue())
+    content[247:255] = count.to_bytes(8, "little")
+    if layer:
+        # behind the place of the table of chunks, the first point and the number of points
+        place = int.from_bytes(content[96:100], "little") + 8 + header.point_format.size + 4
+        content[place : place + 4] = layer.to_bytes(4, "little")
+    return bytes(content)
+
+
+PCD = (
+    "VERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 {count}\nWIDTH {points}\nHEIGHT 1\n"
+    "POINTS {points}\nDATA {data}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.las", las(10**12), "promises 1000000000000 points"),
+        ("a.laz", las(10**12, compressed=True), "promises 1000000000000 points"),
+        ("a.laz", las(40, compressed=True, layer=2**31), "compressed points that do not fit"),
+        ("a.pcd", PCD.format(count=1, points=10**12, data="ascii").encode(), "promises 1000000000000 points"),
+        ("a.pcd", PCD.format(count=1, points=10**7, data="binary").encode(), "is cut short: it ends after 0 of"),
+        ("a.pcd", PCD.format(count=10**9, points=40, data="binary").encode(), "cannot be understood"),
+        (
+            "a.pcd",
+            PCD.format(count=1, points=10**8, data="binary_compressed").encode() + b"\4\0\0\0\0\x8c\x86\x47" + bytes(4),
+            "promises 100000000 points of 12 bytes, but 4 bytes that unpack to 1200000000",
+        ),
+        ("a.ptx", b"100000000\n100000000\n" + b"0 0 0\n" * 4 + b"0 0 0 0\n" * 4 + b"1 2 3 4\n", "is cut short"),
+        ("a.gltf", b'{"asset": {"version": "2.0"}, "accessors": [{"count": 1000000000000}]}', "more than its bytes"),
+        ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 1000000000000\nproperty list int int x\nproperty float x\n"
+                  b"property float y\nend_header\n1 2 3\n", "promises 1000000000000 vertices"),
+    ],
+)  # fmt: skip
+def test_scanners_files_that_promise_more_than_they_hold(tmp_path, name, content, says):
+    assert says in refusal(load_point_cloud, written(tmp_path / name, content))
+
+
+def test_a_gltf_cannot_name_a_file_elsewhere(tmp_path):
+    os.mkfifo(tmp_path / "pipe.bin")
+    (tmp_path / "link.bin").symlink_to("/dev/zero")
+    for name in ("../a.bin", "/dev/zero", "pipe.bin", "link.bin", "http://localhost/a.bin"):
+        tree = f'{{"asset": {{"version": "2.0"}}, "buffers": [{{"uri": "{name}", "byteLength": 9}}]}}'
+        assert "a.gltf" in refusal(load_point_cloud, written(tmp_path / "a.gltf", tree.encode()))
+
+
 @pytest.mark.parametrize(("read", "name"), [(load_point_cloud, "points"), (read_surface, "vertices")])
 def test_an_archive_that_unpacks_to_gigabytes(tmp_path, read, name):
     """A bomb of 300 MB in 300 kB; the sizes in the archive's list are looked at, nothing is unpacked."""

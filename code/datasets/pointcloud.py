@@ -245,7 +245,7 @@ def _sparse(points: Array) -> str | None:
         return None
     margin = (high - low) / 4
     ends = ",".join(f"{end:.6g}" for pair in zip(low - margin, high + margin, strict=True) for end in pair)
-    return f"most points fill {100 * share:.2g} % of the box about all: --crop {ends} reads those alone"
+    return f"most points fill {100 * share:.2g} % of the box about all: --crop={ends} reads those alone"
 
 
 def _sound_normals(path: Path, table: Table, axes: list[str]) -> tuple[Array | None, str | None]:

@@ -76,9 +76,9 @@ def _read_header(lines: list[bytes], path: Path, last: int) -> tuple[int, npt.ND
             )
         numbers.append(row)
     columns, rows = numbers[0][0], numbers[1][0]
-    if not (columns >= 1 and rows >= 1 and columns * rows < 2**53) or columns % 1 or rows % 1:
+    if columns < 1 or rows < 1 or columns % 1 or rows % 1:
         raise UserError(f"{path}, line {last - HEADER_LINES + 1}: a scan of {columns:g} × {rows:g} points has none")
-    return int(columns * rows), np.array(numbers[6:])
+    return int(columns) * int(rows), np.array(numbers[6:])
 
 
 def _points(

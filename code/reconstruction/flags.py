@@ -31,7 +31,9 @@ QUALITIES = {
 
 USAGE = "CLOUD [-o MESH] [--quality draft|standard|fine] [more flags, see below]"
 READ, WRITTEN, CURVES = (
-    ".xyz .txt .csv .pts .npy .npz .ply .obj .off .stl", ".ply .obj .stl .glb", ".ply .svg .npz"
+    ".xyz .txt .csv .tsv .pts .asc .dat .3d .xyzn .npts .nxyz .xyzrgb .npy .npz .ply .obj .off .stl .e57 .glb .gltf "
+    ".pcd .ptx .las .laz",
+    ".ply .obj .stl .glb", ".ply .svg .npz",
 )  # fmt: skip
 PRESETS = "\n".join(
     f"  {name:9s} {kind.steps:6,} steps, resolution {kind.resolution}, {kind.time:14s} {kind.expect}"
@@ -79,6 +81,13 @@ def parser(description: str) -> Parser:
         help="use the normals of the file, which must point outward; network.has_normals",
     )  # fmt: skip
     how.add_argument("--sample", metavar="N", type=int, help="of a mesh: N points on its faces; train.sample")
+    ends = "xmin,xmax,ymin,ymax,zmin,zmax"
+    how.add_argument("--crop", metavar="ENDS", help=f"read a box: --crop={ends}, an empty end is open; train.crop")
+    how.add_argument("--voxel", metavar="SIZE", type=float, help="read one point per cell of this side; train.voxel")
+    how.add_argument("--classes", metavar="LIST", help="read these classes of a LAS file, as 2,6; train.classes")
+    how.add_argument(
+        "--min-opacity", metavar="O", type=float, help="read 3D Gaussians of this opacity on; train.min_opacity"
+    )
     common_flag(how, "seed", help="seed of everything random (0); train.seed")
     common_flag(how, "set")
     how.add_argument(
@@ -121,6 +130,10 @@ def overrides(options: argparse.Namespace) -> list[str | Override]:
         ("--quality", "plot.resolution", quality and quality.resolution),
         ("--input", "train.input_path", given[0] if len(given) == 1 else None),
         ("--sample", "train.sample", options.sample),
+        ("--crop", "train.crop", options.crop and _numbers("--crop", options.crop, float)),
+        ("--voxel", "train.voxel", options.voxel),
+        ("--classes", "train.classes", options.classes and _numbers("--classes", options.classes, int)),
+        ("--min-opacity", "train.min_opacity", options.min_opacity),
         ("--steps/--nepoch", "train.nepoch", options.steps),
         ("--minutes", "train.time_budget", options.minutes),
         ("--resolution", "plot.resolution", options.resolution),
@@ -138,6 +151,18 @@ def overrides(options: argparse.Namespace) -> list[str | Override]:
         if value is not None
     ]
     return [*texts, *options.set]
+
+
+def _numbers(flag: str, text: str, kind: type[int] | type[float]) -> list[float | None]:
+    """The numbers of a list with commas; None for what is empty.
+
+    Raises:
+        UserError: something else stands between the commas.
+    """
+    try:
+        return [kind(part) if part.strip() else None for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{flag}: expected numbers with commas between them, got {text!r}") from None
 
 
 def check_flags(options: argparse.Namespace, size: int) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud, point_cloud
+from phase_recon.datasets.selection import Selection
 from phase_recon.reconstruction.given_normals import examine
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.utils.config import Config
@@ -33,7 +34,8 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
         speed = READING_SPEED.get(path.suffix.lower(), TEXT_SPEED)
         say(f"reading {path}: {size / 1e6:,.0f} MB, about {size / speed:.0f} s")
     if t.sample is None:
-        cloud = load_point_cloud(path, t.d_in, t.drop_invalid, normals=config.network.has_normals)
+        part = Selection(t.crop, t.voxel, t.classes, t.min_opacity)
+        cloud = load_point_cloud(path, t.d_in, t.drop_invalid, normals=config.network.has_normals, selection=part)
     else:
         cloud = sampled(path, t.sample)
         if t.d_in not in (None, cloud.points.shape[1]):
@@ -53,7 +55,7 @@ def describe(cloud: PointCloud, config: Config) -> list[str]:
     kind = "with normals" if cloud.normals is not None else "without normals"
     lines = [f"cloud: {t.input_path}, {len(cloud.points)} points in {cloud.points.shape[1]}D, {kind}"]
     if cloud.note:
-        vertices = cloud.note.startswith("points are the") and t.sample is None
+        vertices = "vertices of a mesh" in cloud.note and t.sample is None
         lines.append(f"note: {cloud.note}" + ("; --sample N takes N points on its faces instead" if vertices else ""))
     if t.sample is None and (found := examine(cloud)) is not None:
         lines.append(f"{'warning' if used and not found.trustworthy else 'note'}: {found.sentence(used)}")

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from phase_recon.utils.config import Config
 
 # What --eval can be told otherwise than the training was
-EVALUATED = ("plot.", "train.input_path", "train.sample", "train.d_in", "train.drop_invalid", "train.expname",
-             "train.exps_dir")  # fmt: skip
+EVALUATED = ("plot.", "train.input_path", "train.sample", "train.d_in", "train.drop_invalid", "train.crop",
+             "train.voxel", "train.classes", "train.min_opacity", "train.expname", "train.exps_dir")  # fmt: skip
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
 EVALUATION_SECONDS = 12.0
 

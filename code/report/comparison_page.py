@@ -16,9 +16,9 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from phase_recon.report.page import camera, curve_trace, dots_trace, mesh_trace, offset_of, simplified
+from phase_recon.report.page import camera, curve_trace, dots_trace, mesh_trace, simplified
 from phase_recon.report.render import Up
-from phase_recon.surface.surface import Surface
+from phase_recon.surface.surface import Surface, offset_of
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.general import thinned
 

@@ -9,13 +9,12 @@ import plotly.graph_objects as go
 
 from phase_recon.report.plots import DOTS, FILL, LINE
 from phase_recon.report.render import FRONT, Up
-from phase_recon.surface.surface import Surface, carry_colours, polylines
+from phase_recon.surface.surface import Surface, carry_colours, offset_of, polylines
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.general import thinned
 
 Float64 = npt.NDArray[np.float64]
 
-FAR = 100.0  # × extent: coordinates of at least this size are shown with an offset subtracted
 LIGHTING = {"ambient": 0.40, "diffuse": 0.75, "specular": 0.20, "roughness": 0.45, "fresnel": 0.10}  # strengths
 NO_SMALLEST_AREA = {"facenormalsepsilon": 0, "vertexnormalsepsilon": 0}  # else plotly drops normals of small triangles
 
@@ -64,16 +63,6 @@ def surface_page(
         include_plotlyjs=True, default_height="94vh", config={"displaylogo": False, "responsive": True}
     )
     write_whole(path, page.encode())
-
-
-def offset_of(points: Float64) -> Float64:
-    """The offset (d,) to subtract from points (N, d): near their middle if they are far from zero, else 0."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    extent = float((high - low).max())
-    if np.abs([low, high]).max() < FAR * extent:
-        return np.zeros(len(low))
-    step = 10.0 ** np.floor(np.log10(extent))
-    return np.asarray(np.round((low + high) / 2 / step) * step)
 
 
 def _axis_titles(offset: Float64) -> dict[str, str]:

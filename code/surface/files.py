@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import trimesh
 
-from phase_recon.surface.surface import Surface, polylines
+from phase_recon.surface.surface import Surface, offset_of, polylines, transform
 from phase_recon.utils.archive import check_archive, check_gltf, read_array
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
@@ -24,8 +24,9 @@ def write_surface(path: Path | str, surface: Surface, metadata_comment: str | No
     """Write a surface in the format its extension names; the file appears whole or not at all.
 
     Double precision, with normals and colours where the format has them (.stl and .svg do not). .stl and
-    .glb are single precision: the note returned says so where that loses more than 1e-5 of the surface's
-    size, as it does for coordinates far from the origin. The comment is kept by .ply, .obj, .svg, .npz.
+    .glb are single precision: of a surface far from the origin they hold the vertices less an offset, a round
+    number. The note returned says so, and the offset is written beside the mesh, to <name>.offset.txt. The
+    comment is kept by .ply, .obj, .svg, .npz.
 
     Raises UserError for an extension that cannot hold the surface, or a file that cannot be written.
     """
@@ -38,14 +39,21 @@ def write_surface(path: Path | str, surface: Surface, metadata_comment: str | No
             f"{path}: a {name} cannot be written as {kind or 'a file without extension'}; "
             f"use one of {', '.join(writers)}"
         )
-    write_whole(path, writers[kind](surface, metadata_comment or ""))
-    if kind not in (".stl", ".glb") or not len(surface.vertices):
+    single = kind in (".stl", ".glb") and len(surface.vertices) > 0
+    offset = offset_of(surface.vertices) if single else np.zeros(surface.dimension)
+    beside = path.with_name(f"{path.name}.offset.txt")
+    if not offset.any():
+        write_whole(path, writers[kind](surface, metadata_comment or ""))
+        if single:
+            beside.unlink(missing_ok=True)  # of another surface of this name
         return None
-    size = float(np.ptp(surface.vertices, axis=0).max())
-    lost = float(np.abs(surface.vertices - surface.vertices.astype(np.float32)).max())
-    if lost <= 1e-5 * size:
-        return None
-    return f"{path}: {kind} is single precision and moves vertices by up to {lost:.2g}; .ply keeps them"
+    text = " ".join(f"{x:.17g}" for x in offset)
+    write_whole(beside, f"{text}\n".encode())
+    write_whole(path, writers[kind](transform(surface, 1.0, -offset), metadata_comment or ""))
+    return (
+        f"{path}: {kind} is single precision, so its vertices are less the offset {text}, which {beside.name} holds; "
+        ".ply needs none"
+    )
 
 
 def read_surface(path: Path | str) -> Surface:

@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 SUPPORT_POINTS = 200_000  # points of a cloud that are assigned to components; of a larger cloud a part is
 LEAST_SUPPORT = 20  # points of the cloud on a small component that is kept
 LEAST_SUPPORT_DENSITY = 0.3  # × mean density of points on the whole surface: on a small component that is kept
+FAR = 100.0  # × extent: coordinates of at least this size lose detail in single precision
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,16 @@ def substantial_components(
 def transform(surface: Surface, scale: float, centre: npt.NDArray[np.float64]) -> Surface:
     """The surface with vertices scale * x + centre (scale > 0): from normalised to input units."""
     return replace(surface, vertices=scale * surface.vertices + np.asarray(centre, dtype=np.float64))
+
+
+def offset_of(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The offset (d,) to subtract from points (N, d): near their middle if they are far from zero, else 0."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    extent = float((high - low).max())
+    if np.abs([low, high]).max() < FAR * extent:
+        return np.zeros(len(low))
+    step = 10.0 ** np.floor(np.log10(extent))
+    return np.asarray(np.round((low + high) / 2 / step) * step)
 
 
 def carry_colours(

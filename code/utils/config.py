@@ -81,6 +81,10 @@ class TrainConfig:
     sample: int | None = None
     d_in: int | None = None
     drop_invalid: bool = False
+    crop: tuple[float | None, ...] | None = None
+    voxel: float | None = None
+    classes: tuple[int, ...] | None = None
+    min_opacity: float | None = None
     seed: int = 0
     nepoch: int = 2500
     time_budget: float | None = None
@@ -120,12 +124,19 @@ class TrainConfig:
         schedules, minutes, kept = len(self.learning_rate_schedule), self.checkpoint_minutes, self.momentum
         is_folder = name is None or (bool(name.strip()) and name not in (".", "..") and not re.search(r"[/\\\0]", name))
         sample = self.sample
+        ends, voxel, opacity = self.crop or (), self.voxel, self.min_opacity
+        sides = zip(ends[::2], ends[1::2], strict=False)
+        in_order = all(low is None or high is None or low < high for low, high in sides)
         _require(
             (is_folder, f"expname: expected a folder's name without / or \\, got {name!r}"),
             (_is_path(self.exps_dir), f"exps_dir: expected a folder or null, got {self.exps_dir!r}"),
             (_is_path(self.input_path), f"input_path: expected a file or null, got {self.input_path!r}"),
             (sample is None or sample >= 10, f"sample: expected at least 10 points or null, got {sample}"),
             (self.d_in in (None, 2, 3), f"d_in: expected 2, 3 or null, got {self.d_in}"),
+            (self.crop is None or len(ends) in (4, 6), f"crop: expected 4 or 6 ends, or null, got {len(ends)}"),
+            (in_order, "crop: expected each lower end below its upper one"),
+            (voxel is None or voxel > 0, f"voxel: expected more than 0 or null, got {voxel}"),
+            (opacity is None or 0 <= opacity <= 1, f"min_opacity: expected 0 to 1 or null, got {opacity}"),
             (0 <= self.seed < 2**63, f"seed: expected 0 to 2^63 - 1, got {self.seed}"),
             (budget is None or budget > 0, f"time_budget: expected more than 0 minutes, got {budget}"),
             *(self._at_least(1, key) for key in ("nepoch", "points_batch", "pts_per_ball", "pts_in_omega")),

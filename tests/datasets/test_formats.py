@@ -373,3 +373,9 @@ def test_formats_of_other_programs_are_told_how_to_convert(tmp_path: Path) -> No
         "a.rcp: .rcp is not read: export it from the scanner's program as .e57, .ptx or .las"
     )
     assert "draco_decoder -i FILE.drc -o FILE.ply" in error(tmp_path, "a.drc", b"DRACO")
+
+
+def test_the_page_on_formats_lists_them_all() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "FORMATS.md").read_text()
+    listed = [name for row in page.splitlines() if row.startswith("| `.") for name in row.split("`")[1].split()]
+    assert sorted(listed) == sorted(READERS)

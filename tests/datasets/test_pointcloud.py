@@ -199,7 +199,7 @@ class TestNothingMeasured:
         cloud = load_point_cloud(save(tmp_path, np.r_[sphere(1000), 50 * sphere(40)]))
         assert len(cloud.points) == 1040
         assert cloud.note is not None
-        share, ends = cloud.note.removeprefix("most points fill ").split(" % of the box about all: --crop ")
+        share, ends = cloud.note.removeprefix("most points fill ").split(" % of the box about all: --crop=")
         assert 1e-4 < float(share) < 1e-2  # about (2 / 100)³
         low, high = np.array(ends.removesuffix(" reads those alone").split(","), dtype=float).reshape(3, 2).T
         assert (low < -1).all()

@@ -78,6 +78,7 @@ assert not heavy, heavy
         "--eval", "--is-continue", "--input", "--output", "--target", "--query", "--conf", "--quality", "--nepoch",
         "--steps", "--minutes", "--resolution", "--normals", "--sample", "--seed", "--points-batch", "--set", "--jobs",
         "--gpu", "--device", "--expname", "--exps-dir", "--timestamp", "--checkpoint", "--version", "--debug",
+        "--crop", "--voxel", "--classes", "--min-opacity",
     ):  # fmt: skip
         assert flag in done.out
 
@@ -179,6 +180,25 @@ def test_the_finest_word_wins(command: Command, clouds: tuple[Path, Path]):
     written = {path.name for path in (done.folder / "evaluation" / "2").iterdir()}
     assert "surface.svg" in written
     assert "surface.html" not in written
+
+
+def test_a_part_of_a_cloud_is_read(command: Command, clouds: tuple[Path, Path], shapes: Any):
+    middle = float(np.median(shapes[1][:, 2]))
+    below = np.count_nonzero(shapes[1][:, 2] < middle)
+    done = command("--input", clouds[1], f"--crop=,,,,{middle!r},", "--voxel", 1e-3, "--nepoch", 1, *SMALL)
+    assert f"left out: {below} points outside the crop" in done.out
+    train = load_config(done.folder / "config.conf").train
+    assert (train.crop, train.voxel, train.classes) == ((None, None, None, None, middle, None), 1e-3, None)
+    for flags, says in (
+        (("--classes", "2,6"), "has no classes: leave out train.classes"),
+        (("--min-opacity", 0.5), "has no opacities, as 3D Gaussians have"),
+        (("--crop", "0;1"), "--crop: expected numbers with commas between them, got '0;1'"),
+        (("--crop", "0,1"), "crop: expected 4 or 6 ends, or null, got 2"),
+        (("--voxel", 0), "voxel: expected more than 0 or null"),
+    ):
+        refused = command("--input", clouds[1], *flags)
+        assert refused.status == 2
+        assert says in refused.err
 
 
 def test_continue_goes_up_to_nepoch_with_the_configuration_of_the_run(command: Command, clouds: tuple[Path, Path]):

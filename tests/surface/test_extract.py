@@ -336,11 +336,20 @@ def test_geographic_coordinates_survive(tmp_path, kind):
     assert gap.max() < 1e-6 * 1e-3 + 2 * np.spacing(2e7)
 
 
-def test_single_precision_is_said(tmp_path):
-    far = transform(full_surface(3), 1.0, np.array([1e7, 0.0, 0.0]))
-    note = write_surface(tmp_path / "s.stl", far)
-    assert note.startswith(f"{tmp_path / 's.stl'}: .stl is single precision and moves vertices by up to 0.")
-    assert note.endswith(".ply keeps them")
+@pytest.mark.parametrize("kind", [".stl", ".glb"])
+def test_single_precision_gets_an_offset(tmp_path, kind):
+    path, place = tmp_path / f"s{kind}", np.array([1e7, 123.4, -5e6])
+    near = full_surface(3)  # of radius 0.6
+    note = write_surface(path, transform(near, 1.0, place))
+    beside = tmp_path / f"s{kind}.offset.txt"
+    offset = np.array(beside.read_text().split(), dtype=float)
+    assert np.abs(place - offset).max() <= 1
+    assert note.startswith(f"{path}: {kind} is single precision, so its vertices are less the offset 10000000 ")
+    assert note.endswith(f"which {beside.name} holds; .ply needs none")
+    gap = cKDTree(near.vertices).query(read_surface(path).vertices + offset - place)[0]
+    assert gap.max() < 1e-6
+    assert write_surface(path, near) is None  # which needs none
+    assert not beside.exists()
 
 
 def test_svg(tmp_path):
