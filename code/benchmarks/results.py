@@ -12,6 +12,7 @@ two and a half minutes for every minute of ours: 100 runs in the tables of shape
 import argparse
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,7 +54,8 @@ HEADER = ("cloud", "method", "runs", "Chamfer distance", "Hausdorff distance", "
 QUICK = ("plate", "still_life")
 # shapes for the tables of many kinds of clouds: thin, creased, hollow, several, networked, fine
 FEW = ("bracket", "gear", "mug", "still_life", "stool", "pitted_ball")
-SOME = (*FEW, "pipe_flange", "turbine", "perforated_sheet", "blind_bores", "vase", "cloth", "knot", "lizard")
+SOME = (*FEW, "ball_in_ball", "box_in_box", "pipe_flange", "turbine", "perforated_sheet", "blind_bores", "vase",
+        "cloth", "knot", "lizard")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ def _runs_table(rows: list[Row]) -> str:
             good = [row for row in runs if "failed" not in row]
             name = SHOWN.get(method, method)
             if not good:
-                lines.append([case, name, f"failed: {runs[0]['failed']}", *[""] * (len(HEADER) - 3)])
+                lines.append([case, name, _reason(runs[0]), *[""] * (len(HEADER) - 3)])
                 continue
             ratios = ""
             if method == "ours" and best is not None:
@@ -210,6 +212,11 @@ def _runs_table(rows: list[Row]) -> str:
                  _spread(good, "megabytes")]
             )  # fmt: skip
     return markdown(HEADER, lines)
+
+
+def _reason(row: Row) -> str:
+    """Why a run failed, with files by their names."""
+    return "failed: " + re.sub(r"/\S*/", "", row["failed"])
 
 
 def _middle(rows: list[Row], key: str) -> float:
@@ -246,7 +253,7 @@ def _summary(rows: list[Row]) -> str:
                 count += 1
                 if "failed" in row:
                     failed += 1
-                    wrong.append([case, row["seed"], f"failed: {row['failed']}", "", ""])
+                    wrong.append([case, row["seed"], _reason(row), "", ""])
                     continue
                 topology = row["euler_characteristic"] == row["target_euler_characteristic"]
                 right += topology
@@ -275,11 +282,11 @@ def _summary(rows: list[Row]) -> str:
 
 def _head(options: argparse.Namespace) -> str:
     """What the page is, of which commit, on what machine."""
-    words = " ".join(f"--{name} {getattr(options, name)}" for name in ("data", "tables") if getattr(options, name))
-    quick = " --quick" if options.quick else ""
+    words = (" --quick" if options.quick else "") + (" --data DATA" if options.data else "")
+    words += f" --tables {options.tables}" if options.tables else ""
     return f"""# Results
 
-    python code/benchmarks/results.py{quick}{" " + words if words else ""} --minutes {options.minutes:g} --seeds \
+    python code/benchmarks/results.py{words} --minutes {options.minutes:g} --seeds \
 {",".join(map(str, options.seeds))}
 
 made this page and its picture on {datetime.now(UTC):%Y-%m-%d} of commit {_commit()}, on {_machine()}. Clouds are made
