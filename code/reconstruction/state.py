@@ -13,7 +13,14 @@ from phase_recon.model.kernels import Kernels
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
 from phase_recon.model.optimizer import Optimizers
-from phase_recon.model.sampling import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
+from phase_recon.model.sampling import (
+    Clearance,
+    EstimatedNormals,
+    OmegaDensity,
+    Sampler,
+    UnsignedDistances,
+    neighbour_distance,
+)
 from phase_recon.reconstruction.build_model import build_model
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.hole_holding import HeldGaps, HoleHoldingSettings
@@ -191,6 +198,7 @@ def _sampler(config: Config, scene: Scene, loss: Loss, device: torch.device) -> 
         areas=tensor(points.area),
         estimated=estimated,
         spread=tensor(neighbour_distance(positions)) if loss.near else None,
+        unsigned=UnsignedDistances.about(positions, device, t.seed) if loss.unsigned else None,
         clearance=Clearance(positions, lower, upper, device) if t.ease_gaps and loss.weighs_holes else None,
         spacing=scene.scale.trained_spacing,
     )
