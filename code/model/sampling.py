@@ -343,7 +343,7 @@ class Sampler:
         unsigned = None
         if self.unsigned is not None:
             count = len(self.unsigned.distances)
-            shares = _evenly(self.points_batch, self.points.device, generator)
+            shares = _stratified(self.points_batch, self.points.device, generator)
             unsigned = self.unsigned[(shares * count).long().clamp_(max=count - 1)]
         return Batch(
             points=points,

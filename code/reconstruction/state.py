@@ -100,7 +100,7 @@ def _new(run: Run) -> State:
             network, t.optimizer, t.weight_decay, t.clip_gradient, run.ranks.average_gradients, t.momentum
         ),
         generator=torch.Generator(device).manual_seed(run.course.mending.seed),
-        sampler=_sampler(config, scene, loss, device),
+        sampler=sampler_of(config, scene, loss, device),
         gaps=HeldGaps(scene.points.positions, spacing, run.holding) if t.hold_gaps and loss.weighs_holes else None,
     )
 
@@ -174,7 +174,8 @@ def checkpoint_of(run: Run, state: State, status: Status) -> dict[str, Any]:
     }
 
 
-def _sampler(config: Config, scene: Scene, loss: Loss, device: torch.device) -> Sampler:
+def sampler_of(config: Config, scene: Scene, loss: Loss, device: torch.device) -> Sampler:
+    """What draws the batches of a scene for a loss."""
     t, s, points = config.train, config.network.sampler, scene.points
     near = s.properties.near_fraction if s.sampler_type == "NearData" else 0.0
 

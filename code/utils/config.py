@@ -126,7 +126,7 @@ class TrainConfig:
         schedules, minutes, kept = len(self.learning_rate_schedule), self.checkpoint_minutes, self.momentum
         is_folder = name is None or (bool(name.strip()) and name not in (".", "..") and not re.search(r"[/\\\0]", name))
         sample = self.sample
-        entries = {1: "exactly one entry", 2: "two entries, for the network and for the latent codes"}
+        entries = {1: "exactly one entry", 2: "two entries, for the network and for the latent codes"}[self.schedules]
         _require(
             (is_folder, f"expname: expected a folder's name without / or \\, got {name!r}"),
             (_is_path(self.exps_dir), f"exps_dir: expected a folder or null, got {self.exps_dir!r}"),
@@ -140,7 +140,7 @@ class TrainConfig:
             self._at_least(0, "weight_decay"),
             self._at_least(1, "bounding_box_scale"),
             (kept is None or 0 <= kept < 1, f"momentum: expected 0 to below 1 or null, got {kept}"),
-            (schedules == self.schedules, f"learning_rate_schedule: expected {entries[self.schedules]}, got {schedules}"),
+            (schedules == self.schedules, f"learning_rate_schedule: expected {entries}, got {schedules}"),
             (minutes is None or minutes > 0, f"checkpoint_minutes: expected more than 0 or null, got {minutes}"),
             (clip is None or clip > 0, f"clip_gradient: expected more than 0 or null, got {clip}"),
             *(self._at_least(0, f"{kind}_frequency") for kind in ("status", "checkpoint", "plot")),

@@ -16,9 +16,9 @@ from phase_recon.model.loss.base import (
     at_progress,
     check,
     course_problems,
+    eikonal_residual,
     hessian,
     mean_over_omega,
-    eikonal_residual,
     weight_problems,
 )
 from phase_recon.model.network import derivative
