@@ -12,10 +12,11 @@ from conftest import ROOT
 
 CODE = ROOT / "code"
 PACKAGE = "phase_recon"
-ROOMS = ("benchmarks", "datasets", "geometry", "model", "reconstruction", "report", "surface", "utils")
+BELOW = ("datasets", "geometry", "model", "reconstruction", "report", "surface", "utils")
+ROOMS = (*BELOW, "benchmarks", "shapespace")
 
 # What a module may import of ours, by names below phase_recon: the first row whose name is the module's or a package
-# above it. utils <- geometry <- datasets, model, surface <- report <- reconstruction <- benchmarks.
+# above it. utils <- geometry <- datasets, model, surface <- report <- reconstruction <- benchmarks, shapespace.
 BASE = ("utils.archive", "utils.errors", "utils.files", "utils.general", "utils.memory")
 RULES: list[tuple[str, tuple[str, ...]]] = [
     ("phase_recon", ("reconstruction.api", "utils.errors")),  # the package itself
@@ -30,8 +31,9 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     ("model", BASE),
     ("surface", (*BASE, "geometry", "surface")),
     ("report", (*BASE, "geometry", "surface", "report")),
-    ("reconstruction", ("", *(room for room in ROOMS if room != "benchmarks"))),
-    ("benchmarks", ("", *ROOMS)),
+    ("reconstruction", ("", *BELOW)),
+    ("benchmarks", ("", *BELOW, "benchmarks")),
+    ("shapespace", ("", *BELOW, "shapespace")),
 ]
 
 
@@ -99,6 +101,7 @@ def test_imports_go_one_way():
         ("model/loss/base.py", "from phase_recon.model.loss.phase import PhaseLoss", "model.loss.phase"),
         ("model/loss/phase.py", "from . import other", "bare ."),
         ("reconstruction/run.py", "import phase_recon.benchmarks.shapes", "benchmarks.shapes"),
+        ("reconstruction/run.py", "from phase_recon.shapespace.space import Space", "shapespace.space"),
         ("reconstruction/run.py", "from utils.errors import UserError", "bare utils.errors.UserError"),
         ("elsewhere.py", "from phase_recon.utils.errors import UserError", "utils.errors"),
     ],

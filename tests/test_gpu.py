@@ -14,8 +14,16 @@ from test_training import STEP, same_state, tiny, train
 from conftest import ROOT, tiny_arguments
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.model.kernels import Kernels
+from phase_recon.model.loss.base import Loss
 from phase_recon.model.optimizer import Optimizers
-from phase_recon.model.sampling import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
+from phase_recon.model.sampling import (
+    Clearance,
+    EstimatedNormals,
+    OmegaDensity,
+    Sampler,
+    UnsignedDistances,
+    neighbour_distance,
+)
 from phase_recon.reconstruction.api import reconstruct
 from phase_recon.reconstruction.build_model import build_model, check_model, kernels_for
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
@@ -27,7 +35,8 @@ from phase_recon.utils.errors import UserError
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
 
-LOSSES = ["setup", "siren", "igr", "digs", "steik", "occupancy", "published"]
+PEERS = ["siren", "igr", "digs", "steik", "occupancy", "hotspot", "viscoreg", "nsh", "sal", "sald"]
+LOSSES = ["setup", *PEERS, "published"]
 
 
 def configured(name: str, *keys: str) -> Config:
@@ -36,7 +45,7 @@ def configured(name: str, *keys: str) -> Config:
     return load_config(path, [*needed, *keys], check_model)
 
 
-def sampler(points, config: Config, device: torch.device, near: bool) -> Sampler:
+def sampler(points, config: Config, device: torch.device, loss: Loss) -> Sampler:
     """All that a loss may ask for: normals of a sphere, given or estimated, balls, points near the data, clearance."""
 
     def tensor(values):
@@ -54,7 +63,8 @@ def sampler(points, config: Config, device: torch.device, near: bool) -> Sampler
         ball_radius=config.train.ball_sigma,
         pts_in_omega=512,
         estimated=None if config.network.has_normals else EstimatedNormals(normals, sure, sure > 0),
-        spread=tensor(neighbour_distance(points)) if near else None,
+        spread=tensor(neighbour_distance(points)) if loss.near else None,
+        unsigned=UnsignedDistances.about(points, device, seed=0, count=2000) if loss.unsigned else None,
         clearance=Clearance(points, lower, upper, device),
         spacing=0.1,
     )
@@ -74,7 +84,7 @@ def test_a_step_has_the_terms_of_the_cpu_and_never_waits_for_the_device(name, sh
         if hasattr(network, "kernels"):
             network.kernels = kernels_for(config, device, [])
         optimizers = Optimizers(network, config.train.optimizer, config.train.weight_decay, clip_gradient=10.0)
-        drawn = sampler(points, config, devices[0], loss.near)
+        drawn = sampler(points, config, devices[0], loss)
         generator = torch.Generator().manual_seed(1)
         batches = [drawn.draw(generator, 0.3) for _ in range(steps)]  # the same for both
         terms = []
@@ -84,7 +94,7 @@ def test_a_step_has_the_terms_of_the_cpu_and_never_waits_for_the_device(name, sh
             optimizers.step(torch.stack(list(terms[-1].values())).sum(), 1e-4)
         found.append([{key: value.item() for key, value in each.items()} for each in terms])
         if device.type == "cuda":
-            own, generator = sampler(points, config, device, loss.near), torch.Generator(device).manual_seed(1)
+            own, generator = sampler(points, config, device, loss), torch.Generator(device).manual_seed(1)
             own.draw(generator, 0.3)  # the first makes the tables
             torch.cuda.synchronize()
             torch.cuda.set_sync_debug_mode("error")
@@ -100,8 +110,8 @@ def test_a_step_has_the_terms_of_the_cpu_and_never_waits_for_the_device(name, sh
 
 
 def on(value, device):
-    if isinstance(value, EstimatedNormals):
-        return EstimatedNormals(*(part.to(device) for part in vars(value).values()))
+    if isinstance(value, EstimatedNormals | UnsignedDistances):
+        return type(value)(*(part.to(device) for part in vars(value).values()))
     return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
@@ -167,7 +177,7 @@ def test_a_backward_pass_in_bfloat16_is_off_by_no_more_than_a_hundredth(shapes):
         assert model is not None
         network, loss = model[0].to(device), model[1]
         network.kernels = kernels
-        batch = sampler(points, config, device, loss.near).draw(torch.Generator(device).manual_seed(1), 0.3)
+        batch = sampler(points, config, device, loss).draw(torch.Generator(device).manual_seed(1), 0.3)
         terms = loss(network, batch)
         torch.stack(list(terms.values())).sum().backward()
         found.append((terms, [parameter.grad for parameter in network.parameters()]))

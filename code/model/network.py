@@ -64,6 +64,8 @@ class ImplicitNet(nn.Module):
         beta: sharpness β of the softplus log(1 + exp(β z)) / β; 0 means ReLU.
         use_FFM: whether the input passes through ``FourierFeatureMapping(k)``.
         k: its number of frequencies; None means 6, as published.
+        latent_size: numbers of a latent code, which every layer that gets the input gets too; 0 for a network of one
+            shape. The sphere is that of the zero code (Gropp et al. 2020, section 5.2; Park et al. 2019, DeepSDF).
 
     Raises:
         ValueError: a line "name: what is wrong" for each argument out of range.
@@ -79,14 +81,17 @@ class ImplicitNet(nn.Module):
         beta: float = 100.0,
         use_FFM: bool = True,
         k: int | None = None,
+        latent_size: int = 0,
     ) -> None:
         super().__init__()
         k = PUBLISHED_K if k is None else k
-        features = d_in * (1 + 2 * k) if use_FFM else d_in
+        mapped = d_in * (1 + 2 * k) if use_FFM else d_in
+        features = mapped + latent_size
         _check(dims, skip_in, radius_init, beta, k if use_FFM else 1, features)
         self.embed = FourierFeatureMapping(k) if use_FFM else None
         self.skip_in = tuple(skip_in)
         self.beta = beta
+        self.latent_size = latent_size
         self.kernels = Kernels()
         self.depth = len(dims) + 1
         ins = [features, *dims]
@@ -96,19 +101,21 @@ class ImplicitNet(nn.Module):
         for i, (n_in, n_out) in enumerate(zip(ins, outs, strict=True)):
             setattr(self, f"lin{i}", nn.Linear(n_in, n_out))
         if geometric_init and not self.layers()[0].weight.is_meta:  # the meta device has no values
-            self._initialise_sphere(d_in, features, radius_init)
+            self._initialise_sphere(d_in, mapped, radius_init)
 
     @torch.no_grad()
-    def _initialise_sphere(self, d: int, features: int, radius: float) -> None:
-        """Set all weights so that the field is about ‖x‖ - radius; ``features`` is the width of the mapped input."""
+    def _initialise_sphere(self, d: int, mapped: int, radius: float) -> None:
+        """Set all weights so that the field is about ‖x‖ - radius; ``mapped`` is the width of the mapped input."""
+        features = mapped + self.latent_size
         *hidden, last = self.layers()
         for i, layer in enumerate(hidden):
             nn.init.zeros_(layer.bias)
             nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 / layer.out_features))
             if i == 0:
-                layer.weight[:, d:] = 0.0
+                layer.weight[:, d:mapped] = 0.0
             elif i in self.skip_in:
-                layer.weight[:, layer.in_features - features + d :] = 0.0
+                first = layer.in_features - features
+                layer.weight[:, first + d : first + mapped] = 0.0
         n = last.in_features
         if len(hidden) in self.skip_in:  # what the output layer sees of the input itself starts without weight
             n -= features
@@ -120,7 +127,7 @@ class ImplicitNet(nn.Module):
         # of its radius. A ridge regression of the last layer alone removes most of that error.
         count = SPHERE_SAMPLES
         x = nn.functional.normalize(torch.randn(count, d), dim=-1) * torch.rand(count, 1) * 2 * radius
-        h = self._before_last(x if self.embed is None else self.embed(x))[:, :n]
+        h = self._before_last(self._features(x, None))[:, :n]
         columns = torch.cat([h, torch.ones(count, 1)], dim=-1).double()
         residual = x.norm(dim=-1) - radius - self(x)
         gram = columns.T @ columns + count * RIDGE * torch.eye(columns.shape[-1])
@@ -141,28 +148,36 @@ class ImplicitNet(nn.Module):
         """The weight matrices (n, m) between hidden layers, for which a matrix optimiser such as Muon is made."""
         return [layer.weight for layer in self.layers()[1:-1]]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The field's value (...) at points x (..., d)."""
+    def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
+        """The field's value (...) at points x (..., d), of a latent code (latent_size,); None is the zero code."""
         *_, last = self.layers()
-        features: Tensor = x if self.embed is None else self.embed(x)
+        features = self._features(x, code)
         h = self._before_last(features.reshape(-1, features.shape[-1]))
         return linear(h, last.weight, last.bias).reshape(x.shape[:-1])
 
-    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The field's value (...) and gradient (..., d) at points x (..., d).
+    def value_and_gradient(self, x: Tensor, code: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The field's value (...) and gradient (..., d) at points x (..., d), of a latent code (latent_size,).
 
-        Both are differentiable once, in the parameters, those of the encoding included. They are not differentiable in
-        x, nor twice: torch raises a RuntimeError where a loss asks for that.
+        Both are differentiable once, in the code and in the parameters, those of the encoding included. They are not
+        differentiable in x, nor twice: torch raises a RuntimeError where a loss asks for that.
         """
-        x = x.detach()
-        features: Tensor = x if self.embed is None else self.embed(x)
+        features = self._features(x.detach(), code)
         parameters = [p for layer in self.layers() for p in (layer.weight, layer.bias)]
         flat = features.reshape(-1, features.shape[-1])
         value, gradient = _ValueAndGradient.apply(  # type: ignore[no-untyped-call]
             flat, self.skip_in, self.beta, self.kernels, *parameters
         )
-        value, gradient = value.reshape(x.shape[:-1]), gradient.reshape(features.shape)
-        return value, gradient if self.embed is None else self.embed.pull_back(features, gradient)
+        mapped = features.shape[-1] - self.latent_size
+        value, gradient = value.reshape(x.shape[:-1]), gradient.reshape(features.shape)[..., :mapped]
+        return value, gradient if self.embed is None else self.embed.pull_back(features[..., :mapped], gradient)
+
+    def _features(self, x: Tensor, code: Tensor | None) -> Tensor:
+        """What the layers get of points x (..., d): the mapped input and, behind it, the latent code."""
+        mapped: Tensor = x if self.embed is None else self.embed(x)
+        if not self.latent_size:
+            return mapped
+        code = x.new_zeros(self.latent_size) if code is None else code
+        return torch.cat([mapped, code.expand(*mapped.shape[:-1], -1)], dim=-1)
 
     def _before_last(self, features: Tensor) -> Tensor:
         """The output layer's input (N, n) for features (N, m)."""

@@ -19,12 +19,14 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from phase_recon.utils.general import along_curve, sample_ball
+from phase_recon.utils.general import along_curve, sample_ball, unit
 
 MAX_VOXELS = 2_000_000  # voxels of ``OmegaDensity``: 48 MB, and a second to set up
 MAX_NODES = 1_000_000  # nodes of ``Clearance``'s grid: half a second to set up
 EXACT_WITHIN = 0.15  # normalised units: the clearance is exact at nodes nearer to the cloud; holes matter up to 0.13
 NEIGHBOURS = 50  # neighbours whose distance is the σ of the Gaussians near the data (Gropp et al. 2020)
+UNSIGNED = 100_000  # points of each of the two σ of ``UnsignedDistances``; 2.5 times as many in Atzmon & Lipman (2020)
+FAR_SPREAD = 1.0  # normalised units: the wider σ of ``UnsignedDistances`` (Atzmon & Lipman 2020)
 
 Values = TypeVar("Values", Tensor, npt.NDArray[Any])
 
@@ -49,6 +51,41 @@ class EstimatedNormals(Generic[Values]):
 
 
 @dataclass(frozen=True)
+class UnsignedDistances:
+    """Points about a cloud, and how far from it they are.
+
+    Attributes:
+        points: the points (K, d), normalised.
+        distances: the distance of each from the nearest point of the cloud (K,).
+        gradients: the distances' gradients (K, d): unit vectors away from that point, or zero at it.
+    """
+
+    points: Tensor
+    distances: Tensor
+    gradients: Tensor
+
+    def __getitem__(self, chosen: Tensor) -> "UnsignedDistances":
+        """Those of some of the points, by index."""
+        return UnsignedDistances(self.points[chosen], self.distances[chosen], self.gradients[chosen])
+
+    @classmethod
+    def about(
+        cls, cloud: npt.NDArray[np.float64], device: torch.device, seed: int, count: int = UNSIGNED
+    ) -> "UnsignedDistances":
+        """Gaussian points about those of a cloud (N, d), normalised: ``count`` with the distance to the 50th neighbour
+        for σ, then as many with σ = 1.
+        """
+        generator = np.random.default_rng(seed)
+        centres = generator.integers(len(cloud), size=count)
+        spread = np.concatenate([neighbour_distance(cloud)[centres], np.full(count, FAR_SPREAD)])
+        steps = generator.standard_normal((2 * count, cloud.shape[1]))
+        points = np.tile(cloud[centres], (2, 1)) + spread[:, None] * steps
+        distances, nearest = cKDTree(cloud).query(points, workers=-1)
+        parts = (points, distances, unit(points - cloud[nearest]))
+        return cls(*(torch.tensor(part, dtype=torch.float32, device=device) for part in parts))
+
+
+@dataclass(frozen=True)
 class Batch:
     """The points of one step, in normalised coordinates.
 
@@ -65,6 +102,7 @@ class Batch:
         clearance: distance of each point in ``omega`` from the nearest point of the cloud (M,), or None.
         spacing: distance of the cloud's points to their 16th neighbours, about; 0 where the loss does not need it.
         hole_weight: weight of the loss's energy where the surface lies in a hole of the cloud; one number, 0 to 1.
+        unsigned: N points about the cloud with their distances to it, or None where the loss does not need them.
     """
 
     points: Tensor
@@ -79,6 +117,7 @@ class Batch:
     clearance: Tensor | None = None
     spacing: float = 0.0
     hole_weight: float | Tensor = 1.0
+    unsigned: UnsignedDistances | None = None
 
     def share(self, rank: int, size: int) -> "Batch":
         """Part number ``rank`` (0 and up) of ``size`` equal parts, cut along the first axis of every tensor."""
@@ -86,8 +125,8 @@ class Batch:
         def part(whole: Any) -> Any:
             if isinstance(whole, Tensor) and whole.ndim:
                 return whole.chunk(size)[rank]
-            if isinstance(whole, EstimatedNormals):
-                return EstimatedNormals(part(whole.directions), part(whole.trust), part(whole.oriented))
+            if isinstance(whole, EstimatedNormals | UnsignedDistances):
+                return replace(whole, **{item.name: part(getattr(whole, item.name)) for item in fields(whole)})
             return whole
 
         return Batch(**{item.name: part(getattr(self, item.name)) for item in fields(self)})
@@ -227,6 +266,7 @@ class Sampler:
         spread: standard deviations (N,) of the Gaussians of ``Batch.near``, normalised units; None draws none.
         clearance: the distance to the cloud, for ``Batch.clearance``; None leaves that out.
         spacing: ``Batch.spacing``.
+        unsigned: what ``Batch.unsigned`` is drawn from; None leaves that out.
     """
 
     points: Tensor
@@ -241,12 +281,13 @@ class Sampler:
     spread: Tensor | None = None
     clearance: Clearance | None = None
     spacing: float = 0.0
+    unsigned: UnsignedDistances | None = None
 
     def joined(self, points: Tensor, normals: Tensor) -> "Sampler":
         """A sampler that also draws from K further points (K, d) with unit normals (K, d).
 
         They get an area of 1, confidence 0 where the normals are estimated, and the median width of the Gaussians.
-        The density in Ω and the clearance stay as they are.
+        The density in Ω, the clearance and the unsigned distances stay as they are.
         """
         count, estimated, spread = len(points), self.estimated, self.spread
         if estimated is not None:
@@ -299,6 +340,11 @@ class Sampler:
         if self.spread is not None:
             step = torch.randn(points.shape, device=points.device, generator=generator)
             near = points + self.spread[chosen].unsqueeze(-1) * step
+        unsigned = None
+        if self.unsigned is not None:
+            count = len(self.unsigned.distances)
+            shares = _stratified(self.points_batch, self.points.device, generator)
+            unsigned = self.unsigned[(shares * count).long().clamp_(max=count - 1)]
         return Batch(
             points=points,
             normals=None if self.normals is None else self.normals[chosen],
@@ -312,4 +358,5 @@ class Sampler:
             clearance=None if hole_weight is None or self.clearance is None else self.clearance(omega),
             spacing=self.spacing,
             hole_weight=1.0 if hole_weight is None else hole_weight,
+            unsigned=unsigned,
         )

@@ -18,13 +18,23 @@ from phase_recon.utils.memory import require_memory
 STEP_REMEDY = "lower points_batch, pts_per_ball, pts_in_omega or network.inputs.dims"
 
 
-def build_model(config: Config, d: int, problems: list[str]) -> tuple[nn.Module, Loss] | None:
-    """The network and the loss that a configuration describes; what is wrong is appended to ``problems``."""
+def build_model(
+    config: Config, d: int, problems: list[str], latent_size: int = 0
+) -> tuple[nn.Module, Loss] | None:
+    """The network and the loss that a configuration describes; what is wrong is appended to ``problems``.
+
+    A network of many shapes takes latent codes of ``latent_size`` numbers.
+    """
     kind = config.network.loss["type"]
     network = loss = None
     try:
         network_class = find_class(config.train.network_class)
-        network = build(network_class, config.network.inputs, "network.inputs", problems, d_in=d)
+        coded = {"latent_size": latent_size} if "latent_size" in signature(network_class).parameters else {}
+        if latent_size and not coded:
+            problems.append(
+                f"train.network_class: {config.train.network_class} takes no latent code; set model.network.ImplicitNet"
+            )
+        network = build(network_class, config.network.inputs, "network.inputs", problems, d_in=d, **coded)
     except UserError as error:
         problems.append(f"train.network_class: {error}")
     try:

@@ -14,7 +14,14 @@ from phase_recon.model.kernels import Kernels
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
 from phase_recon.model.optimizer import Optimizers
-from phase_recon.model.sampling import Clearance, EstimatedNormals, OmegaDensity, Sampler, neighbour_distance
+from phase_recon.model.sampling import (
+    Clearance,
+    EstimatedNormals,
+    OmegaDensity,
+    Sampler,
+    UnsignedDistances,
+    neighbour_distance,
+)
 from phase_recon.reconstruction.build_model import build_model
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.hole_holding import HeldGaps, HoleHoldingSettings
@@ -95,7 +102,7 @@ def _new(run: Run) -> State:
             network, t.optimizer, t.weight_decay, t.clip_gradient, run.ranks.average_gradients, t.momentum
         ),
         generator=torch.Generator(device).manual_seed(run.course.mending.seed),
-        sampler=_sampler(config, scene, loss, device),
+        sampler=sampler_of(config, scene, loss, device),
         gaps=HeldGaps(scene.points.positions, spacing, run.holding) if t.hold_gaps and loss.weighs_holes else None,
     )
 
@@ -170,7 +177,8 @@ def checkpoint_of(run: Run, state: State, status: Status) -> dict[str, Any]:
     }
 
 
-def _sampler(config: Config, scene: Scene, loss: Loss, device: torch.device) -> Sampler:
+def sampler_of(config: Config, scene: Scene, loss: Loss, device: torch.device) -> Sampler:
+    """What draws the batches of a scene for a loss."""
     t, s, points = config.train, config.network.sampler, scene.points
     near = s.properties.near_fraction if s.sampler_type == "NearData" else 0.0
 
@@ -194,6 +202,7 @@ def _sampler(config: Config, scene: Scene, loss: Loss, device: torch.device) -> 
         areas=tensor(points.area),
         estimated=estimated,
         spread=tensor(neighbour_distance(positions)) if loss.near else None,
+        unsigned=UnsignedDistances.about(positions, device, t.seed) if loss.unsigned else None,
         clearance=Clearance(positions, lower, upper, device) if t.ease_gaps and loss.weighs_holes else None,
         spacing=scene.scale.trained_spacing,
     )

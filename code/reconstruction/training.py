@@ -22,7 +22,7 @@ from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, pre
 from phase_recon.reconstruction.progress import Announce, Clock, Status, noise_in_words, progress_bar, tensorboard
 from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure, course_of
 from phase_recon.reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
-from phase_recon.utils.config import Config, to_hocon
+from phase_recon.utils.config import Config, LearningRate, to_hocon
 from phase_recon.utils.distributed import ALONE, Ranks, Repeated, subnormals_as_zero
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
@@ -161,7 +161,7 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
     """``fit``, up to the end or a Failure."""
     config, t, clock, course, ranks = run.config, run.config.train, run.clock, run.course, run.ranks
     state = begin(run) if checkpoint is None else resume(run, checkpoint)
-    loss, schedule = state.field.loss, _schedule(config)
+    loss, schedule = state.field.loss, schedule_of(config.train.learning_rate_schedule[0])
     step = Repeated(partial(_step, state, ranks), run.device, state.generator, run.recorded)
     ranks.copy_first(state.optimizers.parameters)
     experiment = run.experiment
@@ -265,9 +265,9 @@ def _due(epoch: int, frequency: int) -> bool:
     return frequency > 0 and epoch % frequency == 0
 
 
-def _schedule(config: Config) -> Step | Cosine:
-    (given,) = config.train.learning_rate_schedule
-    assert given.Initial is not None  # by ``settled``
+def schedule_of(given: LearningRate) -> Step | Cosine:
+    """The course of a learning rate that an entry of the configuration means; its Initial is set."""
+    assert given.Initial is not None
     if given.Interval is not None and given.Factor is not None:
         return Step(given.Initial, given.Interval, given.Factor)
     return Cosine(given.Initial, given.Final or 0.0, given.Restart)

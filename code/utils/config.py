@@ -9,7 +9,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from typing_extensions import TypeVar
 
 from phase_recon.utils.build import build
 from phase_recon.utils.errors import UserError
@@ -71,9 +73,14 @@ class LearningRate:
 class TrainConfig:
     """The section ``train``: the data, its preprocessing, the training and what is saved during it.
 
+    Attributes:
+        schedules: the number of entries of ``learning_rate_schedule``.
+
     Raises:
         ValueError: a line "key: what is wrong" for each value out of range.
     """
+
+    schedules: ClassVar[int] = 1
 
     expname: str | None = None
     exps_dir: str | None = None
@@ -127,6 +134,7 @@ class TrainConfig:
         ends, voxel, opacity = self.crop or (), self.voxel, self.min_opacity
         sides = zip(ends[::2], ends[1::2], strict=False)
         in_order = all(low is None or high is None or low < high for low, high in sides)
+        entries = {1: "exactly one entry", 2: "two entries, for the network and for the latent codes"}[self.schedules]
         _require(
             (is_folder, f"expname: expected a folder's name without / or \\, got {name!r}"),
             (_is_path(self.exps_dir), f"exps_dir: expected a folder or null, got {self.exps_dir!r}"),
@@ -144,7 +152,7 @@ class TrainConfig:
             self._at_least(0, "weight_decay"),
             self._at_least(1, "bounding_box_scale"),
             (kept is None or 0 <= kept < 1, f"momentum: expected 0 to below 1 or null, got {kept}"),
-            (schedules == 1, f"learning_rate_schedule: expected exactly one entry, got {schedules}"),
+            (schedules == self.schedules, f"learning_rate_schedule: expected {entries}, got {schedules}"),
             (minutes is None or minutes > 0, f"checkpoint_minutes: expected more than 0 or null, got {minutes}"),
             (clip is None or clip > 0, f"clip_gradient: expected more than 0 or null, got {clip}"),
             *(self._at_least(0, f"{kind}_frequency") for kind in ("status", "checkpoint", "plot")),
@@ -248,7 +256,23 @@ class Config:
     """The whole configuration.
 
     ``warnings`` holds at most one line, with the given keys of related programs that have no meaning here.
+
+    Attributes:
+        sections: the classes of the sections.
+        idle: keys of configurations of IGR and its forks that have no meaning here, with the reason.
     """
+
+    sections: ClassVar[Mapping[str, type]] = {"train": TrainConfig, "plot": PlotConfig, "network": NetworkConfig}
+    idle: ClassVar[Mapping[str, str]] = {
+        "train.preprocess": "clouds are always centred and scaled",
+        "train.dataset": "the data is what input_path names",
+        "train.dataset_path": "the data is what input_path names",
+        "train.latent_size": "one shape has no latent code",
+        "network.sampler.properties.global_sigma": "Ω is the bounding box times bounding_box_scale",
+        "network.sampler.properties.local_sigma": "the points near the data are set by ball_sigma",
+        "network.loss.normals_lambda": "the normal term's weight is mu",
+        "network.loss.latent_lambda": "one shape has no latent code",
+    }
 
     train: TrainConfig = TrainConfig()
     plot: PlotConfig = PlotConfig()
@@ -267,26 +291,16 @@ class Config:
         return sections
 
 
-SECTIONS: dict[str, type] = {"train": TrainConfig, "plot": PlotConfig, "network": NetworkConfig}
-
-# Keys of configurations of IGR and its forks that have no meaning here, with the reason.
-_FAMILY = {
-    "train.preprocess": "clouds are always centred and scaled",
-    "train.dataset": "the data is what input_path names",
-    "train.dataset_path": "the data is what input_path names",
-    "train.latent_size": "one shape has no latent code",
-    "network.sampler.properties.global_sigma": "Ω is the bounding box times bounding_box_scale",
-    "network.sampler.properties.local_sigma": "the points near the data are set by ball_sigma",
-    "network.loss.normals_lambda": "the normal term's weight is mu",
-    "network.loss.latent_lambda": "one shape has no latent code",
-}
+Kind = TypeVar("Kind", bound=Config, default=Config)  # of configuration
+Checks = Callable[[Any, list[str]], None]
 
 
 def load_config(
     path: Path,
     overrides: Sequence[str | Override] = (),
-    checks: Callable[[Config, list[str]], None] | None = None,
-) -> Config:
+    checks: Checks | None = None,
+    kind: type[Kind] = Config,  # type: ignore[assignment]
+) -> Kind:
     """Read a configuration file and check it completely.
 
     Args:
@@ -295,35 +309,41 @@ def load_config(
             Errors call them --set, but for an ``Override``, which names its flag.
         checks: a function of the configuration and a list, to which it appends further problems, in the form that
             ``build`` uses. Values that are wrong already have been replaced by defaults then.
+        kind: the class of the configuration, whose fields are the keys.
 
     Raises:
         UserError: the file cannot be read or is not HOCON, or a list of all problems in it.
     """
     document = parse(read_file(path), str(path))
     lines = {key: f"line {line}" for key, line in document.lines.items()}
-    tree, places = _with_overrides(document.tree, overrides, "--set")
-    tree, idle = _without_family_keys(tree)
+    tree, places = _with_overrides(kind, document.tree, overrides, "--set")
+    tree, idle = _without_family_keys(tree, kind.idle)
     idle += _without_idle_skips(tree)
     warnings = (f"{path}: keys without meaning here: {'; '.join(idle)}",) if idle else ()
-    return _checked(tree, str(path), warnings, lines | places, checks)
+    return _checked(kind, tree, str(path), warnings, lines | places, checks)
 
 
-def config_from_dict(tree: Mapping[str, Any], source: str = "checkpoint") -> Config:
-    """The configuration from nested dicts as ``Config.to_dict`` gives them; ``source`` names them in errors.
+def config_from_dict(
+    tree: Mapping[str, Any],
+    source: str = "checkpoint",
+    kind: type[Kind] = Config,  # type: ignore[assignment]
+) -> Kind:
+    """The configuration of a kind from nested dicts as its ``to_dict`` gives them; ``source`` names them in errors.
 
     Raises:
         UserError: a key is unknown, or a value has a wrong type or is out of range.
     """
-    return _checked(tree, source)
+    return _checked(kind, tree, source)
 
 
 def override(
     tree: Mapping[str, Any],
     overrides: Sequence[str | Override],
-    checks: Callable[[Config, list[str]], None] | None = None,
+    checks: Checks | None = None,
     source: str = "checkpoint",
     place: str = "--set",
-) -> Config:
+    kind: type[Kind] = Config,  # type: ignore[assignment]
+) -> Kind:
     """The configuration from nested dicts, with HOCON texts that replace values of it.
 
     Args:
@@ -332,12 +352,13 @@ def override(
         checks: as for ``load_config``.
         source: the name of the dicts in errors.
         place: the name of the texts in errors; empty if all keys come from them.
+        kind: the class of the configuration.
 
     Raises:
         UserError: as ``load_config``.
     """
-    merged, places = _with_overrides(tree, overrides, place)
-    return _checked(merged, source, (), places, checks)
+    merged, places = _with_overrides(kind, tree, overrides, place)
+    return _checked(kind, merged, source, (), places, checks)
 
 
 def differences(config: Config, other: Config) -> dict[str, Any]:
@@ -360,7 +381,7 @@ def to_hocon(config: Config) -> str:
 
 
 def _with_overrides(
-    tree: Mapping[str, Any], overrides: Sequence[str | Override], place: str
+    kind: type[Config], tree: Mapping[str, Any], overrides: Sequence[str | Override], place: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The tree with values replaced by HOCON texts, in order; and for each of their keys, ``place`` or its flag."""
     merged, places = dict(tree), dict[str, str]()
@@ -372,7 +393,7 @@ def _with_overrides(
             raise UserError(f"{source}: expected key=value, such as train.seed=3")
         for key in given.lines:
             section = any(other.startswith((f"{key}.", f"{key}[")) for other in given.lines)
-            if not section and key not in _FAMILY and (meant := meant_key(key, tree, SECTIONS)):
+            if not section and key not in kind.idle and (meant := meant_key(key, tree, kind.sections)):
                 raise UserError(f"{source}: unknown key; did you mean {meant}?")
         merged = merge(merged, given.tree)
         places |= dict.fromkeys(given.lines, where)
@@ -380,14 +401,15 @@ def _with_overrides(
 
 
 def _checked(
+    kind: type[Kind],
     tree: Mapping[str, Any],
     source: str,
     warnings: tuple[str, ...] = (),
     places: Mapping[str, str] | None = None,
-    checks: Callable[[Config, list[str]], None] | None = None,
-) -> Config:
+    checks: Checks | None = None,
+) -> Kind:
     problems: list[str] = []
-    config = build(Config, tree, "", problems, warnings=warnings)
+    config = build(kind, tree, "", problems, warnings=warnings)
     if config is not None and checks is not None:
         checks(config, problems)
     if config is None or problems:
@@ -410,12 +432,14 @@ def _error(source: str, problems: Sequence[str], places: Mapping[str, str]) -> U
     return UserError(f"{source}: {len(texts)} problems in the configuration", *texts)
 
 
-def _without_family_keys(tree: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The tree without the keys of ``_FAMILY``, and a text for each one that was in it, with the reason."""
+def _without_family_keys(
+    tree: dict[str, Any], idle_keys: Mapping[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The tree without idle keys, and a text for each one that was in it, with the reason."""
     tree = copy.deepcopy(tree)
     is_phase = _section(tree, "network.loss").get("type", "phase") == "phase"
     idle = []
-    for path, reason in _FAMILY.items():
+    for path, reason in idle_keys.items():
         parent, _, key = path.rpartition(".")
         section = _section(tree, parent)
         if key in section and (is_phase or parent != "network.loss"):  # another loss may have such a weight

@@ -304,3 +304,37 @@ def test_all_errors_come_at_once():
 
 def test_k_is_not_looked_at_without_features():
     assert network(2, (8,), k=0).embed is None
+
+
+# latent codes
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("features", [True, False])
+@pytest.mark.parametrize("skip", [(), (1,), (1, 2)])
+def test_a_code_has_the_gradient_of_automatic_differentiation(d, features, skip):
+    """Of a loss on value and gradient, in the code and in every parameter."""
+    torch.manual_seed(0)
+    net = ImplicitNet(d, (40, 40, 40), skip, use_FFM=features, k=2, latent_size=3).double()
+    code = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(7, d, dtype=torch.float64)
+    found = []
+    for value, gradient in (net.value_and_gradient(x, code), value_and_gradient(lambda x: net(x, code), x)):
+        loss = value.square().sum() + (gradient * torch.arange(1.0, d + 1)).square().sum()
+        found.append(torch.autograd.grad(loss, [code, *net.parameters()], allow_unused=True))
+    for fast, slow in zip(*found, strict=True):
+        torch.testing.assert_close(fast, torch.zeros_like(fast) if slow is None else slow)
+    assert found[0][0].abs().max() > 0
+
+
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("skip", [(), (2,)])
+def test_no_code_is_the_zero_code_and_starts_at_the_sphere(d, skip):
+    torch.manual_seed(0)
+    net = ImplicitNet(d, (64, 64, 64), skip, radius_init=0.5, latent_size=8)
+    direction = torch.nn.functional.normalize(torch.randn(50, d), dim=-1)
+    with torch.no_grad():
+        assert (net(0.3 * direction) < 0).all()
+        assert (net(0.7 * direction) > 0).all()
+        torch.testing.assert_close(net(direction), net(direction, torch.zeros(8)))
+        assert (net(direction) - net(direction, torch.ones(8))).abs().max() > 0.01

@@ -26,6 +26,11 @@ KEYS = {
     "digs": (*SINES[:2], SINES[2] + ", init=geometric, omega_0=10}"),
     "steik": (*SINES[:2], SINES[2] + ", init=geometric, omega_0=10}"),
     "occupancy": ("network.has_normals=true", "network.loss.offset=0.1"),
+    "hotspot": (),
+    "viscoreg": (*SINES[:2], SINES[2] + ", init=geometric, omega_0=10}"),
+    "nsh": (*SINES[:2], SINES[2] + ", init=geometric, omega_0=10}"),
+    "sal": (),
+    "sald": (),
 }
 ORIENTED = ("siren", "occupancy")  # those that are made for normals
 COMMON = ("train.start=network", "train.optimizer=adam", "plot.allow_open=true")
@@ -61,7 +66,10 @@ def test_stopped_and_gone_on_is_the_same_to_the_last_bit(tmp_path, cloud, kind):
     assert not same_state(whole.load_checkpoint("5") | {"epoch": 12}, whole.load_checkpoint())
 
 
-@pytest.mark.parametrize(("kind", "d"), [*((kind, 2) for kind in KEYS), ("siren", 3), ("occupancy", 3)])
+COMMANDS = ("igr", "siren", "digs", "occupancy", "sal")  # the others differ from these in their formula alone
+
+
+@pytest.mark.parametrize(("kind", "d"), [*((kind, 2) for kind in COMMANDS), ("siren", 3), ("occupancy", 3)])
 def test_the_command_writes_everything(command: Command, tmp_path, shapes, kind, d):
     cloud = oriented(shapes[d - 2])
     np.savetxt(tmp_path / "cloud.xyz", np.concatenate([cloud.points, cloud.normals], axis=1), fmt="%.17g")

@@ -6,7 +6,7 @@ modules of this package hold one loss each and do not import each other.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self
 
@@ -36,12 +36,14 @@ class Loss(Protocol):
 
     Attributes:
         near: whether it uses ``Batch.near``.
+        unsigned: whether it uses ``Batch.unsigned``.
         weighs_holes: whether it weights the energy in holes of the cloud, for which it needs ``Batch.clearance``.
         needs_normals: whether it requires given normals.
         needs_second_derivatives: whether the network must be twice differentiable in x.
     """
 
     near: ClassVar[bool]
+    unsigned: ClassVar[bool]
     weighs_holes: ClassVar[bool]
     needs_normals: ClassVar[bool]
     needs_second_derivatives: ClassVar[bool]
@@ -78,6 +80,7 @@ class DistanceLoss:
     """
 
     near: ClassVar[bool] = False
+    unsigned: ClassVar[bool] = False
     weighs_holes: ClassVar[bool] = False
     needs_normals: ClassVar[bool] = False
     needs_second_derivatives: ClassVar[bool] = False
@@ -225,6 +228,35 @@ def eikonal_residual(gradient: Tensor) -> Tensor:
     """| ‖∇f‖ - 1 | (...) of gradients (..., d): the residual of the eikonal equation."""
     residual: Tensor = (torch.linalg.vector_norm(gradient, dim=-1) - 1).abs()
     return residual
+
+
+def hessian(gradient: Tensor, x: Tensor) -> Tensor:
+    """The second derivatives (M, d, d) of a field from its gradient (M, d), computed from the points x (M, d)."""
+    return torch.stack([derivative(gradient[:, i], x) for i in range(x.shape[-1])], dim=-2)
+
+
+def at_progress(course: Sequence[float], progress: float) -> float:
+    """The value of a weight when a share of the run, 0 to 1, is over.
+
+    Args:
+        course: its values at moments that are evenly spaced over the run, the first at the start and the last at the
+            end; linear between them. A single value holds throughout.
+        progress: the share.
+    """
+    if len(course) == 1:
+        return course[0]
+    place = min(max(progress, 0.0), 1.0) * (len(course) - 1)
+    before = min(int(place), len(course) - 2)
+    return course[before] + (place - before) * (course[before + 1] - course[before])
+
+
+def course_problems(**courses: Sequence[float]) -> list[str]:
+    """A line "name: what is wrong" for each course of a weight that is empty or has a value below 0."""
+    return [
+        f"{name}: expected one or more values of 0 or above, got {list(course)}"
+        for name, course in courses.items()
+        if not course or not all(value >= 0 for value in course)
+    ]
 
 
 def weight_problems(**weights: float) -> list[str]:

@@ -5,8 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from phase_recon.model.loss.base import AnnealedLoss
-from phase_recon.model.network import derivative
+from phase_recon.model.loss.base import AnnealedLoss, hessian
 
 SMALLEST_LAPLACIAN = 0.1  # 1 / normalised units: |Δf| is at least this, as in the authors' code
 LARGEST_LAPLACIAN = 50.0  # 1 / normalised units: |Δf| is at most this, as in the authors' code
@@ -30,5 +29,5 @@ class DigsLoss(AnnealedLoss):
 
     def second_order(self, x: Tensor, gradient: Tensor) -> Tensor:
         """|Δf| (M,) at points x (M, d): the divergence of the gradient (M, d), within the two limits."""
-        rows = [derivative(gradient[:, i], x)[:, i] for i in range(x.shape[-1])]
-        return sum(rows[1:], rows[0]).abs().clamp(SMALLEST_LAPLACIAN, LARGEST_LAPLACIAN)
+        laplacian = hessian(gradient, x).diagonal(dim1=-2, dim2=-1).sum(-1)
+        return laplacian.abs().clamp(SMALLEST_LAPLACIAN, LARGEST_LAPLACIAN)

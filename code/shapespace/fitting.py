@@ -1,0 +1,70 @@
+"""A code for a cloud that the space has not seen: the network stays, the code moves (Gropp et al. 2020, sec. 5.2)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.model.latent import CodedNet
+from phase_recon.model.optimizer import Adam
+from phase_recon.model.sampling import Sampler
+from phase_recon.reconstruction.state import sampler_of
+from phase_recon.shapespace.shapes import in_frame, prepare_shape
+from phase_recon.shapespace.space import Space
+from phase_recon.utils.distributed import subnormals_as_zero
+from phase_recon.utils.errors import UserError
+
+PROBES = 512  # points of the cloud at which the codes of the training are compared
+LAST_RATE = 0.01  # × the rate at the start: that at the end
+
+
+def sampler_for(space: Space, cloud: PointCloud) -> Sampler:
+    """What draws the batches of a new cloud, in the space's frame.
+
+    Raises:
+        UserError: it is of another dimension than the space, or lacks the normals that the space was trained with.
+    """
+    d = len(space.domain.lower)
+    if cloud.points.shape[1] != d:
+        raise UserError(f"the cloud is {cloud.points.shape[1]}D, but the space is {d}D: give one of the same kind")
+    if space.config.network.has_normals and cloud.normals is None:
+        raise UserError(
+            "the cloud has no normals, but the space was trained with them: add --set network.has_normals=false"
+        )
+    scene = in_frame(prepare_shape(space.config, cloud), space.domain)
+    return sampler_of(space.config.single, scene, space.loss, space.device)
+
+
+def nearest_code(space: Space, points: Tensor) -> Tensor:
+    """Of the training's codes and their mean, the one (latent_size,) whose surface is nearest to points (N, d)."""
+    some = points[:: max(1, len(points) // PROBES)]
+    codes = torch.cat([space.codes.mean(0, keepdim=True), space.codes])
+    with torch.no_grad():
+        misfits = [space.loss.distance(space.network(some, code)).abs().mean() for code in codes]
+    return codes[int(torch.stack(misfits).argmin())]
+
+
+def fit_code(space: Space, cloud: PointCloud, seed: int = 0) -> Tensor:
+    """The code (latent_size,) whose shape fits a cloud, partial or noisy ones too.
+
+    It starts at the best of the training's codes, and minimises the loss that the space ended with, and the weight of
+    its own length, over train.fit_steps steps of Adam.
+
+    Raises:
+        UserError: as ``sampler_for``; or the code is no longer finite.
+    """
+    t, sampler = space.config.train, sampler_for(space, cloud)
+    loss = space.loss.at(1.0)
+    code = nearest_code(space, sampler.points).clone().requires_grad_()
+    optimizer, generator = Adam([code], 0.0), torch.Generator(space.device).manual_seed(seed)
+    with subnormals_as_zero():
+        for step in range(t.fit_steps):
+            terms = loss(CodedNet(space.network, code), sampler.draw(generator))
+            length = space.config.latent_lambda * torch.linalg.vector_norm(code)
+            (code.grad,) = torch.autograd.grad(torch.stack([*terms.values(), length]).sum(), [code])
+            wave = 0.5 * (1 + math.cos(math.pi * step / t.fit_steps))
+            optimizer.step(t.fit_rate * (LAST_RATE + (1 - LAST_RATE) * wave))
+    if not bool(code.isfinite().all()):
+        raise UserError("the fit of the code became NaN or infinite: lower train.fit_rate")
+    return code.detach()

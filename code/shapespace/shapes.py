@@ -1,0 +1,173 @@
+"""The shapes of a space: their files, and what training draws from them, all in one frame.
+
+The clouds are taken as aligned: none is moved, turned or scaled for itself. D-FAUST's processed scans, as IGR reads
+them, are folders of folders of .npy files (N, 6), points and normals; ``_normalization.npy`` beside each is no shape.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
+from phase_recon.geometry.points import Domain, Normalisation
+from phase_recon.model.loss.base import Loss
+from phase_recon.model.sampling import Sampler
+from phase_recon.reconstruction.batch import find_clouds
+from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare
+from phase_recon.reconstruction.state import sampler_of
+from phase_recon.shapespace.config import SpaceConfig
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.locations import ROOT
+
+Array = npt.NDArray[np.float64]
+Announce = Callable[[str], None]
+
+BESIDE = "_normalization"  # of the files that D-FAUST's preprocessing writes beside each shape
+
+
+def find_shapes(given: str | None, split: str | None) -> dict[str, Path]:
+    """The files of the shapes, by names that tell them apart: their paths below the folder, without extensions.
+
+    Args:
+        given: train.input_path: a folder, a glob, @list, or a single cloud.
+        split: train.data_split: a JSON file that names some of the folder's files, or None for all.
+
+    Raises:
+        UserError: nothing is given, there are none, or the split is no split or names a file that is not there.
+    """
+    if given is None:
+        raise UserError("train.input_path: not set; give the folder of the shapes with --input PATH")
+    folder = Path(given) if Path(given).exists() else ROOT / given
+    if split is not None:
+        return _of_split(folder, Path(split))
+    files = [folder.absolute()] if folder.is_file() else find_clouds(given, ROOT)
+    files = [file for file in files if not file.stem.endswith(BESIDE)]
+    if not files:
+        raise UserError(f"{given}: names no shapes")
+    parents = [set(file.parents) for file in files]
+    common = max(set.intersection(*parents), key=lambda path: len(path.parts))
+    return {file.relative_to(common).with_suffix("").as_posix(): file for file in files}
+
+
+def _of_split(folder: Path, path: Path) -> dict[str, Path]:
+    """The files that a split in IGR's form names: {dataset: {folder: {folder: [name, ...]}}}."""
+    try:
+        split = json.loads(path.read_text(encoding="utf-8"))
+        names = [
+            f"{human}/{action}/{name}"
+            for humans in split.values()
+            for human, actions in humans.items()
+            for action, listed in actions.items()
+            for name in listed
+        ]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        why = getattr(error, "strerror", None) or 'expected {"scans": {folder: {folder: [name, ...]}}}'
+        raise UserError(f"train.data_split: {path}: cannot be read as a split ({why})") from None
+    files = {name: folder / f"{name}.npy" for name in names}
+    missing = [str(file) for file in files.values() if not file.is_file()]
+    if not files or missing:
+        what = f"names {len(missing)} files that are not there, such as {missing[0]}" if missing else "names no shapes"
+        raise UserError(f"train.data_split: {path}: {what}")
+    return files
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The training shapes.
+
+    Attributes:
+        names: of the shapes.
+        scenes: what preprocessing made of each, in the frame of all.
+        domain: that frame, and Ω.
+        spacing: of the clouds, normalised: the median.
+        noise: that is left in the points, normalised: the median.
+    """
+
+    names: list[str]
+    scenes: list[Scene]
+    domain: Domain
+    spacing: float
+    noise: float
+
+    @property
+    def fingerprint(self) -> dict[str, int]:
+        """Of the clouds as they were given and of their names, by which a checkpoint knows them."""
+        checksum = zlib.crc32("\n".join(self.names).encode())
+        for scene in self.scenes:
+            checksum = zlib.crc32(str(scene.fingerprint["checksum"]).encode(), checksum)
+        return {"points": sum(scene.fingerprint["points"] for scene in self.scenes), "checksum": checksum}
+
+    def samplers(self, config: SpaceConfig, loss: Loss, device: torch.device) -> list[Sampler]:
+        """What draws the batches of each shape."""
+        return [sampler_of(config.single, scene, loss, device) for scene in self.scenes]
+
+
+def load_shapes(config: SpaceConfig, announce: Announce) -> Shapes:
+    """Read and prepare the training shapes.
+
+    Raises:
+        UserError: there are none, a file is no cloud, or clouds of two and of three dimensions are mixed.
+    """
+    files = find_shapes(config.train.input_path, config.train.data_split)
+    scenes = [prepare_shape(config, load_shape(config, file)) for file in files.values()]
+    if len(dimensions := {scene.dimension for scene in scenes}) > 1:
+        raise UserError(f"{config.train.input_path}: holds clouds of 2 and of 3 dimensions: keep one kind")
+    domain = domain_of(scenes, config.train.bounding_box_scale)
+    scenes = [in_frame(scene, domain) for scene in scenes]
+    points = sum(len(scene.points) for scene in scenes)
+    announce(f"shapes: {len(scenes)}, {points} points in {dimensions.pop()}D")
+    spacing, noise = (float(np.median([getattr(scene.scale, key) for scene in scenes])) for key in _LENGTHS[:2])
+    return Shapes(list(files), scenes, domain, spacing, noise)
+
+
+def load_shape(config: SpaceConfig, path: Path) -> PointCloud:
+    """The cloud of one shape.
+
+    Raises:
+        UserError: it cannot be read, or has no normals where they are asked for.
+    """
+    cloud = load_point_cloud(path, config.train.d_in, config.train.drop_invalid)
+    if config.network.has_normals and cloud.normals is None:
+        raise UserError(
+            f"{path}: has no normals, but network.has_normals = true: set it to false, or give shapes with them"
+        )
+    return cloud
+
+
+def prepare_shape(config: SpaceConfig, cloud: PointCloud) -> Scene:
+    """What preprocessing makes of the cloud of one shape, in a frame of its own."""
+    return prepare(config.single, cloud)
+
+
+_LENGTHS = ("spacing", "noise_left", "noise", "width")  # of a ``Scale``
+
+
+def in_frame(scene: Scene, domain: Domain) -> Scene:
+    """A scene in another frame and with another Ω."""
+    before, after = scene.domain.normalisation, domain.normalisation
+    ratio = before.scale / after.scale
+
+    def moved(x: Array) -> Array:
+        return after.apply(before.invert(x))
+
+    points = replace(scene.points, positions=moved(scene.points.positions), opposite=scene.points.opposite * ratio)
+    scale = replace(scene.scale, **{key: getattr(scene.scale, key) * ratio for key in _LENGTHS})
+    return replace(scene, domain=domain, reference=moved(scene.reference), points=points, scale=scale)
+
+
+def domain_of(scenes: Sequence[Scene], bounding_box_scale: float) -> Domain:
+    """The frame in which all scenes are in the unit ball, and the Ω about them all, as for a single one."""
+    parts = [scene.domain.normalisation.invert(scene.points.positions) for scene in scenes]
+    corners = np.concatenate([[part.min(axis=0), part.max(axis=0)] for part in parts])
+    centre = (corners.min(axis=0) + corners.max(axis=0)) / 2
+    scale = max(float(np.linalg.norm(part - centre, axis=1).max()) for part in parts)
+    normalisation = Normalisation(centre, scale)
+    half = (corners.max(axis=0) - corners.min(axis=0)) / 2 / scale
+    half = np.maximum(half * bounding_box_scale, half + PreprocessSettings().omega_margin)
+    return Domain(normalisation, -half, half)
