@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_dilation, map_coordinates
-from scipy.spatial import cKDTree
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from phase_recon.geometry.neighbours import TINY, spacing
 from phase_recon.geometry.points import Domain
@@ -24,6 +26,9 @@ from phase_recon.utils.general import thinned, unit
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
+
+
+LINKED = 1.8  # × cell of the grid: places on one surface that are neighbours lie within √3
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,12 @@ class CoarseSurfaceSettings:
         between: × spacing: nearer to the cloud, the surface between the points may be nearer than any point.
         hole_cells: cells from the cloud beyond which the surface closes a hole,
         hole_spacing: and × spacing.
+        rim_asked: points of the cloud nearest to a place on the rim of a hole that tell whether the surface is right
+            there: their side is sure, and their normal along the function's gradient.
+        rim_share: of these, about the whole rim, at least; or the hole stays open.
+        rim_broken: share of the places on the rim, at most, where most of them do not.
+        bulge: × radius of a hole, by the area that closes it: this reaches no farther beyond the convex hull of the
+            cloud, where nothing speaks for it. A part of a sphere does up to an angle of 28° about its middle.
     """
 
     points: int = 20_000
@@ -79,6 +90,10 @@ class CoarseSurfaceSettings:
     between: float = 2.0
     hole_cells: float = 2.0
     hole_spacing: float = 1.5
+    rim_asked: int = 16
+    rim_share: float = 0.9
+    rim_broken: float = 0.05
+    bulge: float = 0.25
 
 
 class CoarseSurface:
@@ -151,6 +166,9 @@ class CoarseSurface:
         missed = missed[spread_evenly(points[missed], s.missed)] if len(chosen) > s.centres else missed[:0]
         even = chosen[spread_evenly(points[chosen], s.centres - len(missed))]
         self._function = through(np.union1d(even, missed))
+        told = thinned(np.arange(len(points)), s.points)
+        turned = (unit(self._function.gradient(points[told])) * self.normals[told]).sum(axis=1)
+        witnesses, agree = points[told], sure[told] & (turned > s.along)
         points, normals = points[chosen], self.normals[chosen]
 
         lower, upper = domain.lower, domain.upper
@@ -163,9 +181,14 @@ class CoarseSurface:
         crossings, slopes = _crossings(on_nodes, nodes, gradient)
         within = np.all((crossings > lower) & (crossings < upper), axis=1)  # the last nodes may lie beyond Ω
         self.surface, slopes = crossings[within], slopes[within]
-        far = tree.query(self.surface, workers=-1)[0] > max(s.hole_cells * cell, s.hole_spacing * step)
-        self.filling, self.filling_normals = self.surface[far], unit(slopes[far])
-        self.filling_areas = _areas_of_crossings(self.filling_normals, cell)
+        begins = max(s.hole_cells * cell, s.hole_spacing * step)
+        distance = tree.query(self.surface, workers=-1)[0]
+        far = np.flatnonzero(distance > begins)
+        areas = _areas_of_crossings(unit(slopes[far]), cell)
+        rim = distance[far] < begins + cell
+        closed = _closed_holes(self.surface[far], areas, rim, begins, cell, witnesses, agree, s)
+        self.filling, self.filling_normals = self.surface[far[closed]], unit(slopes[far[closed]])
+        self.filling_areas = areas[closed]
 
         nodes, on_nodes = nodes.reshape(-1, nodes.shape[-1]), on_nodes.ravel()
         size = cKDTree(np.concatenate([some, self.filling])).query(nodes, workers=-1)[0]
@@ -244,6 +267,58 @@ def _crossings(values: Array, *given: Array) -> list[Array]:
             low, high = vectors[first][here], vectors[second][here]
             parts.append(low + share * (high - low))
     return [np.concatenate(parts) for parts in found]
+
+
+def _closed_holes(
+    filling: Array,
+    areas: Array,
+    on_rim: Mask,
+    begins: float,
+    cell: float,
+    points: Array,
+    agree: Mask,
+    s: CoarseSurfaceSettings,
+) -> Mask:
+    """Which places (K, d) of the surface in holes of the cloud close a hole that is one (derived).
+
+    All round its rim the points are of a sure side, and the surface goes through them; else it is a sack that the
+    function hangs about what it does not resolve. And it hardly bulges beyond the convex hull of the cloud.
+
+    Args:
+        filling: places on the surface, far from the cloud (K, d).
+        areas: area (2D: length) that each stands for (K,).
+        on_rim: whether each is on the rim of its hole (K,).
+        begins: distance from the cloud at which they begin.
+        cell: of the grid of the places.
+        points: points of the cloud (N, d).
+        agree: whether the surface is right there (N,).
+        s: the settings.
+    """
+    closed = np.zeros(len(filling), dtype=bool)
+    if not len(filling):
+        return closed
+    pairs = cKDTree(filling).query_pairs(LINKED * cell, output_type="ndarray")
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(filling),) * 2)
+    count, hole = connected_components(links, directed=False)
+    asked = np.arange(1, min(s.rim_asked, len(points)) + 1)
+    share = agree[cKDTree(points).query(filling, asked, workers=-1)[1]].mean(axis=1)
+    try:
+        hull = ConvexHull(points).equations
+    except QhullError:  # on a line or in a plane
+        return closed
+    beyond = (filling @ hull[:, :-1].T + hull[:, -1]).max(axis=1)
+    for index in range(count):
+        own = hole == index
+        rim = share[own & on_rim]
+        radius = begins + _disc_radius(float(areas[own].sum()), filling.shape[1])
+        sound = len(rim) > 0 and rim.mean() >= s.rim_share and (rim < 0.5).mean() <= s.rim_broken
+        closed[own] = sound and beyond[own].max() <= s.bulge * radius
+    return closed
+
+
+def _disc_radius(area: float, d: int) -> float:
+    """The radius of a disc of some area; in 2D half of a length."""
+    return area / 2 if d == 2 else float(np.sqrt(area / np.pi))
 
 
 def _areas_of_crossings(normals: Array, cell: float) -> Array:
