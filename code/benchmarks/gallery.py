@@ -30,8 +30,8 @@ WORST, TYPICAL = 5, 3  # rows of the picture: the largest Hausdorff distances, a
 SIDE = 300  # pixels of a panel
 POINTS = 20_000  # of a cloud that are drawn
 TOP = 0.05  # of the bounding radius: the error from which on the colour stays the same
-# of the way from the worst place to the middle: where a cross-section is, as it may graze a flat face at that place; and
-# the next where no such plane meets the truth
+# of the way from the worst place to the middle: where a cross-section is, as it may graze a flat face at that place;
+# and the next where no such plane meets the truth
 INWARD = (0.03, 0.5)
 TRUTH, OURS = "0.6", "#c03020"  # colours in cross-sections
 
