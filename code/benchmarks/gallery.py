@@ -30,6 +30,9 @@ WORST, TYPICAL = 5, 3  # rows of the picture: the largest Hausdorff distances, a
 SIDE = 300  # pixels of a panel
 POINTS = 20_000  # of a cloud that are drawn
 TOP = 0.05  # of the bounding radius: the error from which on the colour stays the same
+# of the way from the worst place to the middle: where a cross-section is, as it may graze a flat face at that place;
+# and the next where no such plane meets the truth
+INWARD = (0.03, 0.5)
 TRUTH, OURS = "0.6", "#c03020"  # colours in cross-sections
 
 
@@ -50,8 +53,8 @@ def draw_gallery(path: Path, rows: Sequence[Row], peers: Sequence[str]) -> None:
     colours = ScalarMappable(Normalize(0, 100 * TOP), "YlOrRd")
     figure = Figure((4 * SIDE / 100 + 0.9, len(chosen) * (SIDE + 26) / 100), dpi=100)
     grid = figure.subplots(len(chosen), 4, squeeze=False)
-    figure.subplots_adjust(left=0.005, right=1 - 0.9 / figure.get_figwidth(), bottom=0.005, top=0.99, wspace=0.02,
-                           hspace=0.1)  # fmt: skip
+    right, top = 1 - 0.9 / figure.get_figwidth(), 1 - 0.22 / figure.get_figheight()
+    figure.subplots_adjust(left=0.005, right=right, bottom=0.005, top=top, wspace=0.02, hspace=0.1)
     for axes, row in zip(grid, chosen, strict=True):
         alike = [r for r in rows if r["case"] == row["case"] and r["method"] in peers and "failed" not in r]
         _draw_row(list(axes), row, min(alike, key=lambda r: float(r["d_C"])) if alike else None, colours)
@@ -97,21 +100,36 @@ def _coloured(surface: Surface, target: Surface, radius: float, colours: ScalarM
 
 
 def _draw_section(axes: Axes, ours: Surface, target: Surface, radius: float) -> None:
-    """Both surfaces in the plane through the place of our largest error, seen along the axis that shows it best."""
-    there = distance_to_surface(ours.vertices, target)
-    back = distance_to_surface(target.vertices, ours)
-    if there[0].max() >= back[0].max():
-        worst, surface, nearest = ours.vertices[there[0].argmax()], target, there[1][there[0].argmax()]
-    else:
-        worst, surface, nearest = target.vertices[back[0].argmax()], ours, back[1][back[0].argmax()]
-    away = surface.vertices[surface.cells[nearest]].mean(axis=0) - worst
-    normal = np.eye(3)[np.abs(away).argmin()]  # the way to the other surface lies nearly in this plane
-    shown = [k for k in range(3) if not normal[k]]
+    """Both surfaces in an axis-parallel plane by the place of our largest error: the one that shows most of the truth.
+
+    Planes that the way from there to the other surface leaves at a large angle count less.
+    """
+    there, back = distance_to_surface(ours.vertices, target), distance_to_surface(target.vertices, ours)
+    outward = there[0].max() >= back[0].max()
+    (distances, cells), source, other = (there, ours, target) if outward else (back, target, ours)
+    worst = source.vertices[distances.argmax()]
+    away = other.vertices[other.cells[cells[distances.argmax()]]].mean(axis=0) - worst
+    middle = (target.vertices.min(axis=0) + target.vertices.max(axis=0)) / 2
+    flat = 1 - np.abs(away) / max(float(np.linalg.norm(away)), 1e-12)
+    for share in INWARD:
+        origin = worst + share * (middle - worst)
+        lengths = [np.linalg.norm(np.diff(_section(target, k, origin), axis=1), axis=2).sum() for k in range(3)]
+        if any(lengths):
+            break
+    axis = int((np.array(lengths) * (0.1 + flat)).argmax())
+    shown = [k for k in range(3) if k != axis]
     for drawn, colour, width in ((target, TRUTH, 3.0), (ours, OURS, 1.0)):
-        lines = trimesh.intersections.mesh_plane(drawn.to_trimesh(), normal, worst)  # type: ignore[no-untyped-call]
-        axes.add_collection(LineCollection(list(np.asarray(lines)[..., shown]), colors=colour, linewidths=width))
+        lines = _section(drawn, axis, origin)[..., shown]
+        axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=width))
     axes.plot(*worst[shown], "o", markersize=12, markerfacecolor="none", color="black")
-    middle = (target.vertices.min(axis=0) + target.vertices.max(axis=0))[shown] / 2
-    axes.set(xlim=middle[0] + np.array([-1.1, 1.1]) * radius, ylim=middle[1] + np.array([-1.1, 1.1]) * radius)
-    axes.set_aspect("equal")
+    low, high = (middle[shown] + side * radius for side in (-1.1, 1.1))
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
     axes.set_title("cross-section: truth grey, ours red, worst place", fontsize=8, pad=3)
+
+
+def _section(surface: Surface, axis: int, origin: Array) -> Array:
+    """Line segments (n, 2, 3) of a surface in the plane through the origin that is normal to an axis."""
+    lines = trimesh.intersections.mesh_plane(  # type: ignore[no-untyped-call]
+        surface.to_trimesh(), np.eye(3)[axis], origin
+    )
+    return np.asarray(lines, dtype=np.float64).reshape(-1, 2, 3)
