@@ -8,9 +8,9 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 
-from phase_recon.report.page import camera, curve_trace, mesh_trace, offset_of, simplified
+from phase_recon.report.page import camera, curve_trace, mesh_trace, simplified
 from phase_recon.report.render import FRONT, Up, render_views
-from phase_recon.surface.surface import Surface, polylines
+from phase_recon.surface.surface import Surface, offset_of, polylines
 from phase_recon.utils.files import write_whole
 
 MOST_FACES = 200_000  # of all shapes on a page together, which keeps it under 15 MB

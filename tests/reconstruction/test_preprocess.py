@@ -12,7 +12,7 @@ from phase_recon.geometry.coarse_surface import CoarseSurfaceSettings
 from phase_recon.geometry.neighbours import areas
 from phase_recon.geometry.points import Source
 from phase_recon.geometry.winding import WindingSettings
-from phase_recon.model.loss.phase import GAP
+from phase_recon.model.loss.phase import HOLE_BEGINS
 from phase_recon.reconstruction import preprocess
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.preprocess import PreprocessSettings
@@ -383,6 +383,6 @@ def test_unbroken_surface_is_no_hole_where_fewer_points_are_trained_on():
     assert data.scale.trained_spacing > 1.3 * data.scale.spacing
     places = data.domain.normalisation.apply(sphere(20_000, seed=1).points)
     distance = cKDTree(data.points.positions).query(places)[0]
-    assert (distance < GAP[0] * data.scale.trained_spacing).all()
+    assert (distance < HOLE_BEGINS * data.scale.trained_spacing).all()
     few = prepare(configured(), sphere(2000))
     assert few.scale.trained_spacing == few.scale.spacing

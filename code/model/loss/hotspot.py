@@ -63,9 +63,9 @@ class HotspotLoss(DistanceLoss):
         value_at_data, gradient_at_data = field.value_and_gradient(batch.points)
         value, gradient = field.value_and_gradient(batch.omega)
         heat = torch.exp(-2 * self.lambda_[0] * value.abs()) * (gradient.square().sum(-1) + 1)
-        residuals = (eikonal_residual(at) for at in (gradient_at_data, gradient))
+        at_data, in_omega = eikonal_residual(gradient_at_data), eikonal_residual(gradient)
         return {
             "boundary": self.boundary[0] * value_at_data.abs().mean(),
-            "eikonal": self.eikonal[0] * joint_mean(*residuals, batch),
+            "eikonal": self.eikonal[0] * joint_mean(at_data, in_omega, batch),
             "heat": self.heat[0] * 0.5 * (batch.weights * heat).mean(),
         }
