@@ -5,6 +5,7 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -257,6 +258,18 @@ def test_configurations(tmp_path, text, says):
 # ------------------------------------------------------------------------------------------ checkpoints
 
 
+def grid(**changes: Any) -> dict[str, Any]:
+    """A sound grid of a correction in 2D."""
+    nodes = torch.tensor([[-1, 5], [0, 0]], dtype=torch.int32)
+    return {"spacing": 0.1, "nodes": nodes, "coefficients": torch.tensor([1.0, -2.0]), **changes}
+
+
+def test_a_checkpoint_with_a_sound_correction_passes(stored):
+    checkpoint, path = stored
+    torch.save({**checkpoint, "detail": [grid()]}, path)
+    assert load_field(path).spacing == 0.1
+
+
 @pytest.fixture
 def stored(trained, tmp_path) -> tuple[dict, Path]:
     """What a real checkpoint holds, and where to put a changed one."""
@@ -295,6 +308,21 @@ def test_a_sound_checkpoint_passes(stored):
         (("gaps", "mean"), [1.0]),
         (("gaps", "points"), torch.zeros(5, 3)),
         (("gaps", "normals"), torch.zeros(1).expand(10**6, 2)),
+        (("detail",), {}),
+        (("detail",), []),
+        (("detail",), [3]),
+        (("detail",), [grid(spacing=0.0)]),
+        (("detail",), [grid(spacing=float("nan"))]),
+        (("detail",), [grid()] * 17),
+        (("detail",), [grid(nodes=torch.zeros(2, 3, dtype=torch.int32))]),
+        (("detail",), [grid(nodes=torch.tensor([[0, 1], [0, 1]], dtype=torch.int32))]),
+        (("detail",), [grid(nodes=torch.tensor([[0, 1], [0, 0]], dtype=torch.int32))]),
+        (("detail",), [grid(nodes=torch.tensor([[0, 0], [0, -(2**31)]], dtype=torch.int32))]),
+        (("detail",), [grid(nodes=torch.zeros(0, 2, dtype=torch.int32), coefficients=torch.zeros(0))]),
+        (("detail",), [grid(coefficients=torch.tensor([1.0, float("inf")]))]),
+        (("detail",), [grid(coefficients=torch.zeros(1).expand(10**9))]),
+        (("detail",), [grid(coefficients=torch.zeros(2, dtype=torch.float64))]),
+        (("detail",), [{**grid(), "more": 1}]),
     ],
 )
 def test_values_of_a_checkpoint(stored, keys, value):

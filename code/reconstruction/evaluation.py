@@ -25,7 +25,7 @@ from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.files import write_whole
 
 SAMPLES = 1_000_000  # of a surface for its distances to a target, as the published benchmarks take
-CELL = 1.5  # × spacing of the field's finest grid: side of a cell
+CELL = 1.0  # × spacing of the field's finest grid: side of a cell; with 1.5 flat faces were a fifth of the error
 CLOUD_SAMPLES = 100_000  # of a surface for its distances to the input
 
 

@@ -164,9 +164,9 @@ def refine(
     would leave an edge shorter than SHORTEST of the median.
     """
     start = surface.vertices
-    edges = surface.cells[:, [[0, 1]] if surface.dimension == 2 else [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
-    median = float(np.median(np.linalg.norm(start[edges[:, 1]] - start[edges[:, 0]], axis=1)))
-    limit = 0.5 * median
+    edges = surface.cells[:, [[0, 1]] if surface.dimension == 2 else [[0, 1], [1, 2], [2, 0]]]  # (F, 1 or 3, 2)
+    median = float(np.median(np.linalg.norm(start[edges[:, 0, 1]] - start[edges[:, 0, 0]], axis=1)))
+    limit, edges = 0.5 * median, edges.reshape(-1, 2)
     vertices = start.copy()
     value, gradient = _in_chunks(value_and_gradient, vertices)
     for _ in range(2):

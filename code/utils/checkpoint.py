@@ -19,7 +19,7 @@ from phase_recon.utils.errors import UserError
 # The objects that a checkpoint of this program names. torch's weights-only reader allows about a hundred more, some of
 # which allocate any amount of memory.
 NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"} | {
-    f"torch {kind}Storage" for kind in ("Byte", "Double", "Float", "Long")
+    f"torch {kind}Storage" for kind in ("Byte", "Double", "Float", "Int", "Long")
 }
 MOST_GRIDS = 16  # of a correction
 LEAST_SPACING = 1e-5  # normalised units: spacing of the nodes of a grid; nobody has so fine a one

@@ -5,9 +5,17 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
+from conftest import TINY
+from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.model.grid import SplineGrid, nodes_about
 from phase_recon.reconstruction import detail
+from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.detail import Data, choose_lambda, data_at, solve, spacing_of
+from phase_recon.reconstruction.evaluation import resolution_for, surface_of
+from phase_recon.reconstruction.field import DetailedField, NeuralField, load_field
+from phase_recon.reconstruction.training import fit
+from phase_recon.utils.config import load_config
+from phase_recon.utils.experiment import Experiment
 
 
 def round_field(radius):
@@ -130,7 +138,7 @@ def test_the_correction_dies_out_away_from_the_points():
     data = data_of(0.62 * half)
     spacing = spacing_of(data.points)
     found = solve(data, spacing, 0.1)
-    places = np.random.default_rng(1).uniform(-4, 4, (3000, 3))
+    places = np.random.default_rng(1).uniform(-8, 8, (3000, 3))
     reach = np.sqrt(3) * 4 * max(detail.LEVELS) * spacing  # half a cell, two rings, and 1.5 for a spline: 4
     far = cKDTree(data.points).query(places)[0] > reach
     assert far.sum() > 500
@@ -171,3 +179,29 @@ def test_a_grid_is_added_to_what_is_left():
     grid = SplineGrid(1.0, nodes_about(np.zeros((1, 3), dtype=int), 4), np.full(729, 0.25, dtype=np.float32))
     data = data_of(points).with_correction(grid)
     np.testing.assert_allclose(data.values, 0.4 + 0.25, atol=1e-6)
+
+
+def test_a_run_ends_with_its_detail_in_field_checkpoint_and_mesh(tmp_path, shapes):
+    """The tiny network of ten steps is far from the circle; what it misses is found and kept."""
+    cloud = PointCloud(shapes[0])
+    config = load_config(TINY, ("train.detail=true", "plot.resolution=null"), check_model)
+    experiment, lines = Experiment.create(tmp_path, "run"), list[str]()
+    field, _ = fit(config, cloud, torch.device("cpu"), lines.append, experiment=experiment)
+    assert isinstance(field, DetailedField)
+    assert any(line.startswith("detail: added down to the points' spacing of ") for line in lines)
+    saved = load_field(experiment.folder)
+    assert isinstance(saved, DetailedField)
+    places = cloud.points + 0.1
+    for question in ("u", "w", "gradient"):
+        np.testing.assert_array_equal(getattr(saved, question)(places), getattr(field, question)(places))
+    assert np.abs(field.w(cloud.points)).mean() < 0.3 * np.abs(field.base.w(cloud.points)).mean()
+    w = field.w(places) / field.normalisation.scale
+    np.testing.assert_allclose(field.u(places), -np.sign(w) * np.expm1(-np.abs(w) / 0.1), atol=1e-5)  # √ε = 0.1
+    curve = surface_of(field, cloud, config.plot)
+    assert curve.is_closed()
+    assert resolution_for(field) >= 256 == resolution_for(field.base)
+
+    more = load_config(TINY, ("train.detail=false", "train.nepoch=12"), check_model)  # goes on without detail
+    field, epoch = fit(more, cloud, torch.device("cpu"), lines.append, checkpoint=experiment.load_checkpoint())
+    assert epoch == 12
+    assert isinstance(field, NeuralField)

@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import Path
 
+import igl
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ import trimesh
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
+from phase_recon.model.network import value_and_gradient
 from phase_recon.surface import sparse_grid
 from phase_recon.surface.extract import (
     Surface,
@@ -99,7 +101,7 @@ def test_sparse_equals_dense(name):
     vertices, cells = dense(FIELDS[name], resolution)
     assert len(surface.vertices) == len(vertices)
     gap, match = cKDTree(vertices).query(surface.vertices)
-    assert gap.max() < 2e-4 * 2 / resolution
+    assert gap.max() < 2e-3 * 2 / resolution  # cells; vertices keep clear of grid points
     assert len(np.unique(match)) == len(vertices)
     np.testing.assert_array_equal(canonical(match[surface.cells]), canonical(cells))
     assert surface.is_closed()
@@ -185,7 +187,7 @@ def test_values_at_the_level_make_no_degenerate_triangles():
     assert surface.is_closed()
     assert surface.genus() == 0
     assert surface.cell_measures().min() > 0
-    np.testing.assert_allclose(np.abs(surface.vertices).max(axis=1), 0.5, atol=2e-4 / 8)
+    np.testing.assert_allclose(np.abs(surface.vertices).max(axis=1), 0.5, atol=1.1e-3 / 8)  # a thousandth of a cell
 
 
 def test_level_shifts_the_surface():
@@ -209,7 +211,7 @@ def test_square_on_grid_lines_in_2d():
     square = extract_surface(box((0.5, 0.5)), LOWER[:2], UPPER[:2], 16)
     assert square.is_closed()
     assert square.cell_measures().min() > 0
-    np.testing.assert_allclose(np.abs(square.vertices).max(axis=1), 0.5, atol=1e-6)
+    np.testing.assert_allclose(np.abs(square.vertices).max(axis=1), 0.5, atol=1.1e-3 / 8)
 
 
 @pytest.mark.parametrize("d", [2, 3])
@@ -231,10 +233,10 @@ def test_errors_name_what_is_wrong(d):
 
 @pytest.mark.parametrize("d", [2, 3])
 def test_open_surface_on_request(d):
-    surface = extract_surface(lambda x: x[:, 0] - 0.3, LOWER[:d], UPPER[:d], 20, allow_open=True)
+    surface = extract_surface(lambda x: x[:, 0] - 0.33, LOWER[:d], UPPER[:d], 20, allow_open=True)
     assert not surface.is_closed()
     assert surface.measure() == pytest.approx(2 ** (d - 1), rel=1e-6)
-    np.testing.assert_allclose(surface.vertices[:, 0], 0.3, atol=1e-6)
+    np.testing.assert_allclose(surface.vertices[:, 0], 0.33, atol=1e-6)
     np.testing.assert_allclose(surface.cell_normals()[:, 0], 1.0, atol=1e-6)
 
 
@@ -323,6 +325,67 @@ def test_ply_is_read_by_others(tmp_path):
     np.testing.assert_array_equal(other.visual.vertex_colors[:, :3], surface.colours)
     assert other.is_watertight
     assert b"\ncomment seed 7\n" in (tmp_path / "s.ply").read_bytes()[:200]
+
+
+def octahedron(x):
+    """The L1 ball through grid points, but for rounding."""
+    return x.abs().sum(dim=-1) - 0.5 - 1e-6
+
+
+NEARLY_ON_NODES = {"octahedron": octahedron, "cube": box((0.5, 0.5, 0.5)), "torus": torus, "balls": many_balls}
+
+
+@pytest.mark.parametrize("name", NEARLY_ON_NODES)
+def test_no_edge_is_short_and_no_face_degenerate(name):
+    field = NEARLY_ON_NODES[name]
+    resolution = 64
+    for surface in (
+        coarse := extract_surface(field, LOWER, UPPER, resolution),
+        refine(coarse, lambda x: tuple(part.detach() for part in value_and_gradient(field, x))),
+    ):
+        corners = surface.vertices[surface.cells] * (resolution / 2)  # in cells
+        edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
+        assert edges.min() > 1e-4
+        height = 2 * surface.cell_measures() * (resolution / 2) ** 2 / edges.max(axis=1)
+        assert height.min() > 1e-4
+        assert len(np.unique(np.sort(surface.cells, axis=1), axis=0)) == len(surface.cells)
+
+
+def test_a_vertex_that_refinement_would_move_onto_another_stays():
+    surface = extract_surface(ball(0.5), LOWER, UPPER, 16)
+
+    def pinched(x):  # whose Newton steps lead all vertices towards one place
+        step = x - torch.tensor((0.5, 0.0, 0.0))
+        return step.square().sum(dim=-1) / 2, step
+
+    moved = refine(surface, pinched)
+    corners = moved.vertices[moved.cells]
+    assert np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).min() > 1e-4 * 2 / 16
+    assert moved.is_closed()
+
+
+@pytest.mark.parametrize("kind", [".ply", ".obj", ".stl", ".glb"])
+def test_a_closed_surface_is_closed_to_every_reader(tmp_path, kind):
+    """As files are read by default: trimesh merges equal vertices, libigl and open3d take them as they are."""
+    surface = extract_surface(octahedron, LOWER, UPPER, 64)
+    surface = vertex_normals(surface, lambda x: torch.sign(x))
+    path = tmp_path / f"s{kind}"
+    write_surface(path, transform(surface, 25.0, np.array([40.0, -7.0, 3.0])))
+    mesh = trimesh.load(path, force="mesh")
+    mesh.merge_vertices(merge_norm=True)  # glb and stl repeat vertices
+    assert mesh.is_watertight
+    assert mesh.euler_number == 2
+    if kind in (".ply", ".obj"):
+        vertices, faces = igl.read_triangle_mesh(str(path))
+        assert len(igl.boundary_facets(faces)[0]) == 0
+        assert igl.doublearea(vertices, faces).min() > 0
+    try:
+        import open3d
+    except (ImportError, OSError):
+        return
+    other = open3d.io.read_triangle_mesh(str(path)).merge_close_vertices(0.0)
+    other.remove_duplicated_vertices()
+    assert other.is_watertight()
 
 
 @pytest.mark.parametrize("kind", [".ply", ".obj", ".npz"])
