@@ -25,7 +25,7 @@ from phase_recon.geometry.quadrics import fit_quadrics_bilateral
 from phase_recon.geometry.thin_walls import ThinWallSettings, opposite_sheets
 from phase_recon.geometry.winding import CoarseNormals, WindingSettings, coarse_normals
 from phase_recon.utils.config import Config
-from phase_recon.utils.general import thinned
+from phase_recon.utils.general import thinned, unit
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -45,6 +45,8 @@ class PreprocessSettings:
         omega_margin: of Ω about the cloud, at least: a thin cloud's own box would cut the transition of u.
         inward: share of the given normals that point outward, below which all are taken to point inward.
         believed: share of the estimated normals whose side must be sure; else the coarse normals show more.
+        grazing: least cosine between a normal and the direction to its sensor that tells a side: noise turns normals.
+        sensors_agree: share of the points whose side is sure that must face their sensors, or these are not believed.
         hole_density: density of the points that close holes, as a share of the cloud's: they are a guess.
         largest_area: that a point may stand for, where one in the median stands for 1. With 2, thin places that few
             points show were lost; with 4, holes came out worse.
@@ -58,6 +60,8 @@ class PreprocessSettings:
     omega_margin: float = 0.2
     inward: float = 0.1
     believed: float = 0.2
+    grazing: float = 0.5
+    sensors_agree: float = 0.9
     hole_density: float = 0.5
     largest_area: float = 3.0
     crease_points: int = 20_000
@@ -89,6 +93,7 @@ class Scene:
         coarse_normals: the normals that agree with the winding number; None where they are not needed, or the cloud
             encloses nothing.
         outward: share of the given normals that point outward, as far as the cloud's shape tells, or None.
+        sensors_agree: share of the points with a sure side that face the sensor which saw them, or None without sensors.
         coarse_surface: where the training starts, or None where the cloud encloses nothing or nothing asks for it.
     """
 
@@ -104,6 +109,7 @@ class Scene:
     chosen: Index | None = None
     coarse_normals: CoarseNormals | None = None
     outward: float | None = None
+    sensors_agree: float | None = None
     coarse_surface: CoarseSurface | None = None
 
     @property
@@ -230,6 +236,38 @@ def orient_normals(scene: Scene, config: Config) -> Scene:
     return replace(scene, points=replace(points, normals=normals, oriented=sure))
 
 
+def believe_sensors(scene: Scene, config: Config) -> Scene:
+    """The estimated normals turned to the sensors that saw the points, where the cloud has these and they can be right.
+
+    A point was seen from outside. Where the sides that are already sure say otherwise for many points, the positions
+    of the sensors are wrong or in another order than the points, and are not used.
+    """
+    s, points, sensors = scene.settings, scene.points, scene.cloud.sensors
+    if scene.normals != "estimated" or sensors is None:
+        return scene
+    towards = unit(scene.domain.normalisation.apply(sensors[points.raw_index]) - points.positions)
+    cosine = (points.normals * towards).sum(axis=1)
+    facing = np.abs(cosine) > s.grazing
+    told = facing & points.oriented
+    agreement = float((cosine[told] > 0).mean()) if told.any() else 1.0
+    if agreement < s.sensors_agree:
+        return replace(scene, sensors_agree=agreement)
+    normals = np.where(facing & (cosine < 0), -1.0, 1.0)[:, None] * points.normals
+    return replace(
+        scene, points=replace(points, normals=normals, oriented=points.oriented | facing), sensors_agree=agreement
+    )
+
+
+def sensor_warning(scene: Scene) -> str | None:
+    """What a user should know of sensor positions that are not believed; None if there is nothing to say."""
+    if scene.sensors_agree is None or scene.sensors_agree >= scene.settings.sensors_agree:
+        return None
+    return (
+        f"warning: only {scene.sensors_agree:.0%} of the points face the sensor that is said to have seen them: the "
+        "sensor positions are wrong, or in another order or unit than the points, and are not used"
+    )
+
+
 def check_given_normals(scene: Scene, config: Config) -> Scene:
     """The share of the given normals that point outward, by the cloud's shape; if nearly all point inward, all turn."""
     if scene.normals != "given" or scene.coarse_normals is None:
@@ -318,6 +356,7 @@ STAGES: tuple[Stage, ...] = (
     fit_quadrics,
     find_coarse_normals,
     orient_normals,
+    believe_sensors,
     check_given_normals,
     fit_coarse_surface,
     project_unresolved,

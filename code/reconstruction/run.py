@@ -6,6 +6,7 @@
     python code/reconstruction/run.py scans/ -o meshes/          every cloud of a folder
     python code/reconstruction/run.py scan.ply --is-continue --steps 5000
     python code/reconstruction/run.py scan.ply --eval --resolution 512 -o fine.ply
+    python code/reconstruction/run.py orient scan.ply            the cloud with oriented normals, in seconds
     python code/reconstruction/run.py compare --help             losses side by side on a cloud
     python code/reconstruction/run.py benchmark --help           beside Screened Poisson on many
     python code/reconstruction/run.py                            the cloud that setup.conf names: data/bunny.xyz
@@ -54,7 +55,7 @@ EVALUATION_SECONDS = 12.0
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for a mistake that the user can mend."""
     given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] in (["compare"], ["benchmark"]) and not Path(given[0]).exists():
+    if given[:1] in (["compare"], ["benchmark"], ["orient"]) and not Path(given[0]).exists():
         return _other_command(given[0], given[1:])
     flags = parser((__doc__ or "").split("\n\nThe functions")[0])
     stopped = "stopped at once: nothing is saved since the last checkpoint, if there is one"
@@ -251,7 +252,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
 
 def _other_command(name: str, arguments: list[str]) -> int:
-    """``phase-recon compare`` and ``phase-recon benchmark``."""
+    """``phase-recon compare``, ``phase-recon benchmark`` and ``phase-recon orient``."""
     from importlib import import_module
 
     status: int = import_module(f"phase_recon.reconstruction.{name}").main(arguments)

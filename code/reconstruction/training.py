@@ -18,7 +18,7 @@ from phase_recon.reconstruction.build_model import kernels_for
 from phase_recon.reconstruction.detail import correction_of, seconds_for
 from phase_recon.reconstruction.field import DetailedField, Field
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
-from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare
+from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare, sensor_warning
 from phase_recon.reconstruction.progress import Announce, Clock, Status, noise_in_words, progress_bar, tensorboard
 from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure, course_of
 from phase_recon.reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
@@ -137,6 +137,10 @@ def _announce(scene: Scene, announce: Announce) -> None:
         )
     if scene.dropped:
         announce(f"{scene.dropped} points are far from all others and are left out as outliers (train.drop_outliers)")
+    if warning := sensor_warning(scene):
+        announce(warning)
+    elif scene.sensors_agree is not None:
+        announce(f"sensor positions: {scene.sensors_agree:.0%} of the points face theirs; they tell the sides of all")
     if scene.outward is not None and scene.outward < scene.settings.inward:
         announce("note: the cloud's normals point inward, so they are turned round")
     elif scene.outward is not None and scene.outward < MIXED:

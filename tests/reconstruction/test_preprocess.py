@@ -386,3 +386,31 @@ def test_unbroken_surface_is_no_hole_where_fewer_points_are_trained_on():
     assert (distance < HOLE_BEGINS * data.scale.trained_spacing).all()
     few = prepare(configured(), sphere(2000))
     assert few.scale.trained_spacing == few.scale.spacing
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_sensors_tell_the_sides_that_the_shape_leaves_open(d):
+    """An open sheet, seen from above: the winding number cannot know, but who saw it can."""
+    flat = np.random.default_rng(0).uniform(-1, 1, (2000, d))
+    flat[:, -1] = 0.1 * flat[:, 0] ** 2
+    above = np.tile(5 * np.eye(d)[-1], (2000, 1))
+    for sign in (1, -1):
+        data = prepare(configured(), PointCloud(flat, sensors=sign * above))
+        assert data.points.oriented.mean() > 0.99
+        assert (sign * data.points.normals[: len(data.chosen), -1] > 0).mean() > 0.99
+
+
+def test_sensors_in_another_order_are_noticed_and_not_used():
+    cloud = sphere(3000)
+    sensors = CENTRE + 40 * cloud.normals
+    right = prepare(configured(), PointCloud(cloud.points, sensors=sensors))
+    assert right.sensors_agree > 0.99
+    assert preprocess.sensor_warning(right) is None
+    mixed = PointCloud(cloud.points, sensors=np.random.default_rng(0).permutation(sensors))
+    wrong, without = prepare(configured(), mixed), prepare(configured(), PointCloud(cloud.points))
+    assert wrong.sensors_agree < 0.7
+    np.testing.assert_array_equal(wrong.points.normals, without.points.normals)
+    assert preprocess.sensor_warning(wrong) == (
+        f"warning: only {wrong.sensors_agree:.0%} of the points face the sensor that is said to have seen them: the "
+        "sensor positions are wrong, or in another order or unit than the points, and are not used"
+    )

@@ -1,0 +1,108 @@
+"""The cloud with oriented normals, in seconds and without a training: for other programs, such as Poisson's.
+
+    python code/reconstruction/orient.py scan.ply                    writes scan_oriented.ply here
+    python code/reconstruction/orient.py scan.ply -o normals.ply
+
+Every point that is no outlier is written where it was, in double precision, with an outward unit normal and a
+confidence: 0 where its side is not sure, up to 1 where the normal can be trusted.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+if not __package__:  # started as a file: the package is the folder above
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from phase_recon.utils.environment import require_packages
+
+    del sys.path[0]
+    require_packages()
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from phase_recon.geometry.points import Source
+from phase_recon.reconstruction.build_model import check_model
+from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
+from phase_recon.reconstruction.input_cloud import load_cloud
+from phase_recon.reconstruction.output import check_folder
+from phase_recon.reconstruction.preprocess import Scene, prepare, sensor_warning
+from phase_recon.utils.config import load_config
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import write_whole
+from phase_recon.utils.locations import find_configuration
+
+Array = npt.NDArray[np.float64]
+
+
+def oriented_points(scene: Scene) -> tuple[Array, Array, Array]:
+    """The points of a scene's cloud that are no outliers, with normals.
+
+    Returns:
+        Positions (K, d) in the input's units, outward unit normals (K, d), and confidence (K,), 0 to 1. A row that was
+        not trained on has the normal of the nearest one that was.
+
+    Raises:
+        UserError: the cloud shows no normals.
+    """
+    if scene.normals == "none":
+        raise UserError("the cloud shows no normals: its points are too few or too noisy for their spacing")
+    measured = scene.points[scene.points.source == Source.MEASURED]
+    positions = scene.cloud.points[scene.kept]
+    nearest = cKDTree(scene.cloud.points[measured.raw_index]).query(positions, workers=-1)[1]
+    confidence = measured.confidence * measured.oriented
+    return positions, measured.normals[nearest], confidence[nearest]
+
+
+def oriented_ply(positions: Array, normals: Array, confidence: Array) -> bytes:
+    """A binary ply of points (K, d) with unit normals (K, d) and confidence (K,), all in double precision."""
+    axes = "xyz"[: positions.shape[1]]
+    names = [*axes, *(f"n{axis}" for axis in axes), "confidence"]
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(positions)}"]
+    header += [*(f"property double {name}" for name in names), "end_header", ""]
+    values = np.column_stack([positions, normals, confidence]).astype("<f8")
+    return "\n".join(header).encode() + values.tobytes()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read, orient, write; returns the exit status."""
+    parser = Parser(
+        "CLOUD [-o ORIENTED.ply] [--set KEY=VALUE]", __doc__, script="orient.py", console="phase-recon-orient"
+    )
+    parser.add_argument("cloud", metavar="CLOUD", help="the point cloud")
+    parser.add_argument("-o", "--output", metavar="PATH", type=Path, help="the file to write (<cloud>_oriented.ply)")
+    common_flag(parser, "set")
+    parser.add_version_and_debug()
+    return exit_status(parser, arguments, orient, "stopped: nothing is written")
+
+
+def orient(options: argparse.Namespace) -> None:
+    """Orient one cloud, as the options ask.
+
+    Raises:
+        UserError: the cloud cannot be read, shows no normals, or encloses nothing.
+    """
+    output = options.output or Path(f"{Path(options.cloud).stem}_oriented.ply")
+    if output.suffix.lower() != ".ply":
+        raise UserError(f"--output {output}: oriented points are written as .ply, not as {output.suffix or 'that'}")
+    check_folder(output, output.parent)
+    keys = [f"train.input_path = {json.dumps(options.cloud)}", "train.start = network", *options.set]
+    config = load_config(find_configuration("setup.conf"), keys, check_model)
+    cloud, config = load_cloud(config, print)
+    if output.exists() and output.samefile(str(config.train.input_path)):
+        raise UserError(f"--output {output}: is the cloud itself; give the oriented points another name")
+    scene = prepare(config, cloud)
+    if scene.coarse_normals is None and cloud.sensors is None:
+        raise UserError(f"{options.cloud}: encloses nothing, so that no side of its points is outside")
+    if warning := sensor_warning(scene):
+        print(warning)
+    positions, normals, confidence = oriented_points(scene)
+    write_whole(output, oriented_ply(positions, normals, confidence))
+    print(f"{len(positions)} points, {(confidence > 0).mean():.1%} with a sure side; {scene.dropped} outliers left out")
+    print(f"\noriented: {output}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
