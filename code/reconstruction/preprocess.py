@@ -46,7 +46,7 @@ class PreprocessSettings:
         inward: share of the given normals that point outward, below which all are taken to point inward.
         believed: share of the estimated normals whose side must be sure; else the coarse normals show more.
         grazing: least cosine between a normal and the direction to its sensor that tells a side: noise turns normals.
-        sensors_agree: share of the points whose side is sure that must face their sensors, or these are not believed.
+        sensors_agree: share of the points whose side is sure that must face their sensors, or face away, all alike.
         hole_density: density of the points that close holes, as a share of the cloud's: they are a guess.
         largest_area: that a point may stand for, where one in the median stands for 1. With 2, thin places that few
             points show were lost; with 4, holes came out worse.
@@ -93,7 +93,7 @@ class Scene:
         coarse_normals: the normals that agree with the winding number; None where they are not needed, or the cloud
             encloses nothing.
         outward: share of the given normals that point outward, as far as the cloud's shape tells, or None.
-        sensors_agree: share of the points with a sure side that face the sensor which saw them, or None without sensors.
+        sensors_agree: share of the points with a sure side that face the sensor that saw them; None without sensors.
         coarse_surface: where the training starts, or None where the cloud encloses nothing or nothing asks for it.
     """
 
@@ -239,8 +239,10 @@ def orient_normals(scene: Scene, config: Config) -> Scene:
 def believe_sensors(scene: Scene, config: Config) -> Scene:
     """The estimated normals turned to the sensors that saw the points, where the cloud has these and they can be right.
 
-    A point was seen from outside. Where the sides that are already sure say otherwise for many points, the positions
-    of the sensors are wrong or in another order than the points, and are not used.
+    A point was seen from outside. If the sides that are already sure agree with that, nearly all of them, the sensors
+    tell the others. If nearly all disagree, the shape alone had the sides the wrong way round, as it may of an open
+    sheet or of a room seen from within. Anything between means that the positions of the sensors are wrong or in
+    another order than the points, and they are not used.
     """
     s, points, sensors = scene.settings, scene.points, scene.cloud.sensors
     if scene.normals != "estimated" or sensors is None:
@@ -250,7 +252,7 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
     facing = np.abs(cosine) > s.grazing
     told = facing & points.oriented
     agreement = float((cosine[told] > 0).mean()) if told.any() else 1.0
-    if agreement < s.sensors_agree:
+    if max(agreement, 1 - agreement) < s.sensors_agree:
         return replace(scene, sensors_agree=agreement)
     normals = np.where(facing & (cosine < 0), -1.0, 1.0)[:, None] * points.normals
     return replace(
@@ -260,10 +262,11 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
 
 def sensor_warning(scene: Scene) -> str | None:
     """What a user should know of sensor positions that are not believed; None if there is nothing to say."""
-    if scene.sensors_agree is None or scene.sensors_agree >= scene.settings.sensors_agree:
+    agreement = scene.sensors_agree
+    if agreement is None or max(agreement, 1 - agreement) >= scene.settings.sensors_agree:
         return None
     return (
-        f"warning: only {scene.sensors_agree:.0%} of the points face the sensor that is said to have seen them: the "
+        f"warning: only {agreement:.0%} of the points face the sensor that is said to have seen them: the "
         "sensor positions are wrong, or in another order or unit than the points, and are not used"
     )
 
