@@ -18,6 +18,7 @@ from phase_recon.utils.config import (
     override,
 )
 from phase_recon.utils.locations import PACKAGE, find_configuration
+from phase_recon.utils.overrides import Override
 
 SETUP = PACKAGE / "shapespace" / "setup.conf"  # explains every key
 RATES = (LearningRate("Cosine", 2e-3, Final=2e-5), LearningRate("Cosine", 1e-3, Final=1e-5))
@@ -86,6 +87,7 @@ class SpaceNetwork(NetworkConfig):
 class SpaceConfig(Config):
     """The whole configuration of a shape space."""
 
+    sections: ClassVar[Mapping[str, type]] = {**Config.sections, "train": SpaceTrain, "network": SpaceNetwork}
     idle: ClassVar[Mapping[str, str]] = {
         key: reason for key, reason in Config.idle.items() if "latent" not in key
     }
@@ -121,7 +123,7 @@ def check_space(config: SpaceConfig, problems: list[str]) -> None:
         build_model(config.single, config.train.d_in or 3, problems, config.train.latent_size)
 
 
-def load_space_config(name: str, overrides: Sequence[str]) -> SpaceConfig:
+def load_space_config(name: str, overrides: Sequence[str | Override]) -> SpaceConfig:
     """The configuration of a file, as given or found as by run.py, with HOCON texts merged over it.
 
     Raises:
@@ -135,6 +137,6 @@ def space_config_from_dict(tree: Mapping[str, Any], source: str) -> SpaceConfig:
     return config_from_dict(tree, source, SpaceConfig)
 
 
-def override_space(tree: Mapping[str, Any], overrides: Sequence[str]) -> SpaceConfig:
+def override_space(tree: Mapping[str, Any], overrides: Sequence[str | Override]) -> SpaceConfig:
     """The configuration that a checkpoint holds, with HOCON texts merged over it."""
     return override(tree, overrides, check_space, "checkpoint", "--set", SpaceConfig)

@@ -40,7 +40,7 @@ def evaluate_clouds(
     goals = {name: _target(targets, name, alone=len(files) == 1) for name in files}
     written = []
     for name, file in files.items():
-        cloud = load_shape(space.config, file)
+        cloud = load_shape(space.config, file, announce)
         code = fit_code(space, cloud)
         place = Experiment(folder / "fits" / name)
         metrics = write_shape(space, code, cloud, file, goals[name], place, epoch, announce)

@@ -16,7 +16,7 @@ from phase_recon.surface.surface import Surface
 from phase_recon.utils.errors import UserError
 
 
-def end_of_path(space: Space, given: str) -> Tensor:
+def end_of_path(space: Space, given: str, announce: Announce) -> Tensor:
     """The code (latent_size,) that a name means: of a training shape, of a fit's code.npy, or fitted to a cloud's file.
 
     Raises:
@@ -26,7 +26,7 @@ def end_of_path(space: Space, given: str) -> Tensor:
     if given in space.names or not path.is_file():
         return space.code_of(given)
     if path.name != "code.npy":
-        return fit_code(space, load_shape(space.config, path))
+        return fit_code(space, load_shape(space.config, path, announce))
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError):
@@ -53,8 +53,8 @@ def write_path(
         UserError: an end is not there, a code has no surface, or a file cannot be written.
     """
     if count < 2:
-        raise UserError(f"--steps: expected at least 2, got {count}")
-    first, last = (end_of_path(space, end) for end in ends)
+        raise UserError(f"--shapes: expected at least 2, got {count}")
+    first, last = (end_of_path(space, end, announce) for end in ends)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,12 +1,12 @@
 """Shape spaces on the command line: one network for many shapes, a latent code for each.
 
     python code/shapespace/run.py bodies --out bodies --train 60 --test 20    a family to try it on, made by formulas
-    python code/shapespace/run.py train --input bodies/train                  train a space on a folder of clouds
-    python code/shapespace/run.py eval --input bodies/test --target bodies/truth    fit codes to clouds it has not seen
-    python code/shapespace/run.py interpolate --ends body_0000 body_0007      the path between two of its shapes
+    python code/shapespace/run.py train bodies/train                          train a space on a folder of clouds
+    python code/shapespace/run.py eval bodies/test --target bodies/truth      fit codes to clouds it has not seen
+    python code/shapespace/run.py interpolate body_0000 body_0007             the path between two of its shapes
     python code/shapespace/run.py dfaust --scans scans --out processed        D-FAUST's scans in the layout of IGR
 
-Runs are folders like those of reconstruction/run.py: exps/<expname>/<time of start>/. ``train --is_continue`` goes on
+Runs are folders like those of reconstruction/run.py: exps/<expname>/<time of start>/. ``train --is-continue`` goes on
 with one. code/shapespace/setup.conf explains every key.
 """
 
@@ -15,7 +15,6 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
 
 STARTED = time.monotonic()
 
@@ -25,10 +24,11 @@ if not __package__:  # started as a file: the package is the folder above
 
     del sys.path[0]
 
-from phase_recon.reconstruction.commands import Parser, exit_status
-from phase_recon.reconstruction.flags import overrides
+from phase_recon.reconstruction.commands import exit_status
+from phase_recon.reconstruction.flags import inputs, overrides
 from phase_recon.reconstruction.training import Interrupted
-from phase_recon.shapespace.config import SETUP, SpaceConfig, load_space_config, override_space
+from phase_recon.shapespace import flags
+from phase_recon.shapespace.config import SpaceConfig, load_space_config, override_space
 from phase_recon.shapespace.shapes import load_shapes
 from phase_recon.shapespace.space import Space, space_from_checkpoint
 from phase_recon.shapespace.train import fit_space
@@ -58,14 +58,19 @@ USED = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for a mistake that the user can mend."""
+    given = sys.argv[1:] if arguments is None else arguments
     stopped = "stopped at once: nothing is saved since the last checkpoint, if there is one"
-    return exit_status(_parser(), arguments, lambda options: options.do(options), stopped)
+    if not given or given[0] not in COMMANDS:
+        parser = flags.of_all(__doc__ or "", list(COMMANDS))
+        return exit_status(parser, given or ["--help"], lambda options: None, stopped)
+    flags_of, command = COMMANDS[given[0]]
+    return exit_status(flags_of((command.__doc__ or "").strip()), given[1:], command, stopped)
 
 
-def train(options: argparse.Namespace) -> int:
+def train(options: argparse.Namespace) -> int | None:
     """Train a space from the start or from a checkpoint."""
-    if options.nepoch is not None and options.minutes is not None:
-        raise UserError("--nepoch and --minutes: one or the other; a run ends by its steps or by the clock")
+    if options.steps is not None and options.minutes is not None:
+        raise UserError("--steps and --minutes: one or the other; a run ends by its steps or by the clock")
     config = load_space_config(options.conf, overrides(options))
     for line in config.warnings if rank_and_size()[0] == 0 else ():
         print(f"warning: {line}", file=sys.stderr)
@@ -77,7 +82,7 @@ def train(options: argparse.Namespace) -> int:
         config = override_space(checkpoint["config"], overrides(options))
         if config.train.time_budget is None and checkpoint["epoch"] >= config.train.nepoch:
             raise UserError(
-                f"{experiment.folder}: step {checkpoint['epoch']} of {config.train.nepoch} is done; --nepoch N "
+                f"{experiment.folder}: step {checkpoint['epoch']} of {config.train.nepoch} is done; --steps N "
                 "continues up to step N, --minutes M up to M minutes in all"
             )
         _say(f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has")
@@ -98,7 +103,7 @@ def train(options: argparse.Namespace) -> int:
                 config, shapes, device, _say, experiment=experiment, checkpoint=checkpoint, started=STARTED, ranks=ranks
             )
         except Interrupted as stop:
-            _say(f"stopped at step {stop.epoch} and saved; go on with the same command and --is_continue")
+            _say(f"stopped at step {stop.epoch} and saved; go on with the same command and --is-continue")
             return stop.status
         leave_ranks()
     _say(f"trained {epoch} steps on {len(shapes.names)} shapes")
@@ -109,10 +114,11 @@ def evaluate(options: argparse.Namespace) -> None:
     """Fit codes to clouds, and evaluate their shapes."""
     from phase_recon.shapespace.eval import evaluate_clouds
 
-    if options.input is None:
-        raise UserError("--input: missing; give a cloud, a folder, a quoted glob or @list.txt")
+    given = inputs(options)
+    if len(given) != 1:
+        raise UserError("give one cloud, a folder, a quoted glob or @list.txt")
     space, experiment, epoch = _trained(options)
-    written = evaluate_clouds(space, str(options.input), options.target, experiment.folder, epoch, _say)
+    written = evaluate_clouds(space, given[0], options.target, experiment.folder, epoch, _say)
     _say(f"fits: {experiment.folder / 'fits'}, {len(written)} shapes")
 
 
@@ -123,7 +129,7 @@ def interpolate(options: argparse.Namespace) -> None:
     space, experiment, epoch = _trained(options)
     names = "-".join(Path(end).parent.name if Path(end).name == "code.npy" else Path(end).stem for end in options.ends)
     folder = experiment.folder / "paths" / str(epoch) / names
-    for name, path in write_path(space, tuple(options.ends), options.steps, folder, _say).items():
+    for name, path in write_path(space, (options.ends[0], options.ends[1]), options.shapes, folder, _say).items():
         print(f"{name + ':':9s} {path}")
 
 
@@ -170,52 +176,13 @@ def _say(line: str) -> None:
         tqdm.write(line)
 
 
-def _parser() -> Parser:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-
-    def command(name: str, do: Any) -> Any:
-        text = (do.__doc__ or "").strip()
-        flags = commands.add_parser(name, help=text, description=text)
-        flags.set_defaults(do=do)
-        flags.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        return flags
-
-    training = command("train", train)
-    training.add_argument("--input", metavar="PATH", type=Path, help="the shapes; train.input_path")
-    training.add_argument("--conf", metavar="PATH", default=str(SETUP), help="the configuration")
-    training.add_argument("--is_continue", action="store_true", help="go on with a run, with its configuration")
-    training.add_argument("--nepoch", metavar="N", type=int, help="number of steps; train.nepoch")
-    training.add_argument("--minutes", metavar="M", type=float, help="time for the whole command; train.time_budget")
-    training.add_argument("--points_batch", metavar="N", type=int, help="points of a shape per step")
-    training.add_argument("--seed", metavar="N", type=int, help="seed of everything random; train.seed")
-    using = command("eval", evaluate)
-    using.add_argument("--input", metavar="PATH", type=Path, help="a cloud, a folder, a quoted glob or @list.txt")
-    using.add_argument("--target", metavar="PATH", type=Path, help="the true surface, or a folder of them by name")
-    between = command("interpolate", interpolate)
-    between.add_argument(
-        "--ends", nargs=2, required=True, metavar=("A", "B"), help="shapes of the training, clouds, or code.npy of fits"
-    )
-    between.add_argument("--steps", metavar="N", type=int, default=9, help="shapes on the path (default: 9)")
-    for flags in (training, using, between):
-        flags.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="any key; can be repeated")
-        flags.add_argument("--gpu", metavar="WHICH", default="auto", help="auto (the freest), cpu, ignore, or a number")
-        flags.add_argument("--expname", metavar="NAME", help="the run's name; train.expname")
-        flags.add_argument("--exps_dir", metavar="PATH", type=Path, help="the folder of all runs; train.exps_dir")
-        flags.add_argument("--timestamp", metavar="STAMP", default="latest", help="the run's folder")
-        flags.add_argument("--checkpoint", metavar="N", default="latest", help="the step to load")
-    family = command("bodies", bodies)
-    family.add_argument("--out", metavar="PATH", type=Path, required=True, help="the folder to write")
-    family.add_argument("--train", metavar="N", type=int, default=60, help="shapes to train on (default: 60)")
-    family.add_argument("--test", metavar="N", type=int, default=20, help="other shapes (default: 20)")
-    family.add_argument("--points", metavar="N", type=int, default=5000, help="of each (default: 5000)")
-    family.add_argument("--noise", metavar="X", type=float, default=0.0, help="standard deviation (default: 0)")
-    family.add_argument("--seed", metavar="N", type=int, default=0, help="another has other bodies (default: 0)")
-    scans = command("dfaust", dfaust)
-    scans.add_argument("--scans", metavar="PATH", type=Path, required=True, help="of <person>/<action>/<name>.ply")
-    scans.add_argument("--out", metavar="PATH", type=Path, required=True, help="the folder to write")
-    scans.add_argument("--points", metavar="N", type=int, default=250_000, help="of each scan (default: 250000)")
-    return parser
+COMMANDS = {
+    "train": (flags.of_training, train),
+    "eval": (flags.of_evaluation, evaluate),
+    "interpolate": (flags.of_interpolation, interpolate),
+    "bodies": (flags.of_bodies, bodies),
+    "dfaust": (flags.of_scans, dfaust),
+}
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
+from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.points import Domain, Normalisation
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.sampling import Sampler
 from phase_recon.reconstruction.batch import find_clouds
+from phase_recon.reconstruction.input_cloud import load_cloud
 from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare
 from phase_recon.reconstruction.state import sampler_of
 from phase_recon.shapespace.config import SpaceConfig
@@ -115,7 +116,7 @@ def load_shapes(config: SpaceConfig, announce: Announce) -> Shapes:
         UserError: there are none, a file is no cloud, or clouds of two and of three dimensions are mixed.
     """
     files = find_shapes(config.train.input_path, config.train.data_split)
-    scenes = [prepare_shape(config, load_shape(config, file)) for file in files.values()]
+    scenes = [prepare_shape(config, load_shape(config, file, announce)) for file in files.values()]
     if len(dimensions := {scene.dimension for scene in scenes}) > 1:
         raise UserError(f"{config.train.input_path}: holds clouds of 2 and of 3 dimensions: keep one kind")
     domain = domain_of(scenes, config.train.bounding_box_scale)
@@ -126,18 +127,14 @@ def load_shapes(config: SpaceConfig, announce: Announce) -> Shapes:
     return Shapes(list(files), scenes, domain, spacing, noise)
 
 
-def load_shape(config: SpaceConfig, path: Path) -> PointCloud:
+def load_shape(config: SpaceConfig, path: Path, announce: Announce) -> PointCloud:
     """The cloud of one shape.
 
     Raises:
         UserError: it cannot be read, or has no normals where they are asked for.
     """
-    cloud = load_point_cloud(path, config.train.d_in, config.train.drop_invalid)
-    if config.network.has_normals and cloud.normals is None:
-        raise UserError(
-            f"{path}: has no normals, but network.has_normals = true: set it to false, or give shapes with them"
-        )
-    return cloud
+    single = config.single
+    return load_cloud(replace(single, train=replace(single.train, input_path=str(path))), announce)[0]
 
 
 def prepare_shape(config: SpaceConfig, cloud: PointCloud) -> Scene:

@@ -115,7 +115,7 @@ network { inputs { dims = [ 512, 512, 512, 512, 512, 512, 512, 512 ], skip_in = 
         (("network.loss.latent_lamda=1",), r"network\.loss\.latent_lamda: unknown key"),
         (
             ("train.learning_rate_schedule=[{Type=Cosine, Initial=0.1, Final=0}]",),
-            r"learning_rate_schedule: expected exactly two entries, for the network and for the latent codes, got 1",
+            r"learning_rate_schedule: expected two entries, for the network and for the latent codes, got 1",
         ),
         (
             ("train.network_class=model.siren.SirenNet", "network.inputs=null", "network.inputs={}"),
@@ -240,7 +240,7 @@ def call(capsys, space, *arguments):
 
 def test_eval_writes_what_an_evaluation_has(capsys, space, tmp_path):
     write(tmp_path / "clouds" / "new.npz", ellipsoid(WIDTHS[3], seed=60))
-    status, said = call(capsys, space, "eval", "--input", tmp_path / "clouds")
+    status, said = call(capsys, space, "eval", tmp_path / "clouds")
     assert status == 0, said.err
     folder = space / "fits" / "new"
     assert np.load(folder / "code.npy").shape == (4,)
@@ -252,7 +252,7 @@ def test_eval_writes_what_an_evaluation_has(capsys, space, tmp_path):
 
 
 def test_a_path_goes_from_one_shape_to_the_other(capsys, space):
-    status, said = call(capsys, space, "interpolate", "--ends", "e0", "e6", "--steps", "3")
+    status, said = call(capsys, space, "interpolate", "e0", "e6", "--shapes", "3")
     assert status == 0, said.err
     folder = space / "paths" / "600" / "e0-e6"
     assert {path.name for path in folder.iterdir()} == {"000.ply", "001.ply", "002.ply", "path.html", "path.gif"}
@@ -266,13 +266,14 @@ def test_a_path_goes_from_one_shape_to_the_other(capsys, space):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("interpolate", "--ends", "e0", "e9"), "e9: no file, and no shape of the training; there are e0, e1, e2"),
-        (("interpolate", "--ends", "e0", "e6", "--steps", "1"), "--steps: expected at least 2, got 1"),
-        (("eval",), "--input: missing; give a cloud"),
-        (("eval", "--input", "none.npz"), "none.npz"),
-        (("eval", "--input", "x", "--set", "train.seed=3"), "--set: train.seed cannot be other than in the training"),
-        (("train", "--is_continue"), "step 600 of 600 is done; --nepoch N continues"),
-        (("train", "--nepoch", "3", "--minutes", "1"), "--nepoch and --minutes: one or the other"),
+        (("interpolate", "e0", "e9"), "e9: no file, and no shape of the training; there are e0, e1, e2"),
+        (("interpolate", "e0", "e6", "--shapes", "1"), "--shapes: expected at least 2, got 1"),
+        (("eval",), "give one cloud, a folder, a quoted glob or @list.txt"),
+        (("eval", "none.npz"), "none.npz"),
+        (("eval", "x", "--set", "train.seed=3"), "--set: train.seed cannot be other than in the training"),
+        (("mesh",), "mesh"),
+        (("train", "--is-continue"), "step 600 of 600 is done; --steps N continues"),
+        (("train", "--steps", "3", "--minutes", "1"), "--steps and --minutes: one or the other"),
     ],
 )
 def test_errors_are_one_line(capsys, space, arguments, text):
@@ -290,7 +291,7 @@ def test_the_command_trains_and_goes_on(capsys, tmp_path):
     path.write_text(to_hocon(configured(tmp_path / "shapes", "train.nepoch=5")))
     where = ("--conf", str(path), "--exps_dir", str(tmp_path / "exps"), "--gpu", "cpu")
     assert main(["train", *where]) == 0
-    assert main(["train", "--is_continue", "--nepoch", "8", *where]) == 0
+    assert main(["train", "--is-continue", "--nepoch", "8", *where]) == 0
     out = capsys.readouterr().out
     assert "trained 5 steps on 2 shapes" in out
     assert "trained 8 steps on 2 shapes" in out
