@@ -24,7 +24,9 @@ SETUP = PACKAGE / "shapespace" / "setup.conf"  # explains every key
 RATES = (LearningRate("Cosine", 2e-3, Final=2e-5), LearningRate("Cosine", 1e-3, Final=1e-5))
 LATENT_LAMBDA = 1e-3  # weight of the mean length of the codes (Gropp et al. 2020)
 # keys that a single shape has, and the only value that they can have here
-FIXED = {"start": "network", "ease_gaps": False, "hold_gaps": False, "mend": False, "plot_frequency": 0}
+FIXED = {"start": "network", "plot_frequency": 0} | dict.fromkeys(
+    ("fill_openings", "ease_gaps", "hold_gaps", "detail", "mend"), False
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,10 @@ class SpaceTrain(TrainConfig):
     points_batch: int = 512
     pts_in_omega: int = 512
     start: Literal["winding", "network"] = "network"
+    fill_openings: bool = False
     ease_gaps: bool = False
     hold_gaps: bool = False
+    detail: bool = False
     mend: bool = False
     plot_frequency: int = 0
     learning_rate_schedule: tuple[LearningRate, ...] = RATES

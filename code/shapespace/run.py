@@ -25,7 +25,7 @@ if not __package__:  # started as a file: the package is the folder above
     del sys.path[0]
 
 from phase_recon.reconstruction.commands import exit_status
-from phase_recon.reconstruction.flags import inputs, overrides
+from phase_recon.reconstruction.flags import inputs
 from phase_recon.reconstruction.training import Interrupted
 from phase_recon.shapespace import flags
 from phase_recon.shapespace.config import SpaceConfig, load_space_config, override_space
@@ -71,7 +71,7 @@ def train(options: argparse.Namespace) -> int | None:
     """Train a space from the start or from a checkpoint."""
     if options.steps is not None and options.minutes is not None:
         raise UserError("--steps and --minutes: one or the other; a run ends by its steps or by the clock")
-    config = load_space_config(options.conf, overrides(options))
+    config = load_space_config(options.conf, flags.overrides(options))
     for line in config.warnings if rank_and_size()[0] == 0 else ():
         print(f"warning: {line}", file=sys.stderr)
     ranks, experiment, checkpoint = join_ranks(), None, None
@@ -79,7 +79,7 @@ def train(options: argparse.Namespace) -> int | None:
         experiment = ranks.from_first(Experiment.find(_exps_dir(config), config.train.expname, options.timestamp))
         checkpoint = experiment.load_checkpoint(options.checkpoint)
         space_from_checkpoint(checkpoint, choose_device("cpu")[0], str(experiment.folder))  # is it one at all?
-        config = override_space(checkpoint["config"], overrides(options))
+        config = override_space(checkpoint["config"], flags.overrides(options))
         if config.train.time_budget is None and checkpoint["epoch"] >= config.train.nepoch:
             raise UserError(
                 f"{experiment.folder}: step {checkpoint['epoch']} of {config.train.nepoch} is done; --steps N "
