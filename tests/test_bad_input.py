@@ -170,8 +170,8 @@ def test_a_key_or_value_that_means_nothing(refused, clouds, setting, texts):
 def test_a_configuration_file_that_is_wrong(refused, clouds, tmp_path):
     path = tmp_path / "a.conf"
     assert refused("--input", clouds[0], "--conf", path) == (
-        f"{path}: no such configuration file; give the path of one, setup.conf, or a name: digs, igr, occupancy, "
-        "published, siren, steik"
+        f"{path}: no such configuration file; give the path of one, setup.conf, or a name: digs, hotspot, igr, nsh, "
+        "occupancy, published, sal, sald, siren, steik, viscoreg"
     )
     path.write_text("train {\n  nepoch = 5\n  seed = -1\n}\n")
     assert f"{path}: line 3: train.seed" in refused("--input", clouds[0], "--conf", path)

@@ -82,7 +82,7 @@ def test_a_program_imports_it_beside_foreign_and_own_modules(site: Path, place: 
         "mesh = phase_recon.reconstruct(x, overrides={'train.nepoch': 30, 'plot.resolution': 24}, gpu='cpu')\n"
         "mesh.save('mesh.obj')\n"
         "print(mesh.vertices.shape[1], mesh.faces.shape[1], len(mesh.field.w(x)))\n"
-        "try:\n    phase_recon.reconstruct(np.zeros((20, 3)))\n"
+        "try:\n    phase_recon.reconstruct(np.ones((20, 3)))\n"
         "except phase_recon.UserError as error:\n    print(error)\n"
     )
     done = run(place, site, "-c", program)

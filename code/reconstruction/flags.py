@@ -12,10 +12,10 @@ from phase_recon.utils.overrides import Override
 
 @dataclass(frozen=True)
 class Quality:
-    """A preset: the length of the training, the cells of the grid, and what a user may expect of both."""
+    """A preset: the length of the training, the cells of the grid (None: by the points), and what to expect of both."""
 
     steps: int
-    resolution: int
+    resolution: int | None
     time: str
     expect: str
 
@@ -25,7 +25,7 @@ class Quality:
 # core. fine: 520 s of one core for its steps, of which 8 500 were run; two idle cores take 37 ms a step.
 QUALITIES = {
     "draft": Quality(500, 128, "half a minute", "the shape is there, detail is rounded"),
-    "standard": Quality(2500, 256, "1 to 3 minutes", "the default"),
+    "standard": Quality(2500, None, "1 to 3 minutes", "the default"),
     "fine": Quality(12000, 512, "10 minutes", "finer detail, and four times as many triangles"),
 }
 
@@ -36,7 +36,7 @@ READ, WRITTEN, CURVES = (
     ".ply .obj .stl .glb", ".ply .svg .npz",
 )  # fmt: skip
 PRESETS = "\n".join(
-    f"  {name:9s} {kind.steps:6,} steps, resolution {kind.resolution}, {kind.time:14s} {kind.expect}"
+    f"  {name:9s} {kind.steps:6,} steps, resolution {kind.resolution or '256 on'}, {kind.time:14s} {kind.expect}"
     for name, kind in QUALITIES.items()
 )
 EPILOG = f"""quality (times on two cores, for a cloud of 20 000 points and the network of setup.conf):

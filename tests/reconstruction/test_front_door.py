@@ -60,7 +60,8 @@ def test_names_of_one_thing():
 def test_presets_set_length_and_resolution_and_give_way_to_what_is_said_besides():
     for name, quality in QUALITIES.items():
         assert texts("--quality", name) == [
-            "train.time_budget = null", f"train.nepoch = {quality.steps}", f"plot.resolution = {quality.resolution}",
+            "train.time_budget = null", f"train.nepoch = {quality.steps}",
+            *([] if quality.resolution is None else [f"plot.resolution = {quality.resolution}"]),
         ]  # fmt: skip
     words = ["--quality", "fine", "--resolution", "64", "--steps", "9"]
     config = load_config(TINY, [*overrides(parser("").parse_args(words))])
@@ -204,7 +205,7 @@ def test_configurations_have_names(monkeypatch, tmp_path):
     assert find_configuration("code/confs/siren.conf") == CONFIGURATIONS / "siren.conf"
     (tmp_path / "siren").write_text("")
     assert find_configuration("siren") == Path("siren")
-    with pytest.raises(UserError, match=r"^code/sirene: no such configuration file; .* or a name: digs, igr, "):
+    with pytest.raises(UserError, match=r"^code/sirene: no such configuration file; .* a name: digs, hotspot, igr, "):
         find_configuration("code/sirene")
 
 
