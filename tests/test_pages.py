@@ -120,12 +120,12 @@ def test_configuration_names_every_loss():
 def flags() -> set[str]:
     """The flags of all commands, without their dashes, as --help lists them."""
     found = set()
-    for name in COMMANDS:
-        command = import_module(f"phase_recon.reconstruction.{name}")
+    for name in (*(f"reconstruction.{command}" for command in COMMANDS), "benchmarks.make_clouds", "benchmarks.sides"):
+        command = import_module(f"phase_recon.{name}")
         with pytest.MonkeyPatch.context() as patch:
             said: list[str] = []
             patch.setattr("sys.stdout", SimpleNamespace(write=said.append, flush=lambda: None))
-            patch.setattr("sys.argv", [f"{name}.py", "--help"])
+            patch.setattr("sys.argv", [f"{name.rpartition('.')[2]}.py", "--help"])
             with pytest.raises(SystemExit):
                 command.main()
         found |= set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", "".join(said)))
