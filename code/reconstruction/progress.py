@@ -41,6 +41,11 @@ class Clock:
 
     def __post_init__(self) -> None:
         self._counted = self.seconds
+        self._begun = 0, 0.0  # the step and the second at which the steps of this process began
+
+    def begin_steps(self, epoch: int) -> None:
+        """Note that the steps begin now: what came before them says nothing of how long they take."""
+        self._begun = epoch, self.seconds
 
     @property
     def seconds(self) -> float:
@@ -58,7 +63,11 @@ class Clock:
         share = self.progress(epoch)
         if share >= 1:
             return f"100% done after {self.seconds:.0f} s"
-        left = self.seconds / max(share, 1e-9) * (1 - share) if self.budget is None else self.budget - self.seconds
+        if self.budget is None:
+            first, then = self._begun
+            left = (self.seconds - then) / max(epoch - first, 1) * (self.nepoch - epoch)
+        else:
+            left = self.budget - self.seconds
         return f"{share:.0%} done after {self.seconds:.0f} s, about {left:.0f} s left"
 
     def struck(self) -> bool:

@@ -185,6 +185,7 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
         if checkpoint is not None:
             status.load_state_dict(checkpoint.get("status", {}), run.device)
         begun = state.epoch
+        clock.begin_steps(begun)
         while (progress := ranks.agree(clock.progress(state.epoch), stop)) < 1:
             timed = t.checkpoint_minutes is not None and ranks.from_first(clock.struck())
             if state.epoch > begun and (timed or _due(state.epoch, t.checkpoint_frequency)):
