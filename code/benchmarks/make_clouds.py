@@ -27,6 +27,7 @@ from scipy.spatial import cKDTree
 
 from phase_recon.benchmarks.scanner import KINDS, Cloud, take
 from phase_recon.benchmarks.shapes import SHAPES, Shape
+from phase_recon.datasets.ply import ply_of_columns
 from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbers
 from phase_recon.reconstruction.trials import Row, write_csv
 from phase_recon.surface.files import read_surface, write_surface
@@ -123,14 +124,12 @@ def _npz(cloud: Cloud) -> bytes:
 
 def _ply(cloud: Cloud) -> bytes:
     """Double precision; the sensor positions are the columns sensor_x, sensor_y and sensor_z."""
-    d = cloud.points.shape[1]
-    columns = {"": cloud.points, "n": cloud.normals}
+    groups = {"": cloud.points, "n": cloud.normals}
     if cloud.sensor_position is not None:
-        columns["sensor_"] = cloud.sensor_position
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(cloud.points)}"]
-    header += [f"property double {prefix}{axis}" for prefix in columns for axis in "xyz"[:d]]
-    table = np.concatenate(list(columns.values()), axis=1)
-    return "\n".join([*header, "end_header\n"]).encode() + table.astype("<f8").tobytes()
+        groups["sensor_"] = cloud.sensor_position
+    return ply_of_columns(
+        {f"{prefix}{axis}": column for prefix, of in groups.items() for axis, column in zip("xyz", of.T, strict=False)}
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import os
 import re
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -370,3 +370,14 @@ def _skip_lists(handle: BinaryIO, element: _Element, order: str) -> None:
                     return  # beyond the end of the file: the caller finds the vertices missing
                 length = max(int(np.frombuffer(data, length_kind)[0]), 0)
             handle.seek(size * length, os.SEEK_CUR)
+
+
+# ------------------------------------------------------------------------------------------------ writing
+
+
+def ply_of_columns(columns: Mapping[str, npt.NDArray[np.float64]]) -> bytes:
+    """A binary ply of points, which this reader reads back: a column (N,) in double precision under each name."""
+    table = np.column_stack(list(columns.values())).astype("<f8")
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(table)}"]
+    header += [f"property double {name}" for name in columns]
+    return "\n".join([*header, "end_header\n"]).encode() + table.tobytes()

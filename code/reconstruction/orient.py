@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from phase_recon.datasets.ply import ply_of_columns
 from phase_recon.geometry.points import Source
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
@@ -58,12 +59,9 @@ def oriented_points(scene: Scene) -> tuple[Array, Array, Array]:
 
 def oriented_ply(positions: Array, normals: Array, confidence: Array) -> bytes:
     """A binary ply of points (K, d) with unit normals (K, d) and confidence (K,), all in double precision."""
-    axes = "xyz"[: positions.shape[1]]
-    names = [*axes, *(f"n{axis}" for axis in axes), "confidence"]
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(positions)}"]
-    header += [*(f"property double {name}" for name in names), "end_header", ""]
-    values = np.column_stack([positions, normals, confidence]).astype("<f8")
-    return "\n".join(header).encode() + values.tobytes()
+    places = dict(zip("xyz", positions.T, strict=False))
+    directions = {f"n{axis}": column for axis, column in zip("xyz", normals.T, strict=False)}
+    return ply_of_columns({**places, **directions, "confidence": confidence})
 
 
 def main(arguments: list[str] | None = None) -> int:
