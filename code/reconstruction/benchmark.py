@@ -1,6 +1,8 @@
 """Ours against Screened Poisson on a folder of scans and meshes: same cores, one after the other, one table.
 
-    python code/reconstruction/benchmark.py DATA --out results --minutes 2 --seeds 0,1,2
+    python code/reconstruction/benchmark.py DATA --out results --seeds 0,1,2
+
+Ours runs as setup.conf says; --minutes gives every run of it the same time instead.
 
 In DATA, ``name.ply`` with ``name_gt.off`` (or .ply, .obj, .stl) beside it is a scan with its true surface, which
 several scans ``name-kind.ply`` may share; any other mesh is sampled into clouds, one for each of --clouds. Every method
@@ -82,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", "--exps-dir", metavar="FOLDER", type=Path, default=Path("benchmark"),
         help="folder of all results (benchmark/)",
     )  # fmt: skip
-    common_flag(parser, "minutes", default=2.0, help="time of every run of ours (2)")
+    common_flag(parser, "minutes", help="time of every run of ours (as long as setup.conf says)")
     parser.add_argument(
         "--seeds", "--seed", metavar="A,B", type=partial(whole_numbers, "--seeds", 0), default="0",
         help="seeds of ours (0)",
@@ -174,8 +176,12 @@ def _clouds(text: str) -> list[tuple[int, float, float]]:
 
 def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int, list[str]]]:
     """Method, seed and command of everything that is run on a case; {mesh} stands for its result."""
-    ours = [sys.executable, str(HERE / "run.py"), "--input", str(case.cloud), "--minutes", str(options.minutes),
-            "--gpu", options.gpu, "--exps-dir", str(options.out / "exps")]  # fmt: skip
+    ours = [sys.executable, str(HERE / "run.py"), "--input", str(case.cloud), "--gpu", options.gpu,
+            "--exps-dir", str(options.out / "exps")]  # fmt: skip
+    length = "standard"
+    if options.minutes is not None:
+        length = f"{options.minutes:g}"
+        ours += ["--minutes", length]
     ours += [word for text in options.set for word in ("--set", text)]
     kinds: list[tuple[str, list[str], tuple[int, ...]]] = [("", [], (8, 9))]
     if load_point_cloud(case.cloud).normals is not None:
@@ -183,7 +189,7 @@ def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int
     for suffix, flags, depths in kinds:
         for seed in options.seeds:
             method = f"ours{suffix}"
-            expname = f"{case.name}-{method}-{options.minutes:g}-{seed}"
+            expname = f"{case.name}-{method}-{length}-{seed}"
             given = ["--set", "network.has_normals=true"] if flags else []
             yield method, seed, [*ours, "--seed", str(seed), "--expname", expname, *given]
         for depth in depths:
