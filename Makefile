@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test lint results benchmark compare bench-step scaling torture .venv
+.PHONY: demo test lint results benchmark compare speed bench-step scaling torture .venv
 
 demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
@@ -19,6 +19,10 @@ benchmark: .venv/installed
 # minutes: make results ARGUMENTS=--quick. Stopped, it goes on where it was
 results: .venv/installed
 	.venv/bin/python code/benchmarks/results.py $(if $(DATA),--data $(DATA)) $(ARGUMENTS)
+
+# docs/SPEED.md from this commit: the error against time, and cost against the number of points, in about an hour
+speed: .venv/installed
+	.venv/bin/python code/benchmarks/speed.py $(ARGUMENTS)
 
 # INPUT is a cloud; see code/reconstruction/compare.py for what else can be asked
 compare: .venv/installed

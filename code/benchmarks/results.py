@@ -289,7 +289,7 @@ def _head(options: argparse.Namespace) -> str:
     python code/benchmarks/results.py{words} {_length(options)}--seeds \
 {",".join(map(str, options.seeds))}
 
-made this page and its picture on {datetime.now(UTC):%Y-%m-%d} of commit {_commit()}, on {_machine()}. Clouds are made
+made this page and its picture on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on {machine()}. Clouds are made
 with seed 0; ours has the seeds above and runs {time}. Every
 method runs alone, one after the other; seconds are wall clock of the whole command, MB its peak memory.
 
@@ -310,7 +310,7 @@ def _length(options: argparse.Namespace) -> str:
     return "" if options.minutes is None else f"--minutes {options.minutes:g} "
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit, and whether files differ from it."""
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
@@ -322,7 +322,7 @@ def _commit() -> str:
         return "unknown (git cannot be started)"
 
 
-def _machine() -> str:
+def machine() -> str:
     """The processor, the cores that this process may use, the GPU, and versions."""
     model = platform.processor() or platform.machine()
     try:
