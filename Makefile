@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test lint results benchmark compare speed bench-step scaling torture .venv
+.PHONY: demo test lint results benchmark compare speed bench-step bench-start scaling torture .venv
 
 demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
@@ -30,6 +30,10 @@ compare: .venv/installed
 
 bench-step: .venv/installed
 	.venv/bin/python code/reconstruction/bench_step.py
+
+# seconds of each part of a whole command; INPUT is a cloud, data/bunny.xyz if none is given
+bench-start: .venv/installed
+	.venv/bin/python code/reconstruction/bench_start.py $(if $(INPUT),--input $(INPUT)) $(ARGUMENTS)
 
 # kills tiny runs at random moments, see tests/torture.py; e.g. make torture ARGUMENTS="--kills 10 --seed 3"
 torture: .venv/installed

@@ -21,7 +21,7 @@ from phase_recon.geometry.neighbours import TINY, spacing
 from phase_recon.geometry.points import Domain
 from phase_recon.geometry.rbf import Biharmonic
 from phase_recon.geometry.visibility import lines_of_sight
-from phase_recon.utils.general import thinned, unit
+from phase_recon.utils.general import thinned, unique_rows, unit
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -135,7 +135,8 @@ class CoarseSurface:
     ) -> None:
         self.settings = s = settings or CoarseSurfaceSettings()
         tree = cKDTree(thinned(points, s.hole_points))
-        some = np.unique(thinned(points, s.points), axis=0)
+        some = thinned(points, s.points)
+        some = some[unique_rows(some)[0]]
         step = spacing(some, some)
         asked = thinned(np.flatnonzero(sure), s.sight_from)
         sight = lines_of_sight(some, points[asked], normals[asked])

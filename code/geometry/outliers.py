@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phase_recon.geometry.neighbours import nearest
+from phase_recon.utils.general import unique_rows
 
 Array = npt.NDArray[np.float64]
 
@@ -39,7 +40,8 @@ def find_outliers(points: Array, settings: OutlierSettings | None = None) -> npt
     the points about too.
     """
     s = settings or OutlierSettings()
-    different, place = np.unique(points, axis=0, return_inverse=True)
+    first, place = unique_rows(points)
+    different = points[first]
     none = np.zeros(len(points), dtype=bool)
     if len(different) < s.fewest:
         return none
@@ -47,4 +49,4 @@ def find_outliers(points: Array, settings: OutlierSettings | None = None) -> npt
     own = distance[:, s.others] ** (points.shape[1] - 1)  # area (2D: length) for so many points
     about = np.median(own[index[:, 1:]], axis=1)
     far = own > np.maximum(s.sparser_than_about * about, s.sparser_than_most * np.median(own))
-    return none if far.mean() > s.most else np.asarray(far[place.ravel()])
+    return none if far.mean() > s.most else np.asarray(far[place])

@@ -105,9 +105,9 @@ def fit_quadrics_bilateral(
     places = points[chosen]
     own = nearest_on_sheet(points, places, neighbours, opposite, chunk)
     normals = _in_parts(points, places, own, None, chunk).normals
-    shown_by = np.empty(len(points), dtype=np.int64)
+    shown_by = np.full(len(points), -1)
     shown_by[chosen] = np.arange(len(chosen))
-    others = np.setdiff1d(np.arange(len(points)), chosen)
+    others = np.flatnonzero(shown_by < 0)
     shown_by[others] = cKDTree(places).query(points[others], workers=-1)[1]
     return _in_parts(points, places, own, (normals, normals[shown_by]), chunk)
 

@@ -16,7 +16,7 @@ from phase_recon.reconstruction.field import Field
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.report.page import surface_page
 from phase_recon.report.plots import cross_section_picture, loss_curves, render_surface
-from phase_recon.surface.extract import extract_surface, read_surface, refine, vertex_normals, write_surface
+from phase_recon.surface.extract import extract_surface, read_surface, refine, write_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points
 from phase_recon.surface.surface import Surface, carry_colours, substantial_components, transform
 from phase_recon.utils.config import LEAST_RESOLUTION, MOST_RESOLUTION, PlotConfig
@@ -90,7 +90,6 @@ def surface_of(
             "the cloud has no point"
         )
     surface = refine(surface, field.normalised_value_and_gradient, level)
-    surface = vertex_normals(surface, lambda x: field.normalised_value_and_gradient(x)[1])
     surface = transform(surface, field.normalisation.scale, field.normalisation.centre)
     if cloud is not None and cloud.colours is not None:
         surface = carry_colours(surface, cloud.points, cloud.colours)
@@ -171,6 +170,8 @@ def evaluate(
         _write(output, surface, announce)
         written["output"] = output
     extraction = time.monotonic() - started
+    if saved := [str(written[name]) for name in ("output", "mesh", "curve") if name in written]:
+        announce(f"the surface is written: {saved[0]}; its pictures and measurements follow")
 
     if plot.save_html:
         written["page"] = folder / "surface.html"

@@ -25,7 +25,7 @@ from phase_recon.geometry.quadrics import fit_quadrics_bilateral
 from phase_recon.geometry.thin_walls import ThinWallSettings, opposite_sheets
 from phase_recon.geometry.winding import CoarseNormals, WindingSettings, coarse_normals
 from phase_recon.utils.config import Config
-from phase_recon.utils.general import thinned, unit
+from phase_recon.utils.general import thinned, unique_rows, unit
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -152,7 +152,9 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
         looked_at, outlier = once, find_outliers(cloud.points[once], s.outliers)
         once, dropped = looked_at[~outlier], looked_at[outlier]
         if len(looked_at) == s.most_points:  # an outlier that nobody looked at is not to set the scale
-            kept = np.setdiff1d(_near(cloud.points, cloud.points[once], s.outlier_margin), dropped)
+            near = _near(cloud.points, cloud.points[once], s.outlier_margin)
+            near[dropped] = False
+            kept = np.flatnonzero(near)
         elif len(dropped):
             kept = once
     normalisation = Normalisation.fit(cloud.points[kept])
@@ -406,15 +408,15 @@ def _deduplicate(rows: Array, s: PreprocessSettings) -> Index:
     Of more than 300 000, so many. Of fewer than 10, which a quadric would not fit, all rows.
     """
     some = thinned(np.arange(len(rows)), s.most_rows)
-    once = some[np.sort(np.unique(rows[some], axis=0, return_index=True)[1])]
+    once = some[np.sort(unique_rows(rows[some])[0])]
     return thinned(once, s.most_points) if len(once) >= s.fewest else some
 
 
-def _near(points: Array, some: Array, margin: float) -> Index:
-    """Indices of the points (N, d) in the bounding box of some of them (M, d), or within a margin of its extent."""
+def _near(points: Array, some: Array, margin: float) -> npt.NDArray[np.bool_]:
+    """Which of the points (N, d) are in the bounding box of some of them (M, d), or within a margin of its extent."""
     lower, upper = some.min(axis=0), some.max(axis=0)
     margin = margin * (upper - lower).max()
-    return np.flatnonzero(((points >= lower - margin) & (points <= upper + margin)).all(axis=1))
+    return np.asarray(((points >= lower - margin) & (points <= upper + margin)).all(axis=1))
 
 
 def _rounded(counts: Array) -> Index:

@@ -15,18 +15,20 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
 from phase_recon.surface.surface import Surface
+from phase_recon.utils.general import in_threads
 
 Up = Literal["y", "z"]
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.integer]
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Noise = np.random.Generator
 
 EYE_DISTANCE = 5.0  # × radius of the scene: a mild perspective
 FILLED = 0.94  # × width or height of an image: what the scene fills at most
 BAND_ROWS = 64  # rows of rays traced at a time, which bounds the memory
 SUBPIXELS = 2  # rays per pixel along each side
-AMBIENT_RAYS = 6  # rays per hit that sample the ambient light
+AMBIENT_RAYS = 4  # rays per hit that sample the ambient light
 OFFSET = 2e-4  # × radius of the scene: distance of secondary rays' origins from the surface, against self-shadowing
 CLAY = np.array([0.40, 0.48, 0.58])  # linear RGB of a surface without colours
 INSIDE = np.array([0.55, 0.30, 0.18], dtype=np.float32)  # linear RGB of the back: visible where a surface is open
@@ -109,12 +111,12 @@ def balls(points: Float64, colours: Bytes | None, radius: float) -> Surface:
         radius: of the balls, in the unit of the points.
     """
     ball = trimesh.creation.icosahedron()
-    corners = np.asarray(ball.vertices)
+    corners, faces = np.asarray(ball.vertices), np.asarray(ball.faces)  # trimesh's own arrays are slow to go through
     if colours is None:
         colours = np.tile(POINT_COLOUR, (len(points), 1))
     return Surface(
         vertices=(points[:, None] + radius * corners).reshape(-1, 3),
-        cells=(len(corners) * np.arange(len(points))[:, None, None] + ball.faces).reshape(-1, 3),
+        cells=(len(corners) * np.arange(len(points))[:, None, None] + faces).reshape(-1, 3),
         normals=np.tile(corners, (len(points), 1)),
         colours=np.repeat(colours, len(corners), axis=0),
     )
@@ -132,19 +134,23 @@ class _Traced:
         self.cells = surface.cells.astype(np.int32)
         self.scene = EmbreeScene()
         TriangleMesh(self.scene, self.vertices, self.cells)
-        self.noise = np.random.default_rng(0)  # a fixed seed: every run gives the same picture
 
     def image(self, middle: Float64, pixel: float, width: int, height: int) -> Bytes:
         """The image (height, width, 3), sRGB; `middle` (2,) is its centre and `pixel` a pixel's size at distance 1."""
         step = pixel / SUBPIXELS
         x = middle[0] + step * (np.arange(width * SUBPIXELS) + 0.5 - width * SUBPIXELS / 2)
         y = middle[1] - step * (np.arange(height * SUBPIXELS) + 0.5 - height * SUBPIXELS / 2)
-        bands = [self._band(x, rows) for rows in np.split(y, range(BAND_ROWS, len(y), BAND_ROWS))]
-        light = np.concatenate(bands).reshape(height, SUBPIXELS, width, SUBPIXELS, 3).mean(axis=(1, 3))
+        bands = enumerate(np.split(y, range(BAND_ROWS, len(y), BAND_ROWS)))
+        shaded = np.concatenate(in_threads(lambda band: self._band(x, band[1], seed=band[0]), bands))
+        light = shaded.reshape(height, SUBPIXELS, width, SUBPIXELS, 3).mean(axis=(1, 3))
         return np.asarray(np.round(255 * light ** (1 / 2.2)), dtype=np.uint8)
 
-    def _band(self, x: Float64, y: Float64) -> Float32:
-        """Linear RGB (len(y), len(x), 3), 0 to 1, of the rays through a grid x, y in the plane at distance 1."""
+    def _band(self, x: Float64, y: Float64, seed: int) -> Float32:
+        """Linear RGB (len(y), len(x), 3), 0 to 1, of the rays through a grid x, y in the plane at distance 1.
+
+        The seed is that of the secondary rays: every run gives the same picture.
+        """
+        noise = np.random.default_rng(seed)
         directions = np.stack([*np.meshgrid(x, y), np.full((len(y), len(x)), -1.0)], axis=-1)
         rays = _unit(directions.reshape(-1, 3).astype(np.float32))
         eye = np.tile(np.array([0, 0, EYE_DISTANCE], dtype=np.float32), (len(rays), 1))
@@ -153,10 +159,10 @@ class _Traced:
         light = np.ones((len(rays), 3), dtype=np.float32)
         row, column = np.indices((len(y), len(x))) % SUBPIXELS
         stratum = (SUBPIXELS * row + column).reshape(-1)[hit].astype(np.float32)
-        light[hit] = self._shade(rays[hit], found["primID"][hit], found["u"][hit], found["v"][hit], stratum)
+        light[hit] = self._shade(rays[hit], found["primID"][hit], found["u"][hit], found["v"][hit], stratum, noise)
         return light.reshape(len(y), len(x), 3)
 
-    def _shade(self, rays: Float32, cell: Ints, u: Float32, v: Float32, stratum: Float32) -> Float32:
+    def _shade(self, rays: Float32, cell: Ints, u: Float32, v: Float32, stratum: Float32, noise: Noise) -> Float32:
         """Linear RGB (N, 3), 0 to 1, of N rays that hit the surface.
 
         Args:
@@ -166,6 +172,7 @@ class _Traced:
             v: barycentric coordinate of the hit (N,), for the third corner.
             stratum: the number of each ray within its pixel (N,), which selects a part of the sphere for the random
                 directions of its secondary rays.
+            noise: draws these directions.
         """
         ids = self.cells[cell]
         weights = np.stack([1 - u - v, u, v], axis=1)[..., None]
@@ -183,14 +190,14 @@ class _Traced:
         depth = _dot(points[:, None] - corners, corner_normals)[..., None]
         start = points + (weights * np.maximum(-depth, 0) * corner_normals).sum(axis=1) + OFFSET * normals
 
-        towards_key = _unit(KEY_LIGHT + LIGHT_RADIUS * self._directions(stratum, stratum, SUBPIXELS**2))
+        towards_key = _unit(KEY_LIGHT + LIGHT_RADIUS * _directions(stratum, stratum, SUBPIXELS**2, noise))
         lit = self._is_open(start, towards_key)
         key = lit * np.maximum(_dot(normals, towards_key), 0)
         fill = np.maximum(normals @ _unit(FILL_LIGHT), 0)
         ambient = np.zeros(len(rays), dtype=np.float32)
         for k in range(AMBIENT_RAYS):
             # points on a sphere that touches the surface give cosine-weighted directions; the sky is brighter above
-            sky = _unit(normals + 0.999 * self._directions(stratum, k, AMBIENT_RAYS))
+            sky = _unit(normals + 0.999 * _directions(stratum, k, AMBIENT_RAYS, noise))
             ambient += self._is_open(start, sky) * (0.7 + 0.3 * sky[:, 1]) / AMBIENT_RAYS
         halfway = _unit(towards_key - rays)
         gloss = lit * np.maximum(_dot(normals, halfway), 0) ** 40
@@ -201,13 +208,14 @@ class _Traced:
         """Whether rays from the starts (N, 3) in the directions (N, 3) hit nothing (N,)."""
         return np.asarray(self.scene.run(start, direction, query="OCCLUDED") == -1)
 
-    def _directions(self, stratum: Float32, part: Float32 | int, parts: int) -> Float32:
-        """Random unit vectors (N, 3): `stratum` (N,) chooses a band of the sphere, and `part` one of `parts` wedges."""
-        z, turn = self.noise.random((2, len(stratum)), dtype=np.float32)
-        z = 1 - 2 * (stratum + z) / SUBPIXELS**2
-        angle = 2 * np.pi * (part + turn) / parts
-        flat = np.sqrt(1 - z * z)
-        return np.stack([flat * np.cos(angle), flat * np.sin(angle), z], axis=1).astype(np.float32)
+
+def _directions(stratum: Float32, part: Float32 | int, parts: int, noise: Noise) -> Float32:
+    """Random unit vectors (N, 3): `stratum` (N,) chooses a band of the sphere, and `part` one of `parts` wedges."""
+    z, turn = noise.random((2, len(stratum)), dtype=np.float32)
+    z = 1 - 2 * (stratum + z) / SUBPIXELS**2
+    angle = 2 * np.pi * (part + turn) / parts
+    flat = np.sqrt(1 - z * z)
+    return np.stack([flat * np.cos(angle), flat * np.sin(angle), z], axis=1).astype(np.float32)
 
 
 def _project(points: Float64) -> Float64:

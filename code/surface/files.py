@@ -16,6 +16,7 @@ from phase_recon.surface.surface import Surface, offset_of, polylines, transform
 from phase_recon.utils.archive import check_archive, check_gltf, read_array
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
+from phase_recon.utils.general import unique_rows
 
 Bytes = Callable[[Surface, str], bytes]
 
@@ -243,7 +244,8 @@ def _read_mesh(path: Path) -> Surface:
     visual: Any = mesh.visual
     colours = visual.vertex_colors[:, :3] if visual.kind == "vertex" else None
     if kind != ".off":
-        vertices, first, place = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
+        first, place = unique_rows(vertices)
+        vertices = vertices[first]
         cells = place[cells].reshape(-1, 3)
         colours = None if colours is None else colours[first]
     return Surface(vertices, cells, None, None if colours is None else np.asarray(colours, dtype=np.uint8))

@@ -127,7 +127,7 @@ def compare_to_points(
     reconstruction = _without_degenerate(reconstruction)
     centre = reconstruction.vertices.mean(axis=0)
     to_surface = distance_to_surface(points, reconstruction)[0]
-    to_cloud = cKDTree(points - centre).query(sample_surface(reconstruction, samples, seed)[0] - centre)[0]
+    to_cloud = cKDTree(points - centre).query(sample_surface(reconstruction, samples, seed)[0] - centre, workers=-1)[0]
     return {
         "d_C": 0.5 * float(to_surface.mean() + to_cloud.mean()),
         "d_H": float(max(to_surface.max(), to_cloud.max())),

@@ -30,6 +30,7 @@ BLOCK_BYTES = 2000  # of memory per block that the surface touches: its 125 valu
 CHUNK = 2**18  # points in one evaluation of the field
 CHUNK_BLOCKS = 2**15  # blocks whose corners are gathered at once
 SLAB_VOXELS = 2**25  # grid points that marching cubes sees at once
+HALF_WAY = np.sqrt((np.indices((BLOCK + 1,) * 3) % 2).sum(axis=0)).astype(np.float32)  # cells to the next even corner
 EDGE_MARGIN = 1e-3  # vertices keep this distance, in cells, from the ends of their edge, and so from each other
 
 
@@ -121,12 +122,19 @@ class SparseGrid:
             if not len(new):
                 return
             done |= wanted
-            values = self._evaluate_blocks(new)
-            np.maximum.at(slope, tuple((new // ratio).T), _steepest(values))
+            coarse_block = tuple((new // ratio).T)
+            values, steepest = self._evaluate_blocks(new, bound[coarse_block])
+            np.maximum.at(slope, coarse_block, steepest)
             self._follow(new, values, crossed)
 
-    def _evaluate_blocks(self, blocks: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Evaluate and keep the corner values (B, 5, 5, 5) of blocks (B, 3); shared corners once.
+    def _evaluate_blocks(
+        self, blocks: npt.NDArray[np.int64], bound: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Evaluate and keep the corner values (B, 5, 5, 5) of blocks (B, 3); and the steepest slopes seen there (B,).
+
+        Every second corner is evaluated, and those others whose sign is open if the field changes by ``bound`` (B,) a
+        cell at most, or that have a corner of the other sign beside them. The rest get values of the right sign, which
+        no triangle asks for. A block where the field is seen to be steeper is evaluated at all corners.
 
         Raises UserError where the surface touches more blocks than the memory holds.
         """
@@ -135,16 +143,42 @@ class SparseGrid:
             f"the surface, in {len(self.blocks) + len(blocks):,} blocks of {BLOCK}³ cells,",
             "choose a coarser plot.resolution; a surface that is nearly everywhere is noise: train longer",
         )
-        parts = []
+        parts, slopes = [], []
         for start in range(0, len(blocks), CHUNK_BLOCKS):
             x, y, z = self._corner_index(blocks[start : start + CHUNK_BLOCKS])
-            numbers, place = np.unique(np.ravel_multi_index((x, y, z), self.cells + 1), return_inverse=True)
-            corners = np.stack(np.unravel_index(numbers, self.cells + 1), axis=1)
-            parts.append(self._sample(corners)[place])
+            numbers = np.ravel_multi_index((x, y, z), self.cells + 1)
+            limit = bound[start : start + CHUNK_BLOCKS]
+            values = np.empty(numbers.shape, dtype=np.float32)
+            known = np.zeros(numbers.shape, dtype=bool)
+            known[:, ::2, ::2, ::2] = True
+            self._fill(values, numbers, known)
+            even = values[:, ::2, ::2, ::2].copy()
+            low, high = _between(even)
+            reach = limit[:, None, None, None] * HALF_WAY
+            wanted = ~known & (low <= reach) & (high >= -reach)
+            values[~known] = 0.5 * (low + high)[~known]
+            while wanted.any():
+                self._fill(values, numbers, wanted)
+                known |= wanted
+                wanted = _beside_zero_set(values) & ~known
+            steepest = np.maximum(_steepest(values, known), _steepest(even, np.ones(even.shape, dtype=bool)) / 2)
+            self._fill(values, numbers, (steepest > limit)[:, None, None, None] & ~known)
+            known[steepest > limit] = True
+            parts.append(values)
+            slopes.append(np.maximum(_steepest(values, known), steepest))
         values = np.concatenate(parts)
         self.blocks = np.concatenate((self.blocks, blocks))
         self.values = np.concatenate((self.values, values))
-        return values
+        return values, np.concatenate(slopes)
+
+    def _fill(
+        self, values: npt.NDArray[np.float32], numbers: npt.NDArray[np.int64], wanted: npt.NDArray[np.bool_]
+    ) -> None:
+        """Evaluate the corners (B, 5, 5, 5) that are wanted, by their numbers on the grid; shared ones once."""
+        if not wanted.any():
+            return
+        once, place = np.unique(numbers[wanted], return_inverse=True)
+        values[wanted] = self._sample(np.stack(np.unravel_index(once, self.cells + 1), axis=1))[place]
 
     def _corner_index(self, blocks: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
         """Grid coordinates of the corners of blocks (B, 3): three arrays that broadcast to (B, 5, 5, 5)."""
@@ -256,11 +290,39 @@ def _slopes(
     return np.sqrt(squares).astype(np.float32)
 
 
-def _steepest(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Largest gradient (B,), per cell, in blocks of corner values (B, 5, 5, 5)."""
+def _between(
+    values: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The least and the largest (B, 5, 5, 5) of every second corner's values (B, 3, 3, 3) next to each corner."""
+    both = []
+    for choose in (np.minimum, np.maximum):
+        wide = values
+        for axis in (1, 2, 3):
+            first, second, third = np.moveaxis(wide, axis, 0)
+            wide = np.stack([first, choose(first, second), second, choose(second, third), third], axis=axis)
+        both.append(wide)
+    return both[0], both[1]
+
+
+def _beside_zero_set(values: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Which corners of blocks (B, 5, 5, 5) have one of the other sign beside them, along an axis."""
+    inside, beside = values < 0, np.zeros(values.shape, dtype=bool)
+    for axis in (1, 2, 3):
+        change = np.diff(inside, axis=axis)
+        along = np.moveaxis(beside, axis, 0)
+        along[1:] |= np.moveaxis(change, axis, 0)
+        along[:-1] |= np.moveaxis(change, axis, 0)
+    return beside
+
+
+def _steepest(values: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Largest gradient (B,), per cell, in blocks of corner values (B, n, n, n), of those that are known."""
+    cells = values.shape[1] - 1
     base = values[:, :-1, :-1, :-1]
-    squares = (values[:, 1:, :-1, :-1] - base) ** 2
-    squares += (values[:, :-1, 1:, :-1] - base) ** 2
-    squares += (values[:, :-1, :-1, 1:] - base) ** 2
-    steepest: npt.NDArray[np.float32] = np.sqrt(squares.max(axis=(1, 2, 3)))
+    squares, all_known = np.zeros_like(base), known[:, :-1, :-1, :-1].copy()
+    for ahead in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
+        neighbour = (slice(None), *(slice(step, cells + step) for step in ahead))
+        squares += (values[neighbour] - base) ** 2
+        all_known &= known[neighbour]
+    steepest: npt.NDArray[np.float32] = np.sqrt(np.where(all_known, squares, 0).max(axis=(1, 2, 3)))
     return steepest

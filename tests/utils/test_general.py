@@ -7,7 +7,7 @@ import pytest
 import torch
 import trimesh
 
-from phase_recon.utils.general import along_curve, chamfer_dist, in_threads, sample_ball, sample_omega
+from phase_recon.utils.general import along_curve, chamfer_dist, in_threads, sample_ball, sample_omega, unique_rows
 
 
 def generators(seed=0):
@@ -165,3 +165,13 @@ def test_the_curve_takes_points_anywhere():
     steps = np.linalg.norm(np.diff(far[along_curve(far)], axis=0), axis=1)
     assert sorted(along_curve(far)) == list(range(1000))
     assert steps.mean() < 0.15  # by chance 0.66
+
+
+@pytest.mark.parametrize("columns", [1, 3, 6])
+def test_unique_rows_are_those_of_numpy(columns):
+    rows = np.random.default_rng(columns).integers(-2, 3, (200, columns)) / 2.0
+    rows[0] = -0.0  # equal to 0.0
+    first, kind = unique_rows(rows)
+    _, wanted_first, wanted_kind = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    np.testing.assert_array_equal(first, wanted_first)
+    np.testing.assert_array_equal(kind, wanted_kind.ravel())
