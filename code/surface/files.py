@@ -19,6 +19,7 @@ from phase_recon.utils.files import write_whole
 from phase_recon.utils.general import unique_rows
 
 Bytes = Callable[[Surface, str], bytes]
+FAR = 4.0  # × extent: farther from the origin, vertices of a fine mesh become equal in single precision, and it opens
 
 
 def write_surface(path: Path | str, surface: Surface, metadata_comment: str | None = None) -> str | None:
@@ -41,7 +42,7 @@ def write_surface(path: Path | str, surface: Surface, metadata_comment: str | No
             f"use one of {', '.join(writers)}"
         )
     single = kind in (".stl", ".glb") and len(surface.vertices) > 0
-    offset = offset_of(surface.vertices) if single else np.zeros(surface.dimension)
+    offset = offset_of(surface.vertices, FAR) if single else np.zeros(surface.dimension)
     beside = path.with_name(f"{path.name}.offset.txt")
     if not offset.any():
         write_whole(path, writers[kind](surface, metadata_comment or ""))

@@ -187,11 +187,11 @@ def transform(surface: Surface, scale: float, centre: npt.NDArray[np.float64]) -
     return replace(surface, vertices=scale * surface.vertices + np.asarray(centre, dtype=np.float64))
 
 
-def offset_of(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The offset (d,) to subtract from points (N, d): near their middle if they are far from zero, else 0."""
+def offset_of(points: npt.NDArray[np.float64], far: float = FAR) -> npt.NDArray[np.float64]:
+    """The offset (d,) to subtract from points (N, d): near their middle if ``far`` extents from zero, else 0."""
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max())
-    if np.abs([low, high]).max() < FAR * extent:
+    if np.abs([low, high]).max() < far * extent:
         return np.zeros(len(low))
     step = 10.0 ** np.floor(np.log10(extent))
     return np.asarray(np.round((low + high) / 2 / step) * step)

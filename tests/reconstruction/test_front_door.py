@@ -513,7 +513,9 @@ def test_a_forecast_grows_with_the_steps_and_the_network():
 # without the packages
 
 
-@pytest.mark.parametrize("script", ["run.py", "compare.py", "benchmark.py", "poisson.py", "bench_step.py", "bench_start.py"])
+@pytest.mark.parametrize(
+    "script", ["run.py", "compare.py", "benchmark.py", "poisson.py", "bench_step.py", "bench_start.py"]
+)
 def test_missing_packages_are_one_line(script, tmp_path):
     """Python alone, with nothing installed: -S leaves the packages of the environment out."""
     path = ROOT / "code" / "reconstruction" / script

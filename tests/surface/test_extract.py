@@ -364,6 +364,21 @@ def test_a_vertex_that_refinement_would_move_onto_another_stays():
     assert moved.is_closed()
 
 
+@pytest.mark.parametrize("kind", [".stl", ".glb"])
+@pytest.mark.parametrize("extents", [3, 90])
+def test_single_precision_leaves_a_fine_mesh_closed(tmp_path, kind, extents):
+    """At 90 extents from the origin single precision is 8e-6 extents, and vertices 3e-6 apart would become one."""
+    ring = np.stack([np.cos([0, 2, 4]), np.sin([0, 2, 4]), np.zeros(3)], axis=1) / 2
+    vertices = np.concatenate([ring, [[0, 0, 0.5], [3e-6, 0, 0.5]]])  # two tips, joined by a short edge
+    cells = np.array([[0, 2, 1], [0, 1, 4], [1, 3, 4], [1, 2, 3], [2, 0, 3], [0, 4, 3]])
+    surface = Surface(vertices + extents, cells)
+    assert surface.is_closed()
+    write_surface(tmp_path / f"s{kind}", surface)
+    back = read_surface(tmp_path / f"s{kind}")
+    assert len(back.vertices) == 5
+    assert back.is_closed()
+
+
 @pytest.mark.parametrize("kind", [".ply", ".obj", ".stl", ".glb"])
 def test_a_closed_surface_is_closed_to_every_reader(tmp_path, kind):
     """As files are read by default: trimesh merges equal vertices, libigl and open3d take them as they are."""
