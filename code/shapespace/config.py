@@ -21,7 +21,7 @@ from phase_recon.utils.locations import PACKAGE, find_configuration
 from phase_recon.utils.overrides import Override
 
 SETUP = PACKAGE / "shapespace" / "setup.conf"  # explains every key
-RATES = (LearningRate("Cosine", 2e-3, Final=2e-5), LearningRate("Cosine", 1e-3, Final=1e-5))
+RATES = (LearningRate("Cosine", 4e-3, Final=2e-5), LearningRate("Cosine", 1e-2, Final=1e-4))
 LATENT_LAMBDA = 1e-3  # weight of the mean length of the codes (Gropp et al. 2020)
 # keys that a single shape has, and the only value that they can have here
 FIXED = {"start": "network", "plot_frequency": 0} | dict.fromkeys(
@@ -37,8 +37,8 @@ class SpaceTrain(TrainConfig):
 
     expname: str = "shapespace"
     nepoch: int = 4000
-    points_batch: int = 512
-    pts_in_omega: int = 512
+    points_batch: int = 128
+    pts_in_omega: int = 128
     start: Literal["winding", "network"] = "network"
     fill_openings: bool = False
     ease_gaps: bool = False
@@ -49,7 +49,7 @@ class SpaceTrain(TrainConfig):
     learning_rate_schedule: tuple[LearningRate, ...] = RATES
     data_split: str | None = None
     latent_size: int = 32
-    shapes_batch: int = 4
+    shapes_batch: int = 16
     fit_steps: int = 400
     fit_rate: float = 0.01
 

@@ -1,6 +1,7 @@
 """A space of ellipsoids: training in one go and in two, codes for new clouds, whole and partial, and paths."""
 
 import json
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from ellipsoids import WIDTHS, configured, ellipsoid, write, write_all
 from test_training import same_state
 
 from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.model.latent import CodedNet
+from phase_recon.model.sampling import together
 from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.shapespace.config import SETUP, SpaceConfig, load_space_config
 from phase_recon.shapespace.fitting import fit_code, nearest_code
@@ -171,6 +174,39 @@ def test_the_terms_are_means_over_the_shapes_of_a_step(ellipsoids):
     assert all(map(torch.equal, before, training.space.network.parameters()))  # at a rate of zero
     moved = training.codes.grad.abs().sum(-1) > 0
     assert moved.sum() == config.train.shapes_batch
+
+
+LOSSES = ("phase", "igr", "siren", "digs", "steik", "hotspot", "viscoreg", "nsh", "sal", "sald")
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_step_s_terms_and_gradients_are_means_of_each_shape_s_own(ellipsoids, kind):
+    """Against a loop over the shapes, for every loss but occupancy, whose offsets follow the order of the points."""
+    config = configured(ellipsoids, f"network.loss={{type={kind}}}", "train.shapes_batch=3", "train.ball_sigma=0.01",
+                        "train.compile=false", "train.bfloat16=false")  # fmt: skip
+    training = Training(config, load_shapes(config, silent), CPU, ALONE, [])
+    with torch.no_grad():
+        training.codes.normal_(generator=torch.Generator().manual_seed(1))
+    network, loss, chosen = training.space.network.double(), training.space.loss, training.chosen()
+    codes = training.codes.detach().double()
+
+    def doubled(value):
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            return value.double()
+        return replace(value, **{f.name: doubled(getattr(value, f.name)) for f in fields(value)}) if is_dataclass(
+            value) else value  # fmt: skip
+
+    batches = [doubled(training.samplers[index].draw(training.generator)) for index in chosen]
+    every = codes[chosen].clone().requires_grad_()
+    terms = loss(CodedNet(network, every), together(batches))
+    (gradient,) = torch.autograd.grad(sum(terms.values()), [every])
+    for name, term in terms.items():
+        alone = [loss(CodedNet(network, codes[i]), batch)[name] for i, batch in zip(chosen, batches, strict=True)]
+        assert term.item() == pytest.approx(torch.stack(alone).mean().item(), rel=1e-9)
+    for number, (index, batch) in enumerate(zip(chosen, batches, strict=True)):
+        code = codes[index].clone().requires_grad_()
+        (own,) = torch.autograd.grad(sum(loss(CodedNet(network, code), batch).values()), [code])
+        torch.testing.assert_close(gradient[number], own / 3)
 
 
 def test_the_space_tells_its_shapes_apart(space):
