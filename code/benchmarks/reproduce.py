@@ -178,15 +178,20 @@ def published(options: argparse.Namespace) -> Config:
 
 
 def size_keys(options: argparse.Namespace) -> dict[str, Any]:
-    """The keys of --network, --steps and --batch; the skip goes into the middle layer, as in the published network."""
+    """The keys of --network, --steps and --batch.
+
+    As in published.conf, the skip goes into the middle layer, and the learning rate has five levels in a run.
+    """
     found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", options.network)
     if found is None:
         raise UserError(f"--network {options.network!r}: expected layers x width, such as {NETWORK}")
     layers, width = map(int, found.groups())
+    (rate,) = load_config(CONFIGURATIONS / "published.conf").to_dict()["train"]["learning_rate_schedule"]
     return {
         "network.inputs.dims": [width] * layers,
         "network.inputs.skip_in": [layers // 2] if layers > 1 else [],
         "train.nepoch": options.steps,
+        "train.learning_rate_schedule": [{**rate, "Interval": max(1, options.steps * rate["Interval"] // STEPS)}],
         "train.points_batch": options.batch,
         "train.pts_in_omega": options.batch,
     }
