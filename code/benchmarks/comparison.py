@@ -103,7 +103,7 @@ def _keys(options: argparse.Namespace) -> list[str]:
 
 def page_of(tables: dict[tuple[str, int], list[Row]], losses: list[str], options: argparse.Namespace) -> str:
     """The page, in Markdown."""
-    parts = [_head(options), _summary(tables)]
+    parts = [_head(options, len(tables)), _summary(tables)]
     for (name, steps), rows in tables.items():
         shape, _, kind = name.partition("-")
         sets = "".join(f" --set {key}" for key in _keys(options))
@@ -121,15 +121,19 @@ def _split(table: list[list[str]]) -> tuple[list[str], list[list[str]]]:
     return table[0], table[1:]
 
 
-def _head(options: argparse.Namespace) -> str:
+def _head(options: argparse.Namespace, done: int) -> str:
     """What the page is, of which commit, on what machine, and what its columns are."""
+    count = len(CLOUDS) * len(options.steps)
+    missing = f" **{count - done} of {count} tables are still missing;** the same command makes them." if (
+        done < count) else ""  # fmt: skip
     return f"""# Losses side by side
 
     python code/benchmarks/comparison.py --steps {",".join(map(str, options.steps))} --batch {options.batch} \
 --seed {options.seed}
 
-made this page on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on {machine()}. All losses share
-the coarse surface at the start, the network (4 × 128 with Fourier features), the optimiser and the batch of
+made this page on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on {machine()}.{missing}
+
+All losses share the coarse surface at the start, the network (4 × 128 with Fourier features), the optimiser and the batch of
 {options.batch} points; only the loss differs, without normals. The start decides much of the result at these lengths,
 so this tells how the losses go on from a good start, and not how they would do from a sphere. One seed: differences of
 a few per cent are chance.

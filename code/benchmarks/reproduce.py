@@ -75,6 +75,7 @@ PATH: Mapping[str, tuple[str, ...]] = {
     "our batch": ("train.points_batch", "train.pts_in_omega"),
     "our number of steps": ("train.nepoch",),
 }
+LETTERS = str.maketrans({"δ": "delta", "λ": "lambda", "μ": "mu"})  # in names of folders
 NOT_PARTS = ("train.expname", "train.input_path")  # keys in which the two files differ, and no part of a method
 
 
@@ -202,7 +203,7 @@ def run(setting: Setting, case: Case, seed: int, options: argparse.Namespace) ->
     keys = size_keys(options) | dict(setting.keys)
     keys |= {"train.mend": False, "train.plot_frequency": 0, "plot.save_html": False, "plot.allow_open": True}
     keys |= {"plot.resolution": options.resolution}
-    name = re.sub(r"[^\w.,=-]+", "_", f"{setting.table}-{setting.name}")
+    name = re.sub(r"[^\w.=-]+", "_", f"{setting.table}-{setting.name}".translate(LETTERS), flags=re.ASCII)
     command = [sys.executable, str(HERE / "run.py"), "--input", str(case.cloud), "--conf",
                str(CONFIGURATIONS / "published.conf"), "--seed", str(seed), "--gpu", options.gpu,
                "--exps-dir", str(options.out / "exps"), "--expname", f"{case.name}-{name}-{seed}"]  # fmt: skip

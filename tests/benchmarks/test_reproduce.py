@@ -1,6 +1,7 @@
 """The published method's table: the path ends at our default, a stopped table goes on, and the page says what it is."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -47,6 +48,24 @@ def test_the_grid_changes_one_value_about_the_centre():
         {"network.loss.mu"}
     ] * 3
     assert changed[-2:] == [{"train.points_batch": n, "train.pts_in_omega": n} for n in (4096, 32768)]
+
+
+def test_every_row_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    """run.py takes names of letters, digits and .,=_- alone."""
+    names = []
+
+    def measured(case, method, seed, command, out):
+        names.append(command[command.index("--expname") + 1])
+        return {"case": case.name, "method": method, "seed": seed, "failed": "not run"}
+
+    monkeypatch.setattr(reproduce, "measured", measured)
+    options = options_of(out=tmp_path)
+    found = list(reproduce.settings(options))
+    for setting in found:
+        reproduce.run(setting, reproduce.Case("dc", tmp_path / "dc.ply", tmp_path / "dc_gt.ply"), 0, options)
+    assert len(set(names)) == len(found)
+    assert all(re.fullmatch(r"[A-Za-z0-9_.=-]+", name) for name in names)
+    assert "dc-grid-lambda_=_0.1-0" in names
 
 
 def row(setting, chamfer, scan="dc", seed=0, table="published"):
