@@ -133,10 +133,10 @@ def _head(options: argparse.Namespace, done: int) -> str:
 
 made this page on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on {machine()}.{missing}
 
-All losses share the coarse surface at the start, the network (4 × 128 with Fourier features), the optimiser and the batch of
-{options.batch} points; only the loss differs, without normals. The start decides much of the result at these lengths,
-so this tells how the losses go on from a good start, and not how they would do from a sphere. One seed: differences of
-a few per cent are chance.
+All losses share the coarse surface at the start, the network (4 × 128 with Fourier features), the optimiser and the
+batch of {options.batch} points; only the loss differs, without normals. The start decides much of the result at these
+lengths, so this tells how the losses go on from a good start, and not how they would do from a sphere. One seed:
+differences of a few per cent are chance.
 
 d_C is the Chamfer distance (L1, the mean of the two directed means), d_H the Hausdorff distance, both in the cloud's
 unit, in which the shapes have bounding radius 1; meshes have 192 cells along the longest side. The eikonal error is the

@@ -52,6 +52,7 @@ class SpaceTrain(TrainConfig):
     shapes_batch: int = 16
     fit_steps: int = 400
     fit_rate: float = 0.01
+    refine_steps: int = 0
 
     def __post_init__(self) -> None:
         problems = []
@@ -62,6 +63,8 @@ class SpaceTrain(TrainConfig):
         for key in ("latent_size", "shapes_batch", "fit_steps"):
             if getattr(self, key) < 1:
                 problems.append(f"{key}: expected at least 1, got {getattr(self, key)}")
+        if self.refine_steps < 0:
+            problems.append(f"refine_steps: expected 0 or more, got {self.refine_steps}")
         if not self.fit_rate > 0:
             problems.append(f"fit_rate: expected more than 0, got {self.fit_rate}")
         for key, value in FIXED.items():

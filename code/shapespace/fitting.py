@@ -1,13 +1,17 @@
-"""A code for a cloud that the space has not seen: the network stays, the code moves (Gropp et al. 2020, sec. 5.2)."""
+"""A code for a cloud that the space has not seen: the network stays, the code moves (Gropp et al. 2020, sec. 5.2).
 
-import math
+Where the cloud shows all of a shape, a copy of the network can then be trained on it: the space is its start.
+"""
+
+import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.model.latent import CodedNet
-from phase_recon.model.optimizer import Adam
+from phase_recon.model.optimizer import Adam, Cosine, Optimizers
 from phase_recon.model.sampling import Sampler
 from phase_recon.reconstruction.state import sampler_of
 from phase_recon.shapespace.shapes import in_frame, prepare_shape
@@ -17,10 +21,11 @@ from phase_recon.utils.errors import UserError
 
 PROBES = 512  # points of the cloud at which the codes of the training are compared
 LAST_RATE = 0.01  # × the rate at the start: that at the end
+REFINING_RATE = 0.002  # at the start: that of a single shape
 
 
 def sampler_for(space: Space, cloud: PointCloud) -> Sampler:
-    """What draws the batches of a new cloud, in the space's frame.
+    """What draws the batches of a new cloud, in the space's frame, as large as those of the training in all.
 
     Raises:
         UserError: it is of another dimension than the space, or lacks the normals that the space was trained with.
@@ -33,7 +38,10 @@ def sampler_for(space: Space, cloud: PointCloud) -> Sampler:
             "the cloud has no normals, but the space was trained with them: add --set network.has_normals=false"
         )
     scene = in_frame(prepare_shape(space.config, cloud), space.domain)
-    return sampler_of(space.config.single, scene, space.loss, space.device)
+    single, t = space.config.single, space.config.train
+    points, in_omega = t.shapes_batch * t.points_batch, t.shapes_batch * t.pts_in_omega
+    single = replace(single, train=replace(single.train, points_batch=points, pts_in_omega=in_omega))
+    return sampler_of(single, scene, space.loss, space.device)
 
 
 def nearest_code(space: Space, points: Tensor) -> Tensor:
@@ -58,13 +66,35 @@ def fit_code(space: Space, cloud: PointCloud, seed: int = 0) -> Tensor:
     loss = space.loss.at(1.0)
     code = nearest_code(space, sampler.points).clone().requires_grad_()
     optimizer, generator = Adam([code], 0.0), torch.Generator(space.device).manual_seed(seed)
+    rate = Cosine(t.fit_rate, LAST_RATE * t.fit_rate)
     with subnormals_as_zero():
         for step in range(t.fit_steps):
             terms = loss(CodedNet(space.network, code), sampler.draw(generator))
             length = space.config.latent_lambda * torch.linalg.vector_norm(code)
             (code.grad,) = torch.autograd.grad(torch.stack([*terms.values(), length]).sum(), [code])
-            wave = 0.5 * (1 + math.cos(math.pi * step / t.fit_steps))
-            optimizer.step(t.fit_rate * (LAST_RATE + (1 - LAST_RATE) * wave))
+            optimizer.step(rate(step, step / t.fit_steps))
     if not bool(code.isfinite().all()):
         raise UserError("the fit of the code became NaN or infinite: lower train.fit_rate")
     return code.detach()
+
+
+def refined(space: Space, code: Tensor, cloud: PointCloud, seed: int = 0) -> Space:
+    """The space with a copy of its network that train.refine_steps steps have trained on one cloud, at its code.
+
+    What the cloud does not show then is no longer what the space knows of it.
+
+    Raises:
+        UserError: as ``sampler_for``; or the network is no longer finite.
+    """
+    t, sampler = space.config.train, sampler_for(space, cloud)
+    loss, network = space.loss.at(1.0), copy.deepcopy(space.network)
+    optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, momentum=t.momentum)
+    generator = torch.Generator(space.device).manual_seed(seed)
+    rate = Cosine(REFINING_RATE, LAST_RATE * REFINING_RATE)
+    with subnormals_as_zero():
+        for step in range(t.refine_steps):
+            terms = loss(CodedNet(network, code), sampler.draw(generator))
+            optimizers.step(torch.stack(list(terms.values())).sum(), rate(step, step / t.refine_steps))
+    if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+        raise UserError("the network became NaN or infinite on this cloud: set train.refine_steps = 0")
+    return replace(space, network=network)

@@ -14,7 +14,7 @@ from phase_recon.model.latent import CodedNet
 from phase_recon.model.sampling import together
 from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.shapespace.config import SETUP, SpaceConfig, load_space_config
-from phase_recon.shapespace.fitting import fit_code, nearest_code
+from phase_recon.shapespace.fitting import fit_code, nearest_code, refined
 from phase_recon.shapespace.run import main
 from phase_recon.shapespace.shapes import load_shapes
 from phase_recon.shapespace.space import load_space
@@ -113,6 +113,7 @@ network { inputs { dims = [ 512, 512, 512, 512, 512, 512, 512, 512 ], skip_in = 
         (("train.latent_size=0",), r"train\.latent_size: expected at least 1, got 0"),
         (("train.hold_gaps=true",), r"train\.hold_gaps: has no meaning for many shapes; remove it"),
         (("train.start=winding",), r"train\.start: has no meaning for many shapes"),
+        (("train.refine_steps=-1",), r"train\.refine_steps: expected 0 or more, got -1"),
         (("train.fit_rate=0",), r"train\.fit_rate: expected more than 0"),
         (("network.loss.latent_lambda=-1",), r"network\.loss: expected latent_lambda of 0 or above, got -1"),
         (("network.loss.latent_lamda=1",), r"network\.loss\.latent_lamda: unknown key"),
@@ -231,6 +232,21 @@ def test_a_code_is_fitted_to_an_unseen_shape(space):
     assert width_of(fitted) == pytest.approx(WIDTHS[3], abs=0.04)
 
 
+def test_a_network_of_its_own_fits_a_shape_that_the_space_has_not(space):
+    """An ellipsoid twice as long as high is none of the family: a code alone cannot be near it."""
+    trained = load_space(space)
+    cloud = ellipsoid(0.8, seed=52)
+    cloud = PointCloud(cloud.points * [1, 1, 0.7], cloud.normals / [1, 1, 0.7])
+    cloud = PointCloud(cloud.points, cloud.normals / np.linalg.norm(cloud.normals, axis=1, keepdims=True))
+    code = fit_code(trained, cloud)
+    before = [parameter.clone() for parameter in trained.network.parameters()]
+    config = replace(trained.config, train=replace(trained.config.train, refine_steps=150))
+    own = refined(replace(trained, config=config), code, cloud)
+    alone, with_own = (np.abs(space.field(code).w(cloud.points)).mean() for space in (trained, own))
+    assert with_own < 0.3 * alone
+    assert all(map(torch.equal, before, trained.network.parameters()))
+
+
 def test_from_a_part_the_space_knows_the_rest(space):
     """Of the half x > 0.1 alone, with noise: the other half is there, and as wide."""
     trained = load_space(space)
@@ -306,6 +322,7 @@ def test_a_path_goes_from_one_shape_to_the_other(capsys, space):
         (("interpolate", "e0", "e6", "--shapes", "1"), "--shapes: expected at least 2, got 1"),
         (("eval",), "give one cloud, a folder, a quoted glob or @list.txt"),
         (("eval", "none.npz"), "none.npz"),
+        (("eval", "x", "--refine", "-1"), "--refine: expected 0 or more, got -1"),
         (("eval", "x", "--set", "train.seed=3"), "--set: train.seed cannot be other than in the training"),
         (("mesh",), "mesh"),
         (("train", "--is-continue"), "step 600 of 600 is done; --steps N continues"),
