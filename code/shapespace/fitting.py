@@ -20,12 +20,13 @@ from phase_recon.utils.distributed import subnormals_as_zero
 from phase_recon.utils.errors import UserError
 
 PROBES = 512  # points of the cloud at which the codes of the training are compared
+FIT_SHARE = 0.25  # × the shapes of a training step: a step of a fit has as many points; more brought it no nearer
 LAST_RATE = 0.01  # × the rate at the start: that at the end
 REFINING_RATE = 0.002  # at the start: that of a single shape
 
 
-def sampler_for(space: Space, cloud: PointCloud) -> Sampler:
-    """What draws the batches of a new cloud, in the space's frame, as large as those of the training in all.
+def sampler_for(space: Space, cloud: PointCloud, shapes: int) -> Sampler:
+    """What draws the batches of a new cloud, in the space's frame, as large as those of some shapes of the training.
 
     Raises:
         UserError: it is of another dimension than the space, or lacks the normals that the space was trained with.
@@ -39,7 +40,7 @@ def sampler_for(space: Space, cloud: PointCloud) -> Sampler:
         )
     scene = in_frame(prepare_shape(space.config, cloud), space.domain)
     single, t = space.config.single, space.config.train
-    points, in_omega = t.shapes_batch * t.points_batch, t.shapes_batch * t.pts_in_omega
+    points, in_omega = shapes * t.points_batch, shapes * t.pts_in_omega
     single = replace(single, train=replace(single.train, points_batch=points, pts_in_omega=in_omega))
     return sampler_of(single, scene, space.loss, space.device)
 
@@ -62,8 +63,8 @@ def fit_code(space: Space, cloud: PointCloud, seed: int = 0) -> Tensor:
     Raises:
         UserError: as ``sampler_for``; or the code is no longer finite.
     """
-    t, sampler = space.config.train, sampler_for(space, cloud)
-    loss = space.loss.at(1.0)
+    t = space.config.train
+    loss, sampler = space.loss.at(1.0), sampler_for(space, cloud, max(1, round(FIT_SHARE * t.shapes_batch)))
     code = nearest_code(space, sampler.points).clone().requires_grad_()
     optimizer, generator = Adam([code], 0.0), torch.Generator(space.device).manual_seed(seed)
     rate = Cosine(t.fit_rate, LAST_RATE * t.fit_rate)
@@ -86,7 +87,8 @@ def refined(space: Space, code: Tensor, cloud: PointCloud, seed: int = 0) -> Spa
     Raises:
         UserError: as ``sampler_for``; or the network is no longer finite.
     """
-    t, sampler = space.config.train, sampler_for(space, cloud)
+    t = space.config.train
+    sampler = sampler_for(space, cloud, t.shapes_batch)
     loss, network = space.loss.at(1.0), copy.deepcopy(space.network)
     optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, momentum=t.momentum)
     generator = torch.Generator(space.device).manual_seed(seed)
