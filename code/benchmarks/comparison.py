@@ -35,7 +35,8 @@ from phase_recon.utils.locations import ROOT
 # creases, thin and networked, hollow and scanned, fine: with much noise, with little and with none; and two curves
 CLOUDS = ("gear-noisy", "stool-noisy", "mug-scan", "pitted_ball-exact", "blades_2d-noisy", "nested_2d-exact")
 LOSSES = ("phase", "igr", "siren", "digs", "steik", "hotspot", "viscoreg", "nsh", "sal", "sald")  # all without normals
-KEYS = ("train.detail=false", "plot.resolution=192", "plot.save_html=false")  # of every run
+# of every run; without checkpoints there is no course of the error, whose surfaces take longer than the run
+KEYS = ("train.detail=false", "train.checkpoint_frequency=0", "plot.resolution=192", "plot.save_html=false")
 WITH_DETAIL = "phase, with detail"  # PHASE with the correction that no other loss has
 BEST = {"d_C": "nearest surface (d_C)", "d_H": "least worst error (d_H)", "eikonal_box": "truest distance in the box"}
 
