@@ -14,7 +14,7 @@ from phase_recon.model.latent import CodedNet
 from phase_recon.model.sampling import together
 from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.shapespace.config import SETUP, SpaceConfig, load_space_config
-from phase_recon.shapespace.fitting import fit_code, nearest_code, refined
+from phase_recon.shapespace.fitting import fit_code, nearest_codes, refined
 from phase_recon.shapespace.run import main
 from phase_recon.shapespace.shapes import load_shapes
 from phase_recon.shapespace.space import load_space
@@ -263,8 +263,9 @@ def test_from_a_part_the_space_knows_the_rest(space):
 def test_the_nearest_code_is_that_of_the_shape_itself(space):
     trained = load_space(space)
     points = trained.domain.normalisation.apply(ellipsoid(0.6, seed=7).points)
-    nearest = nearest_code(trained, torch.tensor(points, dtype=torch.float32))
-    assert torch.equal(nearest, trained.code_of("e0"))
+    first, second = nearest_codes(trained, torch.tensor(points, dtype=torch.float32), 2)
+    assert torch.equal(first, trained.code_of("e0"))
+    assert torch.equal(second, trained.code_of("e1"))
 
 
 @pytest.mark.parametrize(
