@@ -55,6 +55,7 @@ GRID: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "μ": ("network.loss.mu", (0.0, 0.1, 10.0)),
 }
 BATCHES = (0.25, 2.0)  # × the batch
+RATES = (0.1,)  # × the learning rate
 # the parts of ours, in the order in which they are added; the values are those of setup.conf
 PATH: Mapping[str, tuple[str, ...]] = {
     "w in place of u": ("network.output",),
@@ -158,6 +159,11 @@ def settings(options: argparse.Namespace) -> Iterator[Setting]:
     for name, (key, values) in GRID.items():
         for value in values:
             yield Setting("grid", f"{name} = {value:g}", {key: value})
+    (rate,) = published(options).to_dict()["train"]["learning_rate_schedule"]
+    for factor in RATES:
+        initial = factor * rate["Initial"]
+        schedule = [{**rate, "Initial": initial}]
+        yield Setting("grid", f"learning rate {initial:g}", {"train.learning_rate_schedule": schedule})
     for factor in BATCHES:
         count = round(factor * options.batch)
         yield Setting("grid", f"batch {count}", {"train.points_batch": count, "train.pts_in_omega": count})
@@ -252,9 +258,9 @@ def _head(rows: list[Row], count: int, options: argparse.Namespace) -> str:
     text = "**These are runs of the published size.**"
     if (options.network, options.steps, options.batch) != (NETWORK, STEPS, BATCH):
         text = (
-            f"**This is not the published size**, which is {NETWORK}, {STEPS} steps of {BATCH} points and a GPU: the "
-            f"network here is {options.network}, with {options.steps} steps of {options.batch} points. So the figures "
-            "say what each part does at this size, and not whether the published figures can be reached."
+            f"**This is not the published size**, which is {NETWORK}, {STEPS} steps of {BATCH} points and a GPU:\n"
+            f"the network here is {options.network}, with {options.steps} steps of {options.batch} points. So the "
+            "figures say what each part does at\nthis size, and not whether the published figures can be reached."
         )
     made = dict.fromkeys((row["commit"], re.sub(r", load \d+ at the end", "", row["machine"])) for row in rows)
     of = "; ".join(f"commit {name} on {where}" for name, where in made)
@@ -300,7 +306,8 @@ def _grid_table(rows: list[Row], wanted: list[Setting], scans: list[str], centre
     loss = centre.network.loss
     text = (
         f"The centre is the row {FEATURES}: δ = {centre.train.ball_sigma:g}, λ = {loss['lambda']:g}, "
-        f"μ = {loss['mu']:g}, batch {centre.train.points_batch}. The other rows change one value each; behind each "
+        f"μ = {loss['mu']:g}, learning rate {centre.train.learning_rate_schedule[0].Initial:g}, batch "
+        f"{centre.train.points_batch}. The other rows change one value each; behind each "
         "figure is its ratio to the centre's.\n"
     )
     nearest = [f"{scan}: {near}" for scan in scans if (near := _nearest(rows, (START, *wanted), scan))]

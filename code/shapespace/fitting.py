@@ -79,7 +79,7 @@ def fit_code(space: Space, cloud: PointCloud, seed: int = 0) -> Tensor:
         with torch.no_grad():
             misfits = [torch.stack(list(loss(CodedNet(space.network, code), batch).values())).sum() for code in codes]
         best = codes[int(torch.stack(misfits).argmin())]
-        (code,) = _moved(space, loss, sampler, best[None], t.fit_steps - early, t.fit_rate, generator)
+        code: Tensor = _moved(space, loss, sampler, best[None], t.fit_steps - early, t.fit_rate, generator)[0]
     if not bool(code.isfinite().all()):
         raise UserError("the fit of the code became NaN or infinite: lower train.fit_rate")
     return code

@@ -44,9 +44,12 @@ def test_the_grid_changes_one_value_about_the_centre():
     centre = reproduce.published(options)
     grid = [setting for setting in reproduce.settings(options) if setting.table == "grid"]
     changed = [differences(centre, configured(options, setting)) for setting in grid]
-    assert [set(one) for one in changed[:-2]] == [{"train.ball_sigma"}] * 3 + [{"network.loss.lambda"}] * 3 + [
+    assert [set(one) for one in changed[:9]] == [{"train.ball_sigma"}] * 3 + [{"network.loss.lambda"}] * 3 + [
         {"network.loss.mu"}
     ] * 3
+    (schedule,) = changed[9].pop("train.learning_rate_schedule")
+    assert (schedule["Initial"], schedule["Interval"], changed[9]) == (pytest.approx(0.0005), 2000, {})
+    assert len(changed) == 12
     assert changed[-2:] == [{"train.points_batch": n, "train.pts_in_omega": n} for n in (4096, 32768)]
 
 
