@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test lint results benchmark compare speed bench-step bench-start scaling torture .venv
+.PHONY: demo test lint results benchmark compare speed bench-step bench-start scaling torture .venv reproduce comparison
 
 demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
@@ -24,9 +24,18 @@ results: .venv/installed
 speed: .venv/installed
 	.venv/bin/python code/benchmarks/speed.py $(ARGUMENTS)
 
+# docs/REPRODUCTION.md: the published method and its table, on the scans of the folder DATA; in hours on a GPU. On a CPU:
+# make reproduce DATA=scans ARGUMENTS=--quick. Stopped, it goes on where it was
+reproduce: .venv/installed
+	.venv/bin/python code/benchmarks/reproduce.py $(DATA) $(ARGUMENTS)
+
 # INPUT is a cloud; see code/reconstruction/compare.py for what else can be asked
 compare: .venv/installed
 	.venv/bin/python code/reconstruction/compare.py --input $(INPUT)
+
+# docs/COMPARISON.md: all losses on four clouds and two curves at two lengths, in two hours. Stopped, it goes on where it was
+comparison: .venv/installed
+	.venv/bin/python code/benchmarks/comparison.py $(ARGUMENTS)
 
 bench-step: .venv/installed
 	.venv/bin/python code/reconstruction/bench_step.py

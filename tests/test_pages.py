@@ -14,6 +14,7 @@ from conftest import ROOT, Field
 from phase_recon.datasets.readers import READERS
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.preprocess import STAGES
+from phase_recon.shapespace.flags import of_evaluation
 from phase_recon.utils.build import build
 from phase_recon.utils.config import Config, load_config, override
 
@@ -120,7 +121,8 @@ def test_configuration_names_every_loss():
 def flags() -> set[str]:
     """The flags of all commands, without their dashes, as --help lists them."""
     found = set()
-    for name in (*(f"reconstruction.{command}" for command in COMMANDS), "benchmarks.make_clouds", "benchmarks.sides"):
+    others = ("make_clouds", "sides", "reproduce", "comparison")
+    for name in (*(f"reconstruction.{name}" for name in COMMANDS), *(f"benchmarks.{name}" for name in others)):
         command = import_module(f"phase_recon.{name}")
         with pytest.MonkeyPatch.context() as patch:
             said: list[str] = []
@@ -129,6 +131,7 @@ def flags() -> set[str]:
             with pytest.raises(SystemExit):
                 command.main()
         found |= set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", "".join(said)))
+    found |= set(re.findall(r"(?<![\w-])--([a-z][\w-]*)", of_evaluation("").format_help()))  # of a shape space
     return {flag.replace("_", "-") for flag in found}
 
 

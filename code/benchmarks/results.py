@@ -196,33 +196,34 @@ def _runs_table(rows: list[Row]) -> str:
             good = [row for row in runs if "failed" not in row]
             name = SHOWN.get(method, method)
             if not good:
-                lines.append([case, name, _reason(runs[0]), *[""] * (len(HEADER) - 3)])
+                lines.append([case, name, reason(runs[0]), *[""] * (len(HEADER) - 3)])
                 continue
             ratios = ""
             if method == "ours" and best is not None:
-                ratios = ", ".join(f"{_middle(good, key) / best[key]:.2f}" for key in ("d_C", "d_H"))
+                ratios = ", ".join(f"{middle(good, key) / best[key]:.2f}" for key in ("d_C", "d_H"))
             lines.append(
-                [case, name, f"{len(good)}/{len(runs)}", _spread(good, "d_C"), _spread(good, "d_H"), ratios,
-                 _spread(good, "normal_consistency", min),
+                [case, name, f"{len(good)}/{len(runs)}", spread(good, "d_C"), spread(good, "d_H"), ratios,
+                 spread(good, "normal_consistency", min),
                  ", ".join(cell(int(row["components"])) for row in good),
                  ", ".join(cell(int(row["euler_characteristic"])) for row in good)
                  + f" ({good[0]['target_euler_characteristic']:.0f})",
-                 _spread(good, "iou", min), _spread(good, "cloud_to_surface_max"), _spread(good, "seconds"),
-                 _spread(good, "megabytes")]
+                 spread(good, "iou", min), spread(good, "cloud_to_surface_max"), spread(good, "seconds"),
+                 spread(good, "megabytes")]
             )  # fmt: skip
     return markdown(HEADER, lines)
 
 
-def _reason(row: Row) -> str:
+def reason(row: Row) -> str:
     """Why a run failed, with files by their names."""
     return "failed: " + re.sub(r"/\S*/", "", row["failed"])
 
 
-def _middle(rows: list[Row], key: str) -> float:
+def middle(rows: list[Row], key: str) -> float:
+    """The median of a figure."""
     return float(np.median([row[key] for row in rows]))
 
 
-def _spread(rows: list[Row], key: str, worst: Callable[[list[float]], float] = max) -> str:
+def spread(rows: list[Row], key: str, worst: Callable[[list[float]], float] = max) -> str:
     """The median, and the worst where there are several."""
     values = [row[key] for row in rows if key in row]
     if not values:
@@ -252,7 +253,7 @@ def _summary(rows: list[Row]) -> str:
                 count += 1
                 if "failed" in row:
                     failed += 1
-                    wrong.append([case, row["seed"], _reason(row), "", ""])
+                    wrong.append([case, row["seed"], reason(row), "", ""])
                     continue
                 topology = row["euler_characteristic"] == row["target_euler_characteristic"]
                 right += topology

@@ -149,14 +149,17 @@ class ImplicitNet(nn.Module):
         return [layer.weight for layer in self.layers()[1:-1]]
 
     def forward(self, x: Tensor, code: Tensor | None = None) -> Tensor:
-        """The field's value (...) at points x (..., d), of a latent code (latent_size,); None is the zero code."""
+        """The field's value (...) at points x (..., d), of a latent code; None is the zero code.
+
+        It is that of all points (latent_size,), or of each, in a shape that expands to (..., latent_size).
+        """
         *_, last = self.layers()
         features = self._features(x, code)
         h = self._before_last(features.reshape(-1, features.shape[-1]))
         return linear(h, last.weight, last.bias).reshape(x.shape[:-1])
 
     def value_and_gradient(self, x: Tensor, code: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The field's value (...) and gradient (..., d) at points x (..., d), of a latent code (latent_size,).
+        """The field's value (...) and gradient (..., d) at points x (..., d), of a latent code as in ``forward``.
 
         Both are differentiable once, in the code and in the parameters, those of the encoding included. They are not
         differentiable in x, nor twice: torch raises a RuntimeError where a loss asks for that.

@@ -7,6 +7,7 @@ parts as there are points to draw, and each part gives one. Independent points w
 would vary more from step to step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -130,6 +131,25 @@ class Batch:
             return whole
 
         return Batch(**{item.name: part(getattr(self, item.name)) for item in fields(self)})
+
+
+def together(batches: Sequence[Batch]) -> Batch:
+    """The batches of s shapes as one: rows of the tensors take turns, so that row k is of shape k mod s.
+
+    Its means are the means over the shapes of each one's. All have as many points; ``volume``, ``spacing`` and
+    ``hole_weight`` are those of the first.
+    """
+
+    def joined(parts: Sequence[Any]) -> Any:
+        first = parts[0]
+        if isinstance(first, Tensor) and first.ndim:
+            return torch.stack(list(parts), dim=1).flatten(0, 1)
+        if isinstance(first, EstimatedNormals | UnsignedDistances):
+            names = [item.name for item in fields(first)]
+            return replace(first, **{name: joined([getattr(part, name) for part in parts]) for name in names})
+        return first
+
+    return Batch(**{item.name: joined([getattr(batch, item.name) for batch in batches]) for item in fields(Batch)})
 
 
 class OmegaDensity:

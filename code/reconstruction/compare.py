@@ -120,17 +120,11 @@ def compare(options: argparse.Namespace, command: str) -> None:
     exps = default_exps_dir() if options.exps_dir is None else options.exps_dir
     folder = (exps / (options.expname or f"compare-{path.stem}")).absolute()
 
-    rows = []
-    for method in list(methods(options, path.absolute(), cloud, folder)):
-        print(f"{method.name}: {shlex.join(method.command)}", flush=True)
-        row = {"method": method.name, **measured(method, path, cloud, options.target, target, folder / "records")}
-        print("  ".join(f"{key} {cell(row[key])}" for key in COLUMNS if key in row), flush=True)
-        rows.append(row)
+    rows = measure_all(options, path, cloud, target, folder)
     if all("failed" in row for row in rows):
         raise UserError(f"every run failed; the first, {rows[0]['method']}: {rows[0]['failed']}")
 
-    columns = [key for key in COLUMNS if any(row.get(key) is not None for row in rows)]
-    table = [[COLUMNS[key] for key in columns], *([cell(row.get(key)) for key in columns] for row in rows)]
+    columns, table = table_of(rows)
     note = f"{NOTE} {device[0].upper()}{device[1:]}."
     write_csv(folder / "table.csv", columns, rows)
     text = f"    {command}\n\n{markdown(table[0], table[1:])}\n{note}\n"
@@ -145,6 +139,29 @@ def compare(options: argparse.Namespace, command: str) -> None:
     print(f"\n{text}\npage: {folder / 'compare.html'}")
 
 
+def measure_all(
+    options: argparse.Namespace, path: Path, cloud: PointCloud, target: Surface | None, folder: Path
+) -> list[Row]:
+    """A row of every method that the options ask for: run and measured, each unless it has been.
+
+    Raises:
+        UserError: as ``methods``.
+    """
+    rows = []
+    for method in list(methods(options, path.absolute(), cloud, folder)):
+        print(f"{method.name}: {shlex.join(method.command)}", flush=True)
+        row = {"method": method.name, **measured(method, path, cloud, options.target, target, folder / "records")}
+        print("  ".join(f"{key} {cell(row[key])}" for key in COLUMNS if key in row), flush=True)
+        rows.append(row)
+    return rows
+
+
+def table_of(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+    """The columns that some row fills, and the table of them: its header and its rows."""
+    columns = [key for key in COLUMNS if any(row.get(key) is not None for row in rows)]
+    return columns, [[COLUMNS[key] for key in columns], *([cell(row.get(key)) for key in columns] for row in rows)]
+
+
 def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: Path) -> Iterator[Method]:
     """The rows that the options ask for.
 
@@ -157,12 +174,16 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         if len(losses) > 1:
             raise UserError(f"--sweep compares settings of one loss, but --losses names {len(losses)}: give one")
         settings = list(_settings(options.sweep))
-    ours = [sys.executable, str(HERE / "run.py"), "--input", str(path), "--minutes", f"{options.minutes:g}"]
+    if options.steps is not None:
+        length, saved = ["--steps", str(options.steps)], f"frequency={max(1, options.steps // CHECKPOINTS)}"
+    else:
+        length, saved = ["--minutes", f"{options.minutes:g}"], f"minutes={options.minutes / CHECKPOINTS:g}"
+    ours = [sys.executable, str(HERE / "run.py"), "--input", str(path), *length]
     ours += ["--seed", str(options.seed), "--gpu", options.gpu, "--exps_dir", str(folder)]
     keys = [
         f"network.has_normals={'true' if options.normals else 'false'}",
         "train.checkpoint_frequency=0",
-        f"train.checkpoint_minutes={options.minutes / CHECKPOINTS:g}",
+        f"train.checkpoint_{saved}",
         "train.plot_frequency=0",  # a preview takes time from the training
         "plot.allow_open=true",  # what a loss leaves is shown as it is
         *options.set,
@@ -346,6 +367,7 @@ def _parser() -> Parser:
     parser.add_argument("--losses", metavar="A,B", help=f"names of configurations ({LOSSES})")
     parser.add_argument("--sweep", metavar="KEY=A,B", help="settings of one loss (phase) instead")
     common_flag(parser, "minutes", default=2.0, help="time of every run (2)")
+    common_flag(parser, "steps", help="length of every run, in place of a time")
     parser.add_argument("--normals", action="store_true", help="use the normals of the file, in all that can")
     parser.add_argument(
         "--same-network", action="store_true", help="network, optimiser and batch of setup.conf for all losses"

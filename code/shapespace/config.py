@@ -21,7 +21,7 @@ from phase_recon.utils.locations import PACKAGE, find_configuration
 from phase_recon.utils.overrides import Override
 
 SETUP = PACKAGE / "shapespace" / "setup.conf"  # explains every key
-RATES = (LearningRate("Cosine", 2e-3, Final=2e-5), LearningRate("Cosine", 1e-3, Final=1e-5))
+RATES = (LearningRate("Cosine", 4e-3, Final=2e-5), LearningRate("Cosine", 1e-2, Final=1e-4))
 LATENT_LAMBDA = 1e-3  # weight of the mean length of the codes (Gropp et al. 2020)
 # keys that a single shape has, and the only value that they can have here
 FIXED = {"start": "network", "plot_frequency": 0} | dict.fromkeys(
@@ -37,8 +37,8 @@ class SpaceTrain(TrainConfig):
 
     expname: str = "shapespace"
     nepoch: int = 4000
-    points_batch: int = 512
-    pts_in_omega: int = 512
+    points_batch: int = 128
+    pts_in_omega: int = 128
     start: Literal["winding", "network"] = "network"
     fill_openings: bool = False
     ease_gaps: bool = False
@@ -49,9 +49,10 @@ class SpaceTrain(TrainConfig):
     learning_rate_schedule: tuple[LearningRate, ...] = RATES
     data_split: str | None = None
     latent_size: int = 32
-    shapes_batch: int = 4
+    shapes_batch: int = 16
     fit_steps: int = 400
     fit_rate: float = 0.01
+    refine_steps: int = 0
 
     def __post_init__(self) -> None:
         problems = []
@@ -62,6 +63,8 @@ class SpaceTrain(TrainConfig):
         for key in ("latent_size", "shapes_batch", "fit_steps"):
             if getattr(self, key) < 1:
                 problems.append(f"{key}: expected at least 1, got {getattr(self, key)}")
+        if self.refine_steps < 0:
+            problems.append(f"refine_steps: expected 0 or more, got {self.refine_steps}")
         if not self.fit_rate > 0:
             problems.append(f"fit_rate: expected more than 0, got {self.fit_rate}")
         for key, value in FIXED.items():

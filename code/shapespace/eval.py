@@ -12,7 +12,7 @@ from torch import Tensor
 
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.reconstruction import evaluation
-from phase_recon.shapespace.fitting import fit_code
+from phase_recon.shapespace.fitting import fit_code, refined
 from phase_recon.shapespace.shapes import Announce, find_shapes, load_shape
 from phase_recon.shapespace.space import Space
 from phase_recon.utils.errors import UserError
@@ -43,7 +43,8 @@ def evaluate_clouds(
         cloud = load_shape(space.config, file, announce)
         code = fit_code(space, cloud)
         place = Experiment(folder / "fits" / name)
-        metrics = write_shape(space, code, cloud, file, goals[name], place, epoch, announce)
+        own = refined(space, code, cloud) if space.config.train.refine_steps else space
+        metrics = write_shape(own, code, cloud, file, goals[name], place, epoch, announce)
         announce(f"{name}: {said(metrics)}")
         written.append(metrics)
     return written

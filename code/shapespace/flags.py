@@ -63,6 +63,9 @@ def of_evaluation(description: str) -> Parser:
     )
     flags.add_argument("--input", metavar="PATH", help="the same as CLOUDS")
     flags.add_argument("--target", metavar="PATH", type=Path, help="the true surface, or a folder of them by name")
+    flags.add_argument(
+        "--refine", metavar="N", type=int, help="steps in which the network, too, is fitted (0); train.refine_steps"
+    )
     return _for_a_run(flags)
 
 

@@ -14,6 +14,7 @@ import argparse
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 STARTED = time.monotonic()
@@ -43,11 +44,13 @@ from phase_recon.utils.distributed import (
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.locations import default_exps_dir
+from phase_recon.utils.overrides import Override
 
 # what may be told otherwise than in the training, where a trained space is used
 USED = (
     "plot.",
     "train.fit_",
+    "train.refine_steps",
     "train.drop_invalid",
     "train.points_batch",
     "train.pts_in_omega",
@@ -117,7 +120,8 @@ def evaluate(options: argparse.Namespace) -> None:
     given = inputs(options)
     if len(given) != 1:
         raise UserError("give one cloud, a folder, a quoted glob or @list.txt")
-    space, experiment, epoch = _trained(options)
+    refine = [] if options.refine is None else [Override(f"train.refine_steps = {options.refine}", "--refine")]
+    space, experiment, epoch = _trained(options, refine)
     written = evaluate_clouds(space, given[0], options.target, experiment.folder, epoch, _say)
     _say(f"fits: {experiment.folder / 'fits'}, {len(written)} shapes")
 
@@ -148,15 +152,15 @@ def dfaust(options: argparse.Namespace) -> None:
     print(f"written: {options.out}, {process_scans(options.scans, options.out, options.points)} scans")
 
 
-def _trained(options: argparse.Namespace) -> tuple[Space, Experiment, int]:
-    """The space that the options name, with what they set for its use."""
+def _trained(options: argparse.Namespace, flags: Sequence[Override] = ()) -> tuple[Space, Experiment, int]:
+    """The space that the options name, with what they set for its use, by flags and by --set."""
     exps = default_exps_dir() if options.exps_dir is None else options.exps_dir
     experiment = Experiment.find(exps, options.expname or SpaceConfig().train.expname, options.timestamp)
     checkpoint = experiment.load_checkpoint(options.checkpoint)
     device, line = choose_device(options.gpu)
     _say(line)
     space = space_from_checkpoint(checkpoint, device, str(experiment.folder))
-    asked = override_space(checkpoint["config"], options.set)
+    asked = override_space(checkpoint["config"], [*flags, *options.set])
     if idle := [key for key in differences(space.config, asked) if not key.startswith(USED)]:
         raise UserError(f"--set: {', '.join(idle)} cannot be other than in the training; leave it out, or train again")
     checkpoint["config"] = asked.to_dict()

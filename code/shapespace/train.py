@@ -13,7 +13,7 @@ from torch import Tensor
 from phase_recon.model.latent import CodedNet
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.optimizer import Adam, Optimizers
-from phase_recon.model.sampling import Sampler
+from phase_recon.model.sampling import Sampler, together
 from phase_recon.reconstruction.progress import Clock, Status, progress_bar, tensorboard
 from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure
 from phase_recon.reconstruction.training import Interrupted, schedule_of
@@ -66,19 +66,16 @@ class Training:
     def step(self, loss: Loss, rate: float, rate_of_codes: float) -> dict[str, Tensor]:
         """One step; returns the terms of the loss, means over the step's shapes, and that of the codes' lengths."""
         chosen, ranks = self.chosen(), self.ranks
-        sums: dict[str, Tensor] = {}
-        for index in chosen:
-            batch = self.samplers[index].draw(self.generator).share(ranks.rank, ranks.size)
-            for name, term in loss(CodedNet(self.space.network, self.codes[index]), batch).items():
-                sums[name] = sums[name] + term / len(chosen) if name in sums else term / len(chosen)
-        lengths = torch.linalg.vector_norm(self.codes[chosen], dim=-1)
-        sums["codes"] = self.space.config.latent_lambda * lengths.mean()
+        batch = together([self.samplers[index].draw(self.generator).share(ranks.rank, ranks.size) for index in chosen])
+        codes = self.codes[chosen]
+        terms = dict(loss(CodedNet(self.space.network, codes), batch))
+        terms["codes"] = self.space.config.latent_lambda * torch.linalg.vector_norm(codes, dim=-1).mean()
         self.codes.grad = None
-        self.optimizers.step(torch.stack(list(sums.values())).sum(), rate)
+        self.optimizers.step(torch.stack(list(terms.values())).sum(), rate)
         ranks.average_gradients([self.codes])
         self.of_codes.step(rate_of_codes)
         self.epoch += 1
-        return {name: term.detach() for name, term in sums.items()}
+        return {name: term.detach() for name, term in terms.items()}
 
     def checkpoint(self, seconds: float, status: Status) -> dict[str, Any]:
         """What ``resume`` needs to go on from here, and ``space_from_checkpoint`` to use the space."""

@@ -180,6 +180,11 @@ def test_every_method_gets_the_same_request(tmp_path, clouds, confs, monkeypatch
     assert phase.command[-1] == "train.nepoch=7"  # what the user sets wins
     assert peer.reads == [clouds[1], confs / "peer.conf"]
     assert poisson.command[2:] == [str(clouds[1]), "{mesh}", "--normals"]
+    options.steps = 80
+    words = next(compare.methods(options, clouds[1], cloud, tmp_path)).command
+    assert words[words.index("--steps") + 1] == "80"
+    assert "train.checkpoint_frequency=10" in words
+    assert "--minutes" not in words
     options.sweep, options.losses = "network.inputs.dims=[8,8],[16]", "peer"
     one, two = compare.methods(options, clouds[1], cloud, tmp_path)
     assert (one.name, one.command[-1]) == ("dims=[8, 8]", "network.inputs.dims=[8, 8]")

@@ -1,6 +1,7 @@
 """A space of ellipsoids: training in one go and in two, codes for new clouds, whole and partial, and paths."""
 
 import json
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from ellipsoids import WIDTHS, configured, ellipsoid, write, write_all
 from test_training import same_state
 
 from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.model.latent import CodedNet
+from phase_recon.model.sampling import together
 from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.shapespace.config import SETUP, SpaceConfig, load_space_config
-from phase_recon.shapespace.fitting import fit_code, nearest_code
+from phase_recon.shapespace.fitting import fit_code, nearest_codes, refined
 from phase_recon.shapespace.run import main
 from phase_recon.shapespace.shapes import load_shapes
 from phase_recon.shapespace.space import load_space
@@ -110,6 +113,7 @@ network { inputs { dims = [ 512, 512, 512, 512, 512, 512, 512, 512 ], skip_in = 
         (("train.latent_size=0",), r"train\.latent_size: expected at least 1, got 0"),
         (("train.hold_gaps=true",), r"train\.hold_gaps: has no meaning for many shapes; remove it"),
         (("train.start=winding",), r"train\.start: has no meaning for many shapes"),
+        (("train.refine_steps=-1",), r"train\.refine_steps: expected 0 or more, got -1"),
         (("train.fit_rate=0",), r"train\.fit_rate: expected more than 0"),
         (("network.loss.latent_lambda=-1",), r"network\.loss: expected latent_lambda of 0 or above, got -1"),
         (("network.loss.latent_lamda=1",), r"network\.loss\.latent_lamda: unknown key"),
@@ -173,6 +177,39 @@ def test_the_terms_are_means_over_the_shapes_of_a_step(ellipsoids):
     assert moved.sum() == config.train.shapes_batch
 
 
+LOSSES = ("phase", "igr", "siren", "digs", "steik", "hotspot", "viscoreg", "nsh", "sal", "sald")
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_step_s_terms_and_gradients_are_means_of_each_shape_s_own(ellipsoids, kind):
+    """Against a loop over the shapes, for every loss but occupancy, whose offsets follow the order of the points."""
+    config = configured(ellipsoids, f"network.loss={{type={kind}}}", "train.shapes_batch=3", "train.ball_sigma=0.01",
+                        "train.compile=false", "train.bfloat16=false")  # fmt: skip
+    training = Training(config, load_shapes(config, silent), CPU, ALONE, [])
+    with torch.no_grad():
+        training.codes.normal_(generator=torch.Generator().manual_seed(1))
+    network, loss, chosen = training.space.network.double(), training.space.loss, training.chosen()
+    codes = training.codes.detach().double()
+
+    def doubled(value):
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            return value.double()
+        return replace(value, **{f.name: doubled(getattr(value, f.name)) for f in fields(value)}) if is_dataclass(
+            value) else value  # fmt: skip
+
+    batches = [doubled(training.samplers[index].draw(training.generator)) for index in chosen]
+    every = codes[chosen].clone().requires_grad_()
+    terms = loss(CodedNet(network, every), together(batches))
+    (gradient,) = torch.autograd.grad(sum(terms.values()), [every])
+    for name, term in terms.items():
+        alone = [loss(CodedNet(network, codes[i]), batch)[name] for i, batch in zip(chosen, batches, strict=True)]
+        assert term.item() == pytest.approx(torch.stack(alone).mean().item(), rel=1e-9)
+    for number, (index, batch) in enumerate(zip(chosen, batches, strict=True)):
+        code = codes[index].clone().requires_grad_()
+        (own,) = torch.autograd.grad(sum(loss(CodedNet(network, code), batch).values()), [code])
+        torch.testing.assert_close(gradient[number], own / 3)
+
+
 def test_the_space_tells_its_shapes_apart(space):
     trained = load_space(space)
     found = [width_of(trained.field(trained.code_of(name))) for name in trained.names]
@@ -195,6 +232,21 @@ def test_a_code_is_fitted_to_an_unseen_shape(space):
     assert width_of(fitted) == pytest.approx(WIDTHS[3], abs=0.04)
 
 
+def test_a_network_of_its_own_fits_a_shape_that_the_space_has_not(space):
+    """An ellipsoid twice as long as high is none of the family: a code alone cannot be near it."""
+    trained = load_space(space)
+    cloud = ellipsoid(0.8, seed=52)
+    cloud = PointCloud(cloud.points * [1, 1, 0.7], cloud.normals / [1, 1, 0.7])
+    cloud = PointCloud(cloud.points, cloud.normals / np.linalg.norm(cloud.normals, axis=1, keepdims=True))
+    code = fit_code(trained, cloud)
+    before = [parameter.clone() for parameter in trained.network.parameters()]
+    config = replace(trained.config, train=replace(trained.config.train, refine_steps=150))
+    own = refined(replace(trained, config=config), code, cloud)
+    alone, with_own = (np.abs(space.field(code).w(cloud.points)).mean() for space in (trained, own))
+    assert with_own < 0.3 * alone
+    assert all(map(torch.equal, before, trained.network.parameters()))
+
+
 def test_from_a_part_the_space_knows_the_rest(space):
     """Of the half x > 0.1 alone, with noise: the other half is there, and as wide."""
     trained = load_space(space)
@@ -211,8 +263,9 @@ def test_from_a_part_the_space_knows_the_rest(space):
 def test_the_nearest_code_is_that_of_the_shape_itself(space):
     trained = load_space(space)
     points = trained.domain.normalisation.apply(ellipsoid(0.6, seed=7).points)
-    nearest = nearest_code(trained, torch.tensor(points, dtype=torch.float32))
-    assert torch.equal(nearest, trained.code_of("e0"))
+    first, second = nearest_codes(trained, torch.tensor(points, dtype=torch.float32), 2)
+    assert torch.equal(first, trained.code_of("e0"))
+    assert torch.equal(second, trained.code_of("e1"))
 
 
 @pytest.mark.parametrize(
@@ -270,6 +323,7 @@ def test_a_path_goes_from_one_shape_to_the_other(capsys, space):
         (("interpolate", "e0", "e6", "--shapes", "1"), "--shapes: expected at least 2, got 1"),
         (("eval",), "give one cloud, a folder, a quoted glob or @list.txt"),
         (("eval", "none.npz"), "none.npz"),
+        (("eval", "x", "--refine", "-1"), "--refine: expected 0 or more, got -1"),
         (("eval", "x", "--set", "train.seed=3"), "--set: train.seed cannot be other than in the training"),
         (("mesh",), "mesh"),
         (("train", "--is-continue"), "step 600 of 600 is done; --steps N continues"),
