@@ -60,7 +60,7 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
         "a.ply", PLY[: PLY.index(b"element")] + b"element face 0\nend_header\n", ("vertex",),
     ),
     "not a ply": ("a.ply", b"1 2 3\n", ("ply",)),
-    "NaN": ("a.xyz", table(NAN_ROWS), ("2 of 40 rows", "first in row 4: y", "train.drop_invalid = true")),
+    "NaN": ("a.xyz", table(NAN_ROWS), ("2 of 40 rows", "first in row 4: y", "--set train.drop_invalid=true drops them")),
     "nine points": ("a.xyz", table(BALL[:9]), ("9 points", "10 or more")),
     "equal points": ("a.xyz", table(np.tile([1.0, 2.0, 3.0], (40, 1))), ("40 points are equal",)),
     "a line": ("a.xyz", table(np.outer(BALL[:, 0], [1, 2, 3])), ("one straight line", "volume")),
@@ -130,7 +130,7 @@ def test_another_dimension_than_the_file_s(refused, clouds):
 
 
 def test_normals_that_are_not_there(refused, clouds):
-    assert "has no normals, but network.has_normals = true" in refused(
+    assert "has no normals, but --normals (network.has_normals = true) asks for them" in refused(
         "--input", clouds[0], "--set", "network.has_normals=true"
     )
 
@@ -192,7 +192,7 @@ def test_folders_that_cannot_be_made(refused, clouds, tmp_path):
     (tmp_path / "file").write_text("in the way")
     error = refused("--input", clouds[0], "--exps_dir", tmp_path / "file" / "exps")
     assert "cannot be made" in error
-    assert "--exps_dir" in error
+    assert "--exps-dir" in error
     assert (tmp_path / "file").read_text() == "in the way"
 
 

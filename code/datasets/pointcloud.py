@@ -143,7 +143,7 @@ def _axes(path: Path, table: Table, d_in: int | None) -> tuple[list[str], str | 
         return axes[:2], "z is the same throughout and was left out"
     raise UserError(
         f"{path} has {len(table.columns)} columns ({len(axes)}D) but train.d_in = {d_in}: "
-        f"set train.d_in = {len(axes)} or leave it unset"
+        f"leave it out, or --set train.d_in={len(axes)}"
     )
 
 
@@ -165,7 +165,7 @@ def _measured(path: Path, table: Table, used: list[str], drop_invalid: bool) -> 
         names = ", ".join(np.array([*table.axes, *used])[~np.isfinite(row)])
         raise UserError(
             f"{path} has NaN or infinity in {np.count_nonzero(wrong)} of {len(table)} rows (first in row "
-            f"{first + 1}: {names}): train.drop_invalid = true drops them"
+            f"{first + 1}: {names}): --set train.drop_invalid=true drops them"
         )
     zero = np.logical_and.reduce(points == 0, axis=1)
     if np.count_nonzero(zero) < ZEROS:
@@ -231,7 +231,7 @@ def _check_shape(path: Path, points: Array) -> None:
     if flat[0]:
         raise UserError(
             f"{path}: all {count} points lie in one plane: a closed surface encloses a volume; for a planar "
-            "curve give two columns (x y) or, where z is the same throughout, train.d_in = 2"
+            "curve give two columns (x y) or, where z is the same throughout, --set train.d_in=2"
         )
 
 
@@ -274,19 +274,19 @@ def _normals(path: Path, table: Table, axes: list[str]) -> Array | None:
     normals = table.stack(expected)
     if not np.nan_to_num(normals).any():
         raise UserError(
-            f"{path} has normals that are all zero or NaN, which nobody computed: set network.has_normals = false, or "
-            "give a file with normals"
+            f"{path} has normals that are all zero or NaN, which nobody computed: leave out --normals "
+            "(network.has_normals), or give a file with normals"
         )
     if normals.max() > 1 and normals.min() >= 0 and np.array_equal(normals, np.round(normals)):
         raise UserError(
-            f"{path} has whole numbers from 0 up where normals were expected, as colours are, or normals in bytes: set "
-            "network.has_normals = false, or give normals between -1 and 1"
+            f"{path} has whole numbers from 0 up where normals were expected, as colours are, or normals in bytes: "
+            "leave out --normals (network.has_normals), or give normals between -1 and 1"
         )
     largest = np.abs(normals).max(axis=1, keepdims=True)
     if zero := np.count_nonzero(largest == 0):
         raise UserError(
-            f"{path} has {zero} of {len(normals)} normals of length zero: mend or remove them, or set "
-            "network.has_normals = false"
+            f"{path} has {zero} of {len(normals)} normals of length zero: mend or remove them, or leave "
+            "out --normals (network.has_normals)"
         )
     # the largest component is divided out first: lengths of 1e-200 and 1e200 have squares too
     normals /= largest

@@ -158,7 +158,7 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
             raise UserError(f"--sweep compares settings of one loss, but --losses names {len(losses)}: give one")
         settings = list(_settings(options.sweep))
     ours = [sys.executable, str(HERE / "run.py"), "--input", str(path), "--minutes", f"{options.minutes:g}"]
-    ours += ["--seed", str(options.seed), "--gpu", options.gpu, "--exps_dir", str(folder)]
+    ours += ["--seed", str(options.seed), "--gpu", options.gpu, "--exps-dir", str(folder)]
     keys = [
         f"network.has_normals={'true' if options.normals else 'false'}",
         "train.checkpoint_frequency=0",

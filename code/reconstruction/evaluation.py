@@ -138,7 +138,7 @@ def evaluate(
     """
     folder = experiment.folder / "evaluation" / str(epoch)
     if not plot.overwrite and any(not path.name.startswith(".") for path in folder.glob("*")):
-        raise UserError(f"{folder}: exists, and plot.overwrite = false; move it away or set plot.overwrite = true")
+        raise UserError(f"{folder}: exists, and plot.overwrite = false: move it away, or --set plot.overwrite=true")
     goal = None if target is None else read_target(target, field.dimension)
     asked = None if query is None else load_points(query, field.dimension)
     try:
@@ -165,8 +165,6 @@ def evaluate(
         )
         _write(path, surface, announce)
     if output is not None:
-        if output.exists():
-            announce(f"{output}: the file that was there is replaced")
         output.parent.mkdir(parents=True, exist_ok=True)
         _write(output, surface, announce)
         written["output"] = output

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,6 +152,12 @@ def overrides(options: argparse.Namespace) -> list[str | Override]:
         if value is not None
     ]
     return [*texts, *options.set]
+
+
+def flag_of(key: str, texts: Sequence[str | Override]) -> str:
+    """The flag that a key of the configuration was set by, of those of ``overrides``; the key if it was by --set."""
+    flags = [text.flag for text in texts if isinstance(text, Override) and text.text.startswith(f"{key} = ")]
+    return flags[-1] if flags else key
 
 
 def _numbers(flag: str, text: str, kind: type[int] | type[float]) -> list[float | None]:

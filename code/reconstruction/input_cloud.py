@@ -39,12 +39,12 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
     else:
         cloud = sampled(path, t.sample)
         if t.d_in not in (None, cloud.points.shape[1]):
-            raise UserError(f"{path}: is {cloud.points.shape[1]}D, but train.d_in = {t.d_in}: leave it unset")
+            raise UserError(f"{path}: is {cloud.points.shape[1]}D, but train.d_in = {t.d_in}: leave it out")
     used = config.network.has_normals
     if used and cloud.normals is None:
         raise UserError(
-            f"{path}: has no normals, but network.has_normals = true: set it to false (--no-normals), or give a file "
-            "with them"
+            f"{path}: has no normals, but --normals (network.has_normals = true) asks for them: leave it out, or give "
+            "a file with them"
         )
     return cloud, replace(config, train=replace(t, input_path=str(path.absolute())))
 
@@ -52,7 +52,10 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
 def describe(cloud: PointCloud, config: Config) -> list[str]:
     """What a user should know of a cloud, a line each: how it was read, and whether its normals can be trusted."""
     t, used = config.train, config.network.has_normals
-    kind = "with normals" if cloud.normals is not None else "without normals"
+    parts = {"normals": cloud.normals, "colours": cloud.colours, "sensor positions": cloud.sensors}
+    there = [name for name, part in parts.items() if part is not None]
+    kind = f"with {', '.join(there)}" if there else ""
+    kind = ", ".join(text for text in (kind, "without normals" if cloud.normals is None else "") if text)
     lines = [f"cloud: {t.input_path}, {len(cloud.points)} points in {cloud.points.shape[1]}D, {kind}"]
     if cloud.note:
         vertices = "vertices of a mesh" in cloud.note and t.sample is None

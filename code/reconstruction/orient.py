@@ -27,7 +27,7 @@ from phase_recon.datasets.ply import ply_of_columns
 from phase_recon.geometry.points import Source
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
-from phase_recon.reconstruction.input_cloud import load_cloud
+from phase_recon.reconstruction.input_cloud import describe, load_cloud
 from phase_recon.reconstruction.output import check_folder
 from phase_recon.reconstruction.preprocess import Scene, prepare, sensor_warning
 from phase_recon.utils.config import load_config
@@ -91,6 +91,10 @@ def orient(options: argparse.Namespace) -> None:
     cloud, config = load_cloud(config, print)
     if output.exists() and output.samefile(str(config.train.input_path)):
         raise UserError(f"--output {output}: is the cloud itself; give the oriented points another name")
+    for line in describe(cloud, config):
+        print(line)
+    if output.exists():
+        print(f"note: {output} is there, and will be replaced")
     scene = prepare(config, cloud)
     if scene.coarse_normals is None and cloud.sensors is None:
         raise UserError(f"{options.cloud}: encloses nothing, so that no side of its points is outside")

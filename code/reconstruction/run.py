@@ -36,7 +36,7 @@ if not __package__:  # started as a file: the package is the folder above
     require_packages()
 
 from phase_recon.reconstruction.commands import exit_status
-from phase_recon.reconstruction.flags import check_flags, check_flags_for_many, inputs, overrides, parser
+from phase_recon.reconstruction.flags import check_flags, check_flags_for_many, flag_of, inputs, overrides, parser
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.locations import ROOT, default_exps_dir, find_configuration
 
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     from phase_recon.reconstruction.batch import common_folder, find_clouds, names_many, run_many
     from phase_recon.reconstruction.build_model import check_model
     from phase_recon.reconstruction.names import named
-    from phase_recon.reconstruction.output import check_extension, check_folder
+    from phase_recon.reconstruction.output import check_extension, check_folder_of_many
     from phase_recon.reconstruction.training import Interrupted
     from phase_recon.utils.config import load_config
     from phase_recon.utils.distributed import rank_and_size
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
         if len(given) > 1:
             config = replace(config, train=replace(config.train, input_path=str(common_folder(clouds))))
         if options.output is not None:
-            check_folder(options.output)
+            check_folder_of_many(options.output, clouds)
         config = named(config)
         return run_many(config, clouds, _exps_dir(config), options.jobs, options.gpu, options.output)
     if options.jobs != 1:
@@ -153,7 +153,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     output = _output(config, options, cloud)
     device, line = choose_device(options.gpu)
     _say(plan(config, device, cloud.points.shape, 0 if checkpoint is None else checkpoint["epoch"]))
-    for text in (*describe(cloud, config), line):
+    for text in (*describe(cloud, config), *_replaced(output), line):
         _say(text)
     keep_freed_memory()
     is_new, exps_dir, name = experiment is None, _exps_dir(config), str(config.train.expname)
@@ -221,11 +221,15 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     _say(line)
     _say(f"evaluating step {checkpoint['epoch']} of {experiment.folder}")
     field = field_from_checkpoint(checkpoint, device, str(experiment.folder))
-    asked = override(checkpoint["config"], overrides(options))
+    texts = overrides(options)
+    asked = override(checkpoint["config"], texts)
     changed = differences(config_from_dict(checkpoint["config"]), asked)
     if idle := [key for key in changed if not key.startswith(EVALUATED)]:
+        given = [flag_of(key, texts) for key in idle]
+        remedy = "leave it out" if "--quality" not in given else "give --resolution, which may be other, without it"
         raise UserError(
-            f"--eval: {', '.join(idle)} cannot be other than in the training; leave it out, or train again with it"
+            f"--eval: {', '.join(dict.fromkeys(given))} cannot be other than in the training; {remedy}, or train again "
+            "with it"
         )
     cloud, config_of_run = load_cloud(asked, _say)
     _say(describe(cloud, config_of_run)[0])
@@ -235,6 +239,8 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             "leave --input out, or give the cloud that the run was trained on"
         )
     output = _output(replace(config_of_run, plot=config.plot), options, cloud)
+    for text in _replaced(output):
+        _say(text)
     written = evaluation.evaluate(
         field,
         cloud,
@@ -278,7 +284,19 @@ def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> P
     if options.output is None:
         return None
     plot = config.plot
-    return output_file(options.output, Path(str(config.train.input_path)), plot.mesh_format, plot.curve_format, d)
+    path = output_file(
+        options.output, Path(str(config.train.input_path)), plot.mesh_format, plot.curve_format, d,
+        {"target": options.target, "query": options.query},
+    )  # fmt: skip
+    if path.exists() and not plot.overwrite:
+        raise UserError(f"--output {path}: exists, and plot.overwrite = false; move it away, or give another name")
+    return path
+
+
+def _replaced(output: Path | None) -> list[str]:
+    """A line that says so where a file will be replaced, in time to stop the run."""
+    there = output is not None and output.exists()
+    return [f"note: {output} is there, and will be replaced (--set plot.overwrite=false refuses)"] if there else []
 
 
 def _reserve(budget: float | None) -> float:

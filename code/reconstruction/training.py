@@ -96,7 +96,7 @@ def fit(
     clock = Clock(t.nepoch, budget, seconds, started, course.mending.spent, t.checkpoint_minutes)
     if config.network.has_normals and cloud.normals is None:
         raise UserError(
-            "network.has_normals = true, but the cloud has no normals: set it to false, or give a file with them"
+            "network.has_normals = true, but the cloud has no normals: set it to false, or give some"
         )
     for key in ("points_batch", "pts_in_omega"):
         ranks.check_share(f"train.{key}", getattr(t, key))
@@ -205,7 +205,7 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
                 status.report(state.epoch, rate)
         if state.epoch == 0 and not stop.signal:
             raise UserError(
-                f"train.time_budget: {t.time_budget} minutes were over before the first step: give more with --minutes"
+                f"--minutes {t.time_budget:g} (train.time_budget): they were over before the first step; give more"
             )
         if status.pending and not stop.signal:  # a run that goes on later reports them when they are due
             status.report(state.epoch, rate)

@@ -82,7 +82,7 @@ def extract_surface(
         where = ", ".join(f"{SIDES[side]} {'xyz'[axis]}" for axis, side in sorted(exits))
         raise UserError(
             f"the surface leaves the box at its {where} side: "
-            "enlarge train.bounding_box_scale and train again, or set plot.allow_open = true"
+            "train again with --set train.bounding_box_scale=2, or leave it open there with --set plot.allow_open=true"
         )
     if announce:
         total = int(np.prod(cells + 1))

@@ -291,6 +291,7 @@ class Config:
         return sections
 
 
+OR_NULL = re.compile(",? or null")  # in what a key expects; a flag is left out instead
 Kind = TypeVar("Kind", bound=Config, default=Config)  # of configuration
 Checks = Callable[[Any, list[str]], None]
 
@@ -388,9 +389,11 @@ def _with_overrides(
     for item in overrides:
         text, where = item if isinstance(item, Override) else (item, place)
         source = f"{where} {text!r}".strip()
+        if where == "--set" and not re.search("[={:]", text):
+            raise UserError(f"{source}: expected KEY=VALUE, such as --set train.seed=3")
         given = parse(text, source)
         if not given.tree:
-            raise UserError(f"{source}: expected key=value, such as train.seed=3")
+            raise UserError(f"{source}: expected KEY=VALUE, such as --set train.seed=3")
         for key in given.lines:
             section = any(other.startswith((f"{key}.", f"{key}[")) for other in given.lines)
             if not section and key not in kind.idle and (meant := meant_key(key, tree, kind.sections)):
@@ -423,8 +426,8 @@ def _error(source: str, problems: Sequence[str], places: Mapping[str, str]) -> U
     for problem in problems:
         key = re.split(": | = ", problem)[0]
         place = places.get(key) or places.get(key.split("[")[0])
-        if place and place.startswith("--") and place != "--set":  # a flag needs no key beside it
-            texts.append(place + problem.removeprefix(key))
+        if place and place.startswith("--") and place != "--set":  # a flag needs no key beside it, and has no null
+            texts.append(place + OR_NULL.sub("", problem.removeprefix(key)))
         else:
             texts.append(f"{place}: {problem}" if place else problem)
     if len(texts) == 1:  # the command line's own mistake is not the file's
