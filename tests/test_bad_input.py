@@ -60,7 +60,7 @@ FILES: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
         "a.ply", PLY[: PLY.index(b"element")] + b"element face 0\nend_header\n", ("vertex",),
     ),
     "not a ply": ("a.ply", b"1 2 3\n", ("ply",)),
-    "NaN": ("a.xyz", table(NAN_ROWS), ("2 of 40 rows", "first in row 4: y", "--set train.drop_invalid=true drops them")),
+    "NaN": ("a.xyz", table(NAN_ROWS), ("2 of 40 rows", "first in row 4: y", "--set train.drop_invalid=true")),
     "nine points": ("a.xyz", table(BALL[:9]), ("9 points", "10 or more")),
     "equal points": ("a.xyz", table(np.tile([1.0, 2.0, 3.0], (40, 1))), ("40 points are equal",)),
     "a line": ("a.xyz", table(np.outer(BALL[:, 0], [1, 2, 3])), ("one straight line", "volume")),

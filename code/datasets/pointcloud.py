@@ -13,6 +13,7 @@ import numpy.typing as npt
 from phase_recon.datasets.columns import AXES, COLOURS, NORMALS
 from phase_recon.datasets.readers import read_table
 from phase_recon.datasets.selection import Selection
+from phase_recon.datasets.stations import with_sensor, with_stations
 from phase_recon.datasets.table import Table
 from phase_recon.utils.errors import UserError
 
@@ -55,6 +56,8 @@ def load_point_cloud(
     *,
     normals: bool = True,
     selection: Selection | None = None,
+    sensor: tuple[float, ...] | None = None,
+    stations: Path | None = None,
 ) -> PointCloud:
     """Read a cloud and check that a closed curve or surface can be fitted to it.
 
@@ -69,13 +72,20 @@ def load_point_cloud(
         normals: whether the file's normals will be used, and so must be sound. If not, unsound ones are left out,
             and the note says so.
         selection: which points are read; None is all.
+        sensor: where the sensor was that saw all points (d,), in place of what the file says; None for that.
+        stations: a table of such positions, for points with the numbers of their stations; None for what the file says.
 
     Raises:
         UserError: a file that cannot be read or understood (datasets.readers), another dimension than d_in, rows
             that are not finite, normals of length zero, fewer than 10 points, and points that are all equal, on one
             line or in one plane.
     """
-    return _cloud(Path(path), read_table(Path(path), selection), d_in, drop_invalid, normals)
+    table = read_table(Path(path), selection)
+    if sensor is not None:
+        table = with_sensor(table, sensor, Path(path))
+    if stations is not None:
+        table = with_stations(table, stations, Path(path))
+    return _cloud(Path(path), table, d_in, drop_invalid, normals)
 
 
 def point_cloud(points: npt.ArrayLike, normals: npt.ArrayLike | None = None) -> PointCloud:

@@ -66,7 +66,7 @@ def _select_part(part: Table, selection: Selection, cells: "_Cells | None", path
         part = part.keep(np.isin(part.columns[CLASS], selection.classes), "of other classes")
     if selection.min_opacity is not None:
         if OPACITY not in part.columns:
-            raise UserError(f"{path} has no opacities, as 3D Gaussians have: leave out --min-opacity (train.min_opacity)")
+            raise UserError(f"{path} has no opacities, as 3D Gaussians have: leave out --min-opacity")
         part = part.keep(part.columns[OPACITY] >= selection.min_opacity, "of lower opacity")
     if selection.crop is not None:
         part = part.keep(_within(part, selection.crop, path), "outside the crop")

@@ -13,12 +13,14 @@ import numpy.typing as npt
 
 from phase_recon.datasets.pointcloud import PointCloud, load_points
 from phase_recon.reconstruction.field import Field
+from phase_recon.reconstruction.orient import oriented_ply, oriented_points
+from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.report.page import surface_page
 from phase_recon.report.plots import cross_section_picture, loss_curves, render_surface
 from phase_recon.surface.extract import extract_surface, read_surface, refine, vertex_normals, write_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points
-from phase_recon.surface.surface import Surface, carry_colours, substantial_components, transform
+from phase_recon.surface.surface import Surface, carry_colours, near_points, substantial_components, transform
 from phase_recon.utils.config import LEAST_RESOLUTION, MOST_RESOLUTION, PlotConfig
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
@@ -68,7 +70,7 @@ def surface_of(
         allow_open: whether a surface may leave Ω even if plot.allow_open is false.
 
     Raises:
-        UserError: there is no such surface, or it leaves Ω.
+        UserError: there is no such surface, it leaves Ω, or plot.trim leaves nothing of it.
     """
     level = field.level(plot.mc_value)
     surface = extract_surface(
@@ -92,6 +94,10 @@ def surface_of(
     surface = refine(surface, field.normalised_value_and_gradient, level)
     surface = vertex_normals(surface, lambda x: field.normalised_value_and_gradient(x)[1])
     surface = transform(surface, field.normalisation.scale, field.normalisation.centre)
+    if cloud is not None and plot.trim is not None:
+        surface = near_points(surface, cloud.points, plot.trim)
+        if not len(surface.cells):
+            raise UserError(f"--trim {plot.trim:g} (plot.trim): nothing of the surface is so near to the points")
     if cloud is not None and cloud.colours is not None:
         surface = carry_colours(surface, cloud.points, cloud.colours)
     return surface
@@ -117,6 +123,7 @@ def evaluate(
     target: Path | None = None,
     query: Path | None = None,
     output: Path | None = None,
+    scene: Scene | None = None,
 ) -> dict[str, Path]:
     """Write evaluation/<epoch>/ of a run; returns what was written, by what it is.
 
@@ -131,6 +138,7 @@ def evaluate(
         target: a mesh, curve or cloud to measure against, or None.
         query: points at which to write u, w and ∇w, or None.
         output: another file to write the surface to, in place of what is there, or None.
+        scene: what the preprocessing found, whose normals are written if it found some, or None.
 
     Raises:
         UserError: there is no surface; a file cannot be read or written; or plot.overwrite = false and the
@@ -169,6 +177,9 @@ def evaluate(
         _write(output, surface, announce)
         written["output"] = output
     extraction = time.monotonic() - started
+    if scene is not None and scene.normals == "estimated":
+        written["oriented"] = folder / "oriented.ply"
+        write_whole(written["oriented"], oriented_ply(*oriented_points(scene)))
 
     if plot.save_html:
         written["page"] = folder / "surface.html"

@@ -30,12 +30,18 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
     if t.input_path is None:
         raise UserError("train.input_path: not set; give the point cloud: phase-recon CLOUD, or --input PATH")
     path = find_file(t.input_path)
+    if config.network.has_normals and (flag := "sensor" if t.sensor else "stations" if t.stations else None):
+        raise UserError(f"--{flag} (train.{flag}): has no meaning with --normals, which tell the sides; leave one out")
     if path.is_file() and (size := path.stat().st_size) > ANNOUNCED_BYTES:
         speed = READING_SPEED.get(path.suffix.lower(), TEXT_SPEED)
         say(f"reading {path}: {size / 1e6:,.0f} MB, about {size / speed:.0f} s")
     if t.sample is None:
         part = Selection(t.crop, t.voxel, t.classes, t.min_opacity)
-        cloud = load_point_cloud(path, t.d_in, t.drop_invalid, normals=config.network.has_normals, selection=part)
+        stations = None if t.stations is None else find_file(t.stations)
+        cloud = load_point_cloud(
+            path, t.d_in, t.drop_invalid, normals=config.network.has_normals, selection=part, sensor=t.sensor,
+            stations=stations,
+        )  # fmt: skip
     else:
         cloud = sampled(path, t.sample)
         if t.d_in not in (None, cloud.points.shape[1]):
@@ -46,7 +52,8 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
             f"{path}: has no normals, but --normals (network.has_normals = true) asks for them: leave it out, or give "
             "a file with them"
         )
-    return cloud, replace(config, train=replace(t, input_path=str(path.absolute())))
+    stations_path = None if t.stations is None else str(find_file(t.stations).absolute())
+    return cloud, replace(config, train=replace(t, input_path=str(path.absolute()), stations=stations_path))
 
 
 def describe(cloud: PointCloud, config: Config) -> list[str]:

@@ -77,7 +77,7 @@ def check_folder_of_many(given: Path, clouds: Sequence[Path]) -> None:
     check_folder(given)
     if given.is_dir() and any(cloud.exists() and cloud.parent.samefile(given) for cloud in clouds):
         raise UserError(
-            f"--output {given}: is the folder of the clouds, which surfaces of the same names would replace; give another"
+            f"--output {given}: is the folder of the clouds, which surfaces could replace; give another folder"
         )
 
 

@@ -261,8 +261,10 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
 
 
 def sensor_warning(scene: Scene) -> str | None:
-    """What a user should know of sensor positions that are not believed; None if there is nothing to say."""
+    """What a user should know of sensor positions that are not used; None if there is nothing to say."""
     agreement = scene.sensors_agree
+    if agreement is None and scene.cloud.sensors is not None and scene.normals != "given":
+        return "note: the sensor positions are not used, as the points show no normals"
     if agreement is None or max(agreement, 1 - agreement) >= scene.settings.sensors_agree:
         return None
     return (

@@ -43,6 +43,7 @@ from phase_recon.utils.locations import ROOT, default_exps_dir, find_configurati
 if TYPE_CHECKING:
     from phase_recon.datasets.pointcloud import PointCloud
     from phase_recon.reconstruction.field import NeuralField
+    from phase_recon.reconstruction.preprocess import Scene
     from phase_recon.utils.config import Config
 
 # What --eval can be told otherwise than the training was
@@ -50,6 +51,8 @@ EVALUATED = ("plot.", "train.input_path", "train.sample", "train.d_in", "train.d
              "train.voxel", "train.classes", "train.min_opacity", "train.expname", "train.exps_dir")  # fmt: skip
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
 EVALUATION_SECONDS = 12.0
+OPEN = 0.1  # share of the surface that is far from all points, from which the cloud looks open
+SAID = 0.01  # the same, from which it is said
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -174,6 +177,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
         evaluation.preview(field, cloud, config.plot, experiment.folder / "plots", epoch, _say)
 
+    scenes: list[Scene] = []
     with experiment.claimed():
         try:
             field, epoch = fit(
@@ -187,6 +191,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
                 started=STARTED,
                 reserve=_reserve(config.train.time_budget),
                 ranks=ranks,
+                observe=scenes.append,
             )
         except BaseException:
             if is_new:
@@ -198,7 +203,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         _say(f"trained {epoch} steps; extracting the surface")
         written = evaluation.evaluate(
             field, cloud, config.plot, experiment, epoch, _say, cloud_path=config.train.input_path,
-            target=options.target, query=options.query, output=output,
+            target=options.target, query=options.query, output=output, scene=scenes[-1],
         )  # fmt: skip
     _show_metrics(written["metrics"])
     return written
@@ -316,6 +321,15 @@ def _show_metrics(path: Path) -> None:
         f"component{'' if pieces == 1 else 's'}; the points are {far['cloud_to_surface_mean']:.4g} from it on average, "
         f"{far['cloud_to_surface_max']:.4g} at most"
     )
+    share, distance = far["surface_far_share"], f"{far['far']:.2g}"
+    if share >= OPEN:
+        _say(
+            f"warning: {share:.0%} of the surface is farther than {distance} from all points: the cloud looks open, as "
+            "terrain, a room or a single view is, and what closes the surface is a guess; the same command with --eval "
+            f"--trim {distance} cuts that off, and training with --sensor X,Y,Z mends sides that are wrong"
+        )
+    elif share >= SAID:
+        _say(f"{share:.0%} of the surface is farther than {distance} from all points, and so a guess")
     if "target" in metrics:
         target = metrics["target"]
         _say(f"to the target: d_C {target['d_C']:.4g} (Chamfer distance), d_H {target['d_H']:.4g} (Hausdorff distance)")

@@ -27,8 +27,8 @@ TIMESTAMP = "%Y_%m_%d_%H_%M_%S"  # name of a run's folder: the local time of its
 PARTS = ("checkpoints", "plots", "evaluation")  # the folders in a run's folder
 MAX_SAME_SECOND = 1000  # runs of one name that can start in one second; more are a mistake
 NO_CHECKPOINT = (
-    "has no checkpoint yet, and so nothing to load: a run saves its first after train.checkpoint_frequency steps (500), "
-    "or at its end; wait for it or, if the run has ended, start a new one without --eval and --is-continue"
+    "has no checkpoint yet, and so nothing to load: a run saves its first after train.checkpoint_frequency steps "
+    "(500), or at its end; wait for it or, if the run has ended, start a new one without --eval and --is-continue"
 )
 STALE_AFTER = 3600  # seconds: age from which a temporary file in evaluation/ has no living writer
 LISTED = 12  # names that an error lists at most

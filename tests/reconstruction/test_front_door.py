@@ -337,7 +337,7 @@ def test_an_output_is_none_of_the_files_that_are_read(command: Command, clouds, 
         shutil.copy(clouds[0], scans / name)
     done = command(scans, "-o", scans)
     assert done.status == 2
-    assert done.err.startswith(f"error: --output {scans}: is the folder of the clouds, which surfaces of the same names")
+    assert done.err.startswith(f"error: --output {scans}: is the folder of the clouds, which surfaces could")
 
 
 @pytest.mark.parametrize("flag", ["--target", "--query"])
