@@ -339,7 +339,9 @@ def fill_holes(scene: Scene, config: Config) -> Scene:
     if not config.train.fill_openings or surface is None or not len(surface.filling):
         return scene
     measured = points.positions[points.source == Source.MEASURED]
-    copies = _rounded(scene.settings.hole_density * density_of(measured) * surface.filling_areas)
+    count = scene.settings.hole_density * density_of(measured) * surface.filling_areas
+    # few points far off a dense cloud make openings that hold many times its points; they say no more than so many
+    copies = _rounded(count * min(1.0, len(measured) / max(count.sum(), 1.0)))
     places, normals = (np.repeat(of, copies, axis=0) for of in (surface.filling, surface.filling_normals))
     return replace(scene, points=points + OrientedPoints.bare(places, normals, Source.HOLE))
 
