@@ -236,7 +236,7 @@ def test_continuing_with_another_cloud(refused, run, clouds, tmp_path):
     other = tmp_path / "other.xyz"
     other.write_bytes(table(np.loadtxt(clouds[0])[1:]))
     error = refused("--is_continue", "--checkpoint", 100, "--input", other, "--nepoch", 300)
-    assert f"{other} is not the cloud" in error  # and the log still goes up to 250
+    assert f"{other}: is not the cloud" in error  # and the log still goes up to 250
 
 
 def test_a_cloud_of_another_dimension_than_the_checkpoint(refused, run, clouds):
@@ -252,7 +252,7 @@ def test_files_to_measure_or_ask_that_cannot_be_read(refused, run, clouds, tmp_p
 def test_results_are_kept_where_asked(refused, command, run):
     error = refused("--eval", "--set", "plot.overwrite=false")
     assert str(run / "evaluation" / "250") in error
-    assert "plot.overwrite = true" in error
+    assert "--set plot.overwrite=true" in error
     assert command("--eval", "--checkpoint", 100, "--set", "plot.overwrite=false").status == 0
     assert load_config(run / "config.conf").plot.overwrite
 

@@ -54,10 +54,10 @@ def test_latest_is_the_newest_run_with_a_checkpoint_in_natural_order(monkeypatch
 
 def test_experiments_folder_under_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match=r"file/exps/a.*cannot be made.*--exps_dir"):
+    with pytest.raises(UserError, match=r"file/exps/a.*cannot be made.*--exps-dir"):
         Experiment.create(tmp_path / "file" / "exps", "a")
     (tmp_path / "a").write_text("in the way")
-    with pytest.raises(UserError, match=r"a.*(not a folder|cannot be made).*--exps_dir"):
+    with pytest.raises(UserError, match=r"a.*(not a folder|cannot be made).*--exps-dir"):
         Experiment.create(tmp_path, "a")
 
 
