@@ -82,11 +82,12 @@ def test_a_run_killed_before_its_first_checkpoint_is_named(command: Command, tmp
     done = command("--is_continue")
     assert (done.status, done.err) == (
         2,
-        f"error: {run.folder.parent}: no run with a checkpoint to load: start one without --is-continue or --eval; "
-        f"the runs there are: {run.folder.name}\n",
+        f"error: {run.folder}: has no checkpoint yet, and so nothing to load: a run saves its first after "
+        "train.checkpoint_frequency steps (500), or at its end; wait for it or, if the run has ended, start a new one "
+        "without --eval and --is-continue\n",
     )
-    done = command("--is_continue", "--timestamp", run.folder.name)
-    assert "none; the run ended before its first: start a new one\n" in done.err
+    for flag in ("--is_continue", "--eval"):
+        assert command(flag, "--timestamp", run.folder.name).err == done.err
 
 
 def test_a_run_killed_in_its_evaluation_is_continued_to_its_end(command: Command, clouds):

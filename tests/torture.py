@@ -222,7 +222,7 @@ def killed_life(
         if folder is not None and not begun:
             life = live([*arguments, "--is-continue"], exps)
             assert life.status == 2, life.said
-            assert "no run with a checkpoint to load: start one without --is-continue" in life.said, life.said
+            assert "has no checkpoint yet, and so nothing to load" in life.said, life.said
         timed = bool(rng.integers(2))
         how = {"seconds": seconds * rng.uniform() ** 2} if timed else {"last": int(rng.integers(1, moments + 1))}
         life = live([*arguments, "--is-continue"] if begun else arguments, exps, **(how if kills else {}))

@@ -13,8 +13,9 @@ NORMALS = ("nx", "ny", "nz")
 COLOURS = ("red", "green", "blue")
 SENSORS = ("sensor_x", "sensor_y", "sensor_z")  # where the sensor was that saw the point
 CLASS = "classification"  # of a point, as in LAS: 2 is ground, 6 is building
+STATION = "station"  # the number of the place from which a point was seen
 OPACITY = "opacity"  # of a 3D Gaussian, 0 to 1
-KNOWN = (*AXES, *NORMALS, *COLOURS, *SENSORS, CLASS, OPACITY)
+KNOWN = (*AXES, *NORMALS, *COLOURS, *SENSORS, STATION, CLASS, OPACITY)
 
 # other programs' names: CloudCompare, ParaView, PCL, older PLY files, multi-view stereo
 ALIASES = {
@@ -23,6 +24,8 @@ ALIASES = {
     **{f"points:{i}": axis for i, axis in enumerate(AXES)},
     **{f"normal{dash}{axis}": f"n{axis}" for dash in ("_", "") for axis in AXES},
     **{f"{short}{axis}": f"sensor_{axis}" for short in ("v", "vp_") for axis in AXES},
+    **dict.fromkeys(("station_id", "scan_id", "scan_index", "point_source_id", "sensor_id"), STATION),
+    "scalar_original_cloud_index": STATION,
     **dict.fromkeys(("class", "label", "scalar_classification"), CLASS),
 }
 

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from phase_recon.datasets.columns import CLASS, COLOURS, NORMALS, standard
+from phase_recon.datasets.columns import CLASS, COLOURS, NORMALS, STATION, standard
 from phase_recon.datasets.foreign import one_line
 from phase_recon.datasets.table import BLOCK_ROWS, MAX_VALUES, Table
 from phase_recon.utils.errors import UserError
@@ -30,7 +30,8 @@ PART_BYTES = 64 << 20  # of point records that are read at a time
 
 
 def read_las(handle: BinaryIO, path: Path) -> Iterator[Table]:
-    """Read coordinates (integers times scale plus offset, exactly), colours, classes, and normals among extra bytes.
+    """Read coordinates (integers times scale plus offset, exactly), colours, classes, the numbers of the
+    stations, and normals among extra bytes.
 
     Points that are marked as withheld are left out: the format says that they are to be treated as deleted.
     Raises UserError for a file that is not sound or promises more than it holds.
@@ -56,6 +57,7 @@ def read_las(handle: BinaryIO, path: Path) -> Iterator[Table]:
                 columns: dict[str, npt.NDArray[Any]] = {name: np.asarray(points[name]) for name in "xyz"}
             columns |= {name: np.asarray(points[theirs]) for name, theirs in (colours | extra).items()}
             columns[CLASS] = np.asarray(points["classification"])
+            columns[STATION] = np.asarray(points["point_source_id"])
             read += len(points)
             table = Table(columns, header.point_count)
             yield table.keep(~np.asarray(points["withheld"], dtype=np.bool_), "marked as withheld")

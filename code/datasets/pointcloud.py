@@ -13,6 +13,7 @@ import numpy.typing as npt
 from phase_recon.datasets.columns import AXES, COLOURS, NORMALS
 from phase_recon.datasets.readers import read_table
 from phase_recon.datasets.selection import Selection
+from phase_recon.datasets.stations import with_sensor, with_stations
 from phase_recon.datasets.table import Table
 from phase_recon.utils.errors import UserError
 
@@ -55,6 +56,8 @@ def load_point_cloud(
     *,
     normals: bool = True,
     selection: Selection | None = None,
+    sensor: tuple[float, ...] | None = None,
+    stations: Path | None = None,
 ) -> PointCloud:
     """Read a cloud and check that a closed curve or surface can be fitted to it.
 
@@ -69,13 +72,20 @@ def load_point_cloud(
         normals: whether the file's normals will be used, and so must be sound. If not, unsound ones are left out,
             and the note says so.
         selection: which points are read; None is all.
+        sensor: where the sensor was that saw all points (d,), in place of what the file says; None for that.
+        stations: a table of such positions, for points with the numbers of their stations; None for what the file says.
 
     Raises:
         UserError: a file that cannot be read or understood (datasets.readers), another dimension than d_in, rows
             that are not finite, normals of length zero, fewer than 10 points, and points that are all equal, on one
             line or in one plane.
     """
-    return _cloud(Path(path), read_table(Path(path), selection), d_in, drop_invalid, normals)
+    table = read_table(Path(path), selection)
+    if sensor is not None:
+        table = with_sensor(table, sensor, Path(path))
+    if stations is not None:
+        table = with_stations(table, stations, Path(path))
+    return _cloud(Path(path), table, d_in, drop_invalid, normals)
 
 
 def point_cloud(points: npt.ArrayLike, normals: npt.ArrayLike | None = None) -> PointCloud:
@@ -143,7 +153,7 @@ def _axes(path: Path, table: Table, d_in: int | None) -> tuple[list[str], str | 
         return axes[:2], "z is the same throughout and was left out"
     raise UserError(
         f"{path} has {len(table.columns)} columns ({len(axes)}D) but train.d_in = {d_in}: "
-        f"set train.d_in = {len(axes)} or leave it unset"
+        f"leave it out, or --set train.d_in={len(axes)}"
     )
 
 
@@ -165,7 +175,7 @@ def _measured(path: Path, table: Table, used: list[str], drop_invalid: bool) -> 
         names = ", ".join(np.array([*table.axes, *used])[~np.isfinite(row)])
         raise UserError(
             f"{path} has NaN or infinity in {np.count_nonzero(wrong)} of {len(table)} rows (first in row "
-            f"{first + 1}: {names}): train.drop_invalid = true drops them"
+            f"{first + 1}: {names}): --set train.drop_invalid=true drops them"
         )
     zero = np.logical_and.reduce(points == 0, axis=1)
     if np.count_nonzero(zero) < ZEROS:
@@ -231,7 +241,7 @@ def _check_shape(path: Path, points: Array) -> None:
     if flat[0]:
         raise UserError(
             f"{path}: all {count} points lie in one plane: a closed surface encloses a volume; for a planar "
-            "curve give two columns (x y) or, where z is the same throughout, train.d_in = 2"
+            "curve give two columns (x y) or, where z is the same throughout, --set train.d_in=2"
         )
 
 
@@ -274,19 +284,19 @@ def _normals(path: Path, table: Table, axes: list[str]) -> Array | None:
     normals = table.stack(expected)
     if not np.nan_to_num(normals).any():
         raise UserError(
-            f"{path} has normals that are all zero or NaN, which nobody computed: set network.has_normals = false, or "
-            "give a file with normals"
+            f"{path} has normals that are all zero or NaN, which nobody computed: leave out --normals "
+            "(network.has_normals), or give a file with normals"
         )
     if normals.max() > 1 and normals.min() >= 0 and np.array_equal(normals, np.round(normals)):
         raise UserError(
-            f"{path} has whole numbers from 0 up where normals were expected, as colours are, or normals in bytes: set "
-            "network.has_normals = false, or give normals between -1 and 1"
+            f"{path} has whole numbers from 0 up where normals were expected, as colours are, or normals in bytes: "
+            "leave out --normals (network.has_normals), or give normals between -1 and 1"
         )
     largest = np.abs(normals).max(axis=1, keepdims=True)
     if zero := np.count_nonzero(largest == 0):
         raise UserError(
-            f"{path} has {zero} of {len(normals)} normals of length zero: mend or remove them, or set "
-            "network.has_normals = false"
+            f"{path} has {zero} of {len(normals)} normals of length zero: mend or remove them, or leave "
+            "out --normals (network.has_normals)"
         )
     # the largest component is divided out first: lengths of 1e-200 and 1e200 have squares too
     normals /= largest

@@ -56,17 +56,17 @@ def select(parts: Iterable[Table], selection: Selection, path: Path) -> Table:
 
 def _require_memory(part: Table, rows: int, path: Path) -> None:
     needed = READING * rows * len(part.columns)
-    require_memory(needed, f"{path} ({rows} points)", "read less of it with train.crop or train.voxel")
+    require_memory(needed, f"{path} ({rows} points)", "read less of it with --crop or --voxel")
 
 
 def _select_part(part: Table, selection: Selection, cells: "_Cells | None", path: Path) -> Table:
     if selection.classes is not None:
         if CLASS not in part.columns:
-            raise UserError(f"{path} has no classes: leave out train.classes")
+            raise UserError(f"{path} has no classes: leave out --classes (train.classes)")
         part = part.keep(np.isin(part.columns[CLASS], selection.classes), "of other classes")
     if selection.min_opacity is not None:
         if OPACITY not in part.columns:
-            raise UserError(f"{path} has no opacities, as 3D Gaussians have: leave out train.min_opacity")
+            raise UserError(f"{path} has no opacities, as 3D Gaussians have: leave out --min-opacity")
         part = part.keep(part.columns[OPACITY] >= selection.min_opacity, "of lower opacity")
     if selection.crop is not None:
         part = part.keep(_within(part, selection.crop, path), "outside the crop")
@@ -79,8 +79,8 @@ def _within(part: Table, crop: tuple[float | None, ...], path: Path) -> npt.NDAr
     axes = part.axes
     if len(crop) != 2 * len(axes):
         raise UserError(
-            f"{path} holds {len(axes)}D points but train.crop has {len(crop)} ends: expected {2 * len(axes)} "
-            "(lower and upper along each axis)"
+            f"{path} holds {len(axes)}D points but --crop (train.crop) has {len(crop)} ends: expected {2 * len(axes)}, "
+            "lower and upper along each axis"
         )
     inside = np.ones(len(part), dtype=np.bool_)
     for axis, low, high in zip(axes, crop[::2], crop[1::2], strict=True):
@@ -114,8 +114,8 @@ class _Cells:
         places -= self.origin
         if np.abs(places).max() >= CELLS:
             raise UserError(
-                f"{self.path} extends over more than {CELLS} cells of train.voxel = {self.size:g}: give larger cells, "
-                "or train.crop"
+                f"{self.path} extends over more than {CELLS} cells of --voxel {self.size:g} (train.voxel): give larger "
+                "cells, or --crop"
             )
         keys = np.zeros(len(places), dtype=np.int64)
         for column in places.T:

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from phase_recon.datasets.columns import GUESSED_ROWS, POSITIONAL_TEXT, guess_columns, known_columns, standard
+from phase_recon.datasets.columns import (
+    CLASS,
+    GUESSED_ROWS,
+    POSITIONAL_TEXT,
+    STATION,
+    guess_columns,
+    known_columns,
+    standard,
+)
 from phase_recon.datasets.table import Table, as_utf8, is_number, line_blocks, parse_rows, shorten
 from phase_recon.utils.errors import UserError
 
+NAMED = (STATION, CLASS)  # columns that may hold names in place of numbers; they are then left out
 DECIMAL_COMMA = re.compile(rb"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 
 
@@ -113,6 +122,8 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
             places = _header(path, i, line, fields)
             following = next((row for row in lines[i + 1 :] if row.strip()), b"")
             decimal_comma = delimiter != b"," and any(map(DECIMAL_COMMA.fullmatch, following.split(delimiter)))
+            texts = [name for name, place in places.items() if name in NAMED and _is_text(following, delimiter, place)]
+            places = {name: place for name, place in places.items() if name not in texts}
             return _Layout(delimiter, decimal_comma, len(fields), places, i + 1, rows, None)
         if rows is None and len(fields) == 1 and fields[0].strip().isdigit() and _is_count(lines[i + 1 :]):
             rows = int(fields[0].strip()[:18])
@@ -132,6 +143,12 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
         places, note = guess_columns(sample, f"{path} (line {i + 1}: {shorten(line)})", solid=solid)
         return _Layout(delimiter, decimal_comma, len(fields), places, i, rows, note)
     return None
+
+
+def _is_text(row: bytes, delimiter: bytes | None, place: int) -> bool:
+    """Whether that field of a row is there and is no number."""
+    fields = row.split(delimiter)
+    return place < len(fields) and not is_number(fields[place])
 
 
 def _is_count(following: Sequence[bytes]) -> bool:

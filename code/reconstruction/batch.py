@@ -298,7 +298,10 @@ def copy_surface(run: Path, output: Path | None) -> None:
     result = result_of(run)
     if output is not None and result is not None and result.mesh is not None:
         output.mkdir(parents=True, exist_ok=True)
-        write_whole(output / f"{run.name}{result.mesh.suffix}", result.mesh.read_bytes())
+        path, surface = output / f"{run.name}{result.mesh.suffix}", result.mesh.read_bytes()
+        if path.exists() and path.read_bytes() != surface:
+            print(f"{path}: another file was there, and is replaced", flush=True)
+        write_whole(path, surface)
 
 
 def _prepare(config: Config, clouds: Sequence[Path], exps_dir: Path) -> tuple[Path, list[str], list[str]]:
@@ -338,7 +341,7 @@ def _named(folder: Path, clouds: Sequence[Path]) -> list[str]:
         try:
             (folder / name).mkdir()
         except OSError as error:
-            raise UserError(f"{folder / name}: cannot be made ({error.strerror}): choose another --exps_dir") from None
+            raise UserError(f"{folder / name}: cannot be made ({error.strerror}): choose another --exps-dir") from None
         write_record(folder / name, {"input": str(cloud)})
     return [known[str(cloud)] for cloud in clouds]
 
@@ -351,7 +354,7 @@ def _locked(path: Path) -> IO[bytes] | None:
     try:
         file: Any = path.open("ab")
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --exps_dir") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --exps-dir") from None
     if sys.platform != "win32":
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

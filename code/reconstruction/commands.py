@@ -101,6 +101,15 @@ COMMON: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {"metavar": "WHICH", "default": "auto",
          "help": "auto (the freest GPU, else the CPU), cpu, ignore (the first GPU), or the number of one"},
     ),
+    "sensor": (
+        ("--sensor",),
+        {"metavar": "X,Y,Z", "help": "where the scanner stood that saw all points: --sensor=1.5,0,2; train.sensor"},
+    ),
+    "stations": (
+        ("--stations",),
+        {"metavar": "PATH",
+         "help": "of several stations: a table station,x,y,z, for a cloud with a column station; train.stations"},
+    ),
     "exps-dir": (("--exps-dir",), {"metavar": "FOLDER", "type": Path, "help": "the folder of all results"}),
     "expname": (("--expname",), {"metavar": "NAME", "help": "the folder in it"}),
 }  # fmt: skip

@@ -179,7 +179,7 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
     else:
         length, saved = ["--minutes", f"{options.minutes:g}"], f"minutes={options.minutes / CHECKPOINTS:g}"
     ours = [sys.executable, str(HERE / "run.py"), "--input", str(path), *length]
-    ours += ["--seed", str(options.seed), "--gpu", options.gpu, "--exps_dir", str(folder)]
+    ours += ["--seed", str(options.seed), "--gpu", options.gpu, "--exps-dir", str(folder)]
     keys = [
         f"network.has_normals={'true' if options.normals else 'false'}",
         "train.checkpoint_frequency=0",

@@ -13,12 +13,14 @@ import numpy.typing as npt
 
 from phase_recon.datasets.pointcloud import PointCloud, load_points
 from phase_recon.reconstruction.field import Field
+from phase_recon.reconstruction.orient import oriented_ply, oriented_points
+from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.report.page import surface_page
 from phase_recon.report.plots import cross_section_picture, loss_curves, render_surface
 from phase_recon.surface.extract import extract_surface, read_surface, refine, write_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points
-from phase_recon.surface.surface import Surface, carry_colours, substantial_components, transform
+from phase_recon.surface.surface import Surface, carry_colours, near_points, substantial_components, transform
 from phase_recon.utils.config import LEAST_RESOLUTION, MOST_RESOLUTION, PlotConfig
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
@@ -68,7 +70,7 @@ def surface_of(
         allow_open: whether a surface may leave Ω even if plot.allow_open is false.
 
     Raises:
-        UserError: there is no such surface, or it leaves Ω.
+        UserError: there is no such surface, it leaves Ω, or plot.trim leaves nothing of it.
     """
     level = field.level(plot.mc_value)
     surface = extract_surface(
@@ -91,6 +93,10 @@ def surface_of(
         )
     surface = refine(surface, field.normalised_value_and_gradient, level)
     surface = transform(surface, field.normalisation.scale, field.normalisation.centre)
+    if cloud is not None and plot.trim is not None:
+        surface = near_points(surface, cloud.points, plot.trim)
+        if not len(surface.cells):
+            raise UserError(f"--trim {plot.trim:g} (plot.trim): nothing of the surface is so near to the points")
     if cloud is not None and cloud.colours is not None:
         surface = carry_colours(surface, cloud.points, cloud.colours)
     return surface
@@ -116,6 +122,7 @@ def evaluate(
     target: Path | None = None,
     query: Path | None = None,
     output: Path | None = None,
+    scene: Scene | None = None,
 ) -> dict[str, Path]:
     """Write evaluation/<epoch>/ of a run; returns what was written, by what it is.
 
@@ -130,6 +137,7 @@ def evaluate(
         target: a mesh, curve or cloud to measure against, or None.
         query: points at which to write u, w and ∇w, or None.
         output: another file to write the surface to, in place of what is there, or None.
+        scene: what the preprocessing found, whose normals are written if it found some, or None.
 
     Raises:
         UserError: there is no surface; a file cannot be read or written; or plot.overwrite = false and the
@@ -137,7 +145,7 @@ def evaluate(
     """
     folder = experiment.folder / "evaluation" / str(epoch)
     if not plot.overwrite and any(not path.name.startswith(".") for path in folder.glob("*")):
-        raise UserError(f"{folder}: exists, and plot.overwrite = false; move it away or set plot.overwrite = true")
+        raise UserError(f"{folder}: exists, and plot.overwrite = false: move it away, or --set plot.overwrite=true")
     goal = None if target is None else read_target(target, field.dimension)
     asked = None if query is None else load_points(query, field.dimension)
     try:
@@ -164,14 +172,15 @@ def evaluate(
         )
         _write(path, surface, announce)
     if output is not None:
-        if output.exists():
-            announce(f"{output}: the file that was there is replaced")
         output.parent.mkdir(parents=True, exist_ok=True)
         _write(output, surface, announce)
         written["output"] = output
     extraction = time.monotonic() - started
     if saved := [str(written[name]) for name in ("output", "mesh", "curve") if name in written]:
         announce(f"the surface is written: {saved[0]}; its pictures and measurements follow")
+    if scene is not None and scene.normals == "estimated":
+        written["oriented"] = folder / "oriented.ply"
+        write_whole(written["oriented"], oriented_ply(*oriented_points(scene)))
 
     if plot.save_html:
         written["page"] = folder / "surface.html"

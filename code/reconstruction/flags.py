@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,10 @@ def parser(description: str) -> Parser:
     common_flag(how, "steps", help="length of the training (2500); train.nepoch")
     how.add_argument("--resolution", metavar="N", type=int, help="cells along the surface's box (256); plot.resolution")
     how.add_argument(
+        "--trim", metavar="D", type=float,
+        help="of an open cloud: cut off the surface farther than D, in the cloud's units, from all points; plot.trim",
+    )  # fmt: skip
+    how.add_argument(
         "--normals", action=argparse.BooleanOptionalAction,
         help="use the normals of the file, which must point outward; network.has_normals",
     )  # fmt: skip
@@ -88,6 +93,8 @@ def parser(description: str) -> Parser:
     how.add_argument(
         "--min-opacity", metavar="O", type=float, help="read 3D Gaussians of this opacity on; train.min_opacity"
     )
+    common_flag(how, "sensor")
+    common_flag(how, "stations")
     common_flag(how, "seed", help="seed of everything random (0); train.seed")
     common_flag(how, "set")
     how.add_argument(
@@ -130,13 +137,16 @@ def overrides(options: argparse.Namespace) -> list[str | Override]:
         ("--quality", "plot.resolution", quality and quality.resolution),
         ("--input", "train.input_path", given[0] if len(given) == 1 else None),
         ("--sample", "train.sample", options.sample),
-        ("--crop", "train.crop", options.crop and _numbers("--crop", options.crop, float)),
+        ("--crop", "train.crop", options.crop and numbers("--crop", options.crop, float)),
         ("--voxel", "train.voxel", options.voxel),
-        ("--classes", "train.classes", options.classes and _numbers("--classes", options.classes, int)),
+        ("--classes", "train.classes", options.classes and numbers("--classes", options.classes, int)),
         ("--min-opacity", "train.min_opacity", options.min_opacity),
+        ("--sensor", "train.sensor", options.sensor and numbers("--sensor", options.sensor, float)),
+        ("--stations", "train.stations", options.stations),
         ("--steps/--nepoch", "train.nepoch", options.steps),
         ("--minutes", "train.time_budget", options.minutes),
         ("--resolution", "plot.resolution", options.resolution),
+        ("--trim", "plot.trim", options.trim),
         ("--normals", "network.has_normals", options.normals),
         ("--points-batch", "train.points_batch", options.points_batch),
         ("--seed", "train.seed", options.seed),
@@ -153,7 +163,13 @@ def overrides(options: argparse.Namespace) -> list[str | Override]:
     return [*texts, *options.set]
 
 
-def _numbers(flag: str, text: str, kind: type[int] | type[float]) -> list[float | None]:
+def flag_of(key: str, texts: Sequence[str | Override]) -> str:
+    """The flag that a key of the configuration was set by, of those of ``overrides``; the key if it was by --set."""
+    flags = [text.flag for text in texts if isinstance(text, Override) and text.text.startswith(f"{key} = ")]
+    return flags[-1] if flags else key
+
+
+def numbers(flag: str, text: str, kind: type[int] | type[float]) -> list[float | None]:
     """The numbers of a list with commas; None for what is empty.
 
     Raises:

@@ -30,29 +30,39 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
     if t.input_path is None:
         raise UserError("train.input_path: not set; give the point cloud: phase-recon CLOUD, or --input PATH")
     path = find_file(t.input_path)
+    if config.network.has_normals and (flag := "sensor" if t.sensor else "stations" if t.stations else None):
+        raise UserError(f"--{flag} (train.{flag}): has no meaning with --normals, which tell the sides; leave one out")
     if path.is_file() and (size := path.stat().st_size) > ANNOUNCED_BYTES:
         speed = READING_SPEED.get(path.suffix.lower(), TEXT_SPEED)
         say(f"reading {path}: {size / 1e6:,.0f} MB, about {size / speed:.0f} s")
     if t.sample is None:
         part = Selection(t.crop, t.voxel, t.classes, t.min_opacity)
-        cloud = load_point_cloud(path, t.d_in, t.drop_invalid, normals=config.network.has_normals, selection=part)
+        stations = None if t.stations is None else find_file(t.stations)
+        cloud = load_point_cloud(
+            path, t.d_in, t.drop_invalid, normals=config.network.has_normals, selection=part, sensor=t.sensor,
+            stations=stations,
+        )  # fmt: skip
     else:
         cloud = sampled(path, t.sample)
         if t.d_in not in (None, cloud.points.shape[1]):
-            raise UserError(f"{path}: is {cloud.points.shape[1]}D, but train.d_in = {t.d_in}: leave it unset")
+            raise UserError(f"{path}: is {cloud.points.shape[1]}D, but train.d_in = {t.d_in}: leave it out")
     used = config.network.has_normals
     if used and cloud.normals is None:
         raise UserError(
-            f"{path}: has no normals, but network.has_normals = true: set it to false (--no-normals), or give a file "
-            "with them"
+            f"{path}: has no normals, but --normals (network.has_normals = true) asks for them: leave it out, or give "
+            "a file with them"
         )
-    return cloud, replace(config, train=replace(t, input_path=str(path.absolute())))
+    stations_path = None if t.stations is None else str(find_file(t.stations).absolute())
+    return cloud, replace(config, train=replace(t, input_path=str(path.absolute()), stations=stations_path))
 
 
 def describe(cloud: PointCloud, config: Config) -> list[str]:
     """What a user should know of a cloud, a line each: how it was read, and whether its normals can be trusted."""
     t, used = config.train, config.network.has_normals
-    kind = "with normals" if cloud.normals is not None else "without normals"
+    parts = {"normals": cloud.normals, "colours": cloud.colours, "sensor positions": cloud.sensors}
+    there = [name for name, part in parts.items() if part is not None]
+    kind = f"with {', '.join(there)}" if there else ""
+    kind = ", ".join(text for text in (kind, "without normals" if cloud.normals is None else "") if text)
     lines = [f"cloud: {t.input_path}, {len(cloud.points)} points in {cloud.points.shape[1]}D, {kind}"]
     if cloud.note:
         vertices = "vertices of a mesh" in cloud.note and t.sample is None

@@ -27,13 +27,15 @@ from phase_recon.datasets.ply import ply_of_columns
 from phase_recon.geometry.points import Source
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
-from phase_recon.reconstruction.input_cloud import load_cloud
+from phase_recon.reconstruction.flags import numbers
+from phase_recon.reconstruction.input_cloud import describe, load_cloud
 from phase_recon.reconstruction.output import check_folder
 from phase_recon.reconstruction.preprocess import Scene, prepare, sensor_warning
 from phase_recon.utils.config import load_config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.locations import find_configuration
+from phase_recon.utils.overrides import Override
 
 Array = npt.NDArray[np.float64]
 
@@ -67,10 +69,13 @@ def oriented_ply(positions: Array, normals: Array, confidence: Array) -> bytes:
 def main(arguments: list[str] | None = None) -> int:
     """Read, orient, write; returns the exit status."""
     parser = Parser(
-        "CLOUD [-o ORIENTED.ply] [--set KEY=VALUE]", __doc__, script="orient.py", console="phase-recon-orient"
-    )
+        "CLOUD [-o ORIENTED.ply] [--sensor X,Y,Z] [--set KEY=VALUE]", __doc__, script="orient.py",
+        console="phase-recon-orient",
+    )  # fmt: skip
     parser.add_argument("cloud", metavar="CLOUD", help="the point cloud")
     parser.add_argument("-o", "--output", metavar="PATH", type=Path, help="the file to write (<cloud>_oriented.ply)")
+    common_flag(parser, "sensor")
+    common_flag(parser, "stations")
     common_flag(parser, "set")
     parser.add_version_and_debug()
     return exit_status(parser, arguments, orient, "stopped: nothing is written")
@@ -86,11 +91,21 @@ def orient(options: argparse.Namespace) -> None:
     if output.suffix.lower() != ".ply":
         raise UserError(f"--output {output}: oriented points are written as .ply, not as {output.suffix or 'that'}")
     check_folder(output, output.parent)
-    keys = [f"train.input_path = {json.dumps(options.cloud)}", "train.start = network", *options.set]
+    sensor = options.sensor and numbers("--sensor", options.sensor, float)
+    flags = [
+        Override(f"train.{name} = {json.dumps(value)}", f"--{name}")
+        for name, value in (("sensor", sensor), ("stations", options.stations))
+        if value is not None
+    ]
+    keys = [f"train.input_path = {json.dumps(options.cloud)}", "train.start = network", *flags, *options.set]
     config = load_config(find_configuration("setup.conf"), keys, check_model)
     cloud, config = load_cloud(config, print)
     if output.exists() and output.samefile(str(config.train.input_path)):
         raise UserError(f"--output {output}: is the cloud itself; give the oriented points another name")
+    for line in describe(cloud, config):
+        print(line)
+    if output.exists():
+        print(f"note: {output} is there, and will be replaced")
     scene = prepare(config, cloud)
     if scene.coarse_normals is None and cloud.sensors is None:
         raise UserError(f"{options.cloud}: encloses nothing, so that no side of its points is outside")

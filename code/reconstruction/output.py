@@ -1,6 +1,7 @@
 """-o/--output: the file that a surface is written to besides its run, looked at before the training."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from phase_recon.utils.errors import UserError
@@ -9,7 +10,9 @@ from phase_recon.utils.errors import UserError
 MESHES, CURVES = (".ply", ".obj", ".stl", ".glb"), (".ply", ".svg", ".npz")
 
 
-def output_file(given: Path, cloud: Path, mesh_format: str, curve_format: str, d: int) -> Path:
+def output_file(
+    given: Path, cloud: Path, mesh_format: str, curve_format: str, d: int, read: dict[str, Path | None] | None = None
+) -> Path:
     """The file that --output means: itself, or in a folder one that is named after the cloud.
 
     A folder is what exists as one, or has no extension; where it does not exist, it is made when it is written to.
@@ -20,9 +23,10 @@ def output_file(given: Path, cloud: Path, mesh_format: str, curve_format: str, d
         mesh_format: of a mesh in a folder, without the dot.
         curve_format: the same of a curve.
         d: dimension of the cloud, 2 or 3.
+        read: further files that the run reads, by what they are.
 
     Raises:
-        UserError: another extension, the cloud's own file, or a folder that cannot be written.
+        UserError: another extension, a file that the run reads, or a folder that cannot be written.
     """
     if given.is_dir() or not given.suffix:
         path = given / f"{cloud.stem}.{curve_format if d == 2 else mesh_format}"
@@ -35,8 +39,9 @@ def output_file(given: Path, cloud: Path, mesh_format: str, curve_format: str, d
     known, kind = (CURVES, "a curve in 2D") if d == 2 else (MESHES, "a mesh")
     if path.suffix.lower() not in known:
         raise UserError(f"--output {given}: {kind} is written as {', '.join(known)}, not as {path.suffix}")
-    if path.exists() and cloud.exists() and path.samefile(cloud):
-        raise UserError(f"--output {given}: is the cloud itself; give the surface another name")
+    for name, file in {"cloud": cloud, **(read or {})}.items():
+        if path.exists() and file is not None and file.exists() and path.samefile(file):
+            raise UserError(f"--output {given}: is the {name} itself; give the surface another name")
     if path.is_dir():
         raise UserError(f"--output {given}: {path} is a folder; give the surface another name")
     return path
@@ -61,6 +66,19 @@ def check_folder(given: Path, folder: Path | None = None) -> None:
         raise UserError(
             f"--output {given}: {there} cannot be written ({error.strerror}); choose another folder"
         ) from None
+
+
+def check_folder_of_many(given: Path, clouds: Sequence[Path]) -> None:
+    """Refuse a folder for the surfaces of many clouds that cannot be written, or that holds one of the clouds.
+
+    Raises:
+        UserError: it is such a folder.
+    """
+    check_folder(given)
+    if given.is_dir() and any(cloud.exists() and cloud.parent.samefile(given) for cloud in clouds):
+        raise UserError(
+            f"--output {given}: is the folder of the clouds, which surfaces could replace; give another folder"
+        )
 
 
 def check_extension(given: Path) -> None:

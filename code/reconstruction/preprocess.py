@@ -263,8 +263,10 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
 
 
 def sensor_warning(scene: Scene) -> str | None:
-    """What a user should know of sensor positions that are not believed; None if there is nothing to say."""
+    """What a user should know of sensor positions that are not used; None if there is nothing to say."""
     agreement = scene.sensors_agree
+    if agreement is None and scene.cloud.sensors is not None and scene.normals != "given":
+        return "note: the sensor positions are not used, as the points show no normals"
     if agreement is None or max(agreement, 1 - agreement) >= scene.settings.sensors_agree:
         return None
     return (
@@ -339,7 +341,9 @@ def fill_holes(scene: Scene, config: Config) -> Scene:
     if not config.train.fill_openings or surface is None or not len(surface.filling):
         return scene
     measured = points.positions[points.source == Source.MEASURED]
-    copies = _rounded(scene.settings.hole_density * density_of(measured) * surface.filling_areas)
+    count = scene.settings.hole_density * density_of(measured) * surface.filling_areas
+    # few points far off a dense cloud make openings that hold many times its points; they say no more than so many
+    copies = _rounded(count * min(1.0, len(measured) / max(count.sum(), 1.0)))
     places, normals = (np.repeat(of, copies, axis=0) for of in (surface.filling, surface.filling_normals))
     return replace(scene, points=points + OrientedPoints.bare(places, normals, Source.HOLE))
 

@@ -28,7 +28,10 @@ HALF = 0.5  # share of the time that makes a state worth more than an error
 SMALLER = 0.3  # factor on the learning rate of a run that is mended
 SMALLER_STEP = "lower learning_rate_schedule's Initial, or set train.clip_gradient = 1"
 MORE_PULL = "raise network.loss.lambda, or lower learning_rate_schedule's Initial"
-MORE_ROOM = "enlarge train.bounding_box_scale"
+MORE_ROOM = (
+    "enlarge Ω, as by --set train.bounding_box_scale=2, or, of an open cloud, such as terrain or one view, give "
+    "--set plot.allow_open=true --trim D"
+)
 
 
 class Failure(UserError):

@@ -36,13 +36,14 @@ if not __package__:  # started as a file: the package is the folder above
     require_packages()
 
 from phase_recon.reconstruction.commands import exit_status
-from phase_recon.reconstruction.flags import check_flags, check_flags_for_many, inputs, overrides, parser
+from phase_recon.reconstruction.flags import check_flags, check_flags_for_many, flag_of, inputs, overrides, parser
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.locations import ROOT, default_exps_dir, find_configuration
 
 if TYPE_CHECKING:
     from phase_recon.datasets.pointcloud import PointCloud
     from phase_recon.reconstruction.field import NeuralField
+    from phase_recon.reconstruction.preprocess import Scene
     from phase_recon.utils.config import Config
 
 # What --eval can be told otherwise than the training was
@@ -50,6 +51,8 @@ EVALUATED = ("plot.", "train.input_path", "train.sample", "train.d_in", "train.d
              "train.voxel", "train.classes", "train.min_opacity", "train.expname", "train.exps_dir")  # fmt: skip
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
 EVALUATION_SECONDS = 12.0
+OPEN = 0.1  # share of the surface that is far from all points, from which the cloud looks open
+SAID = 0.01  # the same, from which it is said
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     from phase_recon.reconstruction.batch import common_folder, find_clouds, names_many, run_many
     from phase_recon.reconstruction.build_model import check_model
     from phase_recon.reconstruction.names import named
-    from phase_recon.reconstruction.output import check_extension, check_folder
+    from phase_recon.reconstruction.output import check_extension, check_folder_of_many
     from phase_recon.reconstruction.training import Interrupted
     from phase_recon.utils.config import load_config
     from phase_recon.utils.distributed import rank_and_size
@@ -90,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         if len(given) > 1:
             config = replace(config, train=replace(config.train, input_path=str(common_folder(clouds))))
         if options.output is not None:
-            check_folder(options.output)
+            check_folder_of_many(options.output, clouds)
         config = named(config)
         return run_many(config, clouds, _exps_dir(config), options.jobs, options.gpu, options.output)
     if options.jobs != 1:
@@ -153,7 +156,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     output = _output(config, options, cloud)
     device, line = choose_device(options.gpu)
     _say(plan(config, device, cloud.points.shape, 0 if checkpoint is None else checkpoint["epoch"]))
-    for text in (*describe(cloud, config), line):
+    for text in (*describe(cloud, config), *_replaced(output), line):
         _say(text)
     keep_freed_memory()
     is_new, exps_dir, name = experiment is None, _exps_dir(config), str(config.train.expname)
@@ -174,6 +177,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
         evaluation.preview(field, cloud, config.plot, experiment.folder / "plots", epoch, _say)
 
+    scenes: list[Scene] = []
     with experiment.claimed():
         try:
             field, epoch = fit(
@@ -187,6 +191,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
                 started=STARTED,
                 reserve=_reserve(config.train.time_budget),
                 ranks=ranks,
+                observe=scenes.append,
             )
         except BaseException:
             if is_new:
@@ -198,7 +203,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         _say(f"trained {epoch} steps; extracting the surface")
         written = evaluation.evaluate(
             field, cloud, config.plot, experiment, epoch, _say, cloud_path=config.train.input_path,
-            target=options.target, query=options.query, output=output,
+            target=options.target, query=options.query, output=output, scene=scenes[-1],
         )  # fmt: skip
     _show_metrics(written["metrics"])
     return written
@@ -221,11 +226,15 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     _say(line)
     _say(f"evaluating step {checkpoint['epoch']} of {experiment.folder}")
     field = field_from_checkpoint(checkpoint, device, str(experiment.folder))
-    asked = override(checkpoint["config"], overrides(options))
+    texts = overrides(options)
+    asked = override(checkpoint["config"], texts)
     changed = differences(config_from_dict(checkpoint["config"]), asked)
     if idle := [key for key in changed if not key.startswith(EVALUATED)]:
+        given = [flag_of(key, texts) for key in idle]
+        remedy = "leave it out" if "--quality" not in given else "give --resolution, which may be other, without it"
         raise UserError(
-            f"--eval: {', '.join(idle)} cannot be other than in the training; leave it out, or train again with it"
+            f"--eval: {', '.join(dict.fromkeys(given))} cannot be other than in the training; {remedy}, or train again "
+            "with it"
         )
     cloud, config_of_run = load_cloud(asked, _say)
     _say(describe(cloud, config_of_run)[0])
@@ -235,6 +244,8 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             "leave --input out, or give the cloud that the run was trained on"
         )
     output = _output(replace(config_of_run, plot=config.plot), options, cloud)
+    for text in _replaced(output):
+        _say(text)
     written = evaluation.evaluate(
         field,
         cloud,
@@ -278,7 +289,19 @@ def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> P
     if options.output is None:
         return None
     plot = config.plot
-    return output_file(options.output, Path(str(config.train.input_path)), plot.mesh_format, plot.curve_format, d)
+    path = output_file(
+        options.output, Path(str(config.train.input_path)), plot.mesh_format, plot.curve_format, d,
+        {"target": options.target, "query": options.query},
+    )  # fmt: skip
+    if path.exists() and not plot.overwrite:
+        raise UserError(f"--output {path}: exists, and plot.overwrite = false; move it away, or give another name")
+    return path
+
+
+def _replaced(output: Path | None) -> list[str]:
+    """A line that says so where a file will be replaced, in time to stop the run."""
+    there = output is not None and output.exists()
+    return [f"note: {output} is there, and will be replaced (--set plot.overwrite=false refuses)"] if there else []
 
 
 def _reserve(budget: float | None) -> float:
@@ -298,6 +321,15 @@ def _show_metrics(path: Path) -> None:
         f"component{'' if pieces == 1 else 's'}; the points are {far['cloud_to_surface_mean']:.4g} from it on average, "
         f"{far['cloud_to_surface_max']:.4g} at most"
     )
+    share, distance = far["surface_far_share"], f"{far['far']:.2g}"
+    if share >= OPEN:
+        _say(
+            f"warning: {share:.0%} of the surface is farther than {distance} from all points: the cloud looks open, as "
+            "terrain, a room or a single view is, and what closes the surface is a guess; the same command with --eval "
+            f"--trim {distance} cuts that off, and training with --sensor X,Y,Z mends sides that are wrong"
+        )
+    elif share >= SAID:
+        _say(f"{share:.0%} of the surface is farther than {distance} from all points, and so a guess")
     if "target" in metrics:
         target = metrics["target"]
         _say(f"to the target: d_C {target['d_C']:.4g} (Chamfer distance), d_H {target['d_H']:.4g} (Hausdorff distance)")

@@ -127,13 +127,12 @@ def resume(run: Run, checkpoint: dict[str, Any]) -> State:
     state, scene, path = _new(run), run.scene, run.config.train.input_path
     if checkpoint["cloud"] != scene.fingerprint:
         raise UserError(
-            f"train.input_path: {path} is not the cloud that this run was started with "
-            f"({checkpoint['cloud']['points']} points, now {scene.fingerprint['points']}, or changed values): "
-            "start a new run without --is_continue"
+            f"{path}: is not the cloud that this run was started with ({checkpoint['cloud']['points']} points, now "
+            f"{scene.fingerprint['points']}, or changed values): start a new run without --is-continue"
         )
     if not _same_frame(scene.domain.normalisation, checkpoint):
         raise UserError(
-            f"{path}: is scaled otherwise than when the run was started, by a version that left no strays "
+            f"{path}: is scaled otherwise than when the run was started, by a version that left no outliers "
             "out: continue with --set train.drop_outliers=false"
         )
     state.epoch = checkpoint["epoch"]

@@ -1,6 +1,7 @@
 """From a cloud to a trained field: the loop, in the order in which the data flows."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -61,6 +62,7 @@ def fit(
     ranks: Ranks = ALONE,
     preprocessing: PreprocessSettings | None = None,
     holding: HoleHoldingSettings | None = None,
+    observe: Callable[[Scene], None] | None = None,
 ) -> tuple[Field, int]:
     """Fit a field to a cloud; returns it with the number of steps it has had.
 
@@ -77,6 +79,7 @@ def fit(
         ranks: the processes that share each step; all but the first are given neither experiment nor preview.
         preprocessing: the constants of the preprocessing; None for those that were measured.
         holding: the constants that say how the surface is held in holes; None for those that were measured.
+        observe: called with what the preprocessing found, before the first step.
 
     Raises:
         UserError: the checkpoint does not belong to this cloud, network or optimiser; a time budget was over before
@@ -96,7 +99,7 @@ def fit(
     clock = Clock(t.nepoch, budget, seconds, started, course.mending.spent, t.checkpoint_minutes)
     if config.network.has_normals and cloud.normals is None:
         raise UserError(
-            "network.has_normals = true, but the cloud has no normals: set it to false, or give a file with them"
+            "network.has_normals = true, but the cloud has no normals: set it to false, or give some"
         )
     for key in ("points_batch", "pts_in_omega"):
         ranks.check_share(f"train.{key}", getattr(t, key))
@@ -104,6 +107,8 @@ def fit(
     # the cloud in the unit ball, the box Ω in which the field is learned, and what the points show of the surface
     scene = prepare(config, cloud, preprocessing)
     _announce(scene, announce)
+    if observe is not None:
+        observe(scene)
     config = adapt(config, scene.scale.spacing, scene.scale.noise_left if scene.scale.denoised else 0.0)
     problems: list[str] = []
     kernels = kernels_for(config, device, problems)
@@ -205,7 +210,7 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
                 status.report(state.epoch, rate)
         if state.epoch == 0 and not stop.signal:
             raise UserError(
-                f"train.time_budget: {t.time_budget} minutes were over before the first step: give more with --minutes"
+                f"--minutes {t.time_budget:g} (train.time_budget): they were over before the first step; give more"
             )
         if status.pending and not stop.signal:  # a run that goes on later reports them when they are due
             status.report(state.epoch, rate)

@@ -24,7 +24,7 @@ SETUP = PACKAGE / "shapespace" / "setup.conf"  # explains every key
 RATES = (LearningRate("Cosine", 4e-3, Final=2e-5), LearningRate("Cosine", 1e-2, Final=1e-4))
 LATENT_LAMBDA = 1e-3  # weight of the mean length of the codes (Gropp et al. 2020)
 # keys that a single shape has, and the only value that they can have here
-FIXED = {"start": "network", "plot_frequency": 0} | dict.fromkeys(
+FIXED = {"start": "network", "plot_frequency": 0, "sensor": None, "stations": None} | dict.fromkeys(
     ("fill_openings", "ease_gaps", "hold_gaps", "detail", "mend"), False
 )
 

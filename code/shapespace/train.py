@@ -106,7 +106,7 @@ class Training:
         if checkpoint["cloud"] != self.shapes.fingerprint or checkpoint.get("names") != self.space.names:
             raise UserError(
                 f"train.input_path: {self.space.config.train.input_path} does not hold the shapes that this run was "
-                "started with: start a new run without --is_continue"
+                "started with: start a new run without --is-continue"
             )
         try:
             self.space.network.load_state_dict(checkpoint["network"])

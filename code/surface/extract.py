@@ -82,7 +82,8 @@ def extract_surface(
         where = ", ".join(f"{SIDES[side]} {'xyz'[axis]}" for axis, side in sorted(exits))
         raise UserError(
             f"the surface leaves the box at its {where} side: "
-            "enlarge train.bounding_box_scale and train again, or set plot.allow_open = true"
+            "train again with --set train.bounding_box_scale=2; of an open cloud, such as terrain or one view, the "
+            "same command with --set plot.allow_open=true --trim D keeps what is no farther than D from the points"
         )
     if announce:
         total = int(np.prod(cells + 1))

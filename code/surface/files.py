@@ -37,9 +37,10 @@ def write_surface(path: Path | str, surface: Surface, metadata_comment: str | No
     writers = CURVE_WRITERS if surface.dimension == 2 else MESH_WRITERS
     if kind not in writers:
         name = "curve" if surface.dimension == 2 else "mesh"
+        known = [other for other in writers if other != ".npz" or name == "curve"]  # of a mesh it is for programs
         raise UserError(
             f"{path}: a {name} cannot be written as {kind or 'a file without extension'}; "
-            f"use one of {', '.join(writers)}"
+            f"use one of {', '.join(known)}"
         )
     single = kind in (".stl", ".glb") and len(surface.vertices) > 0
     offset = offset_of(surface.vertices, FAR) if single else np.zeros(surface.dimension)

@@ -17,6 +17,9 @@ from phase_recon.surface.surface import Surface, select_cells
 
 Array = npt.NDArray[np.float64]
 
+FAR = 0.05  # × bounding radius: farther from all points, a surface may be a guess,
+FAR_REACH, FAR_NEIGHBOUR = 2.0, 16  # and is one if it is so many times as far as the nearest point's 16th neighbour
+
 
 def sample_surface(surface: Surface, count: int, seed: int) -> tuple[Array, npt.NDArray[np.int64]]:
     """Points (count, d), uniform by length or area, and the cell (count,) of each; ``seed`` decides which."""
@@ -121,13 +124,23 @@ def compare_to_points(
             surface.
         surface_to_cloud_mean, surface_to_cloud_max: distances of the samples from the nearest points. They are never
             below about half of the cloud's spacing.
+        far: a twentieth of the cloud's bounding radius,
+        surface_far_share: share of the surface that is farther than that from all points, and than twice the distance
+            from the nearest of them to its 16th neighbour: there the surface is a guess.
         d_C: the Chamfer distance (L1, symmetric), the mean of the two means.
         d_H: the Hausdorff distance, the larger of the two maxima.
     """
     reconstruction = _without_degenerate(reconstruction)
     centre = reconstruction.vertices.mean(axis=0)
     to_surface = distance_to_surface(points, reconstruction)[0]
-    to_cloud = cKDTree(points - centre).query(sample_surface(reconstruction, samples, seed)[0] - centre, workers=-1)[0]
+    tree = cKDTree(points - centre)
+    to_cloud, nearest = tree.query(sample_surface(reconstruction, samples, seed)[0] - centre, workers=-1)
+    far = FAR * float(np.linalg.norm(points - (points.min(axis=0) + points.max(axis=0)) / 2, axis=1).max())
+    guessed = np.flatnonzero(to_cloud > far)
+    beside, which = np.unique(nearest[guessed], return_inverse=True)
+    neighbour = min(FAR_NEIGHBOUR + 1, len(points))
+    reach = tree.query(tree.data[beside], [neighbour])[0][:, 0]
+    far_share = np.count_nonzero(to_cloud[guessed] > FAR_REACH * reach[which]) / samples
     return {
         "d_C": 0.5 * float(to_surface.mean() + to_cloud.mean()),
         "d_H": float(max(to_surface.max(), to_cloud.max())),
@@ -136,6 +149,8 @@ def compare_to_points(
         "cloud_to_surface_max": float(to_surface.max()),
         "surface_to_cloud_mean": float(to_cloud.mean()),
         "surface_to_cloud_max": float(to_cloud.max()),
+        "far": far,
+        "surface_far_share": far_share,
     }
 
 

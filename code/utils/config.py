@@ -92,6 +92,8 @@ class TrainConfig:
     voxel: float | None = None
     classes: tuple[int, ...] | None = None
     min_opacity: float | None = None
+    sensor: tuple[float, ...] | None = None
+    stations: str | None = None
     seed: int = 0
     nepoch: int = 2500
     time_budget: float | None = None
@@ -134,17 +136,22 @@ class TrainConfig:
         ends, voxel, opacity = self.crop or (), self.voxel, self.min_opacity
         sides = zip(ends[::2], ends[1::2], strict=False)
         in_order = all(low is None or high is None or low < high for low, high in sides)
+        read = [key for key in ("crop", "voxel", "classes", "min_opacity", "sensor", "stations") if getattr(self, key)]
         entries = {1: "exactly one entry", 2: "two entries, for the network and for the latent codes"}[self.schedules]
         _require(
             (is_folder, f"expname: expected a folder's name without / or \\, got {name!r}"),
             (_is_path(self.exps_dir), f"exps_dir: expected a folder or null, got {self.exps_dir!r}"),
             (_is_path(self.input_path), f"input_path: expected a file or null, got {self.input_path!r}"),
             (sample is None or sample >= 10, f"sample: expected at least 10 points or null, got {sample}"),
+            (sample is None or not read, f"sample: has no meaning with {', '.join(read)}; leave one of them out"),
             (self.d_in in (None, 2, 3), f"d_in: expected 2, 3 or null, got {self.d_in}"),
             (self.crop is None or len(ends) in (4, 6), f"crop: expected 4 or 6 ends, or null, got {len(ends)}"),
             (in_order, "crop: expected each lower end below its upper one"),
             (voxel is None or voxel > 0, f"voxel: expected more than 0 or null, got {voxel}"),
             (opacity is None or 0 <= opacity <= 1, f"min_opacity: expected 0 to 1 or null, got {opacity}"),
+            (self.sensor is None or len(self.sensor) in (2, 3), f"sensor: expected 3 coordinates, got {self.sensor}"),
+            (_is_path(self.stations), f"stations: expected a file or null, got {self.stations!r}"),
+            (not (self.sensor and self.stations), "sensor: one or the other, this or stations; leave one of them out"),
             (0 <= self.seed < 2**63, f"seed: expected 0 to 2^63 - 1, got {self.seed}"),
             (budget is None or budget > 0, f"time_budget: expected more than 0 minutes, got {budget}"),
             *(self._at_least(1, key) for key in ("nepoch", "points_batch", "pts_per_ball", "pts_in_omega")),
@@ -185,16 +192,18 @@ class PlotConfig:
     curve_format: Literal["ply", "svg", "npz"] = "ply"
     allow_open: bool = False
     overwrite: bool = True
+    trim: float | None = None
     keep_components: int | None = None
     least_component: float = 0.01
     preview_resolution: int = 64
     up: Literal["y", "z"] = "z"
 
     def __post_init__(self) -> None:
-        keep, preview, cells = self.keep_components, self.preview_resolution, self.resolution
+        keep, preview, cells, trim = self.keep_components, self.preview_resolution, self.resolution, self.trim
         _require(
             (cells is None or 8 <= cells <= 2048, f"resolution: expected 8 to 2048 or null, got {cells}"),
             (-1 < self.mc_value < 1, f"mc_value: expected a level between -1 and 1, got {self.mc_value}"),
+            (trim is None or trim > 0, f"trim: expected more than 0 or null, got {trim}"),
             (keep is None or keep >= 1, f"keep_components: expected at least 1 or null, got {keep}"),
             (0 <= self.least_component <= 1, f"least_component: expected 0 to 1, got {self.least_component}"),
             (8 <= preview <= 2048, f"preview_resolution: expected 8 to 2048, got {preview}"),
@@ -291,6 +300,7 @@ class Config:
         return sections
 
 
+OR_NULL = re.compile(",? or null")  # in what a key expects; a flag is left out instead
 Kind = TypeVar("Kind", bound=Config, default=Config)  # of configuration
 Checks = Callable[[Any, list[str]], None]
 
@@ -388,9 +398,11 @@ def _with_overrides(
     for item in overrides:
         text, where = item if isinstance(item, Override) else (item, place)
         source = f"{where} {text!r}".strip()
+        if where == "--set" and not re.search("[={:]", text):
+            raise UserError(f"{source}: expected KEY=VALUE, such as --set train.seed=3")
         given = parse(text, source)
         if not given.tree:
-            raise UserError(f"{source}: expected key=value, such as train.seed=3")
+            raise UserError(f"{source}: expected KEY=VALUE, such as --set train.seed=3")
         for key in given.lines:
             section = any(other.startswith((f"{key}.", f"{key}[")) for other in given.lines)
             if not section and key not in kind.idle and (meant := meant_key(key, tree, kind.sections)):
@@ -423,8 +435,8 @@ def _error(source: str, problems: Sequence[str], places: Mapping[str, str]) -> U
     for problem in problems:
         key = re.split(": | = ", problem)[0]
         place = places.get(key) or places.get(key.split("[")[0])
-        if place and place.startswith("--") and place != "--set":  # a flag needs no key beside it
-            texts.append(place + problem.removeprefix(key))
+        if place and place.startswith("--") and place != "--set":  # a flag needs no key beside it, and has no null
+            texts.append(place + OR_NULL.sub("", problem.removeprefix(key)))
         else:
             texts.append(f"{place}: {problem}" if place else problem)
     if len(texts) == 1:  # the command line's own mistake is not the file's

@@ -26,6 +26,10 @@ MAKE_ROOM = "the earlier checkpoints are complete: free some space and continue 
 TIMESTAMP = "%Y_%m_%d_%H_%M_%S"  # name of a run's folder: the local time of its start
 PARTS = ("checkpoints", "plots", "evaluation")  # the folders in a run's folder
 MAX_SAME_SECOND = 1000  # runs of one name that can start in one second; more are a mistake
+NO_CHECKPOINT = (
+    "has no checkpoint yet, and so nothing to load: a run saves its first after train.checkpoint_frequency steps "
+    "(500), or at its end; wait for it or, if the run has ended, start a new one without --eval and --is-continue"
+)
 STALE_AFTER = 3600  # seconds: age from which a temporary file in evaluation/ has no living writer
 LISTED = 12  # names that an error lists at most
 # the keys that every checkpoint has
@@ -74,11 +78,11 @@ class Experiment:
             except FileExistsError:
                 if folder.is_dir():
                     continue
-                raise UserError(f"{folder.parent} is not a folder: choose another --exps_dir") from None
+                raise UserError(f"{folder.parent} is not a folder: choose another --exps-dir") from None
             except OSError as error:
                 raise UserError(
                     f"{folder}: cannot be made ({error.strerror}): choose a folder that can be written "
-                    "with --exps_dir"
+                    "with --exps-dir"
                 ) from None
             return Experiment(folder)
         raise UserError(f"{folder}: {MAX_SAME_SECOND} runs of this second exist; choose another --expname")
@@ -91,7 +95,7 @@ class Experiment:
             for name in PARTS:
                 (folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"{folder}: cannot be made ({error.strerror}): choose another --exps_dir") from None
+            raise UserError(f"{folder}: cannot be made ({error.strerror}): choose another --exps-dir") from None
         experiment = Experiment(folder)
         if experiment.log_path.is_file():
             experiment.rewind_log(0)
@@ -119,11 +123,10 @@ class Experiment:
                 f"{parent}: contains runs of many clouds: the same command again does what is missing; to load one "
                 f"of them, give --timestamp {many[-1].name}/<cloud>"
             )
+        if not runs:
+            raise UserError(f"{parent}: no run to load: start one without --is-continue or --eval")
         if not trained:
-            raise UserError(
-                f"{parent}: no run with a checkpoint to load: start one without --is-continue or --eval; "
-                f"{_listing(parent, 'the runs there are')}"
-            )
+            raise UserError(f"{runs[-1]}: {NO_CHECKPOINT}")
         return Experiment(trained[-1])
 
     def discard(self, above: Sequence[Path] = ()) -> None:
@@ -278,9 +281,9 @@ class Experiment:
         """
         path = self.folder / "checkpoints" / f"{checkpoint}.pth"
         if not path.is_file():
-            there_are = _listing(path.parent, "the checkpoints there are")
-            none = "; the run ended before its first: start a new one" if there_are.endswith(": none") else ""
-            raise UserError(f"{path}: no such checkpoint; {there_are}{none}")
+            if not any(path.parent.glob("*.pth")):
+                raise UserError(f"{self.folder}: {NO_CHECKPOINT}")
+            raise UserError(f"{path}: no such checkpoint; {_listing(path.parent, 'the checkpoints there are')}")
         return read_checkpoint(path)
 
 

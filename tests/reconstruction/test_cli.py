@@ -190,11 +190,11 @@ def test_a_part_of_a_cloud_is_read(command: Command, clouds: tuple[Path, Path], 
     train = load_config(done.folder / "config.conf").train
     assert (train.crop, train.voxel, train.classes) == ((None, None, None, None, middle, None), 1e-3, None)
     for flags, says in (
-        (("--classes", "2,6"), "has no classes: leave out train.classes"),
+        (("--classes", "2,6"), "has no classes: leave out --classes (train.classes)"),
         (("--min-opacity", 0.5), "has no opacities, as 3D Gaussians have"),
         (("--crop", "0;1"), "--crop: expected numbers with commas between them, got '0;1'"),
-        (("--crop", "0,1"), "crop: expected 4 or 6 ends, or null, got 2"),
-        (("--voxel", 0), "voxel: expected more than 0 or null"),
+        (("--crop", "0,1"), "--crop: expected 4 or 6 ends, got 2"),
+        (("--voxel", 0), "--voxel: expected more than 0, got 0"),
     ):
         refused = command("--input", clouds[1], *flags)
         assert refused.status == 2
@@ -253,7 +253,8 @@ def test_continue_from_an_earlier_checkpoint_loses_nothing(command: Command, clo
     ("arguments", "keys"),
     [
         (["--set", "network.loss.epsilon=0.1"], "network.loss.epsilon"),
-        (["--seed", 7, "--nepoch", 3], "train.seed, train.nepoch"),
+        (["--seed", 7, "--nepoch", 3], "--seed, --steps/--nepoch"),
+        (["--minutes", 3], "--minutes"),
         (["--set", "network.has_normals=true"], "network.has_normals"),
     ],
 )
@@ -262,6 +263,13 @@ def test_eval_refuses_what_it_cannot_change(command: Command, run: Path, argumen
     assert (done.status, done.err) == (
         2, f"error: --eval: {keys} cannot be other than in the training; leave it out, or train again with it\n"
     )  # fmt: skip
+
+
+def test_eval_with_a_preset_names_the_flag_and_the_one_that_is_meant(command: Command, run: Path):
+    assert command("--eval", "--quality", "fine").err == (
+        "error: --eval: --quality cannot be other than in the training; give --resolution, which may be other, "
+        "without it, or train again with it\n"
+    )
 
 
 @pytest.mark.parametrize(

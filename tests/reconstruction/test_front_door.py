@@ -21,7 +21,7 @@ from phase_recon.reconstruction.batch import common_folder
 from phase_recon.reconstruction.commands import Parser, command_name, common_flag
 from phase_recon.reconstruction.flags import QUALITIES, overrides, parser
 from phase_recon.reconstruction.given_normals import examine
-from phase_recon.reconstruction.input_cloud import load_cloud, sampled
+from phase_recon.reconstruction.input_cloud import describe, load_cloud, sampled
 from phase_recon.reconstruction.names import named
 from phase_recon.reconstruction.output import output_file
 from phase_recon.reconstruction.progress import Clock, noise_in_words
@@ -197,6 +197,32 @@ def test_a_wrong_flag_is_not_blamed_on_the_configuration(command: Command, cloud
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--resolution", 0], "--resolution: expected 8 to 2048, got 0"),
+        (["--sample", 3], "--sample: expected at least 10 points, got 3"),
+        (["--min-opacity", 2], "--min-opacity: expected 0 to 1, got 2.0"),
+        (["--set", "plot.resolution=0"], "--set: plot.resolution: expected 8 to 2048 or null, got 0"),
+        (["--set", "seed"], "--set 'seed': expected KEY=VALUE, such as --set train.seed=3"),
+        (["--set", ""], "--set '': expected KEY=VALUE, such as --set train.seed=3"),
+        (["--set", "network.loss"], "--set 'network.loss': expected KEY=VALUE, such as --set train.seed=3"),
+    ],
+)
+def test_a_value_is_refused_in_the_words_it_was_given_in(command: Command, clouds, words, text):
+    assert command(clouds[0], *words).err == f"error: {text}\n"
+
+
+def test_a_cloud_is_described_with_all_that_came_with_it(tmp_path):
+    angle = np.arange(40) / 40 * 2 * math.pi
+    points = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    np.savez(tmp_path / "a.npz", points=points, colours=np.full((40, 3), 200), sensors=points * 2)
+    cloud, config = load_cloud(load_config(TINY, [f'train.input_path = "{tmp_path / "a.npz"}"']), print)
+    assert describe(cloud, config) == [
+        f"cloud: {tmp_path / 'a.npz'}, 40 points in 2D, with colours, sensor positions, without normals"
+    ]
+
+
 def test_configurations_have_names(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("siren", "siren.conf", "code/confs/siren.conf"):
@@ -274,7 +300,7 @@ def test_a_cloud_by_position_with_output_and_target(command: Command, clouds, tr
     done = command(clouds[0], "-o", curve, "--target", target, "--set", "train.expname=null")
     assert done.status == 0, done.err
     assert curve.read_text().startswith("<svg") or "<svg" in curve.read_text()
-    assert f"{curve}: the file that was there is replaced" in done.out
+    assert f"note: {curve} is there, and will be replaced" in done.out
     assert done.folder.parent.name == "circle"  # the file's stem
     metrics = json.loads((done.folder / "evaluation" / "10" / "metrics.json").read_text())
     assert metrics["target"]["d_C"] > 0
@@ -289,6 +315,29 @@ def test_a_cloud_by_position_with_output_and_target(command: Command, clouds, tr
     again = command(clouds[0], "--set", "train.expname=null", "--eval", "-o", tmp_path / "new" / "folder")
     assert again.status == 0, again.err
     assert len(read_surface(tmp_path / "new" / "folder" / "circle.ply").cells)
+
+
+def test_an_output_is_kept_where_that_is_asked(command: Command, clouds, tmp_path):
+    curve = tmp_path / "mine.ply"
+    curve.write_text("old")
+    done = command(clouds[0], "-o", curve, "--set", "plot.overwrite=false")
+    assert (done.status, curve.read_text()) == (2, "old")
+    said = "exists, and plot.overwrite = false; move it away, or give another name"
+    assert done.err == f"error: --output {curve}: {said}\n"
+    assert not (tmp_path / "exps").exists()
+
+
+def test_an_output_is_none_of_the_files_that_are_read(command: Command, clouds, trained, tmp_path):
+    target = shutil.copy(trained[0] / "evaluation" / "250" / "surface.ply", tmp_path / "truth.ply")
+    done = command(clouds[0], "-o", target, "--target", target)
+    assert done.err == f"error: --output {target}: is the target itself; give the surface another name\n"
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name in ("a.xyz", "b.xyz"):
+        shutil.copy(clouds[0], scans / name)
+    done = command(scans, "-o", scans)
+    assert done.status == 2
+    assert done.err.startswith(f"error: --output {scans}: is the folder of the clouds, which surfaces could")
 
 
 @pytest.mark.parametrize("flag", ["--target", "--query"])

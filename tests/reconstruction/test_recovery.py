@@ -124,7 +124,7 @@ def test_what_is_a_failure_when(progress):
     if progress < 1:
         assert not examine(THROUGH)  # may draw back
     else:
-        with pytest.raises(Failure, match=r"leaves Ω at .*, at step 70: enlarge train\.bounding_box_scale"):
+        with pytest.raises(Failure, match=r"leaves Ω at .*, at step 70: enlarge Ω"):
             examine(THROUGH)
         course.allowed = False
         assert not examine(THROUGH)  # the result, such as it is

@@ -266,9 +266,8 @@ def test_overrides_are_hocon_merged_in_order(conf):
     [
         ("train.seed=x", "--set: train.seed = 'x': expected a whole number"),
         ("train.sed=1", "--set: train.sed: unknown key; did you mean seed?"),
-        ("", "--set '': expected key=value, such as train.seed=3"),
-        ("train.seed", "--set 'train.seed': line 1: not HOCON near 'train.seed'; "
-         "expected key = value, a section { } or a comment"),
+        ("", "--set '': expected KEY=VALUE, such as --set train.seed=3"),
+        ("train.seed", "--set 'train.seed': expected KEY=VALUE, such as --set train.seed=3"),
     ],
 )  # fmt: skip
 def test_wrong_overrides(conf, override, message):
