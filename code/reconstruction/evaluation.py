@@ -188,6 +188,7 @@ def evaluate(
         "epoch": epoch,
         "seconds_extraction": round(extraction, 3),
         "resolution": plot.resolution or resolution_for(field),
+        "dimension": field.dimension,
         "scale": field.normalisation.scale,
         "components": surface.components()[0],
         "closed": surface.is_closed(),

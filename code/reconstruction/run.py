@@ -293,10 +293,12 @@ def _exps_dir(config: Config) -> Path:
 def _show_metrics(path: Path) -> None:
     metrics = json.loads(path.read_text())
     pieces, far = metrics["components"], metrics["input"]
+    measure = "length" if metrics["dimension"] == 2 else "area"
     _say(
         f"surface: {'closed' if metrics['closed'] else 'OPEN'}, {pieces} connected "
         f"component{'' if pieces == 1 else 's'}; the points are {far['cloud_to_surface_mean']:.4g} from it on average, "
-        f"{far['cloud_to_surface_max']:.4g} at most"
+        f"{far['cloud_to_surface_max']:.4g} at most; {far['far_share']:.2%} of its {measure} is farther than "
+        f"{far['far_distance']:.4g} from all points"
     )
     if "target" in metrics:
         target = metrics["target"]

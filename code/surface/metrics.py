@@ -13,9 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from phase_recon.geometry.neighbours import SAMPLED, spacing
 from phase_recon.surface.surface import Surface, select_cells
+from phase_recon.utils.general import thinned
 
 Array = npt.NDArray[np.float64]
+
+FAR = 2.0  # × spacing of a cloud: surface farther from all points was seen by none of them (scans vary in density)
 
 
 def sample_surface(surface: Surface, count: int, seed: int) -> tuple[Array, npt.NDArray[np.int64]]:
@@ -120,7 +124,9 @@ def compare_to_points(
         cloud_to_surface_mean, cloud_to_surface_rms, cloud_to_surface_max: exact distances of the points from the
             surface.
         surface_to_cloud_mean, surface_to_cloud_max: distances of the samples from the nearest points. They are never
-            below about half of the cloud's spacing.
+            below about half of the distance between points.
+        far_distance: 2 × the spacing of the cloud, the median distance of its different points to their 15th other.
+        far_share: share of the surface's area (2D: length) farther than that from all points: what nobody measured.
         d_C: the Chamfer distance (L1, symmetric), the mean of the two means.
         d_H: the Hausdorff distance, the larger of the two maxima.
     """
@@ -128,6 +134,8 @@ def compare_to_points(
     centre = reconstruction.vertices.mean(axis=0)
     to_surface = distance_to_surface(points, reconstruction)[0]
     to_cloud = cKDTree(points - centre).query(sample_surface(reconstruction, samples, seed)[0] - centre)[0]
+    once = np.unique(points, axis=0) - centre
+    far = FAR * spacing(once, thinned(once, SAMPLED))
     return {
         "d_C": 0.5 * float(to_surface.mean() + to_cloud.mean()),
         "d_H": float(max(to_surface.max(), to_cloud.max())),
@@ -136,6 +144,8 @@ def compare_to_points(
         "cloud_to_surface_max": float(to_surface.max()),
         "surface_to_cloud_mean": float(to_cloud.mean()),
         "surface_to_cloud_max": float(to_cloud.max()),
+        "far_distance": far,
+        "far_share": float((to_cloud > far).mean()),
     }
 
 

@@ -283,7 +283,10 @@ def test_a_cloud_by_position_with_output_and_target(command: Command, clouds, tr
     assert lines[1] == f"cloud: {clouds[0]}, 200 points in 2D, without normals"
     assert f"output:   {curve}" in lines
     assert any(line.startswith("estimated noise: ") for line in lines)
-    said = r"^surface: closed, 1 connected component; the points are \S+ from it on average, \S+ at most$"
+    said = (
+        r"^surface: closed, 1 connected component; the points are \S+ from it on average, \S+ at most; "
+        r"0\.00% of its area is farther than \S+ from all points$"
+    )
     assert re.search(said, done.out, re.MULTILINE)
 
     again = command(clouds[0], "--set", "train.expname=null", "--eval", "-o", tmp_path / "new" / "folder")

@@ -190,6 +190,25 @@ def test_cloud_against_surface():
     assert result["d_C"] == 0.5 * (result["cloud_to_surface_mean"] + result["surface_to_cloud_mean"])
 
 
+def test_the_share_of_a_sphere_that_is_far_from_all_points():
+    """Of a unit sphere the cap above z = h is missing: what is farther than r from its rim is a cap by r smaller.
+
+    A cap about the pole of angle a has the share (1 - cos a) / 2. The rim of random points is ragged by
+    half of their step, 0.01, and so the share larger by less than a tenth.
+    """
+    points = np.random.default_rng(0).standard_normal((20_000, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    sphere = ball(1.0, 3)
+    whole = compare_to_points(sphere, points, samples=50_000)
+    assert whole["far_share"] == 0
+    assert whole["far_distance"] == pytest.approx(2 * math.sqrt(4 * 15 / 20_000), rel=0.03)  # 15 others in a disc
+    repeated = compare_to_points(sphere, np.repeat(points, 20, axis=0), samples=1000)
+    assert repeated["far_distance"] == pytest.approx(whole["far_distance"])
+    angle = 0.6
+    found = compare_to_points(sphere, points[points[:, 2] < math.cos(angle)], samples=50_000)
+    assert found["far_share"] == pytest.approx((1 - math.cos(angle - found["far_distance"])) / 2, rel=0.1)
+
+
 def test_degenerate_cells_do_not_count():
     shape = cube()
     spoiled = Surface(shape.vertices, np.concatenate((shape.cells, [[0, 0, 1]])))
