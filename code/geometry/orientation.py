@@ -108,7 +108,7 @@ def orient(
 def probability(evidence: Array, pairs: Pairs) -> Array:
     """The probability (N,) of evidence (N,): linear between pairs of the two, constant beyond them."""
     known, probabilities = np.array(pairs).T
-    return np.interp(evidence, known, probabilities)
+    return np.asarray(np.interp(evidence, known, probabilities))
 
 
 def opposite_in_fact(coarse: CoarseNormals, points: Array, opposite: Array, s: OrientationSettings) -> Array:

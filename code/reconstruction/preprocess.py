@@ -307,6 +307,8 @@ def fit_coarse_surface(scene: Scene, config: Config) -> Scene:
         return replace(scene, coarse_surface=through(points.positions, points.normals, points.oriented))
     if coarse is None:
         return scene
+    if scene.normals == "estimated":  # hardly a side is sure, so no rim of a hole is
+        s = replace(s, coarse_surface=replace(s.coarse_surface, rim_share=np.inf))
     return replace(scene, coarse_surface=through(coarse.points, coarse.normals, np.any(coarse.normals, axis=1)))
 
 

@@ -36,6 +36,21 @@ def test_directions_of_a_sphere_are_turned_outward(d):
     assert (sure >= SURE).mean() > 0.99
 
 
+def test_nested_shells_and_a_ball_beside_them_are_told_apart():
+    """A ball of radius 0.3 in a hollow ball of radii 0.6 and 1, whose inner wall faces its middle; another beside."""
+    count = np.array([4000, 1600, 400, 400])
+    unit = np.random.default_rng(0).standard_normal((count.sum(), 3))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    points = np.repeat([1.0, 0.6, 0.3, 0.3], count)[:, None] * unit
+    points[-400:] += np.array([1.6, 0, 0])
+    outward = np.repeat([1.0, -1.0, 1.0, 1.0], count)[:, None] * unit
+    coarse = coarse_normals(points, settings=COARSE)
+    assert coarse is not None
+    turned, probable = orient(coarse, points, unit)
+    assert (probable >= SURE).mean() > 0.95
+    np.testing.assert_allclose(turned, outward)
+
+
 def test_a_side_is_sure_where_the_direction_is_that_of_the_coarse_normal():
     """cos 30° = 0.87 is enough, cos 60° is not, and a coarse normal of zero has no vote."""
     points, across = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 1.0], [1.0, 0.0]])  # not of one sheet
