@@ -1,14 +1,17 @@
-"""How often a side that the preprocessing calls sure is wrong: on clouds whose true normals are known.
+"""How often a side is wrong, and how often it is said to be: on clouds whose true normals are known.
 
     python code/benchmarks/make_clouds.py FOLDER --kinds scan,noisy     makes such clouds
-    python code/benchmarks/sides.py FOLDER                              prints a row a cloud
+    python code/benchmarks/sides.py FOLDER                              prints a row a cloud, and the calibration
     python code/benchmarks/sides.py FOLDER --sensors                    the same, told the sensor positions
+    python code/benchmarks/sides.py FOLDER --picture calibration.png    draws the calibration
 
 A side is wrong where the normal that was found and the true one point to different sides of the surface. Normals that
-are nearly perpendicular to the true ones, as at edges, are of no side and do not count.
+are nearly perpendicular to the true ones, as at edges, are of no side and do not count. In the calibration each cloud
+counts the same: a point of a cloud of N points has the weight 1/N.
 """
 
 import argparse
+import io
 import sys
 import time
 from dataclasses import replace
@@ -21,62 +24,121 @@ if not __package__:  # started as a file: the package is the folder above
     del sys.path[0]
 
 import numpy as np
+import numpy.typing as npt
 
 from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
-from phase_recon.geometry.points import Source
+from phase_recon.geometry.points import SURE
 from phase_recon.reconstruction.commands import Parser, exit_status
-from phase_recon.reconstruction.preprocess import prepare
+from phase_recon.reconstruction.preprocess import ORIENTING, prepare
 from phase_recon.reconstruction.trials import Row, markdown
 from phase_recon.utils.config import Config
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import write_whole
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 PERPENDICULAR = 0.3  # |cosine| below which a normal is on no side of the surface
-COLUMNS = ("cloud", "points", "sure %", "wrong of sure %", "wrong of all %", "filled", "seconds")
+STATED = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, SURE, 0.995, 0.999, 1.0)  # probabilities between which the calibration counts
+COLUMNS = ("cloud", "points", "sure %", "wrong of sure %", "wrong of all %", "seconds")
+CALIBRATION = ("stated probability", "share of points %", "stated wrong %", "wrong %")
 
 
-def sides_of(cloud: PointCloud) -> Row:
-    """What is right of the sides of a cloud with true normals, which are not shown to the preprocessing."""
+def sides_of(cloud: PointCloud) -> tuple[Row, Array, Mask]:
+    """What is right of the sides of a cloud with true normals, which are not shown to the preprocessing.
+
+    Returns:
+        The row of the table; and of the points that count the stated probability (K,), and whether each is wrong (K,).
+    """
     assert cloud.normals is not None
     started = time.monotonic()
-    scene = prepare(Config(), replace(cloud, normals=None))
-    measured = scene.points[scene.points.source == Source.MEASURED]
-    cosine = (measured.normals * cloud.normals[measured.raw_index]).sum(axis=1)
-    counted, wrong, sure = np.abs(cosine) > PERPENDICULAR, cosine < 0, measured.oriented
-    return {
+    points = prepare(Config(), replace(cloud, normals=None), stages=ORIENTING).points
+    seconds = time.monotonic() - started
+    cosine = (points.normals * cloud.normals[points.raw_index]).sum(axis=1)
+    counted, wrong, sure = np.abs(cosine) > PERPENDICULAR, cosine < 0, points.oriented
+    row: Row = {
         "points": len(cloud.points),
         "sure %": 100 * float(sure.mean()),
         "wrong of sure %": 100 * float(wrong[counted & sure].mean()) if (counted & sure).any() else None,
         "wrong of all %": 100 * float(wrong[counted].mean()) if counted.any() else None,
-        "filled": scene.points.count(Source.HOLE),
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(seconds, 1),
     }
+    return row, points.outward[counted], wrong[counted]
+
+
+def calibration(clouds: list[tuple[Array, Mask]]) -> list[Row]:
+    """Between each two of ``STATED``: the share of all points, and how much of it is said to be wrong, and is."""
+    sums = np.zeros((len(STATED) - 1, 3))
+    for outward, wrong in clouds:
+        between = np.clip(np.searchsorted(STATED, outward, side="right") - 1, 0, len(sums) - 1)
+        for column, of in enumerate((np.ones(len(outward)), 1 - outward, wrong.astype(np.float64))):
+            sums[:, column] += np.bincount(between, of, len(sums)) / max(len(outward), 1)
+    return [
+        {
+            "stated probability": f"{low:g} to {high:g}",
+            "share of points %": 100 * share / len(clouds),
+            "stated wrong %": 100 * stated / share if share else None,
+            "wrong %": 100 * wrong / share if share else None,
+        }
+        for low, high, (share, stated, wrong) in zip(STATED, STATED[1:], sums.tolist(), strict=False)
+    ]
+
+
+def calibration_picture(path: Path, rows: list[Row], clouds: int) -> None:
+    """Draw the share that is wrong against the share that is said to be."""
+    from matplotlib.figure import Figure
+
+    told = [row for row in rows if row["wrong %"] is not None]
+    stated, wrong = ([max(float(row[name]), 1e-3) for row in told] for name in ("stated wrong %", "wrong %"))
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.loglog([1e-3, 50], [1e-3, 50], color="0.7", label="as stated")
+    axes.loglog(stated, wrong, "o-", label="found")
+    axes.axvline(100 * (1 - SURE), color="0.7", linestyle=":", label="sure: left of this")
+    axes.set(xlabel="stated probability that a side is wrong, %", ylabel="sides that are wrong, %")
+    axes.set_title(f"{clouds} clouds")
+    axes.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    write_whole(path, buffer.getvalue())
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; returns the exit status."""
-    parser = Parser("FOLDER [--sensors]", __doc__, script="sides.py")
+    """Print the tables; returns the exit status."""
+    parser = Parser("FOLDER [--sensors] [--picture PATH]", __doc__, script="sides.py")
     parser.add_argument("folder", type=Path, help="of clouds with true normals, .npz")
     parser.add_argument("--sensors", action="store_true", help="show the preprocessing the sensor positions, too")
+    parser.add_argument("--picture", type=Path, metavar="PATH", help="of the calibration, .png")
     return exit_status(parser, arguments, command, "stopped")
 
 
 def command(options: argparse.Namespace) -> None:
-    """A row for each cloud of the folder, and the median and the worst of all.
+    """A row for each cloud of the folder, the median and the worst of all, and the calibration.
 
     Raises:
-        UserError: there are no clouds with normals.
+        UserError: there are no clouds with normals, or the picture cannot be written.
     """
     rows: list[Row] = []
+    told: list[tuple[Array, Mask]] = []
     for path in sorted(options.folder.glob("*.npz")):
         cloud = load_point_cloud(path)
-        if cloud.normals is not None:
-            rows.append({"cloud": path.stem, **sides_of(cloud if options.sensors else replace(cloud, sensors=None))})
-            print(rows[-1], file=sys.stderr, flush=True)
+        if cloud.normals is None:
+            continue
+        row, outward, wrong = sides_of(cloud if options.sensors else replace(cloud, sensors=None))
+        rows.append({"cloud": path.stem, **row})
+        told.append((outward, wrong))
+        print(rows[-1], file=sys.stderr, flush=True)
     if not rows:
         raise UserError(f"{options.folder}: no .npz with points and normals; code/benchmarks/make_clouds.py makes some")
-    told = [row["wrong of sure %"] for row in rows if row["wrong of sure %"] is not None]
     print(markdown(COLUMNS, [[row[column] for column in COLUMNS] for row in rows]))
-    print(f"wrong of those called sure, %: median {np.median(told):.3g}, worst {max(told):.3g}, of {len(told)} clouds")
+    shares = [row["wrong of sure %"] for row in rows if row["wrong of sure %"] is not None]
+    if shares:
+        worst = f"median {np.median(shares):.3g}, worst {max(shares):.3g}, of {len(shares)} clouds"
+        print(f"wrong of those called sure, %: {worst}\n")
+    calibrated = calibration(told)
+    print(markdown(CALIBRATION, [[row[column] for column in CALIBRATION] for row in calibrated]))
+    if options.picture is not None:
+        calibration_picture(options.picture, calibrated, len(rows))
 
 
 if __name__ == "__main__":

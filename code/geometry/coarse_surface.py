@@ -53,9 +53,7 @@ class CoarseSurfaceSettings:
         smoothing: weight of smoothness by the noise, which moves a centre and its offsets together. Measured on clouds
             with known noise.
         least_smoothing: the same without noise: of two equal centres the equations would be singular.
-        along: least cosine of a normal and the function's gradient that tells a side.
-        rounds: times that points whose side is not sure are asked.
-        few: × points that are sure: if fewer are told, the function would hardly change, and no more are asked.
+        along: least cosine of a normal and the function's gradient where the surface is right.
         nodes: of the grid on which the function is evaluated, along the longest side of Ω.
         between: × spacing: nearer to the cloud, the surface between the points may be nearer than any point.
         hole_cells: cells from the cloud beyond which the surface closes a hole,
@@ -84,8 +82,6 @@ class CoarseSurfaceSettings:
     smoothing: float = 4.0
     least_smoothing: float = 1e-6
     along: float = 0.5
-    rounds: int = 3
-    few: float = 0.02
     nodes: int = 48
     between: float = 2.0
     hole_cells: float = 2.0
@@ -100,10 +96,8 @@ class CoarseSurface:
     """The smoothest surface through oriented points, as a function that is negative inside (biharmonic).
 
     The function goes through the points whose side is sure, and is positive where one looked through
-    (``lines_of_sight``): a deep hollow is open though its walls were not scanned. Where its gradient is along another
-    point's normal, that tells which way this points, and the point is among the sure ones; so a surface grows from what
-    is sure into patches of a scan that were seen through a narrow mouth, or alone. Where it misses the cloud, it is
-    told more of it (Carr et al. 2001, section 4): so a fingertip that even centres hardly touch is not cut off.
+    (``lines_of_sight``): a deep hollow is open though its walls were not scanned. Where it misses these points, it is
+    told more of them (Carr et al. 2001, section 4): so a fingertip that even centres hardly touch is not cut off.
 
     Args:
         points: the cloud (N, d), normalised.
@@ -114,8 +108,6 @@ class CoarseSurface:
         settings: of what the function is told.
 
     Attributes:
-        normals: the normals (N, d), turned where that was found out.
-        sure: whether each (N,) is sure by now.
         places: places in Ω, or a cell beyond it (M, d).
         distances: coarse signed distances there (M,), negative inside.
         surface: points of the surface (S, d), about a cell from each other.
@@ -144,33 +136,23 @@ class CoarseSurface:
         outside_values = s.outside_value * tree.query(outside)[0]
 
         def through(centres: Index) -> Biharmonic:
-            places, values = _with_offsets(tree, points[centres], self.normals[centres], s)
+            places, values = _with_offsets(tree, points[centres], normals[centres], s)
             return Biharmonic(
                 np.concatenate([places, outside]),
                 np.concatenate([values, outside_values]),
                 smoothing=max(s.smoothing * noise**2 / s.offset, s.least_smoothing),
             )
 
-        self.normals, self.sure = normals.copy(), sure.copy()
-        for _ in range(s.rounds):
-            chosen = thinned(np.flatnonzero(self.sure), s.points)
-            self._function = through(chosen[spread_evenly(points[chosen], s.centres - s.missed)])
-            others = thinned(np.flatnonzero(~self.sure), s.points)
-            cosine = (unit(self._function.gradient(points[others])) * normals[others]).sum(axis=1)
-            told = np.abs(cosine) > s.along
-            self.normals[others[told]] *= np.sign(cosine[told])[:, None]
-            self.sure[others[told]] = True
-            if told.sum() < s.few * len(chosen):
-                break
-        chosen = thinned(np.flatnonzero(self.sure), s.points)
+        chosen = thinned(np.flatnonzero(sure), s.points)
+        self._function = through(chosen[spread_evenly(points[chosen], s.centres - s.missed)])
         missed = chosen[np.abs(self._function(points[chosen])) > s.missed_noise * noise + s.missed_least]
         missed = missed[spread_evenly(points[missed], s.missed)] if len(chosen) > s.centres else missed[:0]
         even = chosen[spread_evenly(points[chosen], s.centres - len(missed))]
         self._function = through(np.union1d(even, missed))
         told = thinned(np.arange(len(points)), s.points)
-        turned = (unit(self._function.gradient(points[told])) * self.normals[told]).sum(axis=1)
-        witnesses, agree = points[told], sure[told] & (turned > s.along)
-        points, normals = points[chosen], self.normals[chosen]
+        cosine = (unit(self._function.gradient(points[told])) * normals[told]).sum(axis=1)
+        witnesses, agree = points[told], sure[told] & (cosine > s.along)
+        points, normals = points[chosen], normals[chosen]
 
         lower, upper = domain.lower, domain.upper
         cell = float((upper - lower).max()) / (s.nodes - 1)

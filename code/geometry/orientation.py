@@ -23,39 +23,45 @@ from phase_recon.utils.general import ratio, thinned, unit
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Pairs = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
 class OrientationSettings:
-    """How votes are spread and when a side is sure. Measured on clouds with known normals.
+    """How votes are spread and how sure they make a side. Measured on clouds with known normals.
 
     Attributes:
         neighbours: other points to which a point lends its vote, where they are on one sheet.
         own_vote: weight of a point's own vote beside one such neighbour: votes reach ten times as far as neighbours.
         wall_vote: the same on a thin wall, where few votes are wrong, but many a neighbour is taken for one on the
             other sheet.
-        close: least cosine between a normal and the coarse normal, of either sign, where the grid resolves the surface.
         asked: points whose side the votes leave open, at most, that are asked from where they can be seen.
         seen_vote: votes that this is worth, as it speaks for the points about that are not asked.
         wall_asked: of the points asked near a point, how many tell whether it is on a thin wall.
         wall_share: share of them that must.
         facing_asked: nearest points of which those on the other sheet tell whether there are two sheets in fact:
         facing_share: share of them whose coarse normals must be opposite.
-        sure: of the spread votes, -1 to 1, above which a side is believed.
+        open: of the spread votes, 0 to 1, below which it is asked from where a point can be seen.
+        by_votes: pairs of the spread votes, and the probability that a side with these is right.
+        by_normal: pairs of the cosine between the normal and the coarse normal, and the same. Where they are at odds,
+            the grid does not resolve the surface.
+        by_wall: the same on a thin wall, whose side does not hang on the coarse normal.
         precision: relative residual at which the equations of the votes are solved.
     """
 
     neighbours: int = 10
     own_vote: float = 0.01
     wall_vote: float = 0.3
-    close: float = 0.85
     asked: int = 1500
     seen_vote: float = 5.0
     wall_asked: int = 8
     wall_share: float = 0.25
     facing_asked: int = 24
     facing_share: float = 0.5
-    sure: float = 0.35
+    open: float = 0.35
+    by_votes: Pairs = ((0.0, 0.6), (0.2, 0.8), (0.3, 0.9), (0.4, 0.975), (0.45, 0.99), (0.6, 0.998), (0.8, 0.9998))
+    by_normal: Pairs = ((-1.0, 0.95), (0.5, 0.96), (0.85, 0.99), (0.95, 0.9998))
+    by_wall: Pairs = ((-1.0, 0.8), (0.0, 0.95), (0.5, 0.99), (0.85, 0.9998))
     precision: float = 1e-3
 
 
@@ -65,12 +71,12 @@ def orient(
     normals: Array,
     opposite: Array | None = None,
     settings: OrientationSettings | None = None,
-) -> tuple[Array, Mask]:
-    """Turn normals (N, d) at points (N, d) to the outside; and whether (N,) that is sure.
+) -> tuple[Array, Array]:
+    """Turn normals (N, d) at points (N, d) to the outside; and the probability (N,) that this is right.
 
     The coarse normal nearest to a point votes for its side, the more the closer it is to the normal, and the votes are
-    spread along the sheets. A side is sure where it has most of the votes and the coarse normal is along the normal:
-    where they are at odds, the grid does not resolve the surface.
+    spread along the sheets. A side is as sure as the weaker of its two witnesses, the votes and the coarse normal; one
+    that was seen needs no other.
 
     Args:
         coarse: the coarse normals of the cloud.
@@ -88,14 +94,21 @@ def orient(
     weight = np.where(walls, s.wall_vote, s.own_vote)
     links = sheet_links(points, normals, opposite, s)
     votes = spread_votes(links, own, weight, s)
-    untold = thinned(np.flatnonzero(np.abs(votes) <= s.sure), s.asked)
+    untold = thinned(np.flatnonzero(np.abs(votes) <= s.open), s.asked)
     seen = seen_sides(points, points[untold], normals[untold])
     if seen.any():
         own[untold[seen != 0]] = s.seen_vote * seen[seen != 0]
         votes = spread_votes(links, own, weight, s, votes)
-    sure = (np.abs(votes) > s.sure) & ((np.abs(cosine) > s.close) | walls)
-    sure |= np.abs(votes) > 1  # which no coarse normals give
-    return np.where(votes < 0, -1.0, 1.0)[:, None] * normals, sure
+    turn = np.where(votes < 0, -1.0, 1.0)
+    by_normal = np.where(walls, probability(turn * cosine, s.by_wall), probability(turn * cosine, s.by_normal))
+    by_normal[np.abs(votes) > 1] = 1.0  # which no coarse normals give
+    return turn[:, None] * normals, np.minimum(probability(np.abs(votes), s.by_votes), by_normal)
+
+
+def probability(evidence: Array, pairs: Pairs) -> Array:
+    """The probability (N,) of evidence (N,): linear between pairs of the two, constant beyond them."""
+    known, probabilities = np.array(pairs).T
+    return np.asarray(np.interp(evidence, known, probabilities))
 
 
 def opposite_in_fact(coarse: CoarseNormals, points: Array, opposite: Array, s: OrientationSettings) -> Array:

@@ -13,6 +13,9 @@ Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
 
 
+SURE = 0.99  # the probability that a normal points outward from which on that is built upon
+
+
 @dataclass(frozen=True)
 class Normalisation:
     """The similarity that puts a cloud into the unit ball: (x - centre) / scale, in double precision."""
@@ -96,7 +99,7 @@ class OrientedPoints:
         positions: (N, d).
         normals: unit normals (N, d); zero where none is known.
         confidence: how far each normal can be trusted (N,), 0 to 1.
-        oriented: whether each normal surely points outward (N,); else its sign is by chance.
+        outward: the probability that each normal points outward (N,); 1/2 where nothing is known of it.
         area: the area (2D: length) that each point stands for (N,), relative to that of most points.
         opposite: the step (N, d) to another sheet of the surface that is near, as on a thin wall; zero without one.
         source: ``Source`` of each point (N,).
@@ -106,7 +109,7 @@ class OrientedPoints:
     positions: Array
     normals: Array
     confidence: Array
-    oriented: Mask
+    outward: Array
     area: Array
     opposite: Array
     source: npt.NDArray[np.uint8]
@@ -126,7 +129,7 @@ class OrientedPoints:
             positions=positions,
             normals=np.zeros_like(positions) if normals is None else normals,
             confidence=np.zeros(count),
-            oriented=np.zeros(count, dtype=bool),
+            outward=np.full(count, 0.5),
             area=np.ones(count),
             opposite=np.zeros_like(positions),
             source=np.full(count, source, dtype=np.uint8),
@@ -143,6 +146,11 @@ class OrientedPoints:
     def __add__(self, more: Self) -> Self:
         """These points and, behind them, more."""
         return self._each(lambda name: np.concatenate([getattr(self, name), getattr(more, name)]))
+
+    @property
+    def oriented(self) -> Mask:
+        """Whether each normal surely points outward (N,); else its sign is to be taken as by chance."""
+        return self.outward >= SURE
 
     def count(self, source: Source) -> int:
         """How many points come from a source."""

@@ -55,7 +55,7 @@ def oriented_points(scene: Scene) -> tuple[Array, Array, Array]:
     measured = scene.points[scene.points.source == Source.MEASURED]
     positions = scene.cloud.points[scene.kept]
     nearest = cKDTree(scene.cloud.points[measured.raw_index]).query(positions, workers=-1)[1]
-    confidence = measured.confidence * measured.oriented
+    confidence = measured.confidence * np.where(measured.oriented, measured.outward, 0.0)
     return positions, measured.normals[nearest], confidence[nearest]
 
 

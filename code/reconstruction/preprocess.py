@@ -47,6 +47,7 @@ class PreprocessSettings:
         believed: share of the estimated normals whose side must be sure; else the coarse normals show more.
         grazing: least cosine between a normal and the direction to its sensor that tells a side: noise turns normals.
         sensors_agree: share of the points whose side is sure that must face their sensors, or face away, all alike.
+        seen: probability that a side seen by a sensor that is believed is outside. Measured on simulated scans.
         hole_density: density of the points that close holes, as a share of the cloud's: they are a guess.
         largest_area: that a point may stand for, where one in the median stands for 1. With 2, thin places that few
             points show were lost; with 4, holes came out worse.
@@ -62,6 +63,7 @@ class PreprocessSettings:
     believed: float = 0.2
     grazing: float = 0.5
     sensors_agree: float = 0.9
+    seen: float = 0.999
     hole_density: float = 0.5
     largest_area: float = 3.0
     crease_points: int = 20_000
@@ -134,10 +136,15 @@ class Scene:
 Stage = Callable[[Scene, Config], Scene]
 
 
-def prepare(config: Config, cloud: PointCloud, settings: PreprocessSettings | None = None) -> Scene:
-    """Look at a cloud as the configuration says."""
+def prepare(
+    config: Config,
+    cloud: PointCloud,
+    settings: PreprocessSettings | None = None,
+    stages: tuple[Stage, ...] | None = None,
+) -> Scene:
+    """Look at a cloud as the configuration says, in all stages unless fewer are given."""
     scene = find_scene(cloud, config, settings or PreprocessSettings())
-    for stage in STAGES:
+    for stage in STAGES if stages is None else stages:
         scene = stage(scene, config)
     return scene
 
@@ -234,8 +241,8 @@ def orient_normals(scene: Scene, config: Config) -> Scene:
     if scene.normals != "estimated" or scene.coarse_normals is None:
         return scene
     points, settings = scene.points, scene.settings.orientation
-    normals, sure = orient(scene.coarse_normals, points.positions, points.normals, points.opposite, settings)
-    return replace(scene, points=replace(points, normals=normals, oriented=sure))
+    normals, outward = orient(scene.coarse_normals, points.positions, points.normals, points.opposite, settings)
+    return replace(scene, points=replace(points, normals=normals, outward=outward))
 
 
 def believe_sensors(scene: Scene, config: Config) -> Scene:
@@ -257,8 +264,9 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
     if max(agreement, 1 - agreement) < s.sensors_agree:
         return replace(scene, sensors_agree=agreement)
     normals = np.where(facing & (cosine < 0), -1.0, 1.0)[:, None] * points.normals
+    outward = np.where(facing, s.seen, points.outward)
     return replace(
-        scene, points=replace(points, normals=normals, oriented=points.oriented | facing), sensors_agree=agreement
+        scene, points=replace(points, normals=normals, outward=outward), sensors_agree=agreement
     )
 
 
@@ -300,11 +308,11 @@ def fit_coarse_surface(scene: Scene, config: Config) -> Scene:
             return scene
         return replace(scene, coarse_surface=through(points.positions, points.normals, points.oriented))
     if scene.normals == "estimated" and points.oriented.mean() > s.believed:
-        surface = through(points.positions, points.normals, points.oriented)
-        points = replace(points, normals=surface.normals, oriented=surface.sure)
-        return replace(scene, points=points, coarse_surface=surface)
+        return replace(scene, coarse_surface=through(points.positions, points.normals, points.oriented))
     if coarse is None:
         return scene
+    if scene.normals == "estimated":  # hardly a side is sure, so no rim of a hole is
+        s = replace(s, coarse_surface=replace(s.coarse_surface, rim_share=np.inf))
     return replace(scene, coarse_surface=through(coarse.points, coarse.normals, np.any(coarse.normals, axis=1)))
 
 
@@ -315,7 +323,7 @@ def project_unresolved(scene: Scene, config: Config) -> Scene:
     points, scale, every = scene.points, scene.scale, np.ones(len(scene.points))
     positions, normals = scene.coarse_surface.project(points.positions)
     if _estimates(scene, config):
-        points = replace(points, normals=normals, confidence=every, oriented=every > 0)
+        points = replace(points, normals=normals, confidence=every, outward=every)
         scene = replace(scene, normals="estimated")
     if _denoises(scene, config):
         points = replace(points, positions=positions)
@@ -358,7 +366,7 @@ def weigh_by_area(scene: Scene, config: Config) -> Scene:
     return replace(scene, points=replace(scene.points, area=area))
 
 
-STAGES: tuple[Stage, ...] = (
+ORIENTING: tuple[Stage, ...] = (  # after which the sides of the normals are known
     find_opposite_sheets,
     estimate_scale,
     choose_points,
@@ -366,6 +374,9 @@ STAGES: tuple[Stage, ...] = (
     find_coarse_normals,
     orient_normals,
     believe_sensors,
+)
+STAGES: tuple[Stage, ...] = (
+    *ORIENTING,
     check_given_normals,
     fit_coarse_surface,
     project_unresolved,
@@ -403,7 +414,7 @@ def _with_given(points: OrientedPoints, given: Array | None) -> OrientedPoints:
     if given is None:
         return points
     every = np.ones(len(points))
-    return replace(points, normals=given[points.raw_index], confidence=every, oriented=every > 0)
+    return replace(points, normals=given[points.raw_index], confidence=every, outward=every)
 
 
 def _deduplicate(rows: Array, s: PreprocessSettings) -> Index:

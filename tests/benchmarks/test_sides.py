@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phase_recon.benchmarks.sides import main, sides_of
+from phase_recon.benchmarks.sides import calibration, main, sides_of
 from phase_recon.datasets.pointcloud import PointCloud
 
 
@@ -14,18 +14,37 @@ def sphere(count=1500):
 
 def test_wrong_sides_are_counted():
     points = sphere()
-    right = sides_of(PointCloud(points, points))
+    right, outward, _ = sides_of(PointCloud(points, points))
+    assert len(outward) == 1500
     assert right["sure %"] > 99
     assert right["wrong of sure %"] == right["wrong of all %"] == 0
     turned = np.where(np.arange(1500)[:, None] < 300, -points, points)
-    assert sides_of(PointCloud(points, turned))["wrong of all %"] == pytest.approx(20)
+    row, _, wrong = sides_of(PointCloud(points, turned))
+    assert row["wrong of all %"] == pytest.approx(20)
+    assert wrong.mean() == pytest.approx(0.2)
+
+
+def test_each_cloud_counts_the_same_in_the_calibration():
+    """Of two points said to be 0.6 one is wrong, of four said to be 0.995 none; of another cloud's two at 0.6 both."""
+    first = np.array([0.6, 0.6, 0.995, 0.995, 0.995, 0.995]), np.arange(6) < 1
+    rows = calibration([first, (np.array([0.6, 0.6]), np.ones(2, dtype=bool))])
+    low = rows[0]
+    assert low["stated probability"] == "0.5 to 0.7"
+    assert low["share of points %"] == pytest.approx(100 * (2 / 6 + 1) / 2)
+    assert low["stated wrong %"] == pytest.approx(40)
+    assert low["wrong %"] == pytest.approx(100 * (1 / 6 + 1) / (2 / 6 + 1))
+    (sure,) = (row for row in rows if row["stated probability"] == "0.995 to 0.999")
+    assert sure["wrong %"] == 0
+    assert rows[-1]["wrong %"] is None
 
 
 def test_the_command_prints_a_row_a_cloud(tmp_path, capsys):
     np.savez(tmp_path / "ball.npz", points=sphere(), normals=sphere())
-    assert main([str(tmp_path)]) == 0
+    assert main([str(tmp_path), "--picture", str(tmp_path / "calibration.png")]) == 0
     out = capsys.readouterr().out
     assert "| ball | 1500 |" in out
-    assert out.rstrip().endswith("worst 0, of 1 clouds")
+    assert "worst 0, of 1 clouds" in out
+    assert "| stated probability |" in out
+    assert (tmp_path / "calibration.png").read_bytes().startswith(b"\x89PNG")
     assert main([str(tmp_path / "none")]) == 2
     assert "no .npz with points and normals" in capsys.readouterr().err
