@@ -34,7 +34,7 @@ def reconstruct(
         mesh.field.w(places)                        # signed distance (N,) at places (N, 3), negative inside
         mesh.field.u(places), mesh.field.gradient(places)
 
-    It trains for 2 500 steps, which is one to two minutes on two CPU cores, and uses a GPU if there is one. The same
+    It trains for 1 000 steps, which is half a minute to a minute on two CPU cores, and uses a GPU if there is one. The same
     points and seed give the same surface on the same CPU. No file is read or written, but the compiled kernels' in
     the cache (key ``train.compile``).
 
@@ -42,7 +42,7 @@ def reconstruct(
         points: (N, d), d = 2 or 3, N at least 10, in any unit and anywhere. They must lie on a closed surface (curve),
             which may have holes; noise and outliers are found and dealt with.
         normals: (N, d), pointing outward, of any length; given, they are used. Without them the sides are found.
-        minutes: time for the training, in place of the 2 500 steps.
+        minutes: time for the training, in place of the 1 000 steps.
         resolution: cells of the grid along the longest side of the box, 8 to 2048; if None as many as the
             points have detail for, 256 to 1024.
         overrides: keys of the configuration and their values, such as ``{"train.seed": 3}``; setup.conf explains all.

@@ -21,13 +21,12 @@ class Quality:
     expect: str
 
 
-# Measured with data/bunny.xyz (20 000 points). draft: 33 s on two cores that had little else to do, 56 s on busy ones;
-# its points are then three times as far from the surface as after standard, which takes 76 to 142 s, or 130 s of one
-# core. fine: 520 s of one core for its steps, of which 8 500 were run; two idle cores take 37 ms a step.
+# Measured with data/bunny.xyz (20 000 points) on two cores that had some other work. draft: 29 s, 34 s of one core; its
+# points are then 3.6 times as far from the surface as after standard: 35 s, 54 s of one core. fine: 216 s, 242 s of one.
 QUALITIES = {
-    "draft": Quality(500, 128, "half a minute", "the shape is there, detail is rounded"),
-    "standard": Quality(2500, None, "1 to 3 minutes", "the default"),
-    "fine": Quality(12000, 512, "10 minutes", "finer detail, and four times as many triangles"),
+    "draft": Quality(300, 128, "20 seconds", "the shape is there, detail is rounded"),
+    "standard": Quality(1000, None, "half a minute", "the default"),
+    "fine": Quality(5000, 512, "2 to 4 minutes", "finer detail, and four times as many triangles"),
 }
 
 USAGE = "CLOUD [-o MESH] [--quality draft|standard|fine] [more flags, see below]"
@@ -75,7 +74,7 @@ def parser(description: str) -> Parser:
     how = flags.add_argument_group("how", "A flag wins over the key of the configuration that it stands for.")
     how.add_argument("--quality", choices=QUALITIES, help="a length and a resolution, see below")
     common_flag(how, "minutes", help="time for the whole command, in place of a number of steps; train.time_budget")
-    common_flag(how, "steps", help="length of the training (2500); train.nepoch")
+    common_flag(how, "steps", help="length of the training (1000); train.nepoch")
     how.add_argument("--resolution", metavar="N", type=int, help="cells along the surface's box (256); plot.resolution")
     how.add_argument(
         "--trim", metavar="D", type=float,

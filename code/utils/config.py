@@ -95,12 +95,12 @@ class TrainConfig:
     sensor: tuple[float, ...] | None = None
     stations: str | None = None
     seed: int = 0
-    nepoch: int = 2500
+    nepoch: int = 1000
     time_budget: float | None = None
-    points_batch: int = 2048
+    points_batch: int = 1024
     pts_per_ball: int = 1
     ball_sigma: float = 0.0
-    pts_in_omega: int = 2048
+    pts_in_omega: int = 1024
     bounding_box_scale: float = 1.5
     drop_outliers: bool = True
     smooth_points: bool = True
