@@ -34,8 +34,8 @@ def reconstruct(
         mesh.field.w(places)                        # signed distance (N,) at places (N, 3), negative inside
         mesh.field.u(places), mesh.field.gradient(places)
 
-    It trains for 1 000 steps, which is half a minute to a minute on two CPU cores, and uses a GPU if there is one. The same
-    points and seed give the same surface on the same CPU. No file is read or written, but the compiled kernels' in
+    It trains for 1 000 steps, which is half a minute to a minute on two CPU cores, and uses a GPU if there is one. The
+    same points and seed give the same surface on the same CPU. No file is read or written, but the compiled kernels' in
     the cache (key ``train.compile``).
 
     Args:

@@ -22,7 +22,7 @@ class Quality:
 
 
 # Measured with data/bunny.xyz (20 000 points) on two cores that had some other work. draft: 29 s, 34 s of one core; its
-# points are then 3.6 times as far from the surface as after standard: 35 s, 54 s of one core. fine: 216 s, 242 s of one.
+# points are then 3.6 times as far from the surface as after standard: 35 s, 54 s of one core. fine: 216 s, 242 s.
 QUALITIES = {
     "draft": Quality(300, 128, "20 seconds", "the shape is there, detail is rounded"),
     "standard": Quality(1000, None, "half a minute", "the default"),
