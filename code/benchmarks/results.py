@@ -72,11 +72,11 @@ class Table:
 
 def tables(data: Path | None, quick: bool) -> list[Table]:
     """The tables, in their order."""
-    scanned = tuple(shape.name for shape in SHAPES.values() if shape.dimension == 3 and shape.split == CHECKING)
+    solid = tuple(shape.name for shape in SHAPES.values() if shape.dimension == 3)
     curves = tuple(shape.name for shape in SHAPES.values() if shape.dimension == 2)
     ours = "ours,poisson8,poisson9,ipsr9,poisson9+normals,poisson10+normals"
     found = [
-        Table("scan", "Simulated range scans, without normals", scanned, ("scan",), ours),
+        Table("scan", "Simulated range scans, without normals", solid, ("scan",), ours),
         Table("noisy", "Noisy clouds, without normals", SOME, ("noisy",), ours),
         Table("exact", "Noise-free clouds, without normals", SOME, ("exact",), ours),
         Table("normals", "With true normals", FEW, ("exact", "noisy", "scan"),
@@ -97,6 +97,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="a folder of scans and meshes, measured too")
     parser.add_argument("--quick", action="store_true", help="two shapes")
     parser.add_argument("--tables", default="", metavar="NAMES", help="some of the tables, separated by commas (all)")
+    parser.add_argument("--shapes", default="", metavar="NAMES", help="only these of the shapes of every table (all)")
     parser.add_argument("--minutes", type=float, help="time for every run of ours (as long as setup.conf says)")
     parser.add_argument("--seeds", type=partial(whole_numbers, "--seeds", 0), default="0", help="of ours (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of clouds and records (%(default)s)")
@@ -112,10 +113,15 @@ def command(options: argparse.Namespace) -> None:
     """
     known = tables(options.data, options.quick)
     names = chosen("--tables", options.tables, [table.name for table in known])
+    shapes = chosen("--shapes", options.shapes, list(SHAPES))
     options.docs.mkdir(parents=True, exist_ok=True)
     parts: list[str] = []
     drawn: list[Row] = []
     for table in (table for table in known if table.name in names):
+        if table.folder is None:
+            table = replace(table, shapes=tuple(name for name in table.shapes if name in shapes))
+            if not table.shapes:
+                continue
         text, rows = measured_table(table, options)
         parts.append(text)
         drawn += [row for row in rows if table.name != "curves"]
@@ -284,6 +290,7 @@ def _head(options: argparse.Namespace) -> str:
     """What the page is, of which commit, on what machine."""
     words = (" --quick" if options.quick else "") + (" --data DATA" if options.data else "")
     words += f" --tables {options.tables}" if options.tables else ""
+    words += f" --shapes {options.shapes}" if options.shapes else ""
     time = "as long as setup.conf says" if options.minutes is None else f"{options.minutes:g} minutes, all included"
     return f"""# Results
 

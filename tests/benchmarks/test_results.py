@@ -73,6 +73,19 @@ def test_the_page_says_what_was_measured_and_what_went_wrong(page):
     assert (docs / "gallery.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_only_the_shapes_that_are_asked_for_are_measured(page):
+    status, _, _, docs = page("--quick", "--tables", "scan,noisy", "--shapes", "plate")
+    assert status == 0
+    text = (docs / "RESULTS.md").read_text()
+    assert "--tables scan,noisy --shapes plate" in text
+    assert "plate-scan" in text
+    assert "plate-noisy" in text
+    assert "still_life" not in text
+    status, output, *_ = page("--quick", "--shapes", "plates")
+    assert status == 2
+    assert "--shapes 'plates': expected some of" in output.err
+
+
 def test_noise_and_spacing_are_shares_of_the_radius(page):
     _, _, _, docs = page("--quick", "--tables", "noisy")
     (line,) = (line for line in (docs / "RESULTS.md").read_text().splitlines() if "| development | 5000 |" in line
