@@ -236,7 +236,7 @@ def test_continuing_with_another_cloud(refused, run, clouds, tmp_path):
     other = tmp_path / "other.xyz"
     other.write_bytes(table(np.loadtxt(clouds[0])[1:]))
     error = refused("--is_continue", "--checkpoint", 100, "--input", other, "--nepoch", 300)
-    assert f"{other}: is not the cloud" in error  # and the log still goes up to 250
+    assert f"{other}: not the cloud" in error  # and the log still goes up to 250
 
 
 def test_a_cloud_of_another_dimension_than_the_checkpoint(refused, run, clouds):

@@ -399,7 +399,7 @@ def test_what_does_not_fit_is_refused_before_it_is_read(tmp_path, monkeypatch):
     for name, content in (("a.xyz", b"1 2 3\n" * 99), ("a.npy", npy("(40, 3)", data=bytes(960)))):
         error = refusal(load_point_cloud, written(tmp_path / name, content))
         assert "GiB of memory" in error
-        assert error.endswith("read less of it with train.crop or train.voxel" if name == "a.xyz" else "thin it")
+        assert error.endswith("read less of it with --crop or --voxel" if name == "a.xyz" else "thin it")
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["2D", "3D"])

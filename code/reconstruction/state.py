@@ -127,8 +127,9 @@ def resume(run: Run, checkpoint: dict[str, Any]) -> State:
     state, scene, path = _new(run), run.scene, run.config.train.input_path
     if checkpoint["cloud"] != scene.fingerprint:
         raise UserError(
-            f"{path}: is not the cloud that this run was started with ({checkpoint['cloud']['points']} points, now "
-            f"{scene.fingerprint['points']}, or changed values): start a new run without --is-continue"
+            f"{path or 'the points'}: not the cloud that this run was started with "
+            f"({checkpoint['cloud']['points']} points, now {scene.fingerprint['points']}, or changed values): "
+            "start a new run without --is-continue"
         )
     if not _same_frame(scene.domain.normalisation, checkpoint):
         raise UserError(

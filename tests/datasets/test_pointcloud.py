@@ -91,9 +91,9 @@ class TestNormalisation:
 class TestDimension:
     def test_mismatch_names_both(self, tmp_path: Path) -> None:
         assert error(save(tmp_path, sphere()), d_in=2).endswith(
-            "scan.xyz has 3 columns (3D) but train.d_in = 2: set train.d_in = 3 or leave it unset"
+            "scan.xyz has 3 columns (3D) but train.d_in = 2: leave it out, or --set train.d_in=3"
         )
-        assert "has 2 columns (2D) but train.d_in = 3: set train.d_in = 2" in error(
+        assert "has 2 columns (2D) but train.d_in = 3: leave it out, or --set train.d_in=2" in error(
             save(tmp_path, sphere(d=2)), d_in=3
         )
 
@@ -118,7 +118,7 @@ class TestInvalidRows:
     def test_refused_with_the_count_and_the_first(self, tmp_path: Path) -> None:
         text = error(save(tmp_path, self.values()))
         assert (
-            "NaN or infinity in 2 of 50 rows (first in row 7: y): train.drop_invalid = true drops them"
+            "NaN or infinity in 2 of 50 rows (first in row 7: y): --set train.drop_invalid=true drops them"
             in text
         )
 
@@ -159,7 +159,7 @@ class TestInvalidRows:
 
     def test_normals_that_nobody_computed(self, tmp_path: Path) -> None:
         text = error(save(tmp_path, np.c_[sphere(), np.zeros((50, 3))]))
-        assert "has normals that are all zero or NaN, which nobody computed: set network.has_normals = false" in text
+        assert "has normals that are all zero or NaN, which nobody computed: leave out --normals (network" in text
 
     def test_too_few_left(self, tmp_path: Path) -> None:
         values = sphere(12)

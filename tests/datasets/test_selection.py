@@ -71,15 +71,15 @@ def test_classes_and_opacity_by_name(tmp_path: Path) -> None:
     table = read_table(tmp_path / "a.csv", Selection(classes=(2, 6)))
     np.testing.assert_array_equal(table.columns["classification"], classes[np.isin(classes, [2, 6])])
     np.save(tmp_path / "a.npy", POINTS)
-    assert "has no classes: leave out train.classes" in refusal(tmp_path / "a.npy", Selection(classes=(2,)))
+    assert "has no classes: leave out --classes (train.classes)" in refusal(tmp_path / "a.npy", Selection(classes=(2,)))
     assert "has no opacities, as 3D Gaussians have" in refusal(tmp_path / "a.npy", Selection(min_opacity=0.5))
 
 
 def test_refusals(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, POINTS)
-    assert "3D points but train.crop has 4 ends: expected 6" in refusal(path, Selection(crop=(0, 1, 0, 1)))
-    assert "train.voxel = 1e-07: give larger cells" in refusal(path, Selection(voxel=1e-7))
+    assert "3D points but --crop (train.crop) has 4 ends: expected 6" in refusal(path, Selection(crop=(0, 1, 0, 1)))
+    assert "cells of --voxel 1e-07 (train.voxel): give larger cells" in refusal(path, Selection(voxel=1e-7))
     text = refusal(path, Selection(crop=(9, None, None, None, None, None)))
     assert "holds 0 points (left out: 400 points outside the crop): expected 10 or more" in text
 
@@ -88,7 +88,7 @@ def test_what_is_cropped_needs_no_memory(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("phase_recon.datasets.table.BLOCK_BYTES", 1000)
     monkeypatch.setattr(memory, "available_memory", lambda: 100 * 3 * memory.READING)  # of a hundred points
     np.savetxt(tmp_path / "a.xyz", POINTS)
-    assert "read less of it with train.crop or train.voxel" in refusal(tmp_path / "a.xyz", Selection())
+    assert "read less of it with --crop or --voxel" in refusal(tmp_path / "a.xyz", Selection())
     crop = (-2.0, -1.6, None, None, None, None)
     assert len(load_point_cloud(tmp_path / "a.xyz", selection=Selection(crop=crop)).points) < 100
     assert "read less of it" in refusal(tmp_path / "a.xyz", Selection(crop=(-2, 1, None, None, None, None)))

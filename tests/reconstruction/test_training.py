@@ -294,7 +294,7 @@ def test_another_cloud_is_not_gone_on_with(tmp_path, circle):
     run = train(tiny(), circle, tmp_path)
     moved = PointCloud(circle.points + np.array([0, 1e-9]))
     for other in (moved, PointCloud(circle.points[:-1])):
-        with pytest.raises(UserError, match=r"train\.input_path: .* is not the cloud .*200 points.*--is_continue"):
+        with pytest.raises(UserError, match=r"^the points: not the cloud .*200 points.*--is-continue"):
             train(tiny("train.nepoch=20"), other, tmp_path, run.load_checkpoint())
 
 
