@@ -1,6 +1,5 @@
 """A picture of results that shows where they fail: the error as colour, and cross-sections through the worst places."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import trimesh
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
@@ -17,11 +15,11 @@ from matplotlib.figure import Figure
 
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction.trials import Row
+from phase_recon.report.plots import save_figure
 from phase_recon.report.render import FRONT, render_views
 from phase_recon.surface.extract import read_surface
 from phase_recon.surface.metrics import distance_to_surface
 from phase_recon.surface.surface import Surface
-from phase_recon.utils.files import write_whole
 from phase_recon.utils.general import thinned
 
 Array = npt.NDArray[np.float64]
@@ -60,10 +58,7 @@ def draw_gallery(path: Path, rows: Sequence[Row], peers: Sequence[str]) -> None:
         _draw_row(list(axes), row, min(alike, key=lambda r: float(r["d_C"])) if alike else None, colours)
     bar = figure.add_axes((1 - 0.75 / figure.get_figwidth(), 0.3, 0.012, 0.4))
     figure.colorbar(colours, cax=bar, label="distance to the truth, % of the bounding radius", extend="max")
-    FigureCanvasAgg(figure)
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    write_whole(path, content.getvalue())
+    save_figure(figure, path)
 
 
 def _chosen(rows: list[Row]) -> list[Row]:

@@ -146,7 +146,7 @@ def measured_table(table: Table, options: argparse.Namespace) -> tuple[str, list
         before = f"    python code/benchmarks/make_clouds.py {table.name} {flags}\n"
     only = ",".join(f"{name}-" for name in table.shapes)  # other clouds may be there of another command
     asked = argparse.Namespace(
-        data=folder, out=out, budget=options.minutes, minutes=options.minutes, seeds=options.seeds, only=only,
+        data=folder, out=out, minutes=options.minutes, seeds=options.seeds, only=only,
         clouds="5000:0.005,20000:0", set=[], gpu="auto", methods=table.methods,
     )  # fmt: skip
     rows = measure_all(asked)

@@ -11,7 +11,6 @@ counts the same: a point of a cloud of N points has the weight 1/N.
 """
 
 import argparse
-import io
 import sys
 import time
 from dataclasses import replace
@@ -25,15 +24,16 @@ if not __package__:  # started as a file: the package is the folder above
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 
 from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
 from phase_recon.geometry.points import SURE
 from phase_recon.reconstruction.commands import Parser, exit_status
 from phase_recon.reconstruction.preprocess import ORIENTING, prepare
 from phase_recon.reconstruction.trials import Row, markdown
+from phase_recon.report.plots import save_figure
 from phase_recon.utils.config import Config
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.files import write_whole
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -86,8 +86,6 @@ def calibration(clouds: list[tuple[Array, Mask]]) -> list[Row]:
 
 def calibration_picture(path: Path, rows: list[Row], clouds: int) -> None:
     """Draw the share that is wrong against the share that is said to be."""
-    from matplotlib.figure import Figure
-
     told = [row for row in rows if row["wrong %"] is not None]
     stated, wrong = ([max(float(row[name]), 1e-3) for row in told] for name in ("stated wrong %", "wrong %"))
     figure = Figure(figsize=(5, 4.5), layout="constrained")
@@ -98,9 +96,7 @@ def calibration_picture(path: Path, rows: list[Row], clouds: int) -> None:
     axes.set(xlabel="stated probability that a side is wrong, %", ylabel="sides that are wrong, %")
     axes.set_title(f"{clouds} clouds")
     axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    write_whole(path, buffer.getvalue())
+    save_figure(figure, path)
 
 
 def main(arguments: list[str] | None = None) -> int:

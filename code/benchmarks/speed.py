@@ -22,7 +22,6 @@ if not __package__:  # started as a file: the package is the folder above
     del sys.path[0]
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from phase_recon.benchmarks.make_clouds import make_clouds
@@ -32,6 +31,7 @@ from phase_recon.benchmarks.shapes import SHAPES
 from phase_recon.reconstruction.benchmark import Case, commands, measured
 from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbers
 from phase_recon.reconstruction.trials import Row, cell, markdown
+from phase_recon.report.plots import save_figure
 from phase_recon.surface.files import read_surface
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.locations import ROOT
@@ -105,8 +105,8 @@ def command(options: argparse.Namespace) -> None:
     options.docs.mkdir(parents=True, exist_ok=True)
     timed = [(case, list(error_rows(case, options))) for case in error_cases(options.out)]
     grown = [(case, count, list(cost_rows(case, options))) for case, count in cost_cases(options.out, options.points)]
-    write_whole(options.docs / "error_time.png", picture([error_panel(case, rows) for case, rows in timed]))
-    write_whole(options.docs / "cost.png", picture(cost_panels(grown)))
+    draw(options.docs / "error_time.png", [error_panel(case, rows) for case, rows in timed])
+    draw(options.docs / "cost.png", cost_panels(grown))
     write_whole(options.docs / "SPEED.md", page(options, timed, grown).encode())
     print(f"page: {options.docs / 'SPEED.md'}")
 
@@ -184,19 +184,16 @@ def _curve(label: str, rows: Sequence[Row], x: str, y: str) -> Curve:
     return Curve(label, tuple(row[x] for row in good), tuple(row[y] for row in good))
 
 
-def picture(panels: Sequence[Panel]) -> bytes:
-    """A PNG of panels side by side, with logarithmic axes."""
+def draw(path: Path, panels: Sequence[Panel]) -> None:
+    """Write a PNG of panels side by side, with logarithmic axes."""
     figure = Figure(figsize=(SIDE * len(panels), SIDE), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for curve in panel.curves:
             axes.plot(curve.x, curve.y, marker="o", label=curve.label)
         axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y, xscale="log", yscale="log")
         axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=7)
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    return content.getvalue()
+    save_figure(figure, path)
 
 
 def page(

@@ -148,7 +148,7 @@ def _write_panels(path: Path, panels: Sequence[_Panel], label: str, up: Up, size
     if known:
         bar = figure.add_axes(_box((size[0] - COLOUR_BAR_WIDTH + 20, 0.2 * size[1], 18, 0.6 * size[1]), size))
         figure.colorbar(colours, cax=bar, label=label, extend="max")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _painted(panel: _Panel, colours: ScalarMappable) -> Surface:
@@ -243,7 +243,7 @@ def cross_section_picture(
             axes.locator_params(nbins=4)
             axes.set_title(", ".join([name, *(f"{'xyz'[k]} = {middle[k]:.{digits}g}" for k in others)]))
         figure.colorbar(filled, ax=list(grid[row]), label="u" if name == "u" else "w (input units)")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 @dataclass(frozen=True)
@@ -312,7 +312,7 @@ def fields_picture(
             axes.set(xlim=(deepest, farthest), ylim=ranges[name], title=f"{name} against the distance")
             axes.grid(alpha=0.3)
         row[0].set_ylabel(title, fontsize=12)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def loss_curves(path: Path, records: Sequence[Mapping[str, float]]) -> None:
@@ -346,7 +346,7 @@ def loss_curves(path: Path, records: Sequence[Mapping[str, float]]) -> None:
     rates.set(ylabel="lr", xlabel="epoch")
     for axes in (losses, rates):
         axes.grid(alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _figure(size: tuple[int, int]) -> Figure:
@@ -364,7 +364,7 @@ def _box(
     return left / size[0], bottom / size[1], width / size[0], height / size[1]
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, as a whole or not at all."""
     content = io.BytesIO()
     figure.savefig(content, format="png")

@@ -1,4 +1,4 @@
-"""A field to its level set: extraction, refinement and normals; with surface.py and mesh_files.py, all
+"""A field to its level set: extraction, refinement and normals; with surface.py and files.py, all
 that the rest of the code needs to handle curves and meshes.
 """
 
