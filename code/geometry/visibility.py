@@ -8,6 +8,9 @@ empty. Where both sides let rays out, or neither does, nothing is told.
 Where another sheet is near, it stands in the way of the rays on its side. Then it is a thin wall that is between if the
 point was seen from its other side, and a narrow gap if not.
 
+Where it is known where the sensors stood, what is between a point and its sensor is empty; so a point that another part
+of the cloud hides from its sensor tells that the sensor did not stand there.
+
 And what one looked through is empty. Deep in a hollow few rays get out, all through its mouth, and one of them was the
 line of sight: so the hollow reaches down to there, though most of its walls may not have been scanned.
 """
@@ -20,7 +23,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import SAMPLED, TINY, spacing
-from phase_recon.utils.general import thinned
+from phase_recon.utils.general import thinned, unit
 
 Array = npt.NDArray[np.float64]
 
@@ -98,6 +101,24 @@ def seen_sides(
     return told[0].astype(np.int64) - told[1]
 
 
+def unhidden(
+    points: Array, places: Array, towards: Array, sensors: Array, settings: VisibilitySettings | None = None
+) -> npt.NDArray[np.bool_]:
+    """Which places on a cloud (N,) no part of it hides from the sensors that saw them.
+
+    Args:
+        points: the cloud (M, d), in any unit.
+        places: some of its points (N, d).
+        towards: unit normals there (N, d), turned to the sensors.
+        sensors: where these stood (N, d).
+        settings: how rays are cast.
+    """
+    s = settings or VisibilitySettings()
+    space = _Space(points, s)
+    at = places + space.clear * towards
+    return space.let_out(at, unit(sensors - places), np.linalg.norm(sensors - at, axis=1))
+
+
 def lines_of_sight(
     points: Array, places: Array, normals: Array, settings: VisibilitySettings | None = None
 ) -> Array:
@@ -153,18 +174,23 @@ class _Space:
         # cannot jump over a full cell, from anywhere in this one
         self._stride = np.maximum(distance - 1 - points.shape[1] ** 0.5, 0.5) * self.cell
 
-    def let_out(self, at: Array, directions: Array) -> npt.NDArray[np.bool_]:
-        """Whether rays from some places (N, d) in unit directions (N, d) leave the box (N,), and meet no full cell."""
+    def let_out(self, at: Array, directions: Array, reach: Array | float = np.inf) -> npt.NDArray[np.bool_]:
+        """Whether rays from some places (N, d) in unit directions (N, d) meet no full cell (N,).
+
+        They end where they leave the box, or at their reach (N,).
+        """
         out = np.zeros(len(at), dtype=bool)
         ray = np.arange(len(at))
+        left = np.broadcast_to(reach, len(at))
         while len(ray):
             index = np.floor((at - self.lower) / self.cell).astype(np.int64)
-            beyond = np.any((index < 0) | (index >= self._empty.shape), axis=1)
+            beyond = np.any((index < 0) | (index >= self._empty.shape), axis=1) | (left <= 0)
             out[ray[beyond]] = True
             inside = tuple(index[~beyond].T)
             going = self._empty[inside]
-            ray = ray[~beyond][going]
-            at = at[~beyond][going] + self._stride[inside][going][:, None] * directions[ray]
+            ray, stride = ray[~beyond][going], self._stride[inside][going]
+            at = at[~beyond][going] + stride[:, None] * directions[ray]
+            left = left[~beyond][going] - stride
         return out
 
 

@@ -144,7 +144,7 @@ def _announce(scene: Scene, announce: Announce) -> None:
         announce(f"{scene.dropped} points are far from all others and are left out as outliers (train.drop_outliers)")
     if warning := sensor_warning(scene):
         announce(warning)
-    elif scene.sensors_agree is not None:  # believed
+    elif scene.sensors_believed:
         announce("the sensor positions tell which side of the points is outside")
     if scene.outward is not None and scene.outward < scene.settings.inward:
         announce("note: the cloud's normals point inward, so they are turned round")

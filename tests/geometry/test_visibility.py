@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import box_with_hollow
-from phase_recon.geometry.visibility import lines_of_sight, seen_sides
+from phase_recon.geometry.visibility import lines_of_sight, seen_sides, unhidden
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
@@ -122,3 +122,21 @@ def test_lines_of_sight_do_not_depend_on_the_unit():
     up = np.tile([0.0, 0.0, 1.0], (int(floor.sum()), 1))
     once = lines_of_sight(points, points[floor], up)
     np.testing.assert_array_equal(lines_of_sight(1024 * points, 1024 * points[floor], up), 1024 * once)
+
+
+@DIMENSIONS
+def test_a_ball_hides_its_far_side_from_a_sensor_and_its_near_side_from_none(d):
+    points = ball(10_000, d)
+    sensors = np.tile(3 * np.eye(d)[-1], (len(points), 1))
+    height, towards = points[:, -1], points * np.sign((points * (sensors - points)).sum(axis=1))[:, None]
+    seen = unhidden(points, points, towards, sensors)
+    assert seen[height > 0.6].all()
+    assert not seen[height < -0.6].any()
+
+
+@DIMENSIONS
+def test_what_is_behind_the_sensor_hides_nothing_from_it(d):
+    """A room seen from its middle: each ray ends at the sensor, before the opposite wall."""
+    walls = ball(10_000, d)
+    assert unhidden(walls, walls[:500], -walls[:500], np.zeros((500, d))).all()
+    assert unhidden(walls, walls[:500], -walls[:500], -1.5 * walls[:500]).mean() < 0.02  # of random points, some gape

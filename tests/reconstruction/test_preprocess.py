@@ -400,6 +400,16 @@ def test_sensors_tell_the_sides_that_the_shape_leaves_open(d):
         assert (sign * data.points.normals[: len(data.chosen), -1] > 0).mean() > 0.99
 
 
+def test_a_sensor_tells_the_sides_of_hills_of_which_the_shape_has_half_the_wrong_way_round():
+    """The sides of an open sheet are by chance, and no proof against a sensor that nothing is hidden from."""
+    x, y = np.random.default_rng(0).uniform(-1, 1, (2, 6000))
+    hills = np.stack([x, y, 0.1 * np.sin(4 * x) * np.cos(5 * y)], axis=1)
+    data = prepare(configured(), PointCloud(hills, sensors=np.tile([0.0, 0.0, 2.0], (6000, 1))))
+    assert 0.1 < data.sensors_agree < 0.9
+    assert data.sensors_believed
+    assert (data.points.normals[: len(data.chosen), 2] > 0).all()
+
+
 def test_sensors_in_another_order_are_noticed_and_not_used():
     cloud = sphere(3000)
     sensors = CENTRE + 40 * cloud.normals
@@ -411,6 +421,6 @@ def test_sensors_in_another_order_are_noticed_and_not_used():
     assert wrong.sensors_agree < 0.7
     np.testing.assert_array_equal(wrong.points.normals, without.points.normals)
     assert preprocess.sensor_warning(wrong) == (
-        f"warning: only {wrong.sensors_agree:.0%} of the points face the sensor that is said to have seen them: the "
-        "sensor positions are wrong, or in another order or unit than the points, and are not used"
+        f"warning: only {wrong.sensors_agree:.0%} of the points face the sensor that is said to have seen them, and the "
+        "cloud hides others from it: the sensor positions are wrong, or in another order or unit than the points, and are not used"
     )
