@@ -1,4 +1,4 @@
-"""Outliers of a cloud: points that stand far from all others (derived)."""
+"""Outliers of a cloud: points that stand far from all others, and what is far behind the body (derived)."""
 
 from dataclasses import dataclass
 
@@ -23,6 +23,10 @@ class OutlierSettings:
         sparser_than_about: times that the cloud is sparser at an outlier than at the points about it, by area.
         sparser_than_most: times that it is sparser there than at most points, by area.
         most: share of the cloud above which none is an outlier: a cloud so uneven is so on purpose.
+        body: share of the points, along each axis, that show where the body is.
+        behind: × extent of the body: a cloud that is so much wider has a background, such as the sky of a scene of
+            splats. In a box about both, the body would have 25 of the 256 cells of a mesh.
+        margin: × extent of the body: what is farther off it is the background.
     """
 
     fewest: int = 100
@@ -31,6 +35,9 @@ class OutlierSettings:
     sparser_than_about: float = 9.0
     sparser_than_most: float = 6.0
     most: float = 0.02
+    body: float = 0.9
+    behind: float = 10.0
+    margin: float = 0.5
 
 
 def find_outliers(points: Array, settings: OutlierSettings | None = None) -> npt.NDArray[np.bool_]:
@@ -50,3 +57,13 @@ def find_outliers(points: Array, settings: OutlierSettings | None = None) -> npt
     about = np.median(own[index[:, 1:]], axis=1)
     far = own > np.maximum(s.sparser_than_about * about, s.sparser_than_most * np.median(own))
     return none if far.mean() > s.most else np.asarray(far[place])
+
+
+def find_background(points: Array, settings: OutlierSettings | None = None) -> npt.NDArray[np.bool_]:
+    """Which points (N, d) are far behind the body (N,), where this is a small part of all they span; else none."""
+    s = settings or OutlierSettings()
+    low, high = np.quantile(points, [(1 - s.body) / 2, (1 + s.body) / 2], axis=0)
+    extent = float((high - low).max())
+    if len(points) < s.fewest or np.ptp(points, axis=0).max() <= s.behind * extent:
+        return np.zeros(len(points), dtype=bool)
+    return np.asarray(((points < low - s.margin * extent) | (points > high + s.margin * extent)).any(axis=1))

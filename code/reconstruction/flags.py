@@ -77,8 +77,9 @@ def parser(description: str) -> Parser:
     common_flag(how, "steps", help="length of the training (1000); train.nepoch")
     how.add_argument("--resolution", metavar="N", type=int, help="cells along the surface's box (256); plot.resolution")
     how.add_argument(
-        "--trim", metavar="D", type=float,
-        help="of an open cloud: cut off the surface farther than D, in the cloud's units, from all points; plot.trim",
+        "--trim", metavar="WHAT", type=_number_or_word,
+        help="what is cut off, as points are far: open, all that they do not show; a distance in their unit; closed, "
+        "nothing; auto, open if the cloud looks so; plot.trim",
     )  # fmt: skip
     how.add_argument(
         "--normals", action=argparse.BooleanOptionalAction,
@@ -100,7 +101,7 @@ def parser(description: str) -> Parser:
         "--conf", metavar="PATH", default="setup.conf",
         help="the configuration: a file, or a name such as siren or published (setup.conf)",
     )  # fmt: skip
-    how.add_argument("--points-batch", metavar="N", type=int, help="points per step (2048); train.points_batch")
+    how.add_argument("--points-batch", metavar="N", type=int, help="points per step (1024); train.points_batch")
     how.add_argument("--jobs", metavar="N", type=int, default=1, help="with many clouds: how many at a time (1)")
     common_flag(how, "gpu")
 
@@ -178,6 +179,14 @@ def numbers(flag: str, text: str, kind: type[int] | type[float]) -> list[float |
         return [kind(part) if part.strip() else None for part in text.split(",")]
     except ValueError:
         raise UserError(f"{flag}: expected numbers with commas between them, got {text!r}") from None
+
+
+def _number_or_word(text: str) -> float | str:
+    """A flag that may be either."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def check_flags(options: argparse.Namespace, size: int) -> None:

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.geometry.arrangement import Arrangement, ArrangementSettings, arrangement
 from phase_recon.geometry.coarse_surface import CoarseSurface, CoarseSurfaceSettings
 from phase_recon.geometry.creases import CreaseSettings, find_creases
 from phase_recon.geometry.neighbours import NEIGHBOURS, SAMPLED, areas, density_of, spacing
 from phase_recon.geometry.noise import EXACT, NoiseSettings, Scale, estimate_noise
 from phase_recon.geometry.orientation import OrientationSettings, orient
-from phase_recon.geometry.outliers import OutlierSettings, find_outliers
+from phase_recon.geometry.outliers import OutlierSettings, find_background, find_outliers
 from phase_recon.geometry.points import Domain, Normalisation, OrientedPoints, Source
 from phase_recon.geometry.quadrics import fit_quadrics_bilateral
 from phase_recon.geometry.thin_walls import ThinWallSettings, opposite_sheets
@@ -74,6 +75,7 @@ class PreprocessSettings:
     largest_area: float = 3.0
     crease_points: int = 20_000
     outliers: OutlierSettings = field(default_factory=OutlierSettings)
+    arrangement: ArrangementSettings = field(default_factory=ArrangementSettings)
     thin_walls: ThinWallSettings = field(default_factory=ThinWallSettings)
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     creases: CreaseSettings = field(default_factory=CreaseSettings)
@@ -88,13 +90,14 @@ class Scene:
 
     Attributes:
         cloud: the input, in its own units.
-        kept: rows of the input (K,) that are no outliers.
+        kept: rows of the input (K,) that are no outliers, and show the surface.
         dropped: outliers, of all rows or of the 300 000 that were looked at.
         domain: Ω and the normalisation.
         reference: different points of the input (M, d), normalised, at most 300 000; for questions about neighbours.
         points: the points that are trained on; those that were added on creases and in holes come last.
         normals: where the normals of ``points`` come from: "given" are the input's, and trusted; "estimated" ones
             count by their confidence; with "none" there are none.
+        arrangement: how the points lay; ``kept`` are those that show the surface.
         settings: the constants of the stages.
         scale: noise and resolution of the cloud.
         chosen: those of ``reference`` (N,) that ``points`` begins with; None where ``points`` are all rows kept.
@@ -113,6 +116,7 @@ class Scene:
     reference: Array
     points: OrientedPoints
     normals: Literal["none", "given", "estimated"]
+    arrangement: Arrangement
     settings: PreprocessSettings = field(repr=False)
     scale: Scale
     chosen: Index | None = None
@@ -164,7 +168,8 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
     once = _deduplicate(cloud.points if given is None else np.concatenate([cloud.points, given], axis=1), s)
     kept, dropped = np.arange(len(cloud.points)), np.empty(0, dtype=np.int64)
     if t.drop_outliers:
-        looked_at, outlier = once, find_outliers(cloud.points[once], s.outliers)
+        looked_at, outlier = once, find_background(cloud.points[once], s.outliers)
+        outlier[~outlier] = find_outliers(cloud.points[once[~outlier]], s.outliers)
         once, dropped = looked_at[~outlier], looked_at[outlier]
         if len(looked_at) == s.most_points:  # an outlier that nobody looked at is not to set the scale
             near = _near(cloud.points, cloud.points[once], s.outlier_margin)
@@ -172,6 +177,11 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
             kept = np.flatnonzero(near)
         elif len(dropped):
             kept = once
+    arranged: Arrangement = "surface"
+    if given is None:
+        arranged, shown = arrangement(cloud.points[once], s.arrangement)
+        if arranged != "surface":
+            kept = once = once[shown]
     normalisation = Normalisation.fit(cloud.points[kept])
     points = normalisation.apply(cloud.points[kept])
     upper, lower = points.max(axis=0), points.min(axis=0)
@@ -186,6 +196,7 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
         reference=reference,
         points=_with_given(OrientedPoints.bare(reference, raw_index=once), given),
         normals="none" if given is None else "given",
+        arrangement=arranged,
         settings=s,
         scale=Scale(noise=0.0, spacing=0.0, neighbours=NEIGHBOURS, width=0.0, resolved=False, noise_left=0.0),
     )
@@ -292,7 +303,8 @@ def sensor_warning(scene: Scene) -> str | None:
         return None
     return (
         f"warning: only {agreement:.0%} of the points face the sensor that is said to have seen them, and the "
-        "cloud hides others from it: the sensor positions are wrong, or in another order or unit than the points, and are not used"
+        "cloud hides others from it: the sensor positions are wrong, or in another order or unit than the points, and "
+        "are not used"
     )
 
 

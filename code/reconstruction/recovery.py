@@ -3,7 +3,7 @@ run does about the first of them.
 
 Only sure signs count. A loss that is not finite is one at any time; a field without any surface is one after the
 first quarter of a run, before which the start may still be found; a surface through the walls of Ω may draw back
-as long as the run goes on, so it is one at the end only, and never where plot.allow_open lets it be.
+as long as the run goes on, so it is one at the end only, and never where plot.allow_open or plot.trim lets it be.
 """
 
 import copy
@@ -28,10 +28,7 @@ HALF = 0.5  # share of the time that makes a state worth more than an error
 SMALLER = 0.3  # factor on the learning rate of a run that is mended
 SMALLER_STEP = "lower learning_rate_schedule's Initial, or set train.clip_gradient = 1"
 MORE_PULL = "raise network.loss.lambda, or lower learning_rate_schedule's Initial"
-MORE_ROOM = (
-    "enlarge Ω, as by --set train.bounding_box_scale=2, or, of an open cloud, such as terrain or one view, give "
-    "--set plot.allow_open=true --trim D"
-)
+MORE_ROOM = "enlarge Ω, as by --set train.bounding_box_scale=2; of an open cloud, such as terrain, give --trim open"
 
 
 class Failure(UserError):
@@ -206,12 +203,12 @@ def course_of(
     """
     allowed = config.train.mend and alone
     if checkpoint is None:
-        return Course(Mending(config.train.seed), allowed, config.plot.allow_open)
+        return Course(Mending(config.train.seed), allowed, config.plot.expects_open)
     try:
         mending = Mending(**checkpoint["mending"]) if "mending" in checkpoint else Mending(config.train.seed)
     except TypeError:
         raise UserError(f"the checkpoint of step {checkpoint['epoch']} is damaged: its key mending") from None
-    course, good = Course(mending, allowed, config.plot.allow_open), checkpoint.get("good")
+    course, good = Course(mending, allowed, config.plot.expects_open), checkpoint.get("good")
     if course.may_mend and good == checkpoint["epoch"]:
         course.good = copy.deepcopy(checkpoint)
     elif course.may_mend and good is not None and experiment is not None:

@@ -51,7 +51,7 @@ EVALUATED = ("plot.", "train.input_path", "train.sample", "train.d_in", "train.d
              "train.voxel", "train.classes", "train.min_opacity", "train.expname", "train.exps_dir")  # fmt: skip
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
 EVALUATION_SECONDS = 12.0
-OPEN = 0.1  # share of the surface that is far from all points, from which the cloud looks open
+WARNED = 0.1  # share of the surface that is a guess, from which a run warns
 SAID = 0.01  # the same, from which it is said
 
 
@@ -322,11 +322,11 @@ def _show_metrics(path: Path) -> None:
         f"{far['cloud_to_surface_max']:.4g} at most"
     )
     share, distance = far["surface_far_share"], f"{far['far']:.2g}"
-    if share >= OPEN:
+    if share >= WARNED:
         _say(
-            f"warning: {share:.0%} of the surface is farther than {distance} from all points: the cloud looks open, as "
-            "terrain, a room or a single view is, and what closes the surface is a guess; the same command with --eval "
-            f"--trim {distance} cuts that off, and training with --sensor X,Y,Z mends sides that are wrong"
+            f"warning: {share:.0%} of the surface is farther than {distance} from all points, and so a guess; if the "
+            "cloud is open, as terrain, a room or a single view is, the same command with --eval --trim open cuts that "
+            "off, and training with --sensor X,Y,Z mends sides that are wrong"
         )
     elif share >= SAID:
         _say(f"{share:.0%} of the surface is farther than {distance} from all points, and so a guess")

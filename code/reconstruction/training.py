@@ -142,6 +142,16 @@ def _announce(scene: Scene, announce: Announce) -> None:
         )
     if scene.dropped:
         announce(f"{scene.dropped} points are far from all others and are left out as outliers (train.drop_outliers)")
+    if scene.arrangement == "lines":
+        announce(
+            f"note: the points lie on lines that are far apart: {len(scene.kept)} of them are used, about as far apart "
+            "along the lines"
+        )
+    elif scene.arrangement == "volume":
+        announce(
+            f"warning: the points fill a volume, where those of a surface are expected: only the {len(scene.kept)} on "
+            "its outside are used"
+        )
     if warning := sensor_warning(scene):
         announce(warning)
     elif scene.sensors_believed:

@@ -12,6 +12,7 @@ from phase_recon.utils.config import (
     Config,
     LearningRate,
     NetworkConfig,
+    PlotConfig,
     TrainConfig,
     config_from_dict,
     load_config,
@@ -91,15 +92,25 @@ class SpaceNetwork(NetworkConfig):
 
 
 @dataclass(frozen=True)
+class SpacePlot(PlotConfig):
+    """How surfaces are extracted; the space knows what closes them where a cloud shows nothing."""
+
+    trim: float | Literal["auto", "open", "closed"] = "closed"
+
+
+@dataclass(frozen=True)
 class SpaceConfig(Config):
     """The whole configuration of a shape space."""
 
-    sections: ClassVar[Mapping[str, type]] = {**Config.sections, "train": SpaceTrain, "network": SpaceNetwork}
+    sections: ClassVar[Mapping[str, type]] = {
+        **Config.sections, "train": SpaceTrain, "plot": SpacePlot, "network": SpaceNetwork,
+    }  # fmt: skip
     idle: ClassVar[Mapping[str, str]] = {
         key: reason for key, reason in Config.idle.items() if "latent" not in key
     }
 
     train: SpaceTrain = SpaceTrain()
+    plot: SpacePlot = SpacePlot()
     network: SpaceNetwork = field(default_factory=SpaceNetwork)
 
     @property

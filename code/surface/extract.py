@@ -83,7 +83,7 @@ def extract_surface(
         raise UserError(
             f"the surface leaves the box at its {where} side: "
             "train again with --set train.bounding_box_scale=2; of an open cloud, such as terrain or one view, the "
-            "same command with --set plot.allow_open=true --trim D keeps what is no farther than D from the points"
+            "same command with --eval --trim open keeps the part that the points show"
         )
     if announce:
         total = int(np.prod(cells + 1))

@@ -11,14 +11,11 @@ from collections.abc import Callable
 import igl
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from phase_recon.surface.surface import Surface, select_cells
+from phase_recon.surface.trim import guesses
 
 Array = npt.NDArray[np.float64]
-
-FAR = 0.05  # × bounding radius: farther from all points, a surface may be a guess,
-FAR_REACH, FAR_NEIGHBOUR = 2.0, 16  # and is one if it is so many times as far as the nearest point's 16th neighbour
 
 
 def sample_surface(surface: Surface, count: int, seed: int) -> tuple[Array, npt.NDArray[np.int64]]:
@@ -131,16 +128,8 @@ def compare_to_points(
         d_H: the Hausdorff distance, the larger of the two maxima.
     """
     reconstruction = _without_degenerate(reconstruction)
-    centre = reconstruction.vertices.mean(axis=0)
     to_surface = distance_to_surface(points, reconstruction)[0]
-    tree = cKDTree(points - centre)
-    to_cloud, nearest = tree.query(sample_surface(reconstruction, samples, seed)[0] - centre, workers=-1)
-    far = FAR * float(np.linalg.norm(points - (points.min(axis=0) + points.max(axis=0)) / 2, axis=1).max())
-    guessed = np.flatnonzero(to_cloud > far)
-    beside, which = np.unique(nearest[guessed], return_inverse=True)
-    neighbour = min(FAR_NEIGHBOUR + 1, len(points))
-    reach = tree.query(tree.data[beside], [neighbour])[0][:, 0]
-    far_share = np.count_nonzero(to_cloud[guessed] > FAR_REACH * reach[which]) / samples
+    to_cloud, guess, far = guesses(sample_surface(reconstruction, samples, seed)[0], points)
     return {
         "d_C": 0.5 * float(to_surface.mean() + to_cloud.mean()),
         "d_H": float(max(to_surface.max(), to_cloud.max())),
@@ -150,7 +139,7 @@ def compare_to_points(
         "surface_to_cloud_mean": float(to_cloud.mean()),
         "surface_to_cloud_max": float(to_cloud.max()),
         "far": far,
-        "surface_far_share": far_share,
+        "surface_far_share": float(guess.mean()),
     }
 
 

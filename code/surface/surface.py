@@ -182,12 +182,6 @@ def substantial_components(
     return (surface, 0) if keep.all() else (select_cells(surface, keep[component]), int(count - keep.sum()))
 
 
-def near_points(surface: Surface, points: npt.NDArray[np.float64], distance: float) -> Surface:
-    """The cells of a surface all of whose vertices have one of the points (N, d) within that distance."""
-    near = np.isfinite(cKDTree(points).query(surface.vertices, distance_upper_bound=distance, workers=-1)[0])
-    return select_cells(surface, near[surface.cells].all(axis=1))
-
-
 def transform(surface: Surface, scale: float, centre: npt.NDArray[np.float64]) -> Surface:
     """The surface with vertices scale * x + centre (scale > 0): from normalised to input units."""
     return replace(surface, vertices=scale * surface.vertices + np.asarray(centre, dtype=np.float64))

@@ -192,18 +192,23 @@ class PlotConfig:
     curve_format: Literal["ply", "svg", "npz"] = "ply"
     allow_open: bool = False
     overwrite: bool = True
-    trim: float | None = None
+    trim: float | Literal["auto", "open", "closed"] = "auto"
     keep_components: int | None = None
     least_component: float = 0.01
     preview_resolution: int = 64
     up: Literal["y", "z"] = "z"
+
+    @property
+    def expects_open(self) -> bool:
+        """Whether the cloud is said to be open, so that a surface that leaves Ω is no failure."""
+        return self.allow_open or self.trim not in ("auto", "closed")
 
     def __post_init__(self) -> None:
         keep, preview, cells, trim = self.keep_components, self.preview_resolution, self.resolution, self.trim
         _require(
             (cells is None or 8 <= cells <= 2048, f"resolution: expected 8 to 2048 or null, got {cells}"),
             (-1 < self.mc_value < 1, f"mc_value: expected a level between -1 and 1, got {self.mc_value}"),
-            (trim is None or trim > 0, f"trim: expected more than 0 or null, got {trim}"),
+            (isinstance(trim, str) or trim > 0, f"trim: expected more than 0, auto, open or closed, got {trim}"),
             (keep is None or keep >= 1, f"keep_components: expected at least 1 or null, got {keep}"),
             (0 <= self.least_component <= 1, f"least_component: expected 0 to 1, got {self.least_component}"),
             (8 <= preview <= 2048, f"preview_resolution: expected 8 to 2048, got {preview}"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phase_recon.geometry.outliers import find_outliers
+from phase_recon.geometry.outliers import find_background, find_outliers
 
 
 @pytest.mark.parametrize("d", [2, 3])
@@ -43,3 +43,22 @@ def test_where_many_would_be_outliers_none_are():
     bore = 0.1 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
     up = np.array([0.0, 0.0, 1.0])
     assert not find_outliers(np.concatenate([box, bore + up, bore - up])).any()
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_a_sky_far_behind_a_body_is_background_and_what_is_about_the_body_is_none(d):
+    generator = np.random.default_rng(5)
+    directions = generator.standard_normal((1000, d))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    radius = np.repeat([1.0, 1.5, 40.0], [900, 40, 60])[:, None]
+    assert np.flatnonzero(find_background(7 + radius * directions)).tolist() == list(range(940, 1000))
+    near = np.minimum(radius, 8.0)  # nine times as wide as the 90 % in the middle: one scene
+    assert not find_background(7 + near * directions).any()
+    assert not find_background((radius * directions)[-99:]).any()
+
+
+def test_a_tall_thin_post_on_wide_ground_is_no_background():
+    generator = np.random.default_rng(6)
+    ground = generator.uniform(-5, 5, (10_000, 3)) * [1, 1, 0.002]
+    post = generator.uniform(0, 1, (300, 3)) * [0.06, 0.06, 8.0]
+    assert not find_background(np.concatenate([ground, post])).any()

@@ -8,13 +8,15 @@ import math
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from conftest import Command
 from phase_recon.benchmarks.shapes import SHAPES
-from phase_recon.reconstruction.run import OPEN, _show_metrics
+from phase_recon.reconstruction.run import WARNED, _show_metrics
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_to_points, sample_surface
-from phase_recon.surface.surface import Surface, near_points
+from phase_recon.surface.surface import Surface
+from phase_recon.surface.trim import SHOWN, shown_part, within
 
 CLOSED = ["bracket", "plate", "fan", "hex_nut", "pipe_tee", "vase", "mug", "box_in_box", "torus", "chain", "knot",
           "stool"]  # fmt: skip
@@ -46,7 +48,7 @@ def test_closed_clouds_are_not_called_open(name):
 @pytest.mark.parametrize("part", OPEN_PARTS)
 def test_open_clouds_are(part):
     name, keep = OPEN_PARTS[part]
-    assert far_share(SHAPES[name].surface(0.05), keep) > OPEN
+    assert far_share(SHAPES[name].surface(0.05), keep) > WARNED
 
 
 def ball():
@@ -81,33 +83,82 @@ def test_what_is_said(tmp_path, capsys):
     assert said(0.0, tmp_path, capsys) == []
     assert said(0.06, tmp_path, capsys) == ["6% of the surface is farther than 3.1 from all points, and so a guess"]
     assert said(0.35, tmp_path, capsys) == [
-        "warning: 35% of the surface is farther than 3.1 from all points: the cloud looks open, as terrain, a room or "
-        "a single view is, and what closes the surface is a guess; the same command with --eval --trim 3.1 cuts that "
-        "off, and training with --sensor X,Y,Z mends sides that are wrong"
+        "warning: 35% of the surface is farther than 3.1 from all points, and so a guess; if the cloud is open, as "
+        "terrain, a room or a single view is, the same command with --eval --trim open cuts that off, and training "
+        "with --sensor X,Y,Z mends sides that are wrong"
     ]
 
 
-def test_what_is_far_from_all_points_is_trimmed(command: Command, clouds, tmp_path):
-    """Of half a circle, the half that closes it is cut off; the run stays, and meshes closed again."""
-    points = np.loadtxt(clouds[0])
-    half = points[points[:, 1] >= np.median(points[:, 1])]
+def test_half_a_curve_is_open_unless_it_is_said_to_be_closed(command: Command, tmp_path):
+    """Of half a circle, what closes it is cut off; the run stays, and meshes it closed."""
+    angle = np.random.default_rng(0).uniform(0, np.pi, 1000)
+    half = 20 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     np.savetxt(tmp_path / "half.xyz", half)
-    first = command(tmp_path / "half.xyz", "--steps", 100, "--set", "train.start=winding")
+    keys = ("--steps", 100, "--set", "train.start=winding", "-o", tmp_path / "auto.ply")
+    first = command(tmp_path / "half.xyz", *keys)
     assert first.status == 0, first.err
-    assert "of the surface is farther than" in first.out
-    done = command("--eval", "--trim", 3, "-o", tmp_path / "trimmed.ply")
-    assert done.status == 0, done.err
-    curve = read_surface(tmp_path / "trimmed.ply")
+    assert "of the closed surface; what they do not show is cut off (plot.trim = auto)" in first.out
+    curve = read_surface(tmp_path / "auto.ply")
     assert not curve.is_closed()
+    nearest, reach = cKDTree(half).query(curve.vertices)[0], cKDTree(half).query(half, [17])[0]
+    assert nearest.max() <= SHOWN * reach.max()
+    for trim, closed in (("closed", True), ("open", False), (3, False)):
+        done = command("--eval", "--trim", trim, "-o", tmp_path / f"{trim}.ply")
+        assert done.status == 0, done.err
+        curve = read_surface(tmp_path / f"{trim}.ply")
+        assert curve.is_closed() == closed
+        assert "looks open" not in done.out
     assert np.linalg.norm(curve.vertices[:, None] - half, axis=2).min(axis=1).max() <= 3
     assert command("--eval", "--trim", 1e-9).err == (
         "error: --trim 1e-09 (plot.trim): nothing of the surface is so near to the points\n"
     )
-    assert command("--eval", "--trim", 0).err == "error: --trim: expected more than 0, got 0.0\n"
+    assert command("--eval", "--trim", 0).err == (
+        "error: --trim: expected more than 0, auto, open or closed, got 0.0\n"
+    )
+    assert command("--eval", "--trim", "wide").err == (
+        "error: --trim = 'wide': expected a number or one of auto, open, closed\n"
+    )
 
 
-def test_cells_near_points():
+def square(nodes, at=0.0):
+    """A flat square of side 2 at a height, as triangles of a regular grid."""
+    ticks = np.linspace(-1, 1, nodes)
+    x, y = (axis.ravel() for axis in np.meshgrid(ticks, ticks, indexing="ij"))
+    corner = (np.arange(nodes - 1)[:, None] * nodes + np.arange(nodes - 1)).ravel()
+    cells = [np.stack([corner, corner + nodes + a, corner + nodes * b + 1], axis=1) for a, b in ((0, 1), (1, 0))]
+    return Surface(np.stack([x, y, np.full(len(x), at)], axis=1), np.concatenate(cells))
+
+
+def test_the_shown_part_ends_at_the_points_and_keeps_small_gaps():
+    """Points on a lattice of step h in half of a square, but for one: its gap stays, the other half does not."""
+    h = 0.05
+    places = np.stack(np.meshgrid(np.arange(-1, 0.001, h), np.arange(-1, 1.001, h), indexing="ij"), -1).reshape(-1, 2)
+    points = np.insert(places[np.abs(places - [-0.5, 0.0]).max(axis=1) > h / 2], 2, 0.0, axis=1)
+    part = shown_part(square(201), points)
+    # on an edge of a lattice the 16th neighbour is 3 h away
+    assert part.vertices[np.abs(part.vertices[:, 1]) < 0.5, 0].max() == pytest.approx(SHOWN * 3 * h, abs=0.011)
+    assert part.vertices[:, 0].min() == -1
+    assert part.measure() == pytest.approx(2 * (1 + SHOWN * 3 * h), rel=0.02)
+    assert part.components()[0] == 1
+    assert part.euler_characteristic() == 1  # a disc, without a hole where the point is missing
+
+
+def test_of_a_surface_without_points_in_a_large_hole_it_is_cut_out():
+    places = np.random.default_rng(0).uniform(-1, 1, (100_000, 2))
+    points = np.insert(places[np.linalg.norm(places, axis=1) > 0.5], 2, 0.0, axis=1)
+    part = shown_part(square(201), points)
+    assert part.euler_characteristic() == 0  # a ring
+    share = compare_to_points(square(201), points, 100_000)["surface_far_share"]
+    assert share == pytest.approx(np.pi * (0.5 - 0.05 * 2**0.5) ** 2 / 4, rel=0.03)
+
+
+def test_a_surface_that_is_shown_is_returned_as_it_is():
+    surface = square(41)
+    assert shown_part(surface, surface.vertices) is surface
+
+
+def test_cells_within_a_distance():
     triangles = Surface(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [9, 9, 0]]), np.array([[0, 1, 2], [1, 3, 2]]))
-    kept = near_points(triangles, np.array([[0.0, 0, 0]]), 1.0 + 1e-9)
+    kept = within(triangles, np.array([[0.0, 0, 0]]), 1.0 + 1e-9)
     assert kept.cells.tolist() == [[0, 1, 2]]
     assert len(kept.vertices) == 3

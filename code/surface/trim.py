@@ -1,0 +1,70 @@
+"""Where a surface is a guess, far from all points of the cloud that it was made from, and the surface without that.
+
+What closes the surface of an open cloud, such as terrain or a single view, is a guess. How far from the points it
+begins depends on how dense they are there: the measure is the reach of a point, the distance to its 16th neighbour,
+which is about 2.3 times the spacing. All is derived.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from phase_recon.surface.surface import Surface, select_cells
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+NEIGHBOUR = 16  # of a point, the distance to which is its reach
+GUESSED = 2.0  # × reach of the nearest point: farther from it than this a place is a guess,
+LEAST = 0.05  # × bounding radius of the cloud: and than this, which a small hole does not hold
+SHOWN = 0.7  # × reach of the nearest point: as far the points show the surface; with 1 a rim was twice as wide,
+CLEAR = 1.4  # and if nothing of what is beyond is farther than this, it is a gap between points, and stays
+
+
+def guesses(places: Array, points: Array) -> tuple[Array, Mask, float]:
+    """Which places on the surface of a cloud are a guess.
+
+    Args:
+        places: on the surface (N, d).
+        points: the cloud (M, d), in the same unit.
+
+    Returns:
+        The distances from the places to the nearest points (N,), which places are a guess (N,), and the distance
+        within which none is.
+    """
+    centre = points.mean(axis=0)  # far off the origin, differences would lose digits
+    tree = cKDTree(points - centre)
+    distance, nearest = tree.query(places - centre, workers=-1)
+    least = LEAST * float(np.linalg.norm(points - (points.min(axis=0) + points.max(axis=0)) / 2, axis=1).max())
+    far = np.flatnonzero(distance > least)
+    guess = np.zeros(len(places), dtype=bool)
+    guess[far] = distance[far] > GUESSED * _reach(tree, nearest[far])
+    return distance, guess, least
+
+
+def within(surface: Surface, points: Array, distance: float) -> Surface:
+    """The cells of a surface all of whose vertices have one of the points (N, d) within that distance."""
+    near = np.isfinite(cKDTree(points).query(surface.vertices, distance_upper_bound=distance, workers=-1)[0])
+    return select_cells(surface, near[surface.cells].all(axis=1))
+
+
+def shown_part(surface: Surface, points: Array) -> Surface:
+    """The part of a surface that the points (N, d) show, with the small gaps between them."""
+    tree = cKDTree(points)
+    distance, nearest = tree.query(surface.vertices, workers=-1)
+    share = distance / _reach(tree, nearest)
+    cut = (share > SHOWN)[surface.cells].any(axis=1)
+    if not cut.any():
+        return surface
+    pieces, piece = select_cells(surface, cut).components()
+    clear = np.zeros(pieces, dtype=bool)
+    np.logical_or.at(clear, piece, (share > CLEAR)[surface.cells[cut]].any(axis=1))
+    cut[cut] = clear[piece]
+    return select_cells(surface, ~cut)
+
+
+def _reach(tree: cKDTree, asked: npt.NDArray[np.int64]) -> Array:
+    """The reach (N,) of some of a tree's points, by index (N,)."""
+    of, which = np.unique(asked, return_inverse=True)
+    neighbour = min(NEIGHBOUR + 1, tree.n)  # the first is the point itself
+    return np.asarray(tree.query(tree.data[of], [neighbour], workers=-1)[0][:, 0][which])

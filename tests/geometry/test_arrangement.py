@@ -1,0 +1,71 @@
+"""How points lie: on surfaces of every kind, on lines far apart, through a volume."""
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from phase_recon.benchmarks.scanner import take
+from phase_recon.benchmarks.shapes import SHAPES
+from phase_recon.geometry.arrangement import ArrangementSettings, arrangement
+
+
+def tube(rings, per_ring, noise=0.0):
+    """A tube of radius 1 and length 10, seen as rings."""
+    along, angle = np.meshgrid(np.linspace(0, 10, rings), np.arange(per_ring) * 2 * np.pi / per_ring, indexing="ij")
+    points = np.stack([np.cos(angle), np.sin(angle), along], axis=-1).reshape(-1, 3)
+    return points + np.random.default_rng(0).normal(0, noise, points.shape)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.002])
+def test_lines_are_thinned_until_neighbourhoods_are_planes(noise):
+    points = tube(25, 600, noise)  # 0.01 along the rings, 0.42 across
+    kind, left = arrangement(points)
+    assert kind == "lines"
+    between = np.median(cKDTree(points[left]).query(points[left], [2])[0])
+    assert 0.42 / 16 < between < 0.42
+    assert set(np.round(points[left, 2] * 24 / 10)) == set(range(25))  # of every ring
+
+
+def test_lines_that_are_near_each_other_are_a_surface():
+    assert arrangement(tube(250, 600))[0] == "surface"  # 0.01 along, 0.04 across
+
+
+def test_of_a_volume_the_outside_is_left():
+    ticks = np.arange(-12, 13.0)
+    points = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
+    points = points[np.linalg.norm(points, axis=1) <= 12]
+    kind, left = arrangement(points)
+    assert kind == "volume"
+    radius = np.linalg.norm(points, axis=1)
+    outside = np.zeros(len(points), dtype=bool)
+    outside[left] = True
+    assert outside[radius > 11.5].all()
+    assert not outside[radius < 10.5].any()
+
+
+def test_of_a_volume_of_random_points_the_outside_is_left():
+    points = np.random.default_rng(0).uniform(-1, 1, (30_000, 3))
+    points = points[np.linalg.norm(points, axis=1) < 1]
+    kind, left = arrangement(points)
+    assert kind == "volume"
+    radius = np.linalg.norm(points, axis=1)
+    outside = np.zeros(len(points), dtype=bool)
+    outside[left] = True
+    assert outside[radius > 0.98].mean() > 0.95
+    assert outside[radius < 0.9].mean() < 0.02
+
+
+@pytest.mark.parametrize("name", ["cloth", "heat_sink", "chain", "perforated_sheet", "urchin", "spring", "lattice"])
+@pytest.mark.parametrize("kind", ["noisy", "coarse"])
+def test_points_of_surfaces_are_on_a_surface(name, kind):
+    shape = SHAPES[name]
+    points = take(shape.surface(0.05), name, kind, 0).points
+    found, left = arrangement(points)
+    assert found == "surface"
+    assert len(left) == len(points)
+
+
+def test_few_points_and_those_of_a_plane_are_left_as_they_are():
+    few = np.random.default_rng(0).uniform(-1, 1, (ArrangementSettings().counts[-1] - 1, 3))
+    assert arrangement(few)[0] == "surface"
+    assert arrangement(np.random.default_rng(0).uniform(-1, 1, (3000, 2)))[0] == "surface"
