@@ -118,11 +118,11 @@ def _trimmed(
         leaves, shown = not surface.is_closed(), part.measure() / surface.measure()
         if (plot.allow_open or not leaves) and shown >= OPEN:
             return surface
-        why = "the surface leaves Ω" if leaves else f"the points show only {shown:.0%} of the closed surface"
+        why = "the surface that closes the points leaves Ω" if leaves else f"the points show only {shown:.0%} of the closed surface"
         if announce:
             announce(
-                f"warning: the cloud looks open, as terrain, a room or a single view is: {why}; what they do not show is "
-                "cut off (plot.trim = auto); the same command with --eval --trim closed keeps it"
+                f"warning: the cloud looks open, as terrain, a room or a single view is: {why}; what they do not show "
+                "is cut off (plot.trim = auto); the same command with --eval --trim closed keeps it"
             )
     if not len(part.cells):
         raise UserError(f"--trim {plot.trim} (plot.trim): nothing of the surface is so near to the points")
