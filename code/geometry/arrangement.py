@@ -43,6 +43,8 @@ class ArrangementSettings:
         wider: and how many times wider the next are.
         fewest: points that are left, at least; or the cloud stays as it is.
         fewest_solid: points of a volume, at least: of 1 000 noisy points on fins all neighbourhoods look like one.
+        even: of the distances to the last of ``neighbours``, how many times the tenth quantile the ninetieth may be in a
+            volume: it is 1.26 to 1.33 in voxels and random points, 1.41 and more where noise blurs a surface.
         about: neighbours that show whether a point of a volume is on its outside.
         outside: distance from a point to the middle of its neighbours, as a share of that to the farthest of them,
             from which on the point is on the outside: beside a plane wall it is 0.375, within a volume 0.1.
@@ -60,6 +62,7 @@ class ArrangementSettings:
     wider: float = 1.3
     fewest: int = 200
     fewest_solid: int = 2000
+    even: float = 1.36
     about: int = 48
     outside: float = 0.25
 
@@ -73,13 +76,15 @@ def arrangement(points: Array, settings: ArrangementSettings | None = None) -> t
     every = np.arange(len(points))
     if len(points) < max(s.counts) or points.shape[1] != 3:
         return "surface", every
-    neighbours = points[nearest(points, thinned(points, s.asked), max(s.counts))[1]]
+    distance, index = nearest(points, thinned(points, s.asked), max(s.counts))
+    neighbours = points[index]
     if (_flatness(_extents(neighbours[:, : s.neighbours])) < s.line).mean() > s.most:
         left = _thin_lines(points, s)
         return ("surface", every) if left is None else ("lines", left)
     shapes = [_extents(neighbours[:, :count]) for count in s.counts]
     solid = all((extents[:, 0] >= s.solid * extents[:, 2]).mean() > s.most for extents in shapes)
-    if solid and len(points) >= s.fewest_solid:
+    low, high = np.quantile(distance[:, s.neighbours - 1], [0.1, 0.9])
+    if solid and high <= s.even * low and len(points) >= s.fewest_solid:
         return "volume", np.flatnonzero(_one_sidedness(points, s.about) >= s.outside)
     return "surface", every
 
@@ -89,7 +94,7 @@ def _thin_lines(points: Array, s: ArrangementSettings) -> Index | None:
     tree = cKDTree(points)
     step = float(np.median(tree.query(thinned(points, s.asked), [2])[0]))
     side = s.first * step
-    while True:
+    while side > 0:  # of points that come many times nothing is known
         left = np.sort(unique_rows(np.floor((points - points.min(axis=0)) / side))[0])
         if len(left) < s.fewest:
             return None
@@ -97,6 +102,7 @@ def _thin_lines(points: Array, s: ArrangementSettings) -> Index | None:
         if (_flatness(_extents(neighbours)) < s.plane).mean() < s.few:
             return left
         side *= s.wider
+    return None
 
 
 def _extents(neighbours: Array) -> Array:

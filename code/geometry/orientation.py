@@ -36,6 +36,9 @@ class OrientationSettings:
         wall_vote: the same on a thin wall, where few votes are wrong, but many a neighbour is taken for one on the
             other sheet.
         asked: points whose side the votes leave open, at most, that are asked from where they can be seen.
+        consistent: × weight of all votes, with which they only tell which of two sides a whole sheet has, and the sheet
+            holds together. Where an open sheet has no inside, coarse normals have it by patches, up here, down there.
+            With a hundredth the patches of hills were left.
         seen_vote: votes that this is worth, as it speaks for the points about that are not asked.
         wall_asked: of the points asked near a point, how many tell whether it is on a thin wall.
         wall_share: share of them that must.
@@ -52,6 +55,7 @@ class OrientationSettings:
     neighbours: int = 10
     own_vote: float = 0.01
     wall_vote: float = 0.3
+    consistent: float = 1e-4
     asked: int = 1500
     seen_vote: float = 5.0
     wall_asked: int = 8
@@ -75,8 +79,8 @@ def orient(
     """Turn normals (N, d) at points (N, d) to the outside; and the probability (N,) that this is right.
 
     The coarse normal nearest to a point votes for its side, the more the closer it is to the normal, and the votes are
-    spread along the sheets. A side is as sure as the weaker of its two witnesses, the votes and the coarse normal; one
-    that was seen needs no other.
+    spread along the sheets. Which side a sheet has, all its votes tell together. A side is as sure as the weaker of its
+    two witnesses, the votes about it and the coarse normal; one that was seen needs no other.
 
     Args:
         coarse: the coarse normals of the cloud.
@@ -99,10 +103,12 @@ def orient(
     if seen.any():
         own[untold[seen != 0]] = s.seen_vote * seen[seen != 0]
         votes = spread_votes(links, own, weight, s, votes)
-    turn = np.where(votes < 0, -1.0, 1.0)
+    whole = spread_votes(links, own, s.consistent * weight, s, np.sign(votes))
+    turn = np.where(whole < 0, -1.0, 1.0)
+    votes = np.maximum(turn * votes, 0.0)  # what is said against the sheet as a whole is not known
     by_normal = np.where(walls, probability(turn * cosine, s.by_wall), probability(turn * cosine, s.by_normal))
-    by_normal[np.abs(votes) > 1] = 1.0  # which no coarse normals give
-    return turn[:, None] * normals, np.minimum(probability(np.abs(votes), s.by_votes), by_normal)
+    by_normal[votes > 1] = 1.0  # which no coarse normals give
+    return turn[:, None] * normals, np.minimum(probability(votes, s.by_votes), by_normal)
 
 
 def probability(evidence: Array, pairs: Pairs) -> Array:

@@ -118,7 +118,9 @@ def _trimmed(
         leaves, shown = not surface.is_closed(), part.measure() / surface.measure()
         if (plot.allow_open or not leaves) and shown >= OPEN:
             return surface
-        why = "the surface that closes the points leaves Ω" if leaves else f"the points show only {shown:.0%} of the closed surface"
+        why = f"the points show only {shown:.0%} of the closed surface"
+        if leaves:
+            why = "the surface that closes the points leaves Ω"
         if announce:
             announce(
                 f"warning: the cloud looks open, as terrain, a room or a single view is: {why}; what they do not show "

@@ -65,6 +65,14 @@ def test_points_of_surfaces_are_on_a_surface(name, kind):
     assert len(left) == len(points)
 
 
+@pytest.mark.parametrize("noise", [0.1, 0.15, 0.3])
+def test_a_surface_that_noise_blurs_is_no_volume(noise):
+    generator = np.random.default_rng(0)
+    ball = generator.standard_normal((5000, 3))
+    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
+    assert arrangement(ball + generator.normal(0, noise, ball.shape))[0] == "surface"
+
+
 def test_few_points_and_those_of_a_plane_are_left_as_they_are():
     few = np.random.default_rng(0).uniform(-1, 1, (ArrangementSettings().counts[-1] - 1, 3))
     assert arrangement(few)[0] == "surface"

@@ -400,11 +400,28 @@ def test_sensors_tell_the_sides_that_the_shape_leaves_open(d):
         assert (sign * data.points.normals[: len(data.chosen), -1] > 0).mean() > 0.99
 
 
-def test_a_sensor_tells_the_sides_of_hills_of_which_the_shape_has_half_the_wrong_way_round():
-    """The sides of an open sheet are by chance, and no proof against a sensor that nothing is hidden from."""
-    x, y = np.random.default_rng(0).uniform(-1, 1, (2, 6000))
-    hills = np.stack([x, y, 0.1 * np.sin(4 * x) * np.cos(5 * y)], axis=1)
-    data = prepare(configured(), PointCloud(hills, sensors=np.tile([0.0, 0.0, 2.0], (6000, 1))))
+def hills(count=6000, seed=0):
+    """Open ground with an even number of tops and hollows (count, 3)."""
+    x, y = np.random.default_rng(seed).uniform(-1, 1, (2, count))
+    return np.stack([x, y, 0.1 * np.sin(4 * x) * np.cos(5 * y)], axis=1)
+
+
+def test_an_open_sheet_has_one_side_and_what_is_sure_is_of_it():
+    """The winding number has the tops of hills one way round, the hollows the other."""
+    data = prepare(configured(), PointCloud(hills()))
+    up = data.points.normals[: len(data.chosen), 2] > 0
+    assert up.all() or not up.any()
+    coarse = data.coarse_normals.at(data.points.positions[: len(data.chosen)])[:, 2] > 0
+    assert 0.2 < coarse.mean() < 0.8
+
+
+def test_a_sensor_tells_the_sides_of_sheets_of_which_the_shape_has_one_the_wrong_way_round():
+    """Of a dome and a bowl beside it, outside is up for the one and down for the other; both were seen from above."""
+    x, y = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 6000))
+    dome = np.arange(6000) < 3000
+    height = np.where(dome, -1, 1) * (x**2 + y**2)
+    sheets = np.stack([x + np.where(dome, 0, 1.3), y, height], axis=1)
+    data = prepare(configured(), PointCloud(sheets, sensors=np.tile([0.65, 0.0, 3.0], (6000, 1))))
     assert 0.1 < data.sensors_agree < 0.9
     assert data.sensors_believed
     assert (data.points.normals[: len(data.chosen), 2] > 0).all()
