@@ -41,10 +41,10 @@ class ArrangementSettings:
         few: share of the points that may have neighbours that are no plane after the thinning.
         first: × spacing: side of the first cells that are left one point each,
         wider: and how many times wider the next are.
-        fewest: points that are left, at least; or the cloud stays as it is.
-        fewest_solid: points of a volume, at least: of 1 000 noisy points on fins all neighbourhoods look like one.
-        even: of the distances to the last of ``neighbours``, how many times the tenth quantile the ninetieth may be in a
-            volume: it is 1.26 to 1.33 in voxels and random points, 1.41 and more where noise blurs a surface.
+        fewest: points that are left, at least, or else the cloud stays as it is.
+        fewest_solid: points of a volume, at least: 1 000 noisy points on fins look like one.
+        even: of the distances to the last of ``neighbours``, how many times the tenth quantile the ninetieth may be in
+            a volume: 1.26 to 1.33 in voxels and random points, 1.41 and more where noise blurs a surface.
         about: neighbours that show whether a point of a volume is on its outside.
         outside: distance from a point to the middle of its neighbours, as a share of that to the farthest of them,
             from which on the point is on the outside: beside a plane wall it is 0.375, within a volume 0.1.
