@@ -62,6 +62,8 @@ class CoarseSurfaceSettings:
             there: their side is sure, and their normal along the function's gradient.
         rim_share: of these, about the whole rim, at least; or the hole stays open.
         rim_broken: share of the places on the rim, at most, where most of them do not.
+        largest: radius of a hole that is closed, at most, by the area that closes it. On 31 clouds with holes lids of
+            up to 0.19 made d_C 1.04 to 1.9 times better, or 1.08 worse; those beyond 0.3 made it up to 3 times worse.
         bulge: × radius of a hole, by the area that closes it: this reaches no farther beyond the convex hull of the
             cloud, where nothing speaks for it. A part of a sphere does up to an angle of 28° about its middle.
     """
@@ -89,6 +91,7 @@ class CoarseSurfaceSettings:
     rim_asked: int = 16
     rim_share: float = 0.9
     rim_broken: float = 0.05
+    largest: float = 0.25
     bulge: float = 0.25
 
 
@@ -265,7 +268,7 @@ def _closed_holes(
     """Which places (K, d) of the surface in holes of the cloud close a hole that is one (derived).
 
     All round its rim the points are of a sure side, and the surface goes through them; else it is a sack that the
-    function hangs about what it does not resolve. And it hardly bulges beyond the convex hull of the cloud.
+    function hangs about what it does not resolve. It is small, and hardly bulges beyond the convex hull of the cloud.
 
     Args:
         filling: places on the surface, far from the cloud (K, d).
@@ -295,7 +298,7 @@ def _closed_holes(
         rim = share[own & on_rim]
         radius = begins + _disc_radius(float(areas[own].sum()), filling.shape[1])
         sound = len(rim) > 0 and rim.mean() >= s.rim_share and (rim < 0.5).mean() <= s.rim_broken
-        closed[own] = sound and beyond[own].max() <= s.bulge * radius
+        closed[own] = sound and radius <= s.largest and beyond[own].max() <= s.bulge * radius
     return closed
 
 

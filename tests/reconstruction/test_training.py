@@ -142,7 +142,8 @@ def test_points_that_fill_openings_are_announced(circle):
     lines: list[str] = []
     keys = ("train.start=winding", "train.nepoch=1")
     cloud = PointCloud(circle.points[circle.points[:, 0] < np.quantile(circle.points[:, 0], 0.7)])
-    fit(tiny(*keys), cloud, torch.device("cpu"), lines.append)
+    any_size = PreprocessSettings(coarse_surface=CoarseSurfaceSettings(largest=np.inf))
+    fit(tiny(*keys), cloud, torch.device("cpu"), lines.append, preprocessing=any_size)
     assert lines[0].startswith("estimated noise: ")
     assert re.fullmatch(r"\d+ points are added to close holes of the cloud \(train\.fill_openings\)", lines[1])
     lines.clear()
