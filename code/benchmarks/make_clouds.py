@@ -21,6 +21,7 @@ if not __package__:  # started as a file: the package is the folder above
     del sys.path[0]
 
 import io
+from dataclasses import replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -48,6 +49,7 @@ def main() -> int:
     parser.add_argument("--split", choices=("development", "checking"), help="only shapes of this part (default: both)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random, from 0 on (default: %(default)s)")
     parser.add_argument("--ply", action="store_true", help="write clouds as .ply, not .npz")
+    parser.add_argument("--no-sensors", action="store_true", help="leave the sensor positions out")
     return exit_status(parser, None, command, "stopped; the same command makes what is missing")
 
 
@@ -65,7 +67,7 @@ def command(options: argparse.Namespace) -> None:
     shapes = [SHAPES[name] for name in chosen("--shapes", options.shapes, list(SHAPES))]
     shapes = [shape for shape in shapes if options.split in (None, shape.split)]
     kinds = chosen("--kinds", options.kinds, list(KINDS))
-    make_clouds(options.folder, shapes, kinds, seed, ".ply" if options.ply else ".npz")
+    make_clouds(options.folder, shapes, kinds, seed, ".ply" if options.ply else ".npz", not options.no_sensors)
 
 
 def chosen(flag: str, text: str, known: list[str]) -> list[str]:
@@ -80,8 +82,12 @@ def chosen(flag: str, text: str, known: list[str]) -> list[str]:
     return names
 
 
-def make_clouds(folder: Path, shapes: list[Shape], kinds: list[str], seed: int, suffix: str = ".npz") -> list[Row]:
+def make_clouds(
+    folder: Path, shapes: list[Shape], kinds: list[str], seed: int, suffix: str = ".npz", sensors: bool = True
+) -> list[Row]:
     """Write the clouds of some kinds of some shapes, their truths and clouds.csv; returns the rows of the table.
+
+    With ``sensors`` the clouds have the positions of their sensors, where they have some.
 
     Raises:
         UserError: a file cannot be written.
@@ -101,6 +107,7 @@ def make_clouds(folder: Path, shapes: list[Shape], kinds: list[str], seed: int, 
                 continue
             name = f"{shape.name}-{kind}" + (f"-{seed}" if seed else "")
             cloud = take(surface, shape.name, kind, seed)
+            cloud = cloud if sensors else replace(cloud, sensor_position=None)
             write_whole(folder / f"{name}{suffix}", _ply(cloud) if suffix == ".ply" else _npz(cloud))
             distances, _ = cKDTree(cloud.points).query(cloud.points, k=2)
             row = {"cloud": name, "shape": shape.name, "kind": kind, "split": shape.split, "seed": seed,

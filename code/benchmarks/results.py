@@ -141,8 +141,8 @@ def measured_table(table: Table, options: argparse.Namespace) -> tuple[str, list
     folder, before = table.folder, ""
     if folder is None:
         folder = out / "clouds"
-        make_clouds(folder, [SHAPES[name] for name in table.shapes], list(table.kinds), 0)
-        flags = f"--shapes {','.join(table.shapes)} --kinds {','.join(table.kinds)}"
+        make_clouds(folder, [SHAPES[name] for name in table.shapes], list(table.kinds), 0, sensors=False)
+        flags = f"--shapes {','.join(table.shapes)} --kinds {','.join(table.kinds)} --no-sensors"
         before = f"    python code/benchmarks/make_clouds.py {table.name} {flags}\n"
     only = ",".join(f"{name}-" for name in table.shapes)  # other clouds may be there of another command
     asked = argparse.Namespace(
@@ -299,7 +299,8 @@ def _head(options: argparse.Namespace) -> str:
 {",".join(map(str, options.seeds))}
 
 made this page and its picture on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on {machine()}. Clouds are made
-with seed 0; ours has the seeds above and runs {time}. Every
+with seed 0 and without the positions of their sensors, which ours would use, as it does where a file of DATA has them.
+Ours has the seeds above and runs {time}. Every
 method runs alone, one after the other; seconds are wall clock of the whole command, MB its peak memory.
 
 **Chamfer distance (L1, symmetric mean):** the mean of the two directed mean distances between the surfaces, each over

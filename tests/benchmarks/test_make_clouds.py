@@ -53,6 +53,14 @@ def test_ply_holds_the_same_numbers(make, tmp_path):
     np.testing.assert_allclose(first.normals, second.normals, atol=1e-15)
 
 
+def test_sensor_positions_can_be_left_out_and_nothing_else_changes(make, tmp_path):
+    make(tmp_path / "a", "--shapes", "plate", "--kinds", "scan")
+    make(tmp_path / "b", "--shapes", "plate", "--kinds", "scan", "--no-sensors")
+    told, untold = (np.load(tmp_path / name / "plate-scan.npz") for name in "ab")
+    assert set(told) - set(untold) == {"sensor_position"}
+    np.testing.assert_array_equal(told["points"], untold["points"])
+
+
 def test_another_seed_has_another_name(make, tmp_path):
     make(tmp_path, "--shapes", "plate", "--kinds", "noisy", "--seed", 2)
     make(tmp_path, "--shapes", "plate", "--kinds", "noisy")
