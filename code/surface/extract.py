@@ -99,6 +99,7 @@ def extract_surface(
 def _cost(field: Field, place: Array, cells: npt.NDArray[np.int64]) -> str:
     """What a large grid is going to cost, by the speed of the field at some points and what surfaces usually touch."""
     some = np.tile(place, (CHUNK // 8, 1))
+    evaluate(field, some[:1])  # the first is slower, ten times that of a field with detail
     started = time.monotonic()
     evaluate(field, some)
     speed = len(some) / (time.monotonic() - started)
