@@ -19,6 +19,9 @@ GUESSED = 2.0  # × reach of the nearest point: farther from it than this a plac
 LEAST = 0.05  # × bounding radius of the cloud: and than this, which a small hole does not hold
 SHOWN = 0.7  # × reach of the nearest point: as far the points show the surface; with 1 a rim was twice as wide,
 CLEAR = 1.4  # and if nothing of what is beyond is farther than this, it is a gap between points, and stays
+# Nearest points, one of which must lie on the same side: of a plate that is thinner than its points are apart half of
+# them do; on the back of a sheet, which no one saw, none does.
+ASKED = 8
 
 
 def guesses(places: Array, points: Array) -> tuple[Array, Mask, float]:
@@ -49,10 +52,17 @@ def within(surface: Surface, points: Array, distance: float) -> Surface:
 
 
 def shown_part(surface: Surface, points: Array) -> Surface:
-    """The part of a surface that the points (N, d) show, with the small gaps between them."""
+    """The part of a surface that the points (N, d) show, with the small gaps between them.
+
+    A point shows what is near it, and on the side of the surface where it lies: not the back of a thin body.
+    """
     tree = cKDTree(points)
-    distance, nearest = tree.query(surface.vertices, workers=-1)
-    share = distance / _reach(tree, nearest)
+    distance, nearest = tree.query(surface.vertices, np.arange(1, min(ASKED, tree.n) + 1), workers=-1)
+    share = distance[:, 0] / _reach(tree, nearest[:, 0])
+    normals = _vertex_normals(surface)
+    of_points = normals[cKDTree(surface.vertices).query(points, workers=-1)[1]]
+    back = (np.einsum("nkc,nc->nk", of_points[nearest], normals) <= 0).all(axis=1)
+    share[back] = np.inf
     cut = (share > SHOWN)[surface.cells].any(axis=1)
     if not cut.any():
         return surface
@@ -61,6 +71,16 @@ def shown_part(surface: Surface, points: Array) -> Surface:
     np.logical_or.at(clear, piece, (share > CLEAR)[surface.cells[cut]].any(axis=1))
     cut[cut] = clear[piece]
     return select_cells(surface, ~cut)
+
+
+def _vertex_normals(surface: Surface) -> Array:
+    """The normals of a surface's vertices (V, d), of any length: their own, or the sums of those of their cells."""
+    if surface.normals is not None:
+        return surface.normals
+    normals = np.zeros_like(surface.vertices)
+    for corner in surface.cells.T:
+        np.add.at(normals, corner, surface.cell_vectors())
+    return normals
 
 
 def _reach(tree: cKDTree, asked: npt.NDArray[np.int64]) -> Array:

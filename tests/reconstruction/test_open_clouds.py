@@ -89,18 +89,18 @@ def test_what_is_said(tmp_path, capsys):
     ]
 
 
-def test_half_a_curve_is_open_unless_it_is_said_to_be_closed(command: Command, tmp_path):
-    """Of half a circle, what closes it is cut off; the run stays, and meshes it closed."""
-    angle = np.random.default_rng(0).uniform(0, np.pi, 1000)
-    half = 20 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    np.savetxt(tmp_path / "half.xyz", half)
+def test_a_part_of_a_curve_is_open_unless_it_is_said_to_be_closed(command: Command, tmp_path):
+    """Of a third of a circle, what closes it is cut off; the run stays, and meshes it closed."""
+    angle = np.random.default_rng(0).uniform(0, 2 * np.pi / 3, 1000)
+    part = 20 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    np.savetxt(tmp_path / "part.xyz", part)
     keys = ("--steps", 100, "--set", "train.start=winding", "-o", tmp_path / "auto.ply")
-    first = command(tmp_path / "half.xyz", *keys)
+    first = command(tmp_path / "part.xyz", *keys)
     assert first.status == 0, first.err
     assert "of the closed surface; what they do not show is cut off (plot.trim = auto)" in first.out
     curve = read_surface(tmp_path / "auto.ply")
     assert not curve.is_closed()
-    nearest, reach = cKDTree(half).query(curve.vertices)[0], cKDTree(half).query(half, [17])[0]
+    nearest, reach = cKDTree(part).query(curve.vertices)[0], cKDTree(part).query(part, [17])[0]
     assert nearest.max() <= SHOWN * reach.max()
     for trim, closed in (("closed", True), ("open", False), (3, False)):
         done = command("--eval", "--trim", trim, "-o", tmp_path / f"{trim}.ply")
@@ -108,7 +108,7 @@ def test_half_a_curve_is_open_unless_it_is_said_to_be_closed(command: Command, t
         curve = read_surface(tmp_path / f"{trim}.ply")
         assert curve.is_closed() == closed
         assert "looks open" not in done.out
-    assert np.linalg.norm(curve.vertices[:, None] - half, axis=2).min(axis=1).max() <= 3
+    assert np.linalg.norm(curve.vertices[:, None] - part, axis=2).min(axis=1).max() <= 3
     assert command("--eval", "--trim", 1e-9).err == (
         "error: --trim 1e-09 (plot.trim): nothing of the surface is so near to the points\n"
     )
@@ -141,6 +141,22 @@ def test_the_shown_part_ends_at_the_points_and_keeps_small_gaps():
     assert part.measure() == pytest.approx(2 * (1 + SHOWN * 3 * h), rel=0.02)
     assert part.components()[0] == 1
     assert part.euler_characteristic() == 1  # a disc, without a hole where the point is missing
+
+
+def test_the_back_of_a_sheet_that_no_point_lies_on_is_not_shown_and_that_of_a_plate_is():
+    """Two squares facing away from each other, nearer than the points on them are apart."""
+    above, below = square(81, 0.01), square(81, -0.01)
+    both = Surface(
+        np.concatenate([above.vertices, below.vertices]),
+        np.concatenate([above.cells, below.cells[:, ::-1] + len(above.vertices)]),
+    )
+    assert above.cell_normals()[0, 2] == 1
+    seen = np.append(np.random.default_rng(0).uniform(-1, 1, (1500, 2)), np.full((1500, 1), 0.01), axis=1)
+    part = shown_part(both, seen)
+    assert part.measure() == pytest.approx(4, rel=0.02)
+    assert (part.vertices[:, 2] > 0).all()
+    plate = np.concatenate([seen, seen[::-1] * [-1, 1, -1]])
+    assert shown_part(both, plate).measure() == pytest.approx(8, rel=0.02)
 
 
 def test_of_a_surface_without_points_in_a_large_hole_it_is_cut_out():
