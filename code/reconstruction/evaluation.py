@@ -31,8 +31,8 @@ SAMPLES = 1_000_000  # of a surface for its distances to a target, as the publis
 CELL = 1.0  # × spacing of the field's finest grid: side of a cell; with 1.5 flat faces were a fifth of the error
 CLOUD_SAMPLES = 100_000  # of a surface for its distances to the input
 # Share of a surface that the points show, below which the cloud is taken to be open: of 46 bodies, scanned with holes
-# too, it was 0.76 to 1, of sheets, views and terrains 0.31 to 0.65, of a ball and a tube without their ends 0.84.
-OPEN = 0.7
+# too, it was 0.76 to 1, of sheets, views and terrains 0.31 to 0.71, of a ball and a tube without their ends 0.84.
+OPEN = 0.73
 
 
 @dataclass(frozen=True)
