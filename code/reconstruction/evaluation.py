@@ -116,7 +116,7 @@ def _trimmed(
     part = within(surface, points, plot.trim / unit) if isinstance(plot.trim, float) else shown_part(surface, points)
     if plot.trim == "auto":
         leaves, shown = not surface.is_closed(), part.measure() / surface.measure()
-        if (plot.allow_open or not leaves) and shown >= OPEN:
+        if (plot.allow_open or not leaves) and not 0 < shown < OPEN:  # what is near no point is a failure, and shown
             return surface
         why = f"the points show only {shown:.0%} of the closed surface"
         if leaves:

@@ -125,7 +125,8 @@ class SpaceConfig(Config):
         train["learning_rate_schedule"] = self.train.learning_rate_schedule[:1]
         loss = {key: value for key, value in self.network.loss.items() if key != "latent_lambda"}
         network = {item.name: getattr(self.network, item.name) for item in fields(NetworkConfig)}
-        return Config(TrainConfig(**train), self.plot, NetworkConfig(**{**network, "loss": loss}))
+        plot = PlotConfig(**{item.name: getattr(self.plot, item.name) for item in fields(PlotConfig)})
+        return Config(TrainConfig(**train), plot, NetworkConfig(**{**network, "loss": loss}))
 
 
 def adapted(config: SpaceConfig, spacing: float, noise: float) -> SpaceConfig:

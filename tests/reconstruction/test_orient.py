@@ -73,7 +73,7 @@ def test_stations_are_joined_by_their_numbers(tmp_path, capsys):
     np.savetxt(tmp_path / "scan.csv", mixed, "%.9g", ",", header="x,y,z,station", comments="")
     assert main([str(tmp_path / "scan.csv"), *given]) == 0
     out = capsys.readouterr().out
-    assert "of the points face the sensor that is said to have seen them: the sensor positions are wrong" in out
+    assert "of the points face the sensor that is said to have seen them, and the cloud hides others from it" in out
 
 
 @pytest.mark.parametrize(
