@@ -333,7 +333,7 @@ def commit() -> str:
 
 
 def machine() -> str:
-    """The processor, the cores that this process may use, the GPU, and versions."""
+    """The processor, the cores and threads that this process may use, and versions."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -341,8 +341,9 @@ def machine() -> str:
     except (OSError, StopIteration):  # not Linux
         pass
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = f", OMP_NUM_THREADS={threads}" if (threads := os.environ.get("OMP_NUM_THREADS")) else ""
     load = f", load {os.getloadavg()[0]:.0f} at the end" if hasattr(os, "getloadavg") else ""
-    return f"{model} with {cores} cores{load} (Python {platform.python_version()}, torch {torch.__version__})"
+    return f"{model} with {cores} cores{threads}{load} (Python {platform.python_version()}, torch {torch.__version__})"
 
 
 if __name__ == "__main__":
