@@ -20,7 +20,7 @@ from scipy.spatial import ConvexHull, QhullError, cKDTree
 from phase_recon.geometry.neighbours import TINY, spacing
 from phase_recon.geometry.points import Domain
 from phase_recon.geometry.rbf import Biharmonic
-from phase_recon.geometry.visibility import lines_of_sight
+from phase_recon.geometry.visibility import Space, lines_of_sight
 from phase_recon.utils.general import thinned, unique_rows, unit
 
 Array = npt.NDArray[np.float64]
@@ -134,7 +134,7 @@ class CoarseSurface:
         some = some[unique_rows(some)[0]]
         step = spacing(some, some)
         asked = thinned(np.flatnonzero(sure), s.sight_from)
-        sight = lines_of_sight(some, points[asked], normals[asked])
+        sight = lines_of_sight(Space(some), points[asked], normals[asked])
         outside = np.concatenate([domain.walls(s.wall_nodes), sight[spread_evenly(sight, s.sight_places)]])
         outside_values = s.outside_value * tree.query(outside)[0]
 

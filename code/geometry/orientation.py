@@ -8,17 +8,17 @@ resolves, outside is away from the other sheet. Two views of one sheet that were
 wall; but their coarse normals point the same way.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array, csr_array, diags_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import cg
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import on_opposite_sheet
-from phase_recon.geometry.visibility import seen_sides
+from phase_recon.geometry.patches import PatchSettings, odd_patches, of_one_sheet, seen_together
+from phase_recon.geometry.visibility import Space, seen_sides
 from phase_recon.geometry.winding import CoarseNormals
 from phase_recon.utils.general import ratio, thinned, unit
 
@@ -37,10 +37,7 @@ class OrientationSettings:
         wall_vote: the same on a thin wall, where few votes are wrong, but many a neighbour is taken for one on the
             other sheet.
         asked: points whose side the votes leave open, at most, that are asked from where they can be seen.
-        strong: weight of a link, 0 to 1, from which on two points are surely on one sheet.
-        odd: × square root of its points: strong links from a patch to others of its sheet, whose votes say otherwise,
-            from which on the patch is taken to be the wrong way round. Between halves of open sheets it was 4.7 to 13,
-            about patches of fins that were wrong 1.5 to 4.3, between bodies that touch each other 0.03.
+        patches: which patches of a sheet are the wrong way round.
         seen_vote: votes that this is worth, as it speaks for the points about that are not asked.
         wall_asked: of the points asked near a point, how many tell whether it is on a thin wall.
         wall_share: share of them that must.
@@ -57,8 +54,7 @@ class OrientationSettings:
     neighbours: int = 10
     own_vote: float = 0.01
     wall_vote: float = 0.3
-    strong: float = 0.25
-    odd: float = 1.5
+    patches: PatchSettings = field(default_factory=PatchSettings)
     asked: int = 1500
     seen_vote: float = 5.0
     wall_asked: int = 8
@@ -95,25 +91,29 @@ def orient(
         settings: how votes are spread.
     """
     s = settings or OrientationSettings()
-    opposite = np.zeros_like(points) if opposite is None else opposite_in_fact(coarse, points, opposite, s)
-    cosine = (normals * coarse.at(points)).sum(axis=-1)
-    walls = on_thin_walls(points, normals, opposite, s)
+    space, nearest = Space(points), coarse.at(points)
+    opposite = np.zeros_like(points) if opposite is None else opposite_in_fact(points, nearest, opposite, s)
+    cosine = (normals * nearest).sum(axis=-1)
+    walls = on_thin_walls(space, points, normals, opposite, s)
     own = np.where(walls, -np.sign((normals * opposite).sum(axis=-1)), cosine * np.abs(cosine))
     weight = np.where(walls, s.wall_vote, s.own_vote)
     links = sheet_links(points, normals, opposite, s)
     votes = spread_votes(links, own, weight, s)
     untold = thinned(np.flatnonzero(np.abs(votes) <= s.open), s.asked)
-    seen = seen_sides(points, points[untold], normals[untold])
+    seen = seen_sides(space, points[untold], normals[untold])
     if seen.any():
         own[untold[seen != 0]] = s.seen_vote * seen[seen != 0]
         votes = spread_votes(links, own, weight, s, votes)
-    odd = odd_patches(links, votes, s)
-    if odd.any():
-        own[odd] = weight[odd] = 0.0
-        votes = spread_votes(links, own, weight, s, np.where(odd, -votes, votes))
+    told = np.zeros(len(points), dtype=bool)  # by the rest of their sheet
+    for pairs in (seen_together(space, points, normals, opposite, s.patches), of_one_sheet(links, s.patches)):
+        odd = odd_patches(pairs, votes, s.patches)
+        if odd.any():
+            own[odd] = -votes[odd]
+            told ^= odd
+            votes = spread_votes(links, own, weight, s, np.where(odd, -votes, votes))
     turn = np.where(votes < 0, -1.0, 1.0)
     by_normal = np.where(walls, probability(turn * cosine, s.by_wall), probability(turn * cosine, s.by_normal))
-    by_normal[np.abs(votes) > 1] = 1.0  # which no coarse normals give
+    by_normal[told | (np.abs(votes) > 1)] = 1.0  # the latter no coarse normals give
     return turn[:, None] * normals, np.minimum(probability(np.abs(votes), s.by_votes), by_normal)
 
 
@@ -123,8 +123,8 @@ def probability(evidence: Array, pairs: Pairs) -> Array:
     return np.asarray(np.interp(evidence, known, probabilities))
 
 
-def opposite_in_fact(coarse: CoarseNormals, points: Array, opposite: Array, s: OrientationSettings) -> Array:
-    """The steps (N, d) from points (N, d) to another sheet, where that has opposite coarse normals; zero elsewhere.
+def opposite_in_fact(points: Array, coarse: Array, opposite: Array, s: OrientationSettings) -> Array:
+    """The steps (N, d) from points (N, d) to another sheet where the coarse normals (N, d) say so too; zero elsewhere.
 
     Where a scan's views were put together badly, two of them lie beside each other like the sides of a thin wall. But
     they are one sheet, and have one normal.
@@ -132,18 +132,17 @@ def opposite_in_fact(coarse: CoarseNormals, points: Array, opposite: Array, s: O
     near = np.flatnonzero(opposite.any(axis=1))
     if not len(near):
         return opposite
-    normals = coarse.at(points)
     count = min(s.facing_asked, len(points) - 1)
     others = cKDTree(points).query(points[near], k=np.arange(2, count + 2), workers=-1)[1]
     behind = on_opposite_sheet(points[others] - points[near][:, None], opposite[near])
-    facing = np.einsum("nkc,nc->nk", normals[others], normals[near]) < 0
+    facing = np.einsum("nkc,nc->nk", coarse[others], coarse[near]) < 0
     share = ratio((behind & facing).sum(axis=1), behind.sum(axis=1))
     believed = opposite.copy()
     believed[near[share < s.facing_share]] = 0.0
     return believed
 
 
-def on_thin_walls(points: Array, normals: Array, opposite: Array, s: OrientationSettings) -> Mask:
+def on_thin_walls(space: Space, points: Array, normals: Array, opposite: Array, s: OrientationSettings) -> Mask:
     """Which points (N, d), with unit normals (N, d), lie on a thin wall: a step (N, d) away is its other side.
 
     Between the sheets is a wall, and no gap, if one sees the points from the other side. As one may see into a vessel
@@ -153,7 +152,7 @@ def on_thin_walls(points: Array, normals: Array, opposite: Array, s: Orientation
     walls = np.zeros(len(points), dtype=bool)
     if len(near):
         asked = thinned(near, s.asked)
-        seen = seen_sides(points, points[asked], normals[asked], opposite[asked]) != 0
+        seen = seen_sides(space, points[asked], normals[asked], opposite[asked]) != 0
         nearest = np.arange(1, min(s.wall_asked, len(asked)) + 1)
         telling = cKDTree(points[asked]).query(points[near], nearest, workers=-1)[1]
         walls[near] = seen[telling].mean(axis=1) > s.wall_share
@@ -194,38 +193,3 @@ def spread_votes(
     system = csr_array(links + diags_array(np.broadcast_to(weight, len(votes))))
     jacobi = diags_array(1 / system.diagonal())
     return np.asarray(cg(system, weight * votes, guess, rtol=s.precision, M=jacobi)[0])
-
-
-def odd_patches(links: csr_array, votes: Array, s: OrientationSettings) -> Mask:
-    """Which points (N,) lie on patches of a sheet whose votes contradict those of the rest of it (derived).
-
-    An open sheet has no inside, and the coarse normals have it one way round here, the other way there. A patch is what
-    strong links between points whose votes agree hold together. Where many strong links lead to another patch, whose
-    votes say otherwise, the two are one sheet: all but the larger part of it, by votes, is odd. Where bodies touch each
-    other, or a fold touches itself, few links do.
-
-    Args:
-        links: the ``sheet_links``.
-        votes: the spread votes (N,).
-        s: the settings.
-    """
-    pairs = links.tocoo()
-    upper = pairs.row < pairs.col
-    first, second = pairs.row[upper], pairs.col[upper]
-    agreement = -pairs.data[upper] * np.where(votes[first] * votes[second] < 0, -1.0, 1.0)
-    alike, against = agreement > s.strong, agreement < -s.strong
-    graph = coo_array((np.ones(alike.sum()), (first[alike], second[alike])), shape=links.shape)
-    count, patch = connected_components(graph, directed=False)
-    size = np.bincount(patch, minlength=count)
-    support = np.bincount(patch, np.abs(votes), count)
-    sides = np.sort(np.stack([patch[first[against]], patch[second[against]]], axis=1), axis=1)
-    borders, conflicts = np.unique(sides[sides[:, 0] != sides[:, 1]], axis=0, return_counts=True)
-    strength = conflicts / np.sqrt(size[borders].min(axis=1))
-    sheet, sign = np.arange(count), np.ones(count)
-    for a, b in borders[np.argsort(-strength, kind="stable")][: int((strength >= s.odd).sum())]:
-        if sheet[a] != sheet[b]:
-            joined = sheet == sheet[b]
-            sign[joined] *= -sign[a] * sign[b]
-            sheet[joined] = sheet[a]
-    balance = np.bincount(sheet, sign * support, count)[sheet]
-    return np.asarray((sign * balance < 0)[patch])

@@ -62,98 +62,12 @@ class VisibilitySettings:
     off: float = 4.0
 
 
-def seen_sides(
-    points: Array,
-    places: Array,
-    directions: Array,
-    opposite: Array | None = None,
-    settings: VisibilitySettings | None = None,
-) -> npt.NDArray[np.int64]:
-    """On which side of some places on a cloud one can see them (N,): 1 for that of the directions, -1, or 0 if unknown.
-
-    Args:
-        points: the cloud (M, d), in any unit.
-        places: some of its points (N, d).
-        directions: unit normals there (N, d), of any sign.
-        opposite: step (N, d) from each place to another sheet that is near, on whose side nobody looks; zero without
-            one, None without any.
-        settings: how rays are cast.
-    """
-    s = settings or VisibilitySettings()
-    space = _Space(points, s)
-    towards = np.zeros(len(places)) if opposite is None else np.sign((directions * opposite).sum(axis=1))
-    alone = np.ones(len(places), dtype=bool)
-    for offset in (space.clear, space.clear / 2):
-        for way in (-1, 1):
-            nearest = space.tree.query(places + way * offset * directions, workers=-1)[0]
-            alone &= (nearest > s.alone * offset) | (towards == way)
-    rays = ray_directions(points.shape[1], s.rays)
-    cosine = directions @ rays.T
-    looked = (np.abs(cosine) > s.steep) & alone[:, None] & (np.sign(cosine) != towards[:, None])
-    place, ray = np.nonzero(looked)
-    side = np.where(cosine[place, ray] > 0, 1, 0)
-    at = places[place] + space.clear * np.where(side, 1, -1)[:, None] * directions[place]
-    out = space.let_out(at, rays[ray])
-    escaped = np.zeros((len(places), 2), dtype=np.int64)
-    np.add.at(escaped, (place[out], side[out]), 1)
-    behind, before = escaped.T
-    told = [(a <= s.other * b) & (b >= s.least) for a, b in ((behind, before), (before, behind))]
-    return told[0].astype(np.int64) - told[1]
-
-
-def unhidden(
-    points: Array, places: Array, towards: Array, sensors: Array, settings: VisibilitySettings | None = None
-) -> npt.NDArray[np.bool_]:
-    """Which places on a cloud (N,) no part of it hides from the sensors that saw them.
-
-    Args:
-        points: the cloud (M, d), in any unit.
-        places: some of its points (N, d).
-        towards: unit normals there (N, d), turned to the sensors.
-        sensors: where these stood (N, d).
-        settings: how rays are cast.
-    """
-    s = settings or VisibilitySettings()
-    space = _Space(points, s)
-    at = places + space.clear * towards
-    return space.let_out(at, unit(sensors - places), np.linalg.norm(sensors - at, axis=1))
-
-
-def lines_of_sight(
-    points: Array, places: Array, normals: Array, settings: VisibilitySettings | None = None
-) -> Array:
-    """Places (K, d) outside of a cloud through which one looked at what lies deep in its hollows (derived).
-
-    Where few rays get out and all in nearly one direction, the places are on the one in the middle, away from the
-    cloud.
-
-    Args:
-        points: the cloud (M, d), in any unit.
-        places: some of its points (N, d).
-        normals: unit normals there (N, d), outward.
-        settings: how rays are cast.
-    """
-    s = settings or VisibilitySettings()
-    space = _Space(points, s)
-    rays = ray_directions(points.shape[1], s.rays)
-    looked = normals @ rays.T > s.steep
-    place, ray = np.nonzero(looked)
-    escaped = np.zeros(looked.shape, dtype=bool)
-    escaped[place, ray] = space.let_out(places[place] + space.clear * normals[place], rays[ray])
-    count = escaped.sum(axis=1)
-    mean = (escaped @ rays) / np.maximum(count, 1)[:, None]
-    deep = (count >= s.least) & (count < s.few * looked.sum(axis=1)) & (np.linalg.norm(mean, axis=1) > s.alike)
-    middle = rays[np.where(escaped, mean @ rays.T, -np.inf).argmax(axis=1)[deep]]
-    steps = np.arange(0.0, float(np.linalg.norm(space.upper - space.lower)), s.step * space.cell)
-    along = (places[deep][:, None] + steps[:, None] * middle[:, None]).reshape(-1, points.shape[1])
-    along = along[((along > space.lower) & (along < space.upper)).all(axis=1)]
-    return np.asarray(along[space.tree.query(along, workers=-1)[0] > s.off * space.cell])
-
-
-class _Space:
-    """What is empty in the box of a cloud (M, d), in cells.
+class Space:
+    """What is empty in the box of a cloud (M, d), in cells, in the cloud's unit.
 
     Attributes:
+        settings: how rays are cast.
+        dimension: d.
         tree: of the points.
         lower: corner of the box (d,).
         upper: the opposite corner (d,).
@@ -161,7 +75,9 @@ class _Space:
         clear: how far off a point of the cloud rays start.
     """
 
-    def __init__(self, points: Array, s: VisibilitySettings) -> None:
+    def __init__(self, points: Array, settings: VisibilitySettings | None = None) -> None:
+        self.settings = s = settings or VisibilitySettings()
+        self.dimension = points.shape[1]
         self.tree = cKDTree(points)
         self.lower, self.upper = points.min(axis=0), points.max(axis=0)
         size = self.upper - self.lower
@@ -192,6 +108,110 @@ class _Space:
             at = at[~beyond][going] + stride[:, None] * directions[ray]
             left = left[~beyond][going] - stride
         return out
+
+
+def seen_sides(
+    space: Space, places: Array, directions: Array, opposite: Array | None = None
+) -> npt.NDArray[np.int64]:
+    """On which side of some places on a cloud one can see them (N,): 1 for that of the directions, -1, or 0 if unknown.
+
+    Args:
+        space: about the cloud.
+        places: some of its points (N, d).
+        directions: unit normals there (N, d), of any sign.
+        opposite: step (N, d) from each place to another sheet that is near, on whose side nobody looks; zero without
+            one, None without any.
+    """
+    s = space.settings
+    escaped = rays_out(space, places, directions, opposite)
+    near = sheets_beside(space, places, directions) & (way_of(directions, opposite)[:, None] != [-1, 1])
+    behind, before = (escaped < 0).sum(axis=1), (escaped > 0).sum(axis=1)
+    told = [(a <= s.other * b) & (b >= s.least) for a, b in ((behind, before), (before, behind))]
+    return np.where(near.any(axis=1), 0, told[0].astype(np.int64) - told[1])
+
+
+def rays_out(
+    space: Space, places: Array, directions: Array, opposite: Array | None = None
+) -> npt.NDArray[np.int8]:
+    """Which rays (N, rays) from some places on a cloud get out of it.
+
+    1 if a ray gets out on the side of the direction, -1 if on the other, 0 if not at all, or if another sheet is so
+    near on its side that it would start beyond.
+
+    Args:
+        space: about the cloud.
+        places: some of its points (N, d).
+        directions: unit normals there (N, d).
+        opposite: step (N, d) to another sheet, or None.
+    """
+    s = space.settings
+    clear = ~sheets_beside(space, places, directions) & (way_of(directions, opposite)[:, None] != [-1, 1])
+    rays = ray_directions(space.dimension, s.rays)
+    cosine = directions @ rays.T
+    looked = (np.abs(cosine) > s.steep) & np.where(cosine > 0, clear[:, 1:], clear[:, :1])
+    place, ray = np.nonzero(looked)
+    side = np.sign(cosine[place, ray])
+    out = space.let_out(places[place] + space.clear * side[:, None] * directions[place], rays[ray])
+    escaped = np.zeros(cosine.shape, dtype=np.int8)
+    escaped[place[out], ray[out]] = side[out]
+    return escaped
+
+
+def sheets_beside(space: Space, places: Array, directions: Array) -> npt.NDArray[np.bool_]:
+    """Whether another sheet is near some places (N, 2): on the side against the directions (N, d), and on theirs."""
+    beside = np.zeros((len(places), 2), dtype=bool)
+    for offset in (space.clear, space.clear / 2):
+        for column, way in enumerate((-1, 1)):
+            nearest = space.tree.query(places + way * offset * directions, workers=-1)[0]
+            beside[:, column] |= nearest <= space.settings.alone * offset
+    return beside
+
+
+def way_of(directions: Array, opposite: Array | None) -> Array:
+    """Whether the steps (N, d) are along the directions (N, d), 1, or against them, -1, or zero (N,)."""
+    return np.zeros(len(directions)) if opposite is None else np.sign((directions * opposite).sum(axis=1))
+
+
+def unhidden(
+    space: Space, places: Array, towards: Array, sensors: Array
+) -> npt.NDArray[np.bool_]:
+    """Which places on a cloud (N,) no part of it hides from the sensors that saw them.
+
+    Args:
+        space: about the cloud.
+        places: some of its points (N, d).
+        towards: unit normals there (N, d), turned to the sensors.
+        sensors: where these stood (N, d).
+    """
+    at = places + space.clear * towards
+    return space.let_out(at, unit(sensors - places), np.linalg.norm(sensors - at, axis=1))
+
+
+def lines_of_sight(space: Space, places: Array, normals: Array) -> Array:
+    """Places (K, d) outside of a cloud through which one looked at what lies deep in its hollows (derived).
+
+    Where few rays get out and all in nearly one direction, the places are on the one in the middle, away from the
+    cloud.
+
+    Args:
+        space: about the cloud.
+        places: some of its points (N, d).
+        normals: unit normals there (N, d), outward.
+    """
+    s = space.settings
+    rays = ray_directions(space.dimension, s.rays)
+    looked = normals @ rays.T > s.steep
+    place, ray = np.nonzero(looked)
+    escaped = np.zeros(looked.shape, dtype=bool)
+    escaped[place, ray] = space.let_out(places[place] + space.clear * normals[place], rays[ray])
+    count = escaped.sum(axis=1)
+    mean = (escaped @ rays) / np.maximum(count, 1)[:, None]
+    deep = (count >= s.least) & (count < s.few * looked.sum(axis=1)) & (np.linalg.norm(mean, axis=1) > s.alike)
+    middle = rays[np.where(escaped, mean @ rays.T, -np.inf).argmax(axis=1)[deep]]
+    steps = np.arange(0.0, float(np.linalg.norm(space.upper - space.lower)), s.step * space.cell)
+    along = (places[deep][:, None] + steps[:, None] * middle[:, None]).reshape(-1, space.dimension)
+    along = along[((along > space.lower) & (along < space.upper)).all(axis=1)]
+    return np.asarray(along[space.tree.query(along, workers=-1)[0] > s.off * space.cell])
 
 
 def ray_directions(d: int, count: int) -> Array:

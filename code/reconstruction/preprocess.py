@@ -24,7 +24,7 @@ from phase_recon.geometry.outliers import OutlierSettings, find_background, find
 from phase_recon.geometry.points import Domain, Normalisation, OrientedPoints, Source
 from phase_recon.geometry.quadrics import fit_quadrics_bilateral
 from phase_recon.geometry.thin_walls import ThinWallSettings, opposite_sheets
-from phase_recon.geometry.visibility import unhidden
+from phase_recon.geometry.visibility import Space, unhidden
 from phase_recon.geometry.winding import CoarseNormals, WindingSettings, coarse_normals
 from phase_recon.utils.config import Config
 from phase_recon.utils.general import thinned, unique_rows, unit
@@ -285,7 +285,7 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
     believed = max(agreement, 1 - agreement) >= s.sensors_agree
     if not believed:
         asked = thinned(np.flatnonzero(facing), s.sensors_asked)
-        seen = unhidden(points.positions, points.positions[asked], normals[asked], sensors[asked])
+        seen = unhidden(Space(points.positions), points.positions[asked], normals[asked], sensors[asked])
         believed = bool(seen.mean() >= s.sensors_see)
     scene = replace(scene, sensors_agree=agreement, sensors_believed=believed)
     if not believed:

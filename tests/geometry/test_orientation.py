@@ -12,6 +12,7 @@ from phase_recon.geometry.orientation import (
     spread_votes,
 )
 from phase_recon.geometry.points import SURE
+from phase_recon.geometry.visibility import Space
 from phase_recon.geometry.winding import CoarseNormals, WindingSettings, coarse_normals
 
 COARSE = WindingSettings(nodes=32)  # a grid that takes a second, not ten
@@ -169,5 +170,21 @@ def test_between_two_bodies_is_a_gap_and_no_wall():
     across = np.tile([1.0, 0.0, 0.0], (len(points), 1))
     steps = np.where(near[:, None], -2 * points * [1, 0, 0], 0)
     assert near.sum() > 3000
-    assert on_thin_walls(points, across, steps, S).mean() < 0.01
-    assert on_thin_walls(points, across, np.zeros_like(points), S).sum() == 0
+    assert on_thin_walls(Space(points), points, across, steps, S).mean() < 0.01
+    assert on_thin_walls(Space(points), points, across, np.zeros_like(points), S).sum() == 0
+
+
+def test_both_terraces_of_a_cliff_have_one_side():
+    """Open ground, 1 600 points high above and 2 400 below, whose coarse normals say up below and down above."""
+    x, y = np.meshgrid(np.linspace(-1, 1, 100), np.linspace(0, 1, 40))
+    high = (x < -0.2).ravel()
+    points = np.stack([x.ravel(), y.ravel(), np.where(high, 0.4, 0.0)], axis=-1)
+    wall = np.random.default_rng(0).random((200, 2))  # where points are twice as far apart
+    cliff = np.stack([np.full(200, -0.21), wall[:, 0], 0.4 * wall[:, 1]], axis=-1)
+    points, high = np.concatenate([points, cliff]), np.append(high, wall[:, 1] > 0.5)
+    up = np.concatenate([np.tile([0.0, 0.0, 1.0], (4000, 1)), np.tile([1.0, 0.0, 0.0], (200, 1))])
+    chance = np.where(np.random.default_rng(0).random((len(points), 1)) < 0.5, -1.0, 1.0)
+    coarse = CoarseNormals(points, np.where(high[:, None], -up, up))
+    turned, sure = orient(coarse, points, chance * up)
+    np.testing.assert_allclose(turned, up)
+    assert (sure >= SURE).mean() > 0.9

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import box_with_hollow
-from phase_recon.geometry.visibility import lines_of_sight, seen_sides, unhidden
+from phase_recon.geometry.visibility import Space, lines_of_sight, rays_out, seen_sides, unhidden
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
@@ -20,7 +20,7 @@ def ball(count, d, seed=0):
 def test_the_floor_of_a_hollow_is_seen_through_its_mouth(d, way):
     points, floor = box_with_hollow(20_000, d)
     up = way * np.tile(np.eye(d)[-1], (int(floor.sum()), 1))
-    told = seen_sides(points, points[floor], up)
+    told = seen_sides(Space(points), points[floor], up)
     assert (told != -way).all()
     assert (told == way).mean() > 0.5
 
@@ -29,9 +29,9 @@ def test_the_floor_of_a_hollow_is_seen_through_its_mouth(d, way):
 def test_a_closed_shape_is_seen_from_outside_and_one_within_it_not_at_all(d):
     outer, inner = ball(10_000, d), 0.5 * ball(2500, d, seed=1)
     points = np.concatenate([outer, inner])
-    assert (seen_sides(points, outer[:300], outer[:300]) == 1).mean() > 0.97
-    assert (seen_sides(points, outer[:300], -outer[:300]) == -1).mean() > 0.97
-    assert (seen_sides(points, inner[:300], 2 * inner[:300]) == 0).mean() > 0.94  # of 10 000 random points, some gape
+    assert (seen_sides(Space(points), outer[:300], outer[:300]) == 1).mean() > 0.97
+    assert (seen_sides(Space(points), outer[:300], -outer[:300]) == -1).mean() > 0.97
+    assert (seen_sides(Space(points), inner[:300], 2 * inner[:300]) == 0).mean() > 0.94  # random points gape
 
 
 @DIMENSIONS
@@ -39,7 +39,7 @@ def test_a_lone_sheet_may_have_been_seen_from_either_side(d):
     sheet = np.random.default_rng(0).uniform(-1, 1, (5000, d))
     sheet[:, -1] = 0
     up = np.tile(np.eye(d)[-1], (300, 1))
-    assert (seen_sides(sheet, sheet[:300], up) == 0).all()
+    assert (seen_sides(Space(sheet), sheet[:300], up) == 0).all()
 
 
 @DIMENSIONS
@@ -51,7 +51,7 @@ def test_of_two_sheets_nearer_than_the_rays_start_nothing_is_said(d, gap):
     points[-8000:, -1] = np.where(np.arange(8000) % 2, 1, 1 - gap)
     lower = points[-8000::2][:200]
     up = np.tile(np.eye(d)[-1], (len(lower), 1))
-    assert (seen_sides(points, lower, up) == 0).mean() > 0.99
+    assert (seen_sides(Space(points), lower, up) == 0).mean() > 0.99
 
 
 @DIMENSIONS
@@ -61,9 +61,9 @@ def test_a_thin_shell_is_seen_from_the_side_without_the_other_sheet(d):
     outer, inner = outward[::2], 0.97 * outward[1::2]
     points, asked = np.concatenate([outer, inner]), outer[:300]
     for way in (1, -1):
-        told = seen_sides(points, asked, way * asked, -0.03 * asked)
+        told = seen_sides(Space(points), asked, way * asked, -0.03 * asked)
         assert (told == way).mean() > 0.97
-    assert (seen_sides(points, asked, asked) == 1).mean() < 0.3  # without
+    assert (seen_sides(Space(points), asked, asked) == 1).mean() < 0.3  # without
 
 
 @DIMENSIONS
@@ -71,20 +71,20 @@ def test_within_a_closed_shell_and_behind_a_narrow_gap_nobody_looks(d):
     outward = ball(20_000, d)
     outer, inner = outward[::2], 0.97 * outward[1::2]
     points, places = np.concatenate([outer, inner]), inner[:300]
-    assert (seen_sides(points, places, outward[1::2][:300], 0.03 * outward[1::2][:300]) == 0).mean() > 0.94
+    assert (seen_sides(Space(points), places, outward[1::2][:300], 0.03 * outward[1::2][:300]) == 0).mean() > 0.94
 
 
 @DIMENSIONS
 def test_the_unit_does_not_matter(d):
     points, floor = box_with_hollow(20_000, d)
     up = np.tile(np.eye(d)[-1], (int(floor.sum()), 1))
-    once = seen_sides(points, points[floor], up)
-    np.testing.assert_array_equal(seen_sides(1024 * points, 1024 * points[floor], up), once)
+    once = seen_sides(Space(points), points[floor], up)
+    np.testing.assert_array_equal(seen_sides(Space(1024 * points), 1024 * points[floor], up), once)
 
 
 def test_nobody_is_asked():
     points, _ = box_with_hollow(1000, 3)
-    assert seen_sides(points, np.zeros((0, 3)), np.zeros((0, 3))).shape == (0,)
+    assert seen_sides(Space(points), np.zeros((0, 3)), np.zeros((0, 3))).shape == (0,)
 
 
 @DIMENSIONS
@@ -92,7 +92,7 @@ def test_one_looks_into_a_deep_hollow_through_its_mouth(d):
     """The floor is as far below the mouth as 2.5 of its radii."""
     points, floor = box_with_hollow(20_000, d)
     points[floor, -1] = -0.5
-    places = lines_of_sight(points, points[floor], np.tile(np.eye(d)[-1], (int(floor.sum()), 1)))
+    places = lines_of_sight(Space(points), points[floor], np.tile(np.eye(d)[-1], (int(floor.sum()), 1)))
     assert len(places) > 20
     assert np.linalg.norm(places[:, :-1], axis=1).max() < 0.4
     assert -0.5 < places[:, -1].min() < 0
@@ -102,7 +102,7 @@ def test_one_looks_into_a_deep_hollow_through_its_mouth(d):
 @DIMENSIONS
 def test_where_one_sees_from_many_sides_no_line_of_sight_is_told(d):
     points = ball(10_000, d)
-    assert len(lines_of_sight(points, points[:1000], points[:1000])) == 0
+    assert len(lines_of_sight(Space(points), points[:1000], points[:1000])) == 0
 
 
 def test_the_bottom_of_a_trench_is_seen_from_directions_too_far_apart_for_one_of_them_to_be_told():
@@ -113,15 +113,15 @@ def test_the_bottom_of_a_trench_is_seen_from_directions_too_far_apart_for_one_of
     walls[:, 1] = np.where(np.arange(20_000) % 2 == 0, -0.1, 0.1)
     middle = floor[np.abs(floor[:, 0]) < 0.5]
     up = np.tile([0.0, 0.0, 1.0], (len(middle), 1))
-    assert len(lines_of_sight(np.concatenate([floor, walls]), middle, up)) == 0
+    assert len(lines_of_sight(Space(np.concatenate([floor, walls])), middle, up)) == 0
 
 
 def test_lines_of_sight_do_not_depend_on_the_unit():
     points, floor = box_with_hollow(20_000, 3)
     points[floor, -1] = -0.5
     up = np.tile([0.0, 0.0, 1.0], (int(floor.sum()), 1))
-    once = lines_of_sight(points, points[floor], up)
-    np.testing.assert_array_equal(lines_of_sight(1024 * points, 1024 * points[floor], up), 1024 * once)
+    once = lines_of_sight(Space(points), points[floor], up)
+    np.testing.assert_array_equal(lines_of_sight(Space(1024 * points), 1024 * points[floor], up), 1024 * once)
 
 
 @DIMENSIONS
@@ -129,7 +129,7 @@ def test_a_ball_hides_its_far_side_from_a_sensor_and_its_near_side_from_none(d):
     points = ball(10_000, d)
     sensors = np.tile(3 * np.eye(d)[-1], (len(points), 1))
     height, towards = points[:, -1], points * np.sign((points * (sensors - points)).sum(axis=1))[:, None]
-    seen = unhidden(points, points, towards, sensors)
+    seen = unhidden(Space(points), points, towards, sensors)
     assert seen[height > 0.6].all()
     assert not seen[height < -0.6].any()
 
@@ -138,5 +138,19 @@ def test_a_ball_hides_its_far_side_from_a_sensor_and_its_near_side_from_none(d):
 def test_what_is_behind_the_sensor_hides_nothing_from_it(d):
     """A room seen from its middle: each ray ends at the sensor, before the opposite wall."""
     walls = ball(10_000, d)
-    assert unhidden(walls, walls[:500], -walls[:500], np.zeros((500, d))).all()
-    assert unhidden(walls, walls[:500], -walls[:500], -1.5 * walls[:500]).mean() < 0.02  # of random points, some gape
+    assert unhidden(Space(walls), walls[:500], -walls[:500], np.zeros((500, d))).all()
+    assert unhidden(Space(walls), walls[:500], -walls[:500], -1.5 * walls[:500]).mean() < 0.02  # random points gape
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_rays_get_out_of_a_ball_outward_and_of_a_sheet_on_both_sides(d):
+    points = ball(10_000, d)
+    out = rays_out(Space(points), points[:100], -points[:100])  # directions that point inward
+    assert (out <= 0).mean() > 0.99  # random points gape
+    assert ((out < 0).sum(axis=1) > 0.2 * out.shape[1]).all()  # of half of the rays, those not too flat
+    sheet = np.random.default_rng(0).random((10_000, d))
+    sheet[:, -1] = 0
+    up = np.tile(np.eye(d)[-1], (100, 1))
+    middle = sheet[np.abs(sheet[:, 0] - 0.5) < 0.1][:100]
+    above, below = ((rays_out(Space(sheet), middle, way * up) > 0).sum(axis=1) for way in (1, -1))
+    np.testing.assert_array_equal(above, below)
