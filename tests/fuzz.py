@@ -349,7 +349,7 @@ def _cloud(path: Path) -> None:
 
 
 def _target(path: Path) -> None:
-    from phase_recon.surface.extract import read_surface
+    from phase_recon.surface.files import read_surface
 
     surface = read_surface(path)
     assert surface.vertices.ndim == 2

@@ -14,7 +14,7 @@ import torch
 from conftest import CENTRES, RADIUS
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction.field import load_field
-from phase_recon.surface.extract import read_surface
+from phase_recon.surface.files import read_surface
 from phase_recon.utils import memory
 from phase_recon.utils.config import load_config
 from phase_recon.utils.errors import UserError

@@ -82,7 +82,7 @@ def rows_of(name: str, steps: int, losses: list[str], options: argparse.Namespac
     folder = options.out / "clouds"
     path = folder / f"{name}.npz"
     if not path.is_file():
-        make_clouds(folder, [SHAPES[shape]], [kind], 0)
+        make_clouds(folder, [SHAPES[shape]], [kind], 0, sensors=False)
     asked = argparse.Namespace(
         losses=",".join(losses), sweep=None, same_network=True, normals=False, steps=steps, seed=options.seed,
         gpu=options.gpu, target=folder / f"{shape}_gt.ply", set=_keys(options),
@@ -104,7 +104,7 @@ def _keys(options: argparse.Namespace) -> list[str]:
 
 def page_of(tables: dict[tuple[str, int], list[Row]], losses: list[str], options: argparse.Namespace) -> str:
     """The page, in Markdown."""
-    parts = [_head(options, len(tables)), _summary(tables)]
+    parts = [_head(options, losses, len(tables)), _summary(tables)]
     for (name, steps), rows in tables.items():
         shape, _, kind = name.partition("-")
         sets = "".join(f" --set {key}" for key in _keys(options))
@@ -122,14 +122,17 @@ def _split(table: list[list[str]]) -> tuple[list[str], list[list[str]]]:
     return table[0], table[1:]
 
 
-def _head(options: argparse.Namespace, done: int) -> str:
+def _head(options: argparse.Namespace, losses: list[str], done: int) -> str:
     """What the page is, of which commit, on what machine, and what its columns are."""
-    count = len(CLOUDS) * len(options.steps)
+    clouds = chosen("--clouds", options.clouds, list(CLOUDS))
+    count = len(clouds) * len(options.steps)
+    some = f"--clouds {','.join(clouds)} " if clouds != list(CLOUDS) else ""
+    some += f"--losses {','.join(losses)} " if losses != list(LOSSES) else ""
     missing = f" **{count - done} of {count} tables are still missing;** the same command makes them." if (
         done < count) else ""  # fmt: skip
     return f"""# Losses side by side
 
-    python code/benchmarks/comparison.py --steps {",".join(map(str, options.steps))} --batch {options.batch} \
+    python code/benchmarks/comparison.py {some}--steps {",".join(map(str, options.steps))} --batch {options.batch} \
 --seed {options.seed}
 
 made this page on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on {machine()}.{missing}

@@ -20,7 +20,6 @@ if not __package__:  # started as a file: the package is the folder above
 
     del sys.path[0]
 
-import io
 from dataclasses import replace
 
 import numpy as np
@@ -33,7 +32,7 @@ from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbe
 from phase_recon.reconstruction.trials import Row, write_csv
 from phase_recon.surface.files import read_surface, write_surface
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import npz_of, write_whole
 
 COLUMNS = ("cloud", "shape", "kind", "split", "seed", "points", "noise", "spacing", "components",
            "euler_characteristic")  # fmt: skip
@@ -124,9 +123,7 @@ def _npz(cloud: Cloud) -> bytes:
     arrays = {"points": cloud.points, "normals": cloud.normals}
     if cloud.sensor_position is not None:
         arrays["sensor_position"] = cloud.sensor_position
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
+    return npz_of(**arrays)
 
 
 def _ply(cloud: Cloud) -> bytes:

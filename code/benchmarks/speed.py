@@ -8,7 +8,6 @@ true ones, and iterated Poisson. What is in --out already is not done again.
 """
 
 import argparse
-import io
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbe
 from phase_recon.reconstruction.trials import Row, cell, markdown
 from phase_recon.report.plots import save_figure
 from phase_recon.surface.files import read_surface
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import npz_of, write_whole
 from phase_recon.utils.locations import ROOT
 
 CLOUDS = (("pipe_flange", "scan"), ("knot", "exact"), ("spider", "noisy"), ("pitted_ball", "dense"))  # error and time
@@ -115,7 +114,7 @@ def error_cases(out: Path) -> list[Case]:
     """The clouds whose error is followed over time."""
     folder = out / "clouds"
     for shape, kind in CLOUDS:
-        make_clouds(folder, [SHAPES[shape]], [kind], 0)
+        make_clouds(folder, [SHAPES[shape]], [kind], 0, sensors=False)
     return [Case(f"{s}-{k}", folder / f"{s}-{k}.npz", folder / f"{s}_gt.ply") for s, k in CLOUDS]
 
 
@@ -128,9 +127,8 @@ def cost_cases(out: Path, counts: Sequence[int]) -> list[tuple[Case, int]]:
     for count in counts:
         path = folder / f"{GROWING}-{count}.npz"
         if not path.is_file():
-            cloud, content = sampled(surface, count, NOISE, np.random.default_rng(0)), io.BytesIO()
-            np.savez(content, points=cloud.points, normals=cloud.normals)
-            write_whole(path, content.getvalue())
+            cloud = sampled(surface, count, NOISE, np.random.default_rng(0))
+            write_whole(path, npz_of(points=cloud.points, normals=cloud.normals))
         cases.append((Case(path.stem, path, truth), count))
     return cases
 

@@ -147,11 +147,11 @@ class CoarseSurface:
             )
 
         chosen = thinned(np.flatnonzero(sure), s.points)
-        self._function = through(chosen[spread_evenly(points[chosen], s.centres - s.missed)])
+        even = chosen[spread_evenly(points[chosen], s.centres)]
+        self._function = through(even[: s.centres - s.missed])
         missed = chosen[np.abs(self._function(points[chosen])) > s.missed_noise * noise + s.missed_least]
         missed = missed[spread_evenly(points[missed], s.missed)] if len(chosen) > s.centres else missed[:0]
-        even = chosen[spread_evenly(points[chosen], s.centres - len(missed))]
-        self._function = through(np.union1d(even, missed))
+        self._function = through(np.union1d(even[: s.centres - len(missed)], missed))
         told = thinned(np.arange(len(points)), s.points)
         cosine = (unit(self._function.gradient(points[told])) * normals[told]).sum(axis=1)
         witnesses, agree = points[told], sure[told] & (cosine > s.along)

@@ -18,6 +18,7 @@ SPACING_OTHERS = 15  # the distance to the 15th other point is the spacing of a 
 DENSITY_OTHERS = 16  # other points by whose distance a density is told
 SAMPLED = 2000  # points that tell the spacing, the noise and the density of a cloud: their median varies by 1 %
 DECAY = -2.0  # a neighbour's weight is exp(-2 r²), r its distance as a share of the farthest neighbour's
+PLACES = 1 << 14  # at a time: arrays of 10 MB
 TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -28,7 +29,7 @@ def nearest(points: Array, places: Array, neighbours: int) -> Nearest:
     return distance, index
 
 
-def nearest_on_sheet(points: Array, places: Array, neighbours: int, opposite: Array | None, chunk: int) -> Nearest:
+def nearest_on_sheet(points: Array, places: Array, neighbours: int, opposite: Array | None) -> Nearest:
     """The nearest points on the places' own sheet, as far as these are among three times as many.
 
     Args:
@@ -36,13 +37,12 @@ def nearest_on_sheet(points: Array, places: Array, neighbours: int, opposite: Ar
         places: some of its points (N, d).
         neighbours: how many (K).
         opposite: step (N, d) from each place to another sheet that is near, zero without one; None without any.
-        chunk: places at a time.
     """
     if opposite is None or not opposite.any():
         return nearest(points, places, neighbours)
     distance, index = nearest(points, places, 3 * neighbours)
-    for start in range(0, len(places), chunk):
-        some = slice(start, start + chunk)
+    for start in range(0, len(places), PLACES):
+        some = slice(start, start + PLACES)
         others = on_opposite_sheet(points[index[some]] - places[some, None], opposite[some])
         order = np.argsort(others, axis=1, kind="stable")
         distance[some], index[some] = (np.take_along_axis(of[some], order, axis=1) for of in (distance, index))

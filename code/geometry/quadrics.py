@@ -88,7 +88,7 @@ def fit_quadrics(
             one, None without any.
         chunk: neighbours at a time.
     """
-    return _in_parts(points, places, nearest_on_sheet(points, places, neighbours, opposite, chunk), None, chunk)
+    return _in_parts(points, places, nearest_on_sheet(points, places, neighbours, opposite), None, chunk)
 
 
 def fit_quadrics_bilateral(
@@ -103,7 +103,7 @@ def fit_quadrics_bilateral(
     The weight is exp(-‖n_i ± n_j‖² / ¼), where n_j is the normal of the chosen point nearest to the neighbour.
     """
     places = points[chosen]
-    own = nearest_on_sheet(points, places, neighbours, opposite, chunk)
+    own = nearest_on_sheet(points, places, neighbours, opposite)
     normals = _in_parts(points, places, own, None, chunk).normals
     shown_by = np.full(len(points), -1)
     shown_by[chosen] = np.arange(len(chosen))

@@ -36,11 +36,11 @@ from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status, whole_numbers
 from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
 from phase_recon.report.plots import render_side_by_side
-from phase_recon.surface.extract import read_surface
+from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points, distance_to_surface, sample_surface
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import npz_of, write_whole
 
 HERE = Path(__file__).resolve().parent
 SUFFIXES = (".ply", ".obj", ".off", ".stl")
@@ -232,8 +232,7 @@ def _sampled(surface: Surface, count: int, noise: float, cut: float, path: Path)
     points = points + noise * radius * np.random.default_rng(1).standard_normal(points.shape)
     kept = _without_an_end(points, cut)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        np.savez(file, points=points[kept], normals=surface.cell_normals()[cells[kept]])
+    write_whole(path, npz_of(points=points[kept], normals=surface.cell_normals()[cells[kept]]))
     return path
 
 

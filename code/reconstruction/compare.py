@@ -39,10 +39,11 @@ from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
 from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import DetailedField, NeuralField, field_from_checkpoint
+from phase_recon.reconstruction.target import read_target
 from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
 from phase_recon.report.comparison_page import Shown, comparison_page
 from phase_recon.report.plots import PlaneField, fields_picture
-from phase_recon.surface.extract import read_surface
+from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points, eikonal_error, signed_distance
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.config import TrainConfig, config_from_dict
@@ -116,7 +117,7 @@ def compare(options: argparse.Namespace, command: str) -> None:
     cloud = load_point_cloud(path, normals=options.normals)
     if options.normals and cloud.normals is None:
         raise UserError(f"{path}: has no normals: leave --normals out, or give a file with them")
-    target = None if options.target is None else _read_target(options.target, cloud.points.shape[1])
+    target = None if options.target is None else read_target(options.target, cloud.points.shape[1], needs_cells=True)
     exps = default_exps_dir() if options.exps_dir is None else options.exps_dir
     folder = (exps / (options.expname or f"compare-{path.stem}")).absolute()
 
@@ -303,15 +304,6 @@ def _accuracy(surface: Surface, cloud: PointCloud, target: Surface | None, sampl
 
 def _error_column(target: Surface | None) -> str:
     return "cloud_to_surface_mean" if target is None else "d_C"
-
-
-def _read_target(path: Path, dimension: int) -> Surface:
-    target = read_surface(path)
-    if not len(target.cells):
-        raise UserError(f"{path}: a target needs cells, but this is a cloud; leave --target out to measure the points")
-    if target.dimension != dimension:
-        raise UserError(f"{path}: is {target.dimension}D, but the cloud is {dimension}D: give one of the same kind")
-    return target
 
 
 def _surface(row: Row) -> Surface | None:

@@ -1,7 +1,6 @@
 """From a trained field to what a user opens: the surface, its pictures and page, its measurements."""
 
 import dataclasses
-import io
 import json
 import time
 from dataclasses import dataclass
@@ -16,16 +15,18 @@ from phase_recon.reconstruction.field import Field
 from phase_recon.reconstruction.orient import oriented_ply, oriented_points
 from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.reconstruction.progress import Announce
+from phase_recon.reconstruction.target import read_target
 from phase_recon.report.page import surface_page
 from phase_recon.report.plots import cross_section_picture, loss_curves, render_surface
-from phase_recon.surface.extract import extract_surface, read_surface, refine, write_surface
+from phase_recon.surface.extract import extract_surface, refine
+from phase_recon.surface.files import write_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points
 from phase_recon.surface.surface import Surface, carry_colours, substantial_components, transform
 from phase_recon.surface.trim import shown_part, within
 from phase_recon.utils.config import LEAST_RESOLUTION, MOST_RESOLUTION, PlotConfig
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import npz_of, write_whole
 
 SAMPLES = 1_000_000  # of a surface for its distances to a target, as the published benchmarks take
 CELL = 1.0  # × spacing of the field's finest grid: side of a cell; with 1.5 flat faces were a fifth of the error
@@ -121,10 +122,11 @@ def _trimmed(
         why = f"the points show only {shown:.0%} of the closed surface"
         if leaves:
             why = "the surface that closes the points leaves Ω"
+        keep = "--trim closed --set plot.allow_open=true" if leaves else "--trim closed"
         if announce:
             announce(
                 f"warning: the cloud looks open, as terrain, a room or a single view is: {why}; what they do not show "
-                "is cut off (plot.trim = auto); the same command with --eval --trim closed keeps it"
+                f"is cut off (plot.trim = auto); the same command with --eval {keep} keeps it"
             )
     if not len(part.cells):
         raise UserError(f"--trim {plot.trim} (plot.trim): nothing of the surface is so near to the points")
@@ -272,10 +274,8 @@ def _write(path: Path, surface: Surface, announce: Announce) -> None:
 
 
 def _write_query(path: Path, field: Field, points: npt.NDArray[np.float64]) -> Path:
-    content = io.BytesIO()
     answers = {"u": field.u(points), "w": field.w(points), "gradient": field.gradient(points)}
-    np.savez(content, points=points, **answers)  # type: ignore[arg-type]
-    write_whole(path, content.getvalue())
+    write_whole(path, npz_of(points=points, **answers))
     return path
 
 
@@ -286,18 +286,3 @@ def _target_before(metrics: Path) -> str | None:
         return str(earlier["target"]["path"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def read_target(path: Path, dimension: int) -> Surface:
-    """A mesh or curve, or a cloud as a surface without cells.
-
-    Raises:
-        UserError: no such file, or of another dimension.
-    """
-    if path.suffix.lower() in (".ply", ".obj", ".off", ".stl", ".glb", ".npz"):
-        target = read_surface(path)
-    else:
-        target = Surface(load_points(path, dimension), np.zeros((0, dimension), dtype=np.int64))
-    if target.dimension != dimension:
-        raise UserError(f"{path}: is {target.dimension}D, but the run is {dimension}D: give a target of the same kind")
-    return target

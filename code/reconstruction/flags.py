@@ -153,13 +153,10 @@ def overrides(options: argparse.Namespace) -> list[str | Override]:
         ("--expname", "train.expname", options.expname),
         ("--exps-dir", "train.exps_dir", exps_dir),
     ]
+    texts = [Override(f"{key} = {json.dumps(value)}", flag) for flag, key, value in flags if value is not None]
     if options.minutes is None and (options.steps is not None or quality is not None):
-        flags.insert(0, ("--steps", "train.time_budget", "null"))
-    texts = [
-        Override(f"{key} = {value if value == 'null' else json.dumps(value)}", flag)
-        for flag, key, value in flags
-        if value is not None
-    ]
+        flag = "--quality" if options.steps is None else "--steps/--nepoch"
+        texts.insert(0, Override("train.time_budget = null", flag))
     return [*texts, *options.set]
 
 

@@ -30,7 +30,7 @@ from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
 from phase_recon.reconstruction.flags import numbers
 from phase_recon.reconstruction.input_cloud import describe, load_cloud
 from phase_recon.reconstruction.output import check_folder
-from phase_recon.reconstruction.preprocess import Scene, prepare, sensor_warning
+from phase_recon.reconstruction.preprocess import ORIENTING, Scene, prepare, sensor_warning
 from phase_recon.utils.config import load_config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
@@ -106,12 +106,12 @@ def orient(options: argparse.Namespace) -> None:
         print(line)
     if output.exists():
         print(f"note: {output} is there, and will be replaced")
-    scene = prepare(config, cloud)
-    if scene.coarse_normals is None and cloud.sensors is None:
-        raise UserError(f"{options.cloud}: encloses nothing, so that no side of its points is outside")
+    scene = prepare(config, cloud, stages=ORIENTING)
     if warning := sensor_warning(scene):
         print(warning)
     positions, normals, confidence = oriented_points(scene)
+    if scene.coarse_normals is None and cloud.sensors is None:
+        raise UserError(f"{options.cloud}: encloses nothing, so that no side of its points is outside")
     write_whole(output, oriented_ply(positions, normals, confidence))
     print(f"{len(positions)} points, {(confidence > 0).mean():.1%} with a sure side; {scene.dropped} outliers left out")
     print(f"\noriented: {output}")

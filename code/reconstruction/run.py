@@ -281,7 +281,7 @@ def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> P
 
     d = cloud.points.shape[1]
     if options.target is not None:
-        from phase_recon.reconstruction.evaluation import read_target
+        from phase_recon.reconstruction.target import read_target
 
         read_target(options.target, d)
     if options.query is not None:

@@ -17,6 +17,7 @@ from phase_recon.surface.files import write_surface
 from phase_recon.surface.metrics import sample_surface
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import npz_of, write_whole
 
 Array = npt.NDArray[np.float64]
 
@@ -117,7 +118,7 @@ def write_bodies(folder: Path, train: int, test: int, count: int, noise: float, 
         try:
             part.mkdir(parents=True, exist_ok=True)
             points, normals = cloud_of(shape, count, noise, index)
-            np.savez(part / f"{name}.npz", points=points, normals=normals)
+            write_whole(part / f"{name}.npz", npz_of(points=points, normals=normals))
             if index >= train:
                 (folder / "truth").mkdir(exist_ok=True)
                 write_surface(folder / "truth" / f"{name}.ply", shape.surface())

@@ -12,6 +12,7 @@ import numpy as np
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import sample_surface
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import npy_of, write_whole
 
 SAMPLES = 250_000  # of each scan, as in IGR
 
@@ -37,10 +38,11 @@ def process_scans(scans: Path, out: Path, samples: int = SAMPLES) -> int:
         centre = points.mean(axis=0)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            beside = target.with_name(f"{target.stem}_normalization.npy")
-            np.save(beside, np.array({"center": centre, "scale": 1}))
-            np.save(target, np.concatenate([points - centre, surface.cell_normals()[cells]], axis=1))
         except OSError as error:
-            raise UserError(f"{target}: cannot be written ({error.strerror}); choose another --out") from None
+            raise UserError(f"{target.parent}: cannot be made ({error.strerror}); choose another --out") from None
+        beside = target.with_name(f"{target.stem}_normalization.npy")
+        write_whole(beside, npy_of(np.array({"center": centre, "scale": 1})), "choose another --out")
+        rows = np.concatenate([points - centre, surface.cell_normals()[cells]], axis=1)
+        write_whole(target, npy_of(rows), "choose another --out")
         done += 1
     return done

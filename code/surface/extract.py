@@ -1,6 +1,4 @@
-"""A field to its level set: extraction, refinement and normals; with surface.py and files.py, all
-that the rest of the code needs to handle curves and meshes.
-"""
+"""A field to its level set: extraction, refinement and normals."""
 
 from __future__ import annotations
 
@@ -14,20 +12,9 @@ import numpy.typing as npt
 import torch
 from skimage.measure import find_contours
 
-from phase_recon.surface.files import read_surface, write_surface
 from phase_recon.surface.sparse_grid import CHUNK, EDGE_MARGIN, Field, SparseGrid, evaluate
-from phase_recon.surface.surface import Surface, carry_colours, largest_components, transform
+from phase_recon.surface.surface import Surface, largest_components
 from phase_recon.utils.errors import UserError
-
-__all__ = [
-    "Surface",
-    "carry_colours",
-    "extract_surface",
-    "read_surface",
-    "refine",
-    "transform",
-    "write_surface",
-]
 
 Array = npt.NDArray[np.float64]
 LARGE = 512  # cells along a side, from which the cost is announced

@@ -209,6 +209,14 @@ READ_KINDS = (".ply", ".obj", ".off", ".stl", ".glb", ".npz")
 MOST_NUMBERS = 1_500_000_000  # of an array: half a billion vertices
 
 
+def holds_surface(path: Path) -> bool:
+    """Whether a file of one of READ_KINDS is read as a surface: all but an .npz that has no vertices."""
+    try:
+        return path.suffix.lower() != ".npz" or "vertices.npy" in zipfile.ZipFile(path).namelist()
+    except (OSError, zipfile.BadZipFile):
+        return True  # whose reader says what is wrong
+
+
 def _read_npz(path: Path) -> Surface:
     """Our own npz."""
     with zipfile.ZipFile(path) as archive:

@@ -1,20 +1,21 @@
 """Where a surface is a guess, far from all points of the cloud that it was made from, and the surface without that.
 
 What closes the surface of an open cloud, such as terrain or a single view, is a guess. How far from the points it
-begins depends on how dense they are there: the measure is the reach of a point, the distance to its 16th neighbour,
-which is about 2.3 times the spacing. All is derived.
+begins depends on how dense they are there: the measure is the reach of a point, the distance to its 16th other point,
+which is about 2.3 steps from point to point. All is derived.
 """
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from phase_recon.geometry.neighbours import distance_to_other
 from phase_recon.surface.surface import Surface, select_cells
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-NEIGHBOUR = 16  # of a point, the distance to which is its reach
+OTHERS = 16  # the distance from a point to the 16th other is its reach
 GUESSED = 2.0  # × reach of the nearest point: farther from it than this a place is a guess,
 LEAST = 0.05  # × bounding radius of the cloud: and than this, which a small hole does not hold
 SHOWN = 0.7  # × reach of the nearest point: as far the points show the surface; with 1 a rim was twice as wide,
@@ -55,11 +56,16 @@ def shown_part(surface: Surface, points: Array) -> Surface:
     """The part of a surface that the points (N, d) show, with the small gaps between them.
 
     A point shows what is near it, and on the side of the surface where it lies: not the back of a thin body.
+
+    Raises:
+        ValueError: the surface has no normals.
     """
     tree = cKDTree(points)
     distance, nearest = tree.query(surface.vertices, np.arange(1, min(ASKED, tree.n) + 1), workers=-1)
     share = distance[:, 0] / _reach(tree, nearest[:, 0])
-    normals = _vertex_normals(surface)
+    if surface.normals is None:
+        raise ValueError("expected a surface with normals")
+    normals = surface.normals
     of_points = normals[cKDTree(surface.vertices).query(points, workers=-1)[1]]
     back = (np.einsum("nkc,nc->nk", of_points[nearest], normals) <= 0).all(axis=1)
     share[back] = np.inf
@@ -73,18 +79,7 @@ def shown_part(surface: Surface, points: Array) -> Surface:
     return select_cells(surface, ~cut)
 
 
-def _vertex_normals(surface: Surface) -> Array:
-    """The normals of a surface's vertices (V, d), of any length: their own, or the sums of those of their cells."""
-    if surface.normals is not None:
-        return surface.normals
-    normals = np.zeros_like(surface.vertices)
-    for corner in surface.cells.T:
-        np.add.at(normals, corner, surface.cell_vectors())
-    return normals
-
-
 def _reach(tree: cKDTree, asked: npt.NDArray[np.int64]) -> Array:
     """The reach (N,) of some of a tree's points, by index (N,)."""
     of, which = np.unique(asked, return_inverse=True)
-    neighbour = min(NEIGHBOUR + 1, tree.n)  # the first is the point itself
-    return np.asarray(tree.query(tree.data[of], [neighbour], workers=-1)[0][:, 0][which])
+    return np.asarray(distance_to_other(tree, tree.data[of], OTHERS)[which])

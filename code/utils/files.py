@@ -1,11 +1,16 @@
 """Writing files as a whole or not at all, and removing what killed writers left."""
 
 import errno
+import io
 import os
 import re
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from phase_recon.utils.errors import UserError
 
@@ -39,6 +44,20 @@ def write_whole(path: Path | str, content: bytes, remedy: str = "choose another 
         if isinstance(error, OSError):
             raise UserError(f"{path}: cannot be written ({error.strerror}); {remedy}") from None
         raise
+
+
+def npz_of(**arrays: npt.ArrayLike) -> bytes:
+    """The bytes of an .npz that holds some arrays by name."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    return content.getvalue()
+
+
+def npy_of(array: npt.NDArray[Any]) -> bytes:
+    """The bytes of an .npy."""
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
 
 
 def append_line(path: Path, line: str, remedy: str = "choose another folder") -> None:

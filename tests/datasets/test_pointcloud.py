@@ -11,7 +11,7 @@ import pytest
 
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.geometry.points import Normalisation
-from phase_recon.surface.extract import read_surface
+from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import distance_to_surface, signed_distance
 from phase_recon.utils.errors import UserError
 

@@ -15,7 +15,8 @@ from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import load_field
 from phase_recon.reconstruction.training import fit
-from phase_recon.surface.extract import extract_surface, read_surface
+from phase_recon.surface.extract import extract_surface
+from phase_recon.surface.files import read_surface
 from phase_recon.utils.config import load_config
 from phase_recon.utils.experiment import Experiment
 

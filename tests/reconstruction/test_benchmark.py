@@ -10,7 +10,7 @@ import trimesh
 
 from phase_recon.reconstruction import trials
 from phase_recon.reconstruction.benchmark import PUBLISHED, Case, _summary, _without_an_end, find_cases, main
-from phase_recon.surface.extract import write_surface
+from phase_recon.surface.files import write_surface
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.errors import UserError
 

@@ -15,7 +15,7 @@ from conftest import CENTRES, RADIUS, ROOT, TINY, Command, records, tiny_argumen
 from phase_recon.reconstruction import evaluation
 from phase_recon.reconstruction.api import reconstruct
 from phase_recon.reconstruction.run import main
-from phase_recon.surface.extract import read_surface
+from phase_recon.surface.files import read_surface
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.config import load_config
 from phase_recon.utils.errors import UserError

@@ -15,7 +15,7 @@ import trimesh
 
 from conftest import CENTRES, RADIUS
 from phase_recon.reconstruction import compare, evaluation, run, trials
-from phase_recon.surface.extract import write_surface
+from phase_recon.surface.files import write_surface
 from phase_recon.surface.surface import Surface
 
 TINY = (

@@ -126,7 +126,8 @@ def square(nodes, at=0.0):
     x, y = (axis.ravel() for axis in np.meshgrid(ticks, ticks, indexing="ij"))
     corner = (np.arange(nodes - 1)[:, None] * nodes + np.arange(nodes - 1)).ravel()
     cells = [np.stack([corner, corner + nodes + a, corner + nodes * b + 1], axis=1) for a, b in ((0, 1), (1, 0))]
-    return Surface(np.stack([x, y, np.full(len(x), at)], axis=1), np.concatenate(cells))
+    up = np.tile([0.0, 0.0, 1.0], (len(x), 1))
+    return Surface(np.stack([x, y, np.full(len(x), at)], axis=1), np.concatenate(cells), up)
 
 
 def test_the_shown_part_ends_at_the_points_and_keeps_small_gaps():
@@ -135,7 +136,7 @@ def test_the_shown_part_ends_at_the_points_and_keeps_small_gaps():
     places = np.stack(np.meshgrid(np.arange(-1, 0.001, h), np.arange(-1, 1.001, h), indexing="ij"), -1).reshape(-1, 2)
     points = np.insert(places[np.abs(places - [-0.5, 0.0]).max(axis=1) > h / 2], 2, 0.0, axis=1)
     part = shown_part(square(201), points)
-    # on an edge of a lattice the 16th neighbour is 3 h away
+    # on an edge of a lattice the 16th other point is 3 h away
     assert part.vertices[np.abs(part.vertices[:, 1]) < 0.5, 0].max() == pytest.approx(SHOWN * 3 * h, abs=0.011)
     assert part.vertices[:, 0].min() == -1
     assert part.measure() == pytest.approx(2 * (1 + SHOWN * 3 * h), rel=0.02)
@@ -149,6 +150,7 @@ def test_the_back_of_a_sheet_that_no_point_lies_on_is_not_shown_and_that_of_a_pl
     both = Surface(
         np.concatenate([above.vertices, below.vertices]),
         np.concatenate([above.cells, below.cells[:, ::-1] + len(above.vertices)]),
+        np.concatenate([above.normals, -below.normals]),
     )
     assert above.cell_normals()[0, 2] == 1
     seen = np.append(np.random.default_rng(0).uniform(-1, 1, (1500, 2)), np.full((1500, 1), 0.01), axis=1)

@@ -15,16 +15,9 @@ from skimage.measure import marching_cubes
 
 from phase_recon.model.network import value_and_gradient
 from phase_recon.surface import sparse_grid
-from phase_recon.surface.extract import (
-    Surface,
-    carry_colours,
-    extract_surface,
-    read_surface,
-    refine,
-    transform,
-    write_surface,
-)
-from phase_recon.surface.surface import substantial_components
+from phase_recon.surface.extract import extract_surface, refine
+from phase_recon.surface.files import read_surface, write_surface
+from phase_recon.surface.surface import Surface, carry_colours, substantial_components, transform
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.general import unit
 

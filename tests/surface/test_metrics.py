@@ -9,7 +9,7 @@ import torch
 import trimesh
 from scipy import integrate
 
-from phase_recon.surface.extract import Surface, extract_surface, transform
+from phase_recon.surface.extract import extract_surface
 from phase_recon.surface.metrics import (
     _winding_number_2d,
     compare_surfaces,
@@ -20,6 +20,7 @@ from phase_recon.surface.metrics import (
     sample_surface,
     signed_distance,
 )
+from phase_recon.surface.surface import Surface, transform
 
 
 def ball(radius, d=3, resolution=60):

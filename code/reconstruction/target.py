@@ -1,0 +1,32 @@
+"""What a reconstruction is measured against: a mesh, a curve, or a cloud."""
+
+from pathlib import Path
+
+import numpy as np
+
+from phase_recon.datasets.pointcloud import load_points
+from phase_recon.surface.files import READ_KINDS, holds_surface, read_surface
+from phase_recon.surface.surface import Surface
+from phase_recon.utils.errors import UserError
+
+
+def read_target(path: Path, dimension: int, *, needs_cells: bool = False) -> Surface:
+    """A mesh or curve, or a cloud as a surface without cells.
+
+    Args:
+        path: the file.
+        dimension: 2 or 3, of the run.
+        needs_cells: whether a cloud will not do.
+
+    Raises:
+        UserError: no such file, of another dimension, or without cells that are needed.
+    """
+    if path.suffix.lower() in READ_KINDS and holds_surface(path):
+        target = read_surface(path)
+    else:
+        target = Surface(load_points(path, dimension), np.zeros((0, dimension), dtype=np.int64))
+    if needs_cells and not len(target.cells):
+        raise UserError(f"{path}: a target needs cells, but this is a cloud; leave --target out to measure the points")
+    if target.dimension != dimension:
+        raise UserError(f"{path}: is {target.dimension}D, but the cloud is {dimension}D: give one of the same kind")
+    return target
