@@ -71,4 +71,4 @@ def test_neighbours_on_the_own_sheet_come_first():
     place, step = np.array([[5.0, 5, 0]]), np.array([[0.0, 0, 0.1]])
     index = nearest_on_sheet(points, place, 5, step)[1]
     assert (index < 121).all()
-    assert (nearest_on_sheet(points, place, 5, None, 100)[1] >= 121).any()
+    assert (nearest_on_sheet(points, place, 5, None)[1] >= 121).any()
