@@ -138,9 +138,9 @@ def test_normals_that_are_not_there(refused, clouds):
 @pytest.mark.parametrize(
     ("setting", "texts"),
     [
-        ("train.nepok=3", ("train.nepok: unknown key", "did you mean nepoch")),
-        ("network.inputs.dim=[3]", ("network.inputs.dim", "did you mean dims")),
-        ("network.loss.epsilom=0.1", ("network.loss.epsilom", "did you mean epsilon")),
+        ("train.nepok=3", ("train.nepok: unknown key", "did you mean train.nepoch")),
+        ("network.inputs.dim=[3]", ("network.inputs.dim", "did you mean network.inputs.dims")),
+        ("network.loss.epsilom=0.1", ("network.loss.epsilom", "did you mean network.loss.epsilon")),
         ("train.points_batch=many", ("train.points_batch = 'many'", "whole number")),
         ("train.points_batch=1.5", ("train.points_batch = 1.5", "whole number")),
         ("network.has_normals=perhaps", ("network.has_normals = 'perhaps'",)),

@@ -93,6 +93,8 @@ def point_cloud(points: npt.ArrayLike, normals: npt.ArrayLike | None = None) -> 
 
     Raises UserError as there, and for arrays of another shape.
     """
+    if isinstance(points, (str, PathLike)):
+        raise UserError(f"points: expected an array, got {str(points)!r}: the command phase-recon takes files")
     values = np.asarray(points, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise UserError(f"points: expected an array of shape (N, 2) or (N, 3), got {values.shape}")

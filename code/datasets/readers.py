@@ -69,7 +69,7 @@ def read_table(path: Path, selection: Selection | None = None) -> Table:
 def _suggestion(path: Path) -> str:
     if not path.parent.is_dir():
         return f", nor is there a folder {path.parent}: check the path"
-    names = difflib.get_close_matches(path.name, os.listdir(path.parent), n=1)
+    names = difflib.get_close_matches(path.name, os.listdir(path.parent), n=1, cutoff=ALIKE)
     return f": did you mean {path.parent / names[0]}?" if names else ": check the path"
 
 
@@ -92,6 +92,7 @@ READERS: dict[str, Reader] = {
     ".laz": Reader(read_las),
 }
 
+ALIKE = 0.75  # of two names, 0 to 1, from which on the one may be the other misspelt
 SCANNER = "export it from the scanner's program as .e57, .ptx or .las"
 PARAVIEW = "save its points from ParaView as .csv or .ply"
 # formats that only other programs read, and what to do with them

@@ -19,11 +19,12 @@ def reconstruct(
     normals: npt.ArrayLike | None = None,
     *,
     minutes: float | None = None,
+    steps: int | None = None,
     resolution: int | None = None,
     overrides: dict[str, Any] | None = None,
     gpu: str = "auto",
 ) -> Reconstruction:
-    """A closed surface through points, and the signed distance and occupancy that it belongs to.
+    """The surface through points, and the signed distance and occupancy that it belongs to.
 
     Example::
 
@@ -39,10 +40,11 @@ def reconstruct(
     the cache (key ``train.compile``).
 
     Args:
-        points: (N, d), d = 2 or 3, N at least 10, in any unit and anywhere. They must lie on a closed surface (curve),
-            which may have holes; noise and outliers are found and dealt with.
+        points: (N, d), d = 2 or 3, N at least 10, in any unit and anywhere. They lie on a surface (curve), which may
+            have holes; noise and outliers are found and dealt with. If they show an open sheet, the surface is open.
         normals: (N, d), pointing outward, of any length; given, they are used. Without them the sides are found.
         minutes: time for the training, in place of the 1 000 steps.
+        steps: of the training, in place of the 1 000.
         resolution: cells of the grid along the longest side of the box, 8 to 2048; if None as many as the
             points have detail for, 256 to 1024.
         overrides: keys of the configuration and their values, such as ``{"train.seed": 3}``; setup.conf explains all.
@@ -64,6 +66,7 @@ def reconstruct(
     cloud = point_cloud(points, normals)
     keys: dict[str, Any] = {"network.has_normals": normals is not None}
     keys |= {} if minutes is None else {"train.time_budget": minutes}
+    keys |= {} if steps is None else {"train.nepoch": steps}
     keys |= {} if resolution is None else {"plot.resolution": resolution}
     texts = [f"{key} = {json.dumps(value)}" for key, value in {**keys, **(overrides or {})}.items()]
     config = override(Config().to_dict(), texts, check_model, source="overrides", place="")

@@ -92,7 +92,7 @@ def find_clouds(given: str, root: Path) -> list[Path]:
         found = [file for name in sorted(glob.glob(given, recursive=True)) if (file := Path(name).absolute()).is_file()]
         remedy = "quote it, so that the shell leaves it alone, and check the path"
         if not found and not glob.has_magic(given):
-            raise UserError(f"{given}: no such file; check the path")
+            raise UserError(f"{given}: no such file; check the path, or give -o {given} if the surface goes there")
     if not found:
         raise UserError(f"{given}: names no clouds; {remedy}")
     return list(dict.fromkeys(Path(os.path.normpath(file)) for file in found))

@@ -36,7 +36,7 @@ CLOUD_SAMPLES = 100_000  # of a surface for its distances to the input
 OPEN = 0.73
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reconstruction(Surface):
     """A surface with the field whose level set it is, both in the input's units."""
 
@@ -120,13 +120,14 @@ def _trimmed(
         if (plot.allow_open or not leaves) and not 0 < shown < OPEN:  # what is near no point is a failure, and shown
             return surface
         why = f"the points show only {shown:.0%} of the closed surface"
+        closed = "the same command with --eval --trim closed keeps it"
         if leaves:
             why = "the surface that closes the points leaves Ω"
-        keep = "--trim closed --set plot.allow_open=true" if leaves else "--trim closed"
+            closed = "to have it, train again with --trim closed and a larger Ω (--set train.bounding_box_scale=3)"
         if announce:
             announce(
                 f"warning: the cloud looks open, as terrain, a room or a single view is: {why}; what they do not show "
-                f"is cut off (plot.trim = auto); the same command with --eval {keep} keeps it"
+                f"is cut off (plot.trim = auto); {closed}"
             )
     if not len(part.cells):
         raise UserError(f"--trim {plot.trim} (plot.trim): nothing of the surface is so near to the points")

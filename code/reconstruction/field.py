@@ -69,7 +69,7 @@ class Field(Protocol):
         """∇w (N, d) at points (N, d) in the input's units."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NeuralField:
     """A network with what turns its output into u and w, and the frame of the input.
 
@@ -152,7 +152,7 @@ class NeuralField:
         return torch.cat(answers).double().numpy()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DetailedField:
     """A network's field plus a correction: w = w_network + g, and u is the phase of that.
 

@@ -198,6 +198,9 @@ def check_flags(options: argparse.Namespace, size: int) -> None:
         raise UserError("--eval and --is-continue: one or the other; a run that is continued is also evaluated")
     if options.eval and size > 1:
         raise UserError("--eval is the work of one process: start it without torchrun")
+    names_one = inputs(options) or options.conf != "setup.conf" or any("input_path" in text for text in options.set)
+    if options.output is not None and not (names_one or options.eval or options.is_continue):
+        raise UserError(f"--output {options.output}: of which cloud? Name it: phase-recon CLOUD -o {options.output}")
     if options.steps is not None and options.minutes is not None:
         raise UserError("--steps and --minutes: one or the other; a run ends by its steps or by the clock")
 

@@ -303,8 +303,8 @@ def sensor_warning(scene: Scene) -> str | None:
         return None
     return (
         f"warning: only {agreement:.0%} of the points face the sensor that is said to have seen them, and the "
-        "cloud hides others from it: the sensor positions are wrong, or in another order or unit than the points, and "
-        "are not used"
+        "cloud hides others from it: the sensor positions are wrong, in another order or unit than the points, or "
+        "there were more of them (--stations); they are not used"
     )
 
 

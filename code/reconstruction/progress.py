@@ -59,7 +59,7 @@ class Clock:
         return (self.seconds - self.spent) / max(self.budget - self.spent, 1e-9)
 
     def state(self, epoch: int) -> str:
-        """How far the run is, for a user: "40% done after 11 s, about 17 s left"."""
+        """How far the run is, for a user: "40% done after 11 s, about 17 s to the last step"."""
         share = self.progress(epoch)
         if share >= 1:
             return f"100% done after {self.seconds:.0f} s"
@@ -68,7 +68,7 @@ class Clock:
             left = (self.seconds - then) / max(epoch - first, 1) * (self.nepoch - epoch)
         else:
             left = self.budget - self.seconds
-        return f"{share:.0%} done after {self.seconds:.0f} s, about {left:.0f} s left"
+        return f"{share:.0%} done after {self.seconds:.0f} s, about {left:.0f} s to the last step"
 
     def struck(self) -> bool:
         """Whether the period is over; if it is, the next one begins."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from phase_recon.geometry.points import lattice
 from phase_recon.reconstruction.field import NeuralField
-from phase_recon.utils.config import Config
+from phase_recon.utils.config import Config, TrainConfig
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
 
@@ -28,7 +28,7 @@ HALF = 0.5  # share of the time that makes a state worth more than an error
 SMALLER = 0.3  # factor on the learning rate of a run that is mended
 SMALLER_STEP = "lower learning_rate_schedule's Initial, or set train.clip_gradient = 1"
 MORE_PULL = "raise network.loss.lambda, or lower learning_rate_schedule's Initial"
-MORE_ROOM = "enlarge Ω, as by --set train.bounding_box_scale=2; of an open cloud, such as terrain, give --trim open"
+MORE_ROOM = "enlarge Ω by --set train.bounding_box_scale={:g}; of an open cloud, such as terrain, give --trim open"
 
 
 class Failure(UserError):
@@ -117,12 +117,14 @@ class Course:
         mending: what was done, if anything.
         allowed: whether a failure may be mended.
         open_allowed: whether a surface that leaves Ω is a result.
+        box_scale: train.bounding_box_scale of the run.
         good: the newest checkpoint whose field was healthy, or None.
     """
 
     mending: Mending
     allowed: bool
     open_allowed: bool = False
+    box_scale: float = TrainConfig.bounding_box_scale
     good: dict[str, Any] | None = None
 
     @property
@@ -150,7 +152,7 @@ class Course:
             return False
         leaves = surface_leaves(field, level)
         if leaves and progress >= 1 and self.may_mend and not self.open_allowed:
-            raise Failure(f"{leaves}, at step {epoch}: {MORE_ROOM}")
+            raise Failure(f"{leaves}, at step {epoch}: {MORE_ROOM.format(2 * self.box_scale)}")
         return not leaves
 
     def saved(self, state: dict[str, Any], healthy: bool) -> dict[str, Any]:
@@ -203,12 +205,13 @@ def course_of(
     """
     allowed = config.train.mend and alone
     if checkpoint is None:
-        return Course(Mending(config.train.seed), allowed, config.plot.expects_open)
+        return Course(Mending(config.train.seed), allowed, config.plot.expects_open, config.train.bounding_box_scale)
     try:
         mending = Mending(**checkpoint["mending"]) if "mending" in checkpoint else Mending(config.train.seed)
     except TypeError:
         raise UserError(f"the checkpoint of step {checkpoint['epoch']} is damaged: its key mending") from None
-    course, good = Course(mending, allowed, config.plot.expects_open), checkpoint.get("good")
+    course = Course(mending, allowed, config.plot.expects_open, config.train.bounding_box_scale)
+    good = checkpoint.get("good")
     if course.may_mend and good == checkpoint["epoch"]:
         course.good = copy.deepcopy(checkpoint)
     elif course.may_mend and good is not None and experiment is not None:

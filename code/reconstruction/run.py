@@ -150,6 +150,8 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             f"(but plot, which is that of {options.conf})"
         )
         changed = differences(config_from_dict(checkpoint["config"]), config)
+        if _same_file(checkpoint["config"]["train"].get("input_path"), config.train.input_path):
+            changed.pop("train.input_path", None)
         if texts := [f"{key} = {json.dumps(value)}" for key, value in changed.items() if not key.startswith("plot.")]:
             _say(f"changed from here on: {', '.join(texts)}")
     cloud, config = load_cloud(config, _say)
@@ -207,6 +209,13 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         )  # fmt: skip
     _show_metrics(written["metrics"])
     return written
+
+
+def _same_file(one: str | None, other: str | None) -> bool:
+    """Whether two paths name one file that is there."""
+    if one is None or other is None or not (Path(one).exists() and Path(other).exists()):
+        return False
+    return Path(one).samefile(other)
 
 
 def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:

@@ -68,9 +68,9 @@ def extract_surface(
     if exits and not allow_open:
         where = ", ".join(f"{SIDES[side]} {'xyz'[axis]}" for axis, side in sorted(exits))
         raise UserError(
-            f"the surface leaves the box at its {where} side: "
-            "train again with --set train.bounding_box_scale=2; of an open cloud, such as terrain or one view, the "
-            "same command with --eval --trim open keeps the part that the points show"
+            f"the surface leaves the box at its {where} side: train again with a larger Ω, that is twice its "
+            "train.bounding_box_scale, which is 1.5 by default (--set train.bounding_box_scale=3); of an open cloud, "
+            "such as terrain or one view, the same command with --eval --trim open keeps the part that the points show"
         )
     if announce:
         total = int(np.prod(cells + 1))

@@ -17,7 +17,7 @@ LEAST_SUPPORT_DENSITY = 0.3  # × mean density of points on the whole surface: o
 FAR = 100.0  # × extent: coordinates of at least this size lose detail in single precision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Surface:
     """A polyline curve (d = 2) or a triangle mesh (d = 3).
 
@@ -33,6 +33,11 @@ class Surface:
     cells: npt.NDArray[np.int64]
     normals: npt.NDArray[np.float64] | None = None
     colours: npt.NDArray[np.uint8] | None = None
+
+    def __repr__(self) -> str:
+        """What it is, in one line and without its arrays."""
+        cells = "segments" if self.dimension == 2 else "triangles"
+        return f"<{type(self).__name__} in {self.dimension}D: {len(self.vertices)} vertices, {len(self.cells)} {cells}>"
 
     @property
     def dimension(self) -> int:

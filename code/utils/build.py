@@ -61,7 +61,7 @@ def build(
     for key, value in tree.items():
         path = _join(prefix, key)
         if key not in parameters:
-            problems.append(f"{path}: unknown key; {_suggest(key, list(parameters))}")
+            problems.append(f"{path}: unknown key; {_suggest(key, list(parameters), prefix)}")
             continue
         argument = _read(value, parameters[key].annotation, path, problems)
         if argument is _WRONG:
@@ -103,8 +103,10 @@ def find_class(dotted: str) -> type:
     modules = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     names = [info.name.removeprefix(f"{OWN_PACKAGE}.") for info in modules]
     if module_name not in names:
-        beside = [other for other in names if other.rpartition(".")[0] == module_name.rpartition(".")[0]] or names
-        raise UserError(f"{dotted}: no module {module_name}; there are {', '.join(beside)}")
+        folder, _, last = module_name.rpartition(".")
+        beside = [other.rpartition(".")[2] for other in names if other.rpartition(".")[0] == folder]
+        told = _suggest(last, beside, folder) if beside else f"expected one of {', '.join(names)}"
+        raise UserError(f"{dotted}: no module {module_name}; {told}")
     module = importlib.import_module(f"{OWN_PACKAGE}.{module_name}")
     classes = {
         key: value
@@ -209,10 +211,10 @@ def _is_number(value: Any) -> bool:
     return finite and not isinstance(value, bool)
 
 
-def _suggest(key: str, known: list[str]) -> str:
+def _suggest(key: str, known: list[str], prefix: str = "") -> str:
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     if close:
-        return f"did you mean {close[0]}?"
+        return f"did you mean {_join(prefix, close[0])}?"
     return f"expected one of {', '.join(known)}" if known else "expected none"
 
 

@@ -499,7 +499,7 @@ def test_a_configuration_per_loss_with_the_defaults_of_the_publication(name):
         (("type=siren", "output=u"), r"network\.output: only the phase loss can learn u; remove it for siren"),
         (("type=base",), r"network\.loss\.type: .*no class BaseLoss"),
         (("type=igr", "loss.mu=1"), r"loss\.mu: unknown key.*; igr has keys of its own: .*code/confs/igr\.conf"),
-        (("type=foo",), r"no module model\.loss\.foo; there are model\.loss\.base, model\.loss\.digs, .*viscoreg$"),
+        (("type=foo",), r"no module model\.loss\.foo; expected one of base, digs, .*viscoreg$"),
     ],
 )
 def test_what_a_loss_cannot_work_with_is_refused_at_the_start(overrides, text):

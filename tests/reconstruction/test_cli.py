@@ -12,6 +12,7 @@ import pytest
 import trimesh
 
 from conftest import CENTRES, RADIUS, ROOT, TINY, Command, records, tiny_arguments
+from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction import evaluation
 from phase_recon.reconstruction.api import reconstruct
 from phase_recon.reconstruction.run import main
@@ -158,6 +159,17 @@ def test_eval_measures_against_points_too(command: Command, run: Path, clouds: t
     assert command("--eval", "--target", clouds[kind]).status == 0
     found = metrics(run, 250)
     assert found["target"]["d_C"] == pytest.approx(found["input"]["d_C"], rel=0.05)  # the cloud is the input
+
+
+def test_a_target_is_an_npz_of_points_or_of_a_surface(
+    command: Command, run: Path, clouds: Any, tmp_path: Path, kind: int
+):
+    points = load_point_cloud(clouds[kind]).points
+    np.savez(tmp_path / "cloud.npz", points=points)
+    done = command("--eval", "--target", tmp_path / "cloud.npz")
+    assert done.status == 0, done.err
+    np.savez(tmp_path / "surface.npz", vertices=points)
+    assert "holds no array cells" in command("--eval", "--target", tmp_path / "surface.npz").err
 
 
 def test_a_target_of_another_dimension_is_refused(command: Command, run: Path, trained: tuple[Path, Path], kind: int):
@@ -402,13 +414,16 @@ def test_reconstruct_gives_a_surface_in_the_frame_of_the_points(shapes: Any, kin
     monkeypatch.chdir(tmp_path)
     points = shapes[kind]
     overrides = {
-        "train.nepoch": 150, "train.points_batch": 64, "train.pts_in_omega": 64, "plot.resolution": 16,
+        "train.points_batch": 64, "train.pts_in_omega": 64, "plot.resolution": 16,
         "train.learning_rate_schedule": [{"Type": "Cosine", "Initial": 0.005, "Final": 0.0}],
         "network.inputs": {"dims": [16, 16], "use_FFM": False, "radius_init": 0.9},
     }  # fmt: skip
-    surface = reconstruct(points, (points - CENTRES[kind]) / RADIUS, overrides=overrides, gpu="cpu")
+    surface = reconstruct(points, (points - CENTRES[kind]) / RADIUS, steps=150, overrides=overrides, gpu="cpu")
     field = surface.field
     assert isinstance(surface, Surface)
+    count, d = surface.vertices.shape
+    assert repr(surface).startswith(f"<Reconstruction in {d}D: {count} vertices, ")
+    assert len(repr(surface) + repr(field)) < 200  # no arrays
     assert abs(np.linalg.norm(surface.vertices - CENTRES[kind], axis=1).mean() - RADIUS) < 0.1 * RADIUS
     np.testing.assert_allclose(field.w(surface.vertices), 0, atol=0.02 * RADIUS)
     assert field.u(np.array([CENTRES[kind]]))[0] < 0
@@ -423,10 +438,12 @@ def test_reconstruct_gives_a_surface_in_the_frame_of_the_points(shapes: Any, kin
 def test_reconstruct_says_what_is_wrong(shapes: Any):
     with pytest.raises(UserError, match=r"network\.inputs\.dims"):
         reconstruct(shapes[0], overrides={"network.inputs.dims": []})
-    with pytest.raises(UserError, match=r"^overrides: train\.nepok: unknown key; did you mean nepoch"):
+    with pytest.raises(UserError, match=r"^overrides: train\.nepok: unknown key; did you mean train.nepoch"):
         reconstruct(shapes[0], overrides={"train.nepok": 3})
     with pytest.raises(UserError, match=r"expected an array of shape"):
         reconstruct(np.zeros((20, 4)))
+    with pytest.raises(UserError, match=r"points: expected an array, got 'scan.ply': the command phase-recon takes"):
+        reconstruct("scan.ply")
 
 
 def test_debug_shows_the_traceback(tmp_path: Path):

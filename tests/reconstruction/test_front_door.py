@@ -19,7 +19,7 @@ from phase_recon.model.network import ImplicitNet
 from phase_recon.reconstruction import batch, flags, forecast, output
 from phase_recon.reconstruction.batch import common_folder
 from phase_recon.reconstruction.commands import Parser, command_name, common_flag
-from phase_recon.reconstruction.flags import QUALITIES, overrides, parser
+from phase_recon.reconstruction.flags import QUALITIES, check_flags, overrides, parser
 from phase_recon.reconstruction.given_normals import examine
 from phase_recon.reconstruction.input_cloud import describe, load_cloud, sampled
 from phase_recon.reconstruction.names import named
@@ -95,6 +95,20 @@ def test_mistaken_flags(words, text):
     with pytest.raises(UserError) as refused:
         parser("").parse_args(words)
     assert str(refused.value).startswith(text)
+
+
+def test_an_output_without_a_cloud_is_refused_and_a_configuration_may_name_the_cloud():
+    for words in ((), ("--expname", "x")):
+        with pytest.raises(UserError, match=r"^--output m.ply: of which cloud\? Name it: phase-recon CLOUD -o m.ply$"):
+            check_flags(parser("").parse_args(["-o", "m.ply", *words]), 1)
+    for words in (["a.xyz"], ["--conf", "mine"], ["--eval"], ["--set", "train.input_path=a.xyz"]):
+        check_flags(parser("").parse_args(["-o", "m.ply", *words]), 1)
+
+
+def test_a_name_that_hocon_would_take_for_nothing_stays_a_name():
+    assert texts("--expname", "null", "--steps", "3") == [
+        "train.time_budget = null", "train.nepoch = 3", 'train.expname = "null"',
+    ]  # fmt: skip
 
 
 def test_a_command_is_called_what_its_user_typed(monkeypatch):
@@ -404,7 +418,7 @@ def test_several_clouds_share_their_runs_with_their_folder_and_their_surfaces_ar
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["a.xyz", "gone.xyz"], "gone.xyz: no such file; check the path"),
+        (["a.xyz", "gone.xyz"], "gone.xyz: no such file; check the path, or give -o gone.xyz if the surface"),
         (["a.xyz", "b.xyz", "-o", "m.ply"], "--output m.ply: many clouds need a folder; give a name without extension"),
         (["a.xyz", "b.xyz", "--target", "t.ply"], "--target and --query are for one cloud: give one"),
         (["a.xyz", "b.xyz", "--eval"], "many clouds with --eval, --is-continue or --timestamp"),
@@ -536,8 +550,8 @@ def test_noise_in_words():
 
 def test_how_far_a_run_is(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: 1010.0)
-    assert Clock(100, None, before=10.0, start=1000.0).state(40) == "40% done after 20 s, about 30 s left"
-    assert Clock(100, 50.0, before=0.0, start=1000.0).state(40) == "20% done after 10 s, about 40 s left"
+    assert Clock(100, None, before=10.0, start=1000.0).state(40) == "40% done after 20 s, about 30 s to the last step"
+    assert Clock(100, 50.0, before=0.0, start=1000.0).state(40) == "20% done after 10 s, about 40 s to the last step"
     assert Clock(100, None, before=0.0, start=1000.0).state(100) == "100% done after 10 s"
 
 

@@ -43,6 +43,15 @@ def test_what_is_wrong_is_said_in_a_line(clouds, tmp_path: Path, capsys):
         assert said.count("\n") == 1
 
 
+def test_a_cloud_too_noisy_for_normals_is_not_said_to_enclose_nothing(tmp_path: Path, capsys):
+    random = np.random.default_rng(0)
+    points = random.standard_normal((1500, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    np.savetxt(tmp_path / "noisy.xyz", points + 0.12 * random.standard_normal((1500, 3)))
+    assert main([str(tmp_path / "noisy.xyz"), "-o", str(tmp_path / "n.ply")]) == 2
+    assert "the cloud shows no normals: its points are too few or too noisy" in capsys.readouterr().err
+
+
 def positions_of(count):
     """Of a sphere's points (count, 3) of radius 2, their stations' numbers, and the stations: six about it."""
     height = 1 - (2 * np.arange(count) + 1) / count

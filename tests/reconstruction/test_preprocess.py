@@ -440,6 +440,6 @@ def test_sensors_in_another_order_are_noticed_and_not_used():
     np.testing.assert_array_equal(wrong.points.normals, without.points.normals)
     assert preprocess.sensor_warning(wrong) == (
         f"warning: only {wrong.sensors_agree:.0%} of the points face the sensor that is said to have seen them, and "
-        "the cloud hides others from it: the sensor positions are wrong, or in another order or unit than the points, "
-        "and are not used"
+        "the cloud hides others from it: the sensor positions are wrong, in another order or unit than the points, or "
+        "there were more of them (--stations); they are not used"
     )

@@ -136,7 +136,7 @@ def test_wrong_entries_are_named_by_their_place():
 
 
 def test_unknown_keys():
-    assert problems_of(Outer, {"coumt": 1}) == ["s.coumt: unknown key; did you mean count?"]
+    assert problems_of(Outer, {"coumt": 1}) == ["s.coumt: unknown key; did you mean s.count?"]
     assert problems_of(Inner, {"zzz": 1}) == ["s.zzz: unknown key; expected one of size"]
     assert problems_of(object, {"zzz": 1}) == ["s.zzz: unknown key; expected none"]
 
@@ -212,7 +212,7 @@ def test_find_class_lists_the_classes_of_the_module(name):
 @pytest.mark.usefixtures("shapes")
 def test_find_class_lists_the_modules():
     with pytest.raises(
-        UserError, match=r"^model.nothing.Net: no module model.nothing; there are model.outsider"
+        UserError, match=r"^model.nothing.Net: no module model.nothing; expected one of outsider"
     ):
         find_class("model.nothing.Net")
 

@@ -147,7 +147,7 @@ def test_all_problems_at_once_with_their_lines(conf):
     assert refusal(path).splitlines() == [
         "5 problems in the configuration",
         "  line 2: train.points_batch = 'many': expected a whole number",
-        "  line 3: train.bal_sigma: unknown key; did you mean ball_sigma?",
+        "  line 3: train.bal_sigma: unknown key; did you mean train.ball_sigma?",
         "  line 4: train.d_in: expected 2, 3 or null, got 4",
         "  line 6: plot.mc_value: expected a level between -1 and 1, got 1.0",
         "  line 7: extra: unknown key; expected one of train, plot, network",
@@ -265,7 +265,7 @@ def test_overrides_are_hocon_merged_in_order(conf):
     ("override", "message"),
     [
         ("train.seed=x", "--set: train.seed = 'x': expected a whole number"),
-        ("train.sed=1", "--set: train.sed: unknown key; did you mean seed?"),
+        ("train.sed=1", "--set: train.sed: unknown key; did you mean train.seed?"),
         ("", "--set '': expected KEY=VALUE, such as --set train.seed=3"),
         ("train.seed", "--set 'train.seed': expected KEY=VALUE, such as --set train.seed=3"),
     ],
