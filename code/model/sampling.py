@@ -101,7 +101,7 @@ class Batch:
         beyond: whether each point of ``omega`` (M,) lies beyond the cloud's bounding box, and so outside.
         near: a Gaussian sample about each of ``points`` (N, d), or None where the loss does not need it.
         clearance: distance of each point in ``omega`` from the nearest point of the cloud (M,), or None.
-        spacing: distance of the cloud's points to their 16th neighbours, about; 0 where the loss does not need it.
+        spacing: distance of the cloud's points to their 16th other points, about; 0 where the loss does not need it.
         hole_weight: weight of the loss's energy where the surface lies in a hole of the cloud; one number, 0 to 1.
         unsigned: N points about the cloud with their distances to it, or None where the loss does not need them.
     """

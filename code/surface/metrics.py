@@ -123,7 +123,7 @@ def compare_to_points(
             below about half of the cloud's spacing.
         far: a twentieth of the cloud's bounding radius,
         surface_far_share: share of the surface that is farther than that from all points, and than twice the distance
-            from the nearest of them to its 16th neighbour: there the surface is a guess.
+            from the nearest of them to its 16th other point: there the surface is a guess.
         d_C: the Chamfer distance (L1, symmetric), the mean of the two means.
         d_H: the Hausdorff distance, the larger of the two maxima.
     """
