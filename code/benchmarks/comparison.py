@@ -21,7 +21,7 @@ if not __package__:  # started as a file: the package is the folder above
     del sys.path[0]
 
 from phase_recon.benchmarks.make_clouds import chosen, make_clouds
-from phase_recon.benchmarks.results import commit, machine
+from phase_recon.benchmarks.provenance import commit, load, machine
 from phase_recon.benchmarks.scanner import KINDS
 from phase_recon.benchmarks.shapes import SHAPES
 from phase_recon.datasets.pointcloud import load_point_cloud
@@ -135,7 +135,7 @@ def _head(options: argparse.Namespace, losses: list[str], done: int) -> str:
     python code/benchmarks/comparison.py {some}--steps {",".join(map(str, options.steps))} --batch {options.batch} \
 --seed {options.seed}
 
-made this page on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on {machine()}.{missing}
+made this page on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on {machine()}{load()}.{missing}
 
 All losses share the coarse surface at the start, the network (4 × 128 with Fourier features), the optimiser and the
 batch of {options.batch} points; only the loss differs, without normals. The start decides much of the result at these

@@ -32,10 +32,10 @@ if not __package__:  # started as a file: the package is the folder above
     del sys.path[0]
 
 from phase_recon.benchmarks.make_clouds import chosen
-from phase_recon.benchmarks.results import commit, machine, middle, reason, spread
+from phase_recon.benchmarks.provenance import commit, machine
 from phase_recon.reconstruction.benchmark import HERE, PUBLISHED, Case, find_cases, measured
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status, whole_numbers
-from phase_recon.reconstruction.trials import Row, cell, markdown
+from phase_recon.reconstruction.trials import Row, cell, failure, markdown, middle, spread
 from phase_recon.utils.config import Config, differences, load_config
 from phase_recon.utils.distributed import choose_device
 from phase_recon.utils.errors import UserError
@@ -77,7 +77,6 @@ PATH: Mapping[str, tuple[str, ...]] = {
     "our number of steps": ("train.nepoch",),
 }
 LETTERS = str.maketrans({"δ": "delta", "λ": "lambda", "μ": "mu"})  # in names of folders
-NOT_PARTS = ("train.expname", "train.input_path")  # keys in which the two files differ, and no part of a method
 
 
 @dataclass(frozen=True)
@@ -262,7 +261,7 @@ def _head(rows: list[Row], count: int, options: argparse.Namespace) -> str:
             f"the network here is {options.network}, with {options.steps} steps of {options.batch} points. So the "
             "figures say what each part does at\nthis size, and not whether the published figures can be reached."
         )
-    made = dict.fromkeys((row["commit"], re.sub(r", load \d+ at the end", "", row["machine"])) for row in rows)
+    made = dict.fromkeys((row["commit"], row["machine"]) for row in rows)
     of = "; ".join(f"commit {name} on {where}" for name, where in made)
     missing = f" **{count - len(rows)} of {count} runs are still missing;** the same command does them." if (
         len(rows) < count) else ""  # fmt: skip
@@ -356,7 +355,7 @@ def _cells(rows: list[Row], setting: Setting, scan: str, beside: Setting | None 
     """d_C and d_H of a row on a scan, over those of another row if one is given; why there are none."""
     good, runs = _good(rows, setting, scan), _of(rows, setting, scan)
     if not good:
-        return [reason(runs[0]) if runs else "not run yet", ""]
+        return [failure(runs[0]) if runs else "not run yet", ""]
     other = [] if beside is None or beside == setting else _good(rows, beside, scan)
     ratios = [f" ({middle(good, key) / middle(other, key):.2f})" if other else "" for key in DISTANCES]
     return [spread(good, key) + ratio for key, ratio in zip(DISTANCES, ratios, strict=True)]

@@ -10,12 +10,7 @@ for --minutes. Each cloud takes two to four minutes, its peers and measurements 
 """
 
 import argparse
-import os
-import platform
-import re
-import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -28,18 +23,18 @@ if not __package__:  # started as a file: the package is the folder above
     del sys.path[0]
 
 import numpy as np
-import torch
 from scipy.spatial import cKDTree
 
 from phase_recon.benchmarks.gallery import draw_gallery
 from phase_recon.benchmarks.make_clouds import chosen, make_clouds
+from phase_recon.benchmarks.provenance import commit, load, machine
 from phase_recon.benchmarks.scanner import KINDS
 from phase_recon.benchmarks.shapes import CHECKING, DEVELOPMENT, SHAPES
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction.benchmark import find_cases, measure_all
 from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbers
-from phase_recon.reconstruction.trials import Row, cell, markdown
+from phase_recon.reconstruction.trials import Row, cell, failure, markdown, middle, spread
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.locations import ROOT
 
@@ -203,7 +198,7 @@ def _runs_table(rows: list[Row]) -> str:
             good = [row for row in runs if "failed" not in row]
             name = SHOWN.get(method, method)
             if not good:
-                lines.append([case, name, reason(runs[0]), *[""] * (len(HEADER) - 3)])
+                lines.append([case, name, failure(runs[0]), *[""] * (len(HEADER) - 3)])
                 continue
             ratios = ""
             if method == "ours" and best is not None:
@@ -218,26 +213,6 @@ def _runs_table(rows: list[Row]) -> str:
                  spread(good, "megabytes")]
             )  # fmt: skip
     return markdown(HEADER, lines)
-
-
-def reason(row: Row) -> str:
-    """Why a run failed, with files by their names."""
-    return "failed: " + re.sub(r"/\S*/", "", row["failed"])
-
-
-def middle(rows: list[Row], key: str) -> float:
-    """The median of a figure."""
-    return float(np.median([row[key] for row in rows]))
-
-
-def spread(rows: list[Row], key: str, worst: Callable[[list[float]], float] = max) -> str:
-    """The median, and the worst where there are several."""
-    values = [row[key] for row in rows if key in row]
-    if not values:
-        return ""
-    extreme = worst(values)
-    middle = float(np.median(values))
-    return cell(middle) if extreme == middle else f"{cell(middle)} (worst {cell(extreme)})"
 
 
 def best_peer(rows: list[Row]) -> Row | None:
@@ -260,7 +235,7 @@ def _summary(rows: list[Row]) -> str:
                 count += 1
                 if "failed" in row:
                     failed += 1
-                    wrong.append([case, row["seed"], reason(row), "", ""])
+                    wrong.append([case, row["seed"], failure(row), "", ""])
                     continue
                 topology = row["euler_characteristic"] == row["target_euler_characteristic"]
                 right += topology
@@ -298,9 +273,9 @@ def _head(options: argparse.Namespace) -> str:
     python code/benchmarks/results.py{words} {_length(options)}--seeds \
 {",".join(map(str, options.seeds))}
 
-made this page and its picture on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on {machine()}. Clouds are made
-with seed 0 and without the positions of their sensors, which ours would use, as it does where a file of DATA has them.
-Ours has the seeds above and runs {time}. Every
+made this page and its picture on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on
+{machine()}{load()}. Clouds are made with seed 0, and without the positions of their
+sensors: ours would use them, as it does where a file of DATA has them. Ours has the seeds above and runs {time}. Every
 method runs alone, one after the other; seconds are wall clock of the whole command, MB its peak memory.
 
 **Chamfer distance (L1, symmetric mean):** the mean of the two directed mean distances between the surfaces, each over
@@ -318,32 +293,6 @@ the place of the largest error](gallery.png)
 def _length(options: argparse.Namespace) -> str:
     """The flag that sets how long ours runs, if any."""
     return "" if options.minutes is None else f"--minutes {options.minutes:g} "
-
-
-def commit() -> str:
-    """The commit, and whether files differ from it."""
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-
-    try:
-        changed = " with local changes" if git("status", "--porcelain", "code", "setup.conf", "data") else ""
-        return (git("rev-parse", "--short=12", "HEAD") or "unknown") + changed
-    except OSError:
-        return "unknown (git cannot be started)"
-
-
-def machine() -> str:
-    """The processor, the cores and threads that this process may use, and versions."""
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):  # not Linux
-        pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = f", OMP_NUM_THREADS={threads}" if (threads := os.environ.get("OMP_NUM_THREADS")) else ""
-    load = f", load {os.getloadavg()[0]:.0f} at the end" if hasattr(os, "getloadavg") else ""
-    return f"{model} with {cores} cores{threads}{load} (Python {platform.python_version()}, torch {torch.__version__})"
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ def blind_bores(error: float) -> Surface:
     """A block with five blind bores, up to 0.9 deep and 0.1 to 0.2 wide."""
     wide = [(-0.45, -0.25, 0.1), (0, -0.25, 0.08), (0.45, -0.25, 0.06), (-0.3, 0.22, 0.05), (0.3, 0.22, 0.09)]
     bores = [cylinder((x, y, -0.3), (x, y, 0.8), r, error) for x, y, r in wide]
-    return without(box((-0.65, -0.45, -0.6), (0.65, 0.45, 0.5)), *bores[:3], *bores[3:])
+    return without(box((-0.65, -0.45, -0.6), (0.65, 0.45, 0.5)), *bores)
 
 
 @_shape("deep bores", CHECKING, 0)

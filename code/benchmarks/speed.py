@@ -24,7 +24,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from phase_recon.benchmarks.make_clouds import make_clouds
-from phase_recon.benchmarks.results import commit, machine
+from phase_recon.benchmarks.provenance import commit, load, machine
 from phase_recon.benchmarks.scanner import sampled
 from phase_recon.benchmarks.shapes import SHAPES
 from phase_recon.reconstruction.benchmark import Case, commands, measured
@@ -217,7 +217,8 @@ def page(
 
     python code/benchmarks/speed.py --minutes {minutes} --points {points} --seed {options.seed}
 
-made this page and its pictures of commit {commit()}, on {machine()}. Distances are shares of the bounding radius,
+made this page and its pictures of commit {commit()}, on
+{machine()}{load()}. Distances are shares of the bounding radius,
 Chamfer (L1, symmetric mean) and Hausdorff; ours has no normals. Seconds are wall clock of the whole command. The clouds
 are those of [make_clouds.py](../code/benchmarks/make_clouds.py).
 

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
 from phase_recon.geometry.neighbours import TINY, spacing
-from phase_recon.geometry.points import Domain
+from phase_recon.geometry.points import Domain, walls
 from phase_recon.geometry.rbf import Biharmonic
 from phase_recon.geometry.visibility import Space, lines_of_sight
 from phase_recon.utils.general import thinned, unique_rows, unit
@@ -135,7 +135,8 @@ class CoarseSurface:
         step = spacing(some, some)
         asked = thinned(np.flatnonzero(sure), s.sight_from)
         sight = lines_of_sight(Space(some), points[asked], normals[asked])
-        outside = np.concatenate([domain.walls(s.wall_nodes), sight[spread_evenly(sight, s.sight_places)]])
+        sight = sight[spread_evenly(sight, s.sight_places)]
+        outside = np.concatenate([walls(domain.lower, domain.upper, s.wall_nodes), sight])
         outside_values = s.outside_value * tree.query(outside)[0]
 
         def through(centres: Index) -> Biharmonic:

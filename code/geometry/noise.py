@@ -6,6 +6,7 @@ and relative to the width of the neighbourhood, that of noise falls when more ar
 """
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +78,11 @@ class Scale:
     noise_left: float
     residual: float = 0.0
     trained_spacing: float = 0.0
+
+    def in_unit(self, ratio: float) -> Self:
+        """The same in a unit of which an old one is so many: all lengths times the ratio."""
+        lengths = ("noise", "spacing", "width", "noise_left", "residual", "trained_spacing")
+        return replace(self, **{name: getattr(self, name) * ratio for name in lengths})
 
     @property
     def denoised(self) -> bool:

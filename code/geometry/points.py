@@ -62,17 +62,15 @@ class Domain:
     lower: Array
     upper: Array
 
-    def lattice(self, count: int) -> Array:
-        """The nodes (count^d, d) of a lattice on Ω, walls included, the last axis running fastest."""
-        return lattice(self.lower, self.upper, count)
-
-    def walls(self, count: int) -> Array:
-        """Those nodes (N, d) of ``lattice`` that lie on the walls of Ω."""
-        return walls(self.lower, self.upper, count)
-
 
 def lattice(lower: Array, upper: Array, count: int) -> Array:
-    """The nodes (count^d, d) of a lattice in the box from ``lower`` to ``upper`` (d,); see ``Domain.lattice``."""
+    """The nodes (count^d, d) of a lattice in a box, its walls included, the last axis running fastest.
+
+    Args:
+        lower: corner of the box (d,).
+        upper: the opposite corner (d,).
+        count: nodes along each axis.
+    """
     ticks = [np.linspace(low, high, count) for low, high in zip(lower, upper, strict=True)]
     return np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, len(lower))
 

@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status, whole_numbers
-from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
+from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, spread, write_csv
 from phase_recon.report.plots import render_side_by_side
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points, distance_to_surface, sample_surface
@@ -62,6 +62,7 @@ PUBLISHED = {
 COLUMNS = ("d_C", "d_H", "mean_rec_to_target", "max_rec_to_target", "mean_target_to_rec", "max_target_to_rec",
            "normal_consistency", "iou", "components", "genus", "euler_characteristic",
            "target_euler_characteristic", "cloud_to_surface_max", "seconds", "megabytes")  # fmt: skip
+BEST_HIGH = ("normal_consistency", "iou")  # of these the worst is the least
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ def _write_tables(rows: list[Row], out: Path) -> None:
         for method in dict.fromkeys(row["method"] for row in rows if row["case"] == case):
             runs = [row for row in rows if (row["case"], row["method"]) == (case, method)]
             good = [row for row in runs if "failed" not in row]
-            cells = [_summary([row[column] for row in good if column in row], column) for column in COLUMNS]
+            cells = [spread(good, column, min if column in BEST_HIGH else max) for column in COLUMNS]
             failed = f" ({len(runs) - len(good)} failed)" if len(good) < len(runs) else ""
             lines.append([case, method, f"{len(runs)}{failed}", *cells])
         for method, distances in PUBLISHED.get(case, {}).items():
@@ -276,14 +277,6 @@ def _write_tables(rows: list[Row], out: Path) -> None:
     table = markdown(["case", "method", "runs", *COLUMNS], lines)
     write_whole(out / "table.md", table.encode())
     print(table, end="")
-
-
-def _summary(values: list[float], column: str) -> str:
-    if not values:
-        return ""
-    worst = min(values) if column in ("normal_consistency", "iou") else max(values)
-    middle = float(np.median(values))
-    return cell(middle) if worst == middle else f"{cell(middle)} (worst {cell(worst)})"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from phase_recon.datasets.pointcloud import PointCloud, load_points
 from phase_recon.reconstruction.field import Field
-from phase_recon.reconstruction.orient import oriented_ply, oriented_points
+from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
 from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.reconstruction.target import read_target

@@ -19,51 +19,18 @@ if not __package__:  # started as a file: the package is the folder above
     del sys.path[0]
     require_packages()
 
-import numpy as np
-import numpy.typing as npt
-from scipy.spatial import cKDTree
-
-from phase_recon.datasets.ply import ply_of_columns
-from phase_recon.geometry.points import Source
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
 from phase_recon.reconstruction.flags import numbers
 from phase_recon.reconstruction.input_cloud import describe, load_cloud
+from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
 from phase_recon.reconstruction.output import check_folder
-from phase_recon.reconstruction.preprocess import ORIENTING, Scene, prepare, sensor_warning
+from phase_recon.reconstruction.preprocess import ORIENTING, prepare, sensor_warning
 from phase_recon.utils.config import load_config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.locations import find_configuration
 from phase_recon.utils.overrides import Override
-
-Array = npt.NDArray[np.float64]
-
-
-def oriented_points(scene: Scene) -> tuple[Array, Array, Array]:
-    """The points of a scene's cloud that are no outliers, with normals.
-
-    Returns:
-        Positions (K, d) in the input's units, outward unit normals (K, d), and confidence (K,), 0 to 1. A row that was
-        not trained on has the normal of the nearest one that was.
-
-    Raises:
-        UserError: the cloud shows no normals.
-    """
-    if scene.normals == "none":
-        raise UserError("the cloud shows no normals: its points are too few or too noisy for their spacing")
-    measured = scene.points[scene.points.source == Source.MEASURED]
-    positions = scene.cloud.points[scene.kept]
-    nearest = cKDTree(scene.cloud.points[measured.raw_index]).query(positions, workers=-1)[1]
-    confidence = measured.confidence * np.where(measured.oriented, measured.outward, 0.0)
-    return positions, measured.normals[nearest], confidence[nearest]
-
-
-def oriented_ply(positions: Array, normals: Array, confidence: Array) -> bytes:
-    """A binary ply of points (K, d) with unit normals (K, d) and confidence (K,), all in double precision."""
-    places = dict(zip("xyz", positions.T, strict=False))
-    directions = {f"n{axis}": column for axis, column in zip("xyz", normals.T, strict=False)}
-    return ply_of_columns({**places, **directions, "confidence": confidence})
 
 
 def main(arguments: list[str] | None = None) -> int:

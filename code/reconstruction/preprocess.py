@@ -312,8 +312,7 @@ def check_given_normals(scene: Scene, config: Config) -> Scene:
     """The share of the given normals that point outward, by the cloud's shape; if nearly all point inward, all turn."""
     if scene.normals != "given" or scene.coarse_normals is None:
         return scene
-    coarse = scene.coarse_normals
-    cosine = (thinned(scene.points.normals, len(coarse.points)) * coarse.normals).sum(axis=1)
+    cosine = (scene.points.normals * scene.coarse_normals.at(scene.points.positions)).sum(axis=1)
     outward = float((cosine > 0).sum() / max((cosine != 0).sum(), 1))
     sign = -1.0 if outward < scene.settings.inward else 1.0
     return replace(scene, outward=outward, points=replace(scene.points, normals=sign * scene.points.normals))

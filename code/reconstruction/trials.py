@@ -21,6 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
 
@@ -147,6 +149,25 @@ def _reason(output: str) -> str:
     starts = [k for k, line in enumerate(lines) if line.startswith("error: ")]
     said = lines[starts[-1] :] if starts else lines[-1:]
     return "; ".join(line.strip() for line in said).removeprefix("error: ")
+
+
+def middle(rows: Sequence[Row], key: str) -> float:
+    """The median of a figure."""
+    return float(np.median([row[key] for row in rows]))
+
+
+def spread(rows: Sequence[Row], key: str, worst: Callable[[list[float]], float] = max) -> str:
+    """The median of a figure, and the worst where it differs; nothing if no row has it."""
+    values = [row[key] for row in rows if key in row]
+    if not values:
+        return ""
+    median, extreme = float(np.median(values)), worst(values)
+    return cell(median) if extreme == median else f"{cell(median)} (worst {cell(extreme)})"
+
+
+def failure(row: Row) -> str:
+    """Why a run failed, with files by their names."""
+    return "failed: " + re.sub(r"/\S*/", "", row["failed"])
 
 
 def cell(value: object) -> str:

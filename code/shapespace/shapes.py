@@ -123,7 +123,8 @@ def load_shapes(config: SpaceConfig, announce: Announce) -> Shapes:
     scenes = [in_frame(scene, domain) for scene in scenes]
     points = sum(len(scene.points) for scene in scenes)
     announce(f"shapes: {len(scenes)}, {points} points in {dimensions.pop()}D")
-    spacing, noise = (float(np.median([getattr(scene.scale, key) for scene in scenes])) for key in _LENGTHS[:2])
+    spacing = float(np.median([scene.scale.spacing for scene in scenes]))
+    noise = float(np.median([scene.scale.noise_left for scene in scenes]))
     return Shapes(list(files), scenes, domain, spacing, noise)
 
 
@@ -142,9 +143,6 @@ def prepare_shape(config: SpaceConfig, cloud: PointCloud) -> Scene:
     return prepare(config.single, cloud)
 
 
-_LENGTHS = ("spacing", "noise_left", "noise", "width")  # of a ``Scale``
-
-
 def in_frame(scene: Scene, domain: Domain) -> Scene:
     """A scene in another frame and with another Ω."""
     before, after = scene.domain.normalisation, domain.normalisation
@@ -154,8 +152,8 @@ def in_frame(scene: Scene, domain: Domain) -> Scene:
         return after.apply(before.invert(x))
 
     points = replace(scene.points, positions=moved(scene.points.positions), opposite=scene.points.opposite * ratio)
-    scale = replace(scene.scale, **{key: getattr(scene.scale, key) * ratio for key in _LENGTHS})
-    return replace(scene, domain=domain, reference=moved(scene.reference), points=points, scale=scale)
+    reference = moved(scene.reference)
+    return replace(scene, domain=domain, reference=reference, points=points, scale=scene.scale.in_unit(ratio))
 
 
 def domain_of(scenes: Sequence[Scene], bounding_box_scale: float) -> Domain:

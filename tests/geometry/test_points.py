@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phase_recon.geometry.points import Domain, Normalisation, OrientedPoints, Source
+from phase_recon.geometry.points import OrientedPoints, Source, lattice, walls
 
 
 def some(count, source=Source.MEASURED):
@@ -39,10 +39,9 @@ def test_bare_points_are_trusted_in_nothing():
 def test_the_lattice_of_a_box_and_its_walls(d):
     """3 nodes a side: all but the one in the middle lie on a wall."""
     upper = np.array([1.0, 2.0, 3.0])[:d]
-    domain = Domain(Normalisation(np.zeros(d), 1.0), -upper, upper)
-    nodes, walls = domain.lattice(3), domain.walls(3)
+    nodes, on_walls = lattice(-upper, upper, 3), walls(-upper, upper, 3)
     assert nodes.shape == (3**d, d)
     np.testing.assert_array_equal(nodes[0], -upper)
     np.testing.assert_array_equal(nodes[1], [*-upper[:-1], 0])
-    assert len(walls) == 3**d - 1
-    assert (np.abs(walls) == upper).any(axis=1).all()
+    assert len(on_walls) == 3**d - 1
+    assert (np.abs(on_walls) == upper).any(axis=1).all()

@@ -9,7 +9,7 @@ import pytest
 import trimesh
 
 from phase_recon.reconstruction import trials
-from phase_recon.reconstruction.benchmark import PUBLISHED, Case, _summary, _without_an_end, find_cases, main
+from phase_recon.reconstruction.benchmark import PUBLISHED, Case, _without_an_end, find_cases, main
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.errors import UserError
@@ -43,12 +43,6 @@ def test_scans_have_their_truth_and_meshes_are_sampled(data, tmp_path):
 def test_clouds_are_the_same_every_time(data, tmp_path):
     first, second = (next(find_cases(data, tmp_path / name, "50:0.01")).cloud for name in ("a", "b"))
     np.testing.assert_array_equal(np.load(first)["points"], np.load(second)["points"])
-
-
-def test_a_summary_gives_the_median_and_the_worst():
-    assert _summary([1.0, 3.0, 2.0], "d_C") == "2 (worst 3)"
-    assert _summary([0.9, 0.7, 0.8], "iou") == "0.8 (worst 0.7)"
-    assert _summary([], "d_C") == ""
 
 
 def test_malformed_clouds_are_refused(data, tmp_path):

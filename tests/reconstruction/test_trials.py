@@ -11,7 +11,7 @@ import pytest
 
 from conftest import ROOT
 from phase_recon.reconstruction import trials
-from phase_recon.reconstruction.trials import cell, checksums, markdown, remembered, run_once, timed, write_csv
+from phase_recon.reconstruction.trials import cell, checksums, markdown, remembered, run_once, spread, timed, write_csv
 from phase_recon.utils.errors import UserError
 
 
@@ -126,6 +126,14 @@ def test_files_are_told_apart_by_their_content(tmp_path):
     assert checksums([tmp_path / "a"]) == {str(tmp_path / "a"): 0xCBF43926}  # the check value of CRC-32
     with pytest.raises(UserError, match=r"b: cannot be read \(No such file or directory\); check the path"):
         checksums([tmp_path / "b"])
+
+
+def test_a_spread_is_the_median_and_the_worst():
+    rows = [{"d_C": 1.0, "iou": 0.9}, {"d_C": 3.0, "iou": 0.7}, {"d_C": 2.0, "iou": 0.8}]
+    assert spread(rows, "d_C") == "2 (worst 3)"
+    assert spread(rows, "iou", min) == "0.8 (worst 0.7)"
+    assert spread(rows[:1], "d_C") == "1"
+    assert spread(rows, "d_H") == ""
 
 
 def test_tables(tmp_path):

@@ -1,0 +1,40 @@
+"""Of what commit, and on what machine, a page of figures is."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+from phase_recon.utils.locations import ROOT
+
+
+def commit() -> str:
+    """The commit, and whether files differ from it."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+    try:
+        changed = " with local changes" if git("status", "--porcelain", "code", "setup.conf", "data") else ""
+        return (git("rev-parse", "--short=12", "HEAD") or "unknown") + changed
+    except OSError:
+        return "unknown (git cannot be started)"
+
+
+def machine() -> str:
+    """The processor, the cores and threads that this process may use, and versions."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):  # not Linux
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = f", OMP_NUM_THREADS={threads}" if (threads := os.environ.get("OMP_NUM_THREADS")) else ""
+    return f"{model} with {cores} cores{threads} (Python {platform.python_version()}, torch {torch.__version__})"
+
+
+def load() -> str:
+    """How busy the machine is, as the end of a sentence; nothing where the system does not tell."""
+    return f", load {os.getloadavg()[0]:.0f} at the end" if hasattr(os, "getloadavg") else ""
