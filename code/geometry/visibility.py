@@ -23,9 +23,11 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import SAMPLED, TINY, spacing
-from phase_recon.utils.general import thinned, unit
+from phase_recon.utils.general import in_threads, thinned, unit
 
 Array = npt.NDArray[np.float64]
+
+RAYS = 1 << 15  # at a time: arrays of 1 MB
 
 
 @dataclass(frozen=True)
@@ -88,18 +90,25 @@ class Space:
         distance = np.asarray(distance_transform_edt(unmet))
         self._empty = distance > 1
         # cannot jump over a full cell, from anywhere in this one
-        self._stride = np.maximum(distance - 1 - points.shape[1] ** 0.5, 0.5) * self.cell
+        self._stride = np.maximum(distance - 1 - points.shape[1] ** 0.5, 0.5)
 
     def let_out(self, at: Array, directions: Array, reach: Array | float = np.inf) -> npt.NDArray[np.bool_]:
         """Whether rays from some places (N, d) in unit directions (N, d) meet no full cell (N,).
 
         They end where they leave the box, or at their reach (N,).
         """
+        place, reach = (at - self.lower) / self.cell, np.broadcast_to(reach, len(at)) / self.cell
+        parts = [slice(start, start + RAYS) for start in range(0, len(at), RAYS)]
+        return np.concatenate(
+            [np.zeros(0, dtype=bool), *in_threads(lambda p: self._let_out(place[p], directions[p], reach[p]), parts)]
+        )
+
+    def _let_out(self, at: Array, directions: Array, left: Array) -> npt.NDArray[np.bool_]:
+        """``let_out`` in units of cells, from the corner on."""
         out = np.zeros(len(at), dtype=bool)
         ray = np.arange(len(at))
-        left = np.broadcast_to(reach, len(at))
         while len(ray):
-            index = np.floor((at - self.lower) / self.cell).astype(np.int64)
+            index = np.floor(at).astype(np.int64)
             beyond = np.any((index < 0) | (index >= self._empty.shape), axis=1) | (left <= 0)
             out[ray[beyond]] = True
             inside = tuple(index[~beyond].T)
