@@ -117,6 +117,8 @@ class CoarseSurface:
         filling: those that close holes of the cloud (K, d).
         filling_normals: unit normals there (K, d), outward.
         filling_areas: area (2D: length) of the surface that each stands for (K,).
+        holes: number of holes that they close.
+        farthest: distance from the cloud of the farthest of them, 0 without any.
     """
 
     def __init__(
@@ -173,7 +175,9 @@ class CoarseSurface:
         far = np.flatnonzero(distance > begins)
         areas = _areas_of_crossings(unit(slopes[far]), cell)
         rim = distance[far] < begins + cell
-        closed = _closed_holes(self.surface[far], areas, rim, begins, cell, witnesses, agree, s)
+        hole = _closed_holes(self.surface[far], areas, rim, begins, cell, witnesses, agree, s)
+        closed = hole >= 0
+        self.holes, self.farthest = len(np.unique(hole[closed])), float(distance[far][closed].max(initial=0.0))
         self.filling, self.filling_normals = self.surface[far[closed]], unit(slopes[far[closed]])
         self.filling_areas = areas[closed]
 
@@ -265,8 +269,10 @@ def _closed_holes(
     points: Array,
     agree: Mask,
     s: CoarseSurfaceSettings,
-) -> Mask:
-    """Which places (K, d) of the surface in holes of the cloud close a hole that is one (derived).
+) -> Index:
+    """The number of the hole that each place (K, d) of the surface in holes of the cloud closes (derived).
+
+    It is -1 where that is none to close.
 
     All round its rim the points are of a sure side, and the surface goes through them; else it is a sack that the
     function hangs about what it does not resolve. It is small, and hardly bulges beyond the convex hull of the cloud.
@@ -281,7 +287,7 @@ def _closed_holes(
         agree: whether the surface is right there (N,).
         s: the settings.
     """
-    closed = np.zeros(len(filling), dtype=bool)
+    closed = np.full(len(filling), -1)
     if not len(filling):
         return closed
     pairs = cKDTree(filling).query_pairs(LINKED * cell, output_type="ndarray")
@@ -299,7 +305,8 @@ def _closed_holes(
         rim = share[own & on_rim]
         radius = begins + _disc_radius(float(areas[own].sum()), filling.shape[1])
         sound = len(rim) > 0 and rim.mean() >= s.rim_share and (rim < 0.5).mean() <= s.rim_broken
-        closed[own] = sound and radius <= s.largest and beyond[own].max() <= s.bulge * radius
+        if sound and radius <= s.largest and beyond[own].max() <= s.bulge * radius:
+            closed[own] = index
     return closed
 
 

@@ -166,8 +166,12 @@ def _announce(scene: Scene, announce: Announce) -> None:
     announce(noise_in_words(scale.noise, unit, scale.denoised))
     if creased := points.count(Source.CREASE):
         announce(f"{creased} points are added on sharp edges (train.find_creases)")
-    if filled := points.count(Source.HOLE):
-        announce(f"{filled} points are added to close holes of the cloud (train.fill_openings)")
+    if (filled := points.count(Source.HOLE)) and (surface := scene.coarse_surface):
+        area = surface.filling_areas.sum() * unit ** (scene.dimension - 1)
+        announce(
+            f"{filled} points are added to close holes of the cloud (holes: {surface.holes}; area: {area:.3g} in all; "
+            f"farthest from a point: {surface.farthest * unit:.3g}; train.fill_openings)"
+        )
     if thickness < THIN:
         announce(
             f"warning: the cloud is {thickness * unit:.3g} thick at most, {thickness:.2g} of its radius: a "

@@ -145,7 +145,15 @@ def test_points_that_fill_openings_are_announced(circle):
     any_size = PreprocessSettings(coarse_surface=CoarseSurfaceSettings(largest=np.inf))
     fit(tiny(*keys), cloud, torch.device("cpu"), lines.append, preprocessing=any_size)
     assert lines[0].startswith("estimated noise: ")
-    assert re.fullmatch(r"\d+ points are added to close holes of the cloud \(train\.fill_openings\)", lines[1])
+    said = re.fullmatch(
+        r"\d+ points are added to close holes of the cloud \(holes: 1; area: (\S+) in all; "
+        r"farthest from a point: (\S+); train\.fill_openings\)",
+        lines[1],
+    )
+    assert said
+    length, farthest = map(float, said.groups())
+    assert length / 2 < farthest < length  # half of the gap, whose ends begin a little beyond the points
+    lines.clear()
     lines.clear()
     fit(tiny(*keys, "train.fill_openings=false"), cloud, torch.device("cpu"), lines.append)
     assert not any("points are added" in line for line in lines)
