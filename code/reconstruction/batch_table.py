@@ -33,7 +33,7 @@ img {{ height: 110px; display: block; }}
 <p>{summary}. The same rows as a <a href="table.csv">table</a>; distances are from the surface to the input, in its
 units.</p>
 <table>
-<tr><th></th><th>cloud</th><th>state</th><th>seconds</th><th>steps</th><th>pieces</th><th>closed</th>
+<tr><th></th><th>cloud</th><th>state</th><th>seconds</th><th>steps</th><th>components</th><th>closed</th>
 <th>mean distance</th><th>largest</th><th></th></tr>
 {rows}
 </table>

@@ -74,7 +74,7 @@ COLUMNS = {
     "cloud_to_surface_max": "points to surface, max",
     "eikonal_box": "eikonal error in the box",
     "eikonal_band": "eikonal error near the points",
-    "components": "pieces",
+    "components": "components",
     "genus": "genus",
     "steps": "steps",
     "seconds": "seconds",

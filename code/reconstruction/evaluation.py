@@ -68,7 +68,7 @@ def surface_of(
 
     Args:
         field: the trained field.
-        cloud: what keeps small pieces of the surface that it shows, and where colours come from, or None.
+        cloud: what keeps small components of the surface that it shows, and where colours come from, or None.
         plot: grid and level.
         announce: receives lines about the extraction, or None.
         resolution: instead of plot.resolution, for a preview.
@@ -94,7 +94,7 @@ def surface_of(
     surface, dropped = substantial_components(surface, plot.least_component, points)
     if dropped and announce:
         announce(
-            f"left out {dropped} pieces below plot.least_component = {plot.least_component:g} of the largest, or where "
+            f"left out {dropped} components below plot.least_component = {plot.least_component:g} of the largest, or where "
             "the cloud has no point"
         )
     surface = refine(surface, field.normalised_value_and_gradient, level)

@@ -40,7 +40,7 @@ def extract_surface(
 
     Cells are cubes (squares); resolution is their number along the box's longest or shortest side, and the
     box grows about its centre, by less than a cell, to whole cells along the others. In 3D the field is
-    evaluated near the level set only; in 2D everywhere. keep_components keeps that many largest pieces.
+    evaluated near the level set only; in 2D everywhere. keep_components keeps that many of the largest components.
     announce receives lines about the work done.
 
     Raises UserError where the field is not finite, where there is no level set, and, unless allow_open,

@@ -72,10 +72,10 @@ def shown_part(surface: Surface, points: Array) -> Surface:
     cut = (share > SHOWN)[surface.cells].any(axis=1)
     if not cut.any():
         return surface
-    pieces, piece = select_cells(surface, cut).components()
-    clear = np.zeros(pieces, dtype=bool)
-    np.logical_or.at(clear, piece, (share > CLEAR)[surface.cells[cut]].any(axis=1))
-    cut[cut] = clear[piece]
+    count, component = select_cells(surface, cut).components()
+    clear = np.zeros(count, dtype=bool)
+    np.logical_or.at(clear, component, (share > CLEAR)[surface.cells[cut]].any(axis=1))
+    cut[cut] = clear[component]
     return select_cells(surface, ~cut)
 
 
