@@ -94,8 +94,8 @@ def surface_of(
     surface, dropped = substantial_components(surface, plot.least_component, points)
     if dropped and announce:
         announce(
-            f"left out {dropped} components below plot.least_component = {plot.least_component:g} of the largest, or where "
-            "the cloud has no point"
+            f"left out {dropped} components below plot.least_component = {plot.least_component:g} of the largest, or "
+            "where the cloud has no point"
         )
     surface = refine(surface, field.normalised_value_and_gradient, level)
     if points is not None and cuts:

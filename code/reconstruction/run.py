@@ -324,10 +324,10 @@ def _exps_dir(config: Config) -> Path:
 
 def _show_metrics(path: Path) -> None:
     metrics = json.loads(path.read_text())
-    components, far = metrics["components"], metrics["input"]
+    count, far = metrics["components"], metrics["input"]
     _say(
-        f"surface: {'closed' if metrics['closed'] else 'OPEN'}, {components} connected "
-        f"component{'' if components == 1 else 's'}; the points are {far['cloud_to_surface_mean']:.4g} from it on average, "
+        f"surface: {'closed' if metrics['closed'] else 'OPEN'}, {count} connected "
+        f"component{'' if count == 1 else 's'}; the points are {far['cloud_to_surface_mean']:.4g} from it on average, "
         f"{far['cloud_to_surface_max']:.4g} at most"
     )
     share, distance = far["surface_far_share"], f"{far['far']:.2g}"
