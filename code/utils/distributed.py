@@ -181,7 +181,7 @@ def choose_device(gpu: str) -> tuple[torch.device, str]:
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if gpu == "cpu" or (gpu in ("auto", "ignore") and count == 0):
         why = "" if gpu == "cpu" else " (no usable GPU found)"
-        return torch.device("cpu"), f"device: CPU, {torch.get_num_threads()} threads{why}"
+        return torch.device("cpu"), f"device: CPU, threads: {torch.get_num_threads()}{why}"
     if ranks_here > 1 and gpu in ("auto", "ignore"):
         if count < ranks_here:
             raise UserError(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phase_recon.geometry.noise import NoiseSettings, estimate_noise
+from phase_recon.geometry.noise import NoiseSettings, Scale, estimate_noise
 
 
 def sphere(count, noise=0.0):
@@ -43,3 +43,8 @@ def test_a_cloud_of_few_neighbourhoods_is_not_looked_at_more_widely():
     scale = estimate(sphere(1200, 0.2), fewest_neighbourhoods=100)
     assert not scale.resolved
     assert scale.neighbours == 24
+
+
+def test_in_another_unit_all_lengths_change_and_nothing_else():
+    scale = Scale(0.5, 2.0, 24, 3.0, True, 0.25, 0.125, 1.0)
+    assert scale.in_unit(2.0) == Scale(1.0, 4.0, 24, 6.0, True, 0.5, 0.25, 2.0)

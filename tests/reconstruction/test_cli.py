@@ -319,7 +319,7 @@ def test_a_gpu_there_is_not_is_an_error(command: Command, clouds: tuple[Path, Pa
 
 
 def test_the_device_is_named(command: Command, clouds: tuple[Path, Path]):
-    assert "device: CPU, 1 thread" in command("--input", clouds[0], "--nepoch", 1, "--gpu", "cpu").out
+    assert "device: CPU, threads: 1" in command("--input", clouds[0], "--nepoch", 1, "--gpu", "cpu").out
 
 
 @pytest.mark.parametrize("start", ["code", "elsewhere"])
