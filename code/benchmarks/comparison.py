@@ -20,12 +20,12 @@ if not __package__:  # started as a file: the package is the folder above
 
     del sys.path[0]
 
-from phase_recon.benchmarks.make_clouds import chosen, make_clouds
+from phase_recon.benchmarks.make_clouds import make_clouds
 from phase_recon.benchmarks.provenance import commit, load, machine
 from phase_recon.benchmarks.scanner import KINDS
 from phase_recon.benchmarks.shapes import SHAPES
 from phase_recon.datasets.pointcloud import load_point_cloud
-from phase_recon.reconstruction.commands import Parser, common_flag, exit_status, whole_numbers
+from phase_recon.reconstruction.commands import Parser, chosen, common_flag, exit_status, whole_numbers
 from phase_recon.reconstruction.compare import BAND, BOX, measure_all, measured, methods, table_of
 from phase_recon.reconstruction.trials import Row, cell, markdown
 from phase_recon.surface.files import read_surface

@@ -28,7 +28,7 @@ from scipy.spatial import cKDTree
 from phase_recon.benchmarks.scanner import KINDS, Cloud, take
 from phase_recon.benchmarks.shapes import SHAPES, Shape
 from phase_recon.datasets.ply import ply_of_columns
-from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbers
+from phase_recon.reconstruction.commands import Parser, chosen, exit_status, whole_numbers
 from phase_recon.reconstruction.trials import Row, write_csv
 from phase_recon.surface.files import read_surface, write_surface
 from phase_recon.utils.errors import UserError
@@ -67,18 +67,6 @@ def command(options: argparse.Namespace) -> None:
     shapes = [shape for shape in shapes if options.split in (None, shape.split)]
     kinds = chosen("--kinds", options.kinds, list(KINDS))
     make_clouds(options.folder, shapes, kinds, seed, ".ply" if options.ply else ".npz", not options.no_sensors)
-
-
-def chosen(flag: str, text: str, known: list[str]) -> list[str]:
-    """The names that a flag is given, separated by commas; all that are known for "".
-
-    Raises:
-        UserError: one is unknown.
-    """
-    names = [name.strip() for name in text.split(",")] if text else known
-    if unknown := [name for name in names if name not in known]:
-        raise UserError(f"{flag} {unknown[0]!r}: expected some of {', '.join(known)}")
-    return names
 
 
 def make_clouds(

@@ -26,14 +26,14 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from phase_recon.benchmarks.gallery import draw_gallery
-from phase_recon.benchmarks.make_clouds import chosen, make_clouds
+from phase_recon.benchmarks.make_clouds import make_clouds
 from phase_recon.benchmarks.provenance import commit, load, machine
 from phase_recon.benchmarks.scanner import KINDS
 from phase_recon.benchmarks.shapes import CHECKING, DEVELOPMENT, SHAPES
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction.benchmark import find_cases, measure_all
-from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbers
+from phase_recon.reconstruction.commands import Parser, chosen, exit_status, whole_numbers
 from phase_recon.reconstruction.trials import Row, cell, failure, markdown, middle, spread
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.locations import ROOT

@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phase_recon.datasets.pointcloud import load_point_cloud
-from phase_recon.reconstruction.commands import Parser, common_flag, exit_status, whole_numbers
+from phase_recon.reconstruction.commands import Parser, chosen, common_flag, exit_status, whole_numbers
 from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, spread, write_csv
 from phase_recon.report.plots import render_side_by_side
 from phase_recon.surface.files import read_surface
@@ -62,6 +62,7 @@ PUBLISHED = {
 COLUMNS = ("d_C", "d_H", "mean_rec_to_target", "max_rec_to_target", "mean_target_to_rec", "max_target_to_rec",
            "normal_consistency", "iou", "components", "genus", "euler_characteristic",
            "target_euler_characteristic", "cloud_to_surface_max", "seconds", "megabytes")  # fmt: skip
+METHODS = ("ours", "ours+normals", "poisson8", "poisson9", "poisson9+normals", "poisson10+normals", "ipsr9")
 BEST_HIGH = ("normal_consistency", "iou")  # of these the worst is the least
 
 
@@ -94,8 +95,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--only", metavar="A,B", default="", help="names of cases, or their beginnings, separated by commas"
     )
     parser.add_argument(
-        "--methods", metavar="A,B", default="", help="names of methods as in the table, separated by commas (all)"
-    )
+        "--methods", metavar="A,B", default="",
+        help=f"some of {', '.join(METHODS)}; with those of ours comes Poisson with the normals of ours (all)",
+    )  # fmt: skip
     parser.add_argument(
         "--clouds",
         metavar="N:NOISE",
@@ -126,10 +128,10 @@ def measure_all(options: argparse.Namespace) -> list[Row]:
     if not cases:
         raise UserError(f"{options.data}: no scan with its _gt mesh and no mesh to sample (with this --only)")
     rows = []
-    methods = tuple(name for name in options.methods.split(",") if name)
+    methods = chosen("--methods", options.methods, list(METHODS))
     for case in cases:
         for method, seed, command in commands(case, options):
-            if methods and method not in methods:
+            if method not in methods:
                 continue
             row = measured(case, method, seed, command, options.out)
             shown = ("case", "method", "seed", "d_C", "d_H", "seconds", "failed")

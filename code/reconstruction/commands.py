@@ -179,6 +179,18 @@ def _said(error: UserError) -> int:
     return 2
 
 
+def chosen(flag: str, text: str, known: list[str]) -> list[str]:
+    """The names that a flag is given, separated by commas; all that are known for "".
+
+    Raises:
+        UserError: one is unknown.
+    """
+    names = [name.strip() for name in text.split(",")] if text else known
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"{flag} {unknown[0]!r}: expected some of {', '.join(known)}")
+    return names
+
+
 def whole_numbers(flag: str, least: int, text: str) -> list[int]:
     """The numbers that a flag is given, such as those of ``--seeds 0,1,2``.
 

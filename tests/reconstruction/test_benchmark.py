@@ -40,6 +40,11 @@ def test_scans_have_their_truth_and_meshes_are_sampled(data, tmp_path):
     assert (np.abs((exact["points"] * exact["normals"]).sum(axis=1) - 0.5) < 1e-12).all()
 
 
+def test_an_unknown_method_is_refused_before_anything_runs(data, tmp_path, capsys):
+    assert main([str(data), "--out", str(tmp_path / "out"), "--methods", "ours,wnnc"]) == 2
+    assert "--methods 'wnnc': expected some of ours, ours+normals, poisson8" in capsys.readouterr().err
+
+
 def test_clouds_are_the_same_every_time(data, tmp_path):
     first, second = (next(find_cases(data, tmp_path / name, "50:0.01")).cloud for name in ("a", "b"))
     np.testing.assert_array_equal(np.load(first)["points"], np.load(second)["points"])
