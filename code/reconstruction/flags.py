@@ -1,14 +1,14 @@
 """The flags of run.py: what there are, which belong together, and the keys of the configuration that they stand for."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from phase_recon.reconstruction.commands import EXIT_STATUSES, Parser, common_flag
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.overrides import Override
+from phase_recon.utils.overrides import Override, given
 
 
 @dataclass(frozen=True)
@@ -129,20 +129,19 @@ def inputs(options: argparse.Namespace) -> list[str]:
 
 def overrides(options: argparse.Namespace) -> list[str | Override]:
     """The flags as HOCON texts; --set comes last and so wins. A number of steps takes away the time that a run had."""
-    given = inputs(options)
+    clouds = inputs(options)
     quality = QUALITIES.get(options.quality)
     exps_dir = None if options.exps_dir is None else str(options.exps_dir.absolute())
     flags = [
         ("--quality", "train.nepoch", quality and quality.steps),
         ("--quality", "plot.resolution", quality and quality.resolution),
-        ("--input", "train.input_path", given[0] if len(given) == 1 else None),
+        ("--input", "train.input_path", clouds[0] if len(clouds) == 1 else None),
         ("--sample", "train.sample", options.sample),
         ("--crop", "train.crop", options.crop and numbers("--crop", options.crop, float)),
         ("--voxel", "train.voxel", options.voxel),
         ("--classes", "train.classes", options.classes and numbers("--classes", options.classes, int)),
         ("--min-opacity", "train.min_opacity", options.min_opacity),
-        ("--sensor", "train.sensor", options.sensor and numbers("--sensor", options.sensor, float)),
-        ("--stations", "train.stations", options.stations),
+        *sensors(options),
         ("--steps/--nepoch", "train.nepoch", options.steps),
         ("--minutes", "train.time_budget", options.minutes),
         ("--resolution", "plot.resolution", options.resolution),
@@ -153,11 +152,17 @@ def overrides(options: argparse.Namespace) -> list[str | Override]:
         ("--expname", "train.expname", options.expname),
         ("--exps-dir", "train.exps_dir", exps_dir),
     ]
-    texts = [Override(f"{key} = {json.dumps(value)}", flag) for flag, key, value in flags if value is not None]
+    texts = given(flags)
     if options.minutes is None and (options.steps is not None or quality is not None):
         flag = "--quality" if options.steps is None else "--steps/--nepoch"
         texts.insert(0, Override("train.time_budget = null", flag))
     return [*texts, *options.set]
+
+
+def sensors(options: argparse.Namespace) -> list[tuple[str, str, Any]]:
+    """The flags that say where the sensors stood, with key and value."""
+    sensor = options.sensor and numbers("--sensor", options.sensor, float)
+    return [("--sensor", "train.sensor", sensor), ("--stations", "train.stations", options.stations)]
 
 
 def flag_of(key: str, texts: Sequence[str | Override]) -> str:

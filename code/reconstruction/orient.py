@@ -8,7 +8,6 @@ confidence: 0 where its side is not sure, up to 1 where the normal can be truste
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -21,7 +20,7 @@ if not __package__:  # started as a file: the package is the folder above
 
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
-from phase_recon.reconstruction.flags import numbers
+from phase_recon.reconstruction.flags import sensors
 from phase_recon.reconstruction.input_cloud import describe, load_cloud
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
 from phase_recon.reconstruction.output import check_folder
@@ -30,7 +29,7 @@ from phase_recon.utils.config import load_config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.locations import find_configuration
-from phase_recon.utils.overrides import Override
+from phase_recon.utils.overrides import given
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,13 +57,8 @@ def orient(options: argparse.Namespace) -> None:
     if output.suffix.lower() != ".ply":
         raise UserError(f"--output {output}: oriented points are written as .ply, not as {output.suffix or 'that'}")
     check_folder(output, output.parent)
-    sensor = options.sensor and numbers("--sensor", options.sensor, float)
-    flags = [
-        Override(f"train.{name} = {json.dumps(value)}", f"--{name}")
-        for name, value in (("sensor", sensor), ("stations", options.stations))
-        if value is not None
-    ]
-    keys = [f"train.input_path = {json.dumps(options.cloud)}", "train.start = network", *flags, *options.set]
+    flags = given([("CLOUD", "train.input_path", options.cloud), *sensors(options)])
+    keys = [*flags, "train.start = network", *options.set]
     config = load_config(find_configuration("setup.conf"), keys, check_model)
     cloud, config = load_cloud(config, print)
     if output.exists() and output.samefile(str(config.train.input_path)):

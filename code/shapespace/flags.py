@@ -1,14 +1,13 @@
 """The flags of the commands of a shape space."""
 
 import argparse
-import json
 from pathlib import Path
 
 from phase_recon.reconstruction.commands import Parser, common_flag
 from phase_recon.reconstruction.flags import inputs
 from phase_recon.shapespace.config import SETUP
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.overrides import Override
+from phase_recon.utils.overrides import Override, given
 
 
 def of_all(description: str, names: list[str]) -> Parser:
@@ -37,22 +36,20 @@ def of_training(description: str) -> Parser:
 
 def overrides(options: argparse.Namespace) -> list[str | Override]:
     """The flags of train as HOCON texts; --set comes last and so wins. A number of steps takes away a run's time."""
-    given = inputs(options)
-    if len(given) > 1:
-        raise UserError(f"{given[1]}: give the shapes as one folder, a quoted glob or @list.txt")
-    flags = {
-        "--input": ("train.input_path", given[0] if given else None),
-        "--steps/--nepoch": ("train.nepoch", options.steps),
-        "--minutes": ("train.time_budget", options.minutes),
-        "--points-batch": ("train.points_batch", options.points_batch),
-        "--seed": ("train.seed", options.seed),
-        "--expname": ("train.expname", options.expname),
-        "--exps-dir": ("train.exps_dir", None if options.exps_dir is None else str(options.exps_dir.absolute())),
-    }
-    named = [(key, value, flag) for flag, (key, value) in flags.items() if value is not None]
-    texts = [Override(f"{key} = {json.dumps(value)}", flag) for key, value, flag in named]
+    shapes = inputs(options)
+    if len(shapes) > 1:
+        raise UserError(f"{shapes[1]}: give the shapes as one folder, a quoted glob or @list.txt")
+    flags = [
+        ("--input", "train.input_path", shapes[0] if shapes else None),
+        ("--steps/--nepoch", "train.nepoch", options.steps),
+        ("--minutes", "train.time_budget", options.minutes),
+        ("--points-batch", "train.points_batch", options.points_batch),
+        ("--seed", "train.seed", options.seed),
+        ("--expname", "train.expname", options.expname),
+        ("--exps-dir", "train.exps_dir", None if options.exps_dir is None else str(options.exps_dir.absolute())),
+    ]
     by_steps = [] if options.steps is None else [Override("train.time_budget = null", "--steps/--nepoch")]
-    return [*by_steps, *texts, *options.set]
+    return [*by_steps, *given(flags), *options.set]
 
 
 def of_evaluation(description: str) -> Parser:

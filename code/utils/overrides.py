@@ -3,7 +3,8 @@
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from phase_recon.utils.build import find_class
@@ -17,6 +18,11 @@ class Override(NamedTuple):
 
     text: str
     flag: str
+
+
+def given(flags: Iterable[tuple[str, str, Any]]) -> list[Override]:
+    """The overrides of (flag, key, value), but for those whose value is None."""
+    return [Override(f"{key} = {json.dumps(value)}", flag) for flag, key, value in flags if value is not None]
 
 
 def meant_key(key: str, tree: Mapping[str, Any], sections: Mapping[str, type]) -> str | None:
