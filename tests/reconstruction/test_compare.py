@@ -95,7 +95,7 @@ def test_a_plane_cloud_gives_a_table_a_page_and_a_picture(tmp_path, clouds, conf
     assert command.startswith(f"    phase-recon-compare --input {clouds[0]} --losses phase,peer")
     assert header.startswith("| method | d_C | d_H | normal consistency | eikonal error in the box |")
     assert first.startswith(f"| phase | {float(rows[0]['d_C']):.4g} |")
-    assert "Device: CPU, 1 threads." in text
+    assert "Device: CPU, threads: 1." in text
     out = capsys.readouterr().out
     assert text in out
     assert out.endswith(f"page: {folder / 'compare.html'}\n")
