@@ -36,7 +36,8 @@ class OrientationSettings:
         own_vote: weight of a point's own vote beside one such neighbour: votes reach ten times as far as neighbours.
         wall_vote: the same on a thin wall, where few votes are wrong, but many a neighbour is taken for one on the
             other sheet.
-        asked: points whose side the votes leave open, at most, that are asked from where they can be seen.
+        asked: points that are asked from where they can be seen, at most: of those whose side the votes leave open,
+            and of those near another sheet.
         patches: which patches of a sheet are the wrong way round.
         seen_vote: votes that this is worth, as it speaks for the points about that are not asked.
         wall_asked: of the points asked near a point, how many tell whether it is on a thin wall.

@@ -211,8 +211,11 @@ MOST_NUMBERS = 1_500_000_000  # of an array: half a billion vertices
 
 def holds_surface(path: Path) -> bool:
     """Whether a file of one of READ_KINDS is read as a surface: all but an .npz that has no vertices."""
+    if path.suffix.lower() != ".npz":
+        return True
     try:
-        return path.suffix.lower() != ".npz" or "vertices.npy" in zipfile.ZipFile(path).namelist()
+        with zipfile.ZipFile(path) as archive:
+            return "vertices.npy" in archive.namelist()
     except (OSError, zipfile.BadZipFile):
         return True  # whose reader says what is wrong
 
