@@ -12,6 +12,7 @@ from phase_recon.datasets.table import Table, join
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.memory import READING, require_memory
 
+OPAQUE = 0.5  # of 1: less opaque 3D Gaussians float about the body more often than they lie on its surface
 CELLS = 1 << 20  # along each axis, either way from the first point: three such numbers fit one integer
 
 
@@ -22,7 +23,7 @@ class Selection:
     crop: lower and upper end along x, along y and, in 3D, along z; None is an open end. Points on an end are kept.
     voxel: side of cubic cells of which each keeps its first point; None keeps all.
     classes: the classes (LAS) that are kept; None keeps all.
-    min_opacity: of 3D Gaussians, 0 to 1; None keeps all.
+    min_opacity: of 3D Gaussians, 0 to 1; None means OPAQUE.
     """
 
     crop: tuple[float | None, ...] | None = None
@@ -64,10 +65,11 @@ def _select_part(part: Table, selection: Selection, cells: "_Cells | None", path
         if CLASS not in part.columns:
             raise UserError(f"{path} has no classes: leave out --classes (train.classes)")
         part = part.keep(np.isin(part.columns[CLASS], selection.classes), "of other classes")
-    if selection.min_opacity is not None:
-        if OPACITY not in part.columns:
-            raise UserError(f"{path} has no opacities, as 3D Gaussians have: leave out --min-opacity")
-        part = part.keep(part.columns[OPACITY] >= selection.min_opacity, "of lower opacity")
+    if OPACITY in part.columns:
+        least = OPAQUE if selection.min_opacity is None else selection.min_opacity
+        part = part.keep(part.columns[OPACITY] >= least, f"of opacity below {least:g} (--min-opacity)")
+    elif selection.min_opacity is not None:
+        raise UserError(f"{path} has no opacities, as 3D Gaussians have: leave out --min-opacity")
     if selection.crop is not None:
         part = part.keep(_within(part, selection.crop, path), "outside the crop")
     if cells is not None:

@@ -2,13 +2,15 @@
 
 What closes the surface of an open cloud, such as terrain or a single view, is a guess. How far from the points it
 begins depends on how dense they are there: the measure is the reach of a point, the distance to its 16th other point,
-which is about 2.3 steps from point to point. All is derived.
+which is about 2.3 steps from point to point. Of points on lines far apart only some show the surface, as far apart
+along the lines as these are from each other, and only those count. All is derived.
 """
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from phase_recon.geometry.arrangement import arrangement
 from phase_recon.geometry.neighbours import distance_to_other
 from phase_recon.surface.surface import Surface, select_cells
 
@@ -36,6 +38,7 @@ def guesses(places: Array, points: Array) -> tuple[Array, Mask, float]:
         The distances from the places to the nearest points (N,), which places are a guess (N,), and the distance
         within which none is.
     """
+    points = points[arrangement(points)[1]]
     centre = points.mean(axis=0)  # far off the origin, differences would lose digits
     tree = cKDTree(points - centre)
     distance, nearest = tree.query(places - centre, workers=-1)
@@ -60,6 +63,7 @@ def shown_part(surface: Surface, points: Array) -> Surface:
     Raises:
         ValueError: the surface has no normals.
     """
+    points = points[arrangement(points)[1]]
     tree = cKDTree(points)
     distance, nearest = tree.query(surface.vertices, np.arange(1, min(ASKED, tree.n) + 1), workers=-1)
     share = distance[:, 0] / _reach(tree, nearest[:, 0])

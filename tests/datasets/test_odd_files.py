@@ -208,13 +208,15 @@ class TestGaussians:
         return head.encode() + values.astype("<f4").tobytes()
 
     def test_centres_and_colours(self, tmp_path: Path) -> None:
-        cloud = load(tmp_path, "a.ply", self.content(), normals=False)
+        cloud = load(tmp_path, "a.ply", self.content(), normals=False, selection=Selection(min_opacity=0.0))
         np.testing.assert_allclose(cloud.points, POINTS, atol=1e-6)
         np.testing.assert_array_equal(cloud.colours, COLOURS)
         assert cloud.note == "points are the centres of 3D Gaussians; the normals are all zero or NaN and are ignored"
 
-    def test_min_opacity(self, tmp_path: Path) -> None:
-        cloud = load(tmp_path, "a.ply", self.content(), normals=False, selection=Selection(min_opacity=0.5))
-        np.testing.assert_allclose(cloud.points, POINTS[self.OPACITY.astype("f4") >= 0], atol=1e-6)
+    @pytest.mark.parametrize(("asked", "least"), [(None, 0.5), (0.25, 0.25)])
+    def test_min_opacity(self, asked: float | None, least: float, tmp_path: Path) -> None:
+        cloud = load(tmp_path, "a.ply", self.content(), normals=False, selection=Selection(min_opacity=asked))
+        faint = 1 / (1 + np.exp(-self.OPACITY.astype("f4").astype(float))) < least
+        np.testing.assert_allclose(cloud.points, POINTS[~faint], atol=1e-6)
         assert cloud.note is not None
-        assert cloud.note.endswith(f"left out: {(self.OPACITY < 0).sum()} points of lower opacity")
+        assert cloud.note.endswith(f"left out: {faint.sum()} points of opacity below {least:g} (--min-opacity)")

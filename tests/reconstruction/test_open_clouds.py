@@ -16,7 +16,7 @@ from phase_recon.reconstruction.run import WARNED, _show_metrics
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_to_points, sample_surface
 from phase_recon.surface.surface import Surface
-from phase_recon.surface.trim import SHOWN, shown_part, within
+from phase_recon.surface.trim import SHOWN, guesses, shown_part, within
 
 CLOSED = ["bracket", "plate", "fan", "hex_nut", "pipe_tee", "vase", "mug", "box_in_box", "torus", "chain", "knot",
           "stool"]  # fmt: skip
@@ -168,6 +168,15 @@ def test_of_a_surface_without_points_in_a_large_hole_it_is_cut_out():
     assert part.euler_characteristic() == 0  # a ring
     share = compare_to_points(square(201), points, 100_000)["surface_far_share"]
     assert share == pytest.approx(np.pi * (0.5 - 0.05 * 2**0.5) ** 2 / 4, rel=0.03)
+
+
+def test_points_on_lines_far_apart_show_what_is_between_the_lines():
+    """Lines 0.2 apart with points each 0.002 along them: along a line alone the reach of a point is 0.016."""
+    lines, along = np.meshgrid(np.arange(-1, 1.001, 0.2), np.arange(-1, 1.0001, 0.002), indexing="ij")
+    points = np.stack([lines.ravel(), along.ravel(), np.zeros(lines.size)], axis=-1)
+    surface = square(101)
+    assert shown_part(surface, points) is surface
+    assert not guesses(surface.vertices, points)[1].any()
 
 
 def test_a_surface_that_is_shown_is_returned_as_it_is():
