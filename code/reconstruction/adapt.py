@@ -13,7 +13,7 @@ from phase_recon.utils.config import Config
 FEWEST_FREQUENCIES = 2  # k of the Fourier features, at least
 MOST_FREQUENCIES = 6  # and at most, as published
 WAVE = 3.0  # × spacing: the shortest wave of the features spans at least this, or it would follow each point
-NOISY_WAVE = 12.0  # the same where there is noise
+NOISY_WAVE = 12.0  # the same where there is noise, unless the network then misses the coarse start
 NOISE_FREE_MOMENTUM = 0.99  # Muon's where there is no noise: it comes nearer in as many steps
 RATE = 0.002  # the learning rate at the start
 LEAST_RATE = 0.65  # × RATE: what is left of it where there is much noise, in which a higher one loses what is thin
@@ -35,10 +35,29 @@ def adapt(config: Config, spacing: float, noise: float) -> Config:
         initial = max(RATE * max(certainty(noise), LEAST_RATE), schedule.Final or 0.0)
         schedule = replace(schedule, Initial=initial)
         config = replace(config, train=replace(config.train, learning_rate_schedule=(schedule,)))
+    if not leaves_frequencies_open(config):
+        return config
+    return with_frequencies(config, _frequencies(NOISY_WAVE if noise else WAVE, spacing))
+
+
+def most_frequencies(config: Config, spacing: float) -> int:
+    """The most frequencies of the Fourier features that a noisy cloud may be given; 0 where they are not left open."""
+    return _frequencies(WAVE, spacing) if leaves_frequencies_open(config) else 0
+
+
+def leaves_frequencies_open(config: Config) -> bool:
+    """Whether the network has Fourier features and no number of frequencies is given."""
     inputs = config.network.inputs
     parameters = inspect.signature(find_class(config.train.network_class)).parameters
-    if "k" not in parameters or inputs.get("k") is not None:
-        return config
-    wave = (NOISY_WAVE if noise else WAVE) * max(spacing, LEAST_SPACING)  # the shortest of k is 4 / 2^(k-1)
-    k = int(np.clip(np.floor(np.log2(4 / wave)) + 1, FEWEST_FREQUENCIES, MOST_FREQUENCIES))
-    return replace(config, network=replace(config.network, inputs={**inputs, "k": k}))
+    return "k" in parameters and inputs.get("use_FFM", True) and inputs.get("k") is None
+
+
+def _frequencies(wave: float, spacing: float) -> int:
+    """As many frequencies as the shortest wave, 4 / 2^(k-1), spans so many spacings."""
+    k = np.floor(np.log2(4 / (wave * max(spacing, LEAST_SPACING)))) + 1
+    return int(np.clip(k, FEWEST_FREQUENCIES, MOST_FREQUENCIES))
+
+
+def with_frequencies(config: Config, k: int) -> Config:
+    """The configuration with k frequencies of the Fourier features."""
+    return replace(config, network=replace(config.network, inputs={**config.network.inputs, "k": k}))

@@ -14,7 +14,7 @@ from phase_recon.model.loss.base import Loss
 from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.model.optimizer import Cosine, Step
 from phase_recon.model.sampling import Sampler
-from phase_recon.reconstruction.adapt import adapt
+from phase_recon.reconstruction.adapt import adapt, leaves_frequencies_open, most_frequencies, with_frequencies
 from phase_recon.reconstruction.build_model import kernels_for
 from phase_recon.reconstruction.detail import correction_of, seconds_for
 from phase_recon.reconstruction.field import DetailedField, Field
@@ -98,9 +98,7 @@ def fit(
     course = course_of(config, checkpoint, experiment, alone=ranks.size == 1)
     clock = Clock(t.nepoch, budget, seconds, started, course.mending.spent, t.checkpoint_minutes)
     if config.network.has_normals and cloud.normals is None:
-        raise UserError(
-            "network.has_normals = true, but the cloud has no normals: set it to false, or give some"
-        )
+        raise UserError("network.has_normals = true, but the cloud has no normals: set it to false, or give some")
     for key in ("points_batch", "pts_in_omega"):
         ranks.check_share(f"train.{key}", getattr(t, key))
 
@@ -109,13 +107,18 @@ def fit(
     _announce(scene, announce)
     if observe is not None:
         observe(scene)
+    if checkpoint is not None and leaves_frequencies_open(config):
+        config = with_frequencies(config, checkpoint["config"]["network"]["inputs"]["k"])
+    most = most_frequencies(config, scene.scale.spacing)
     config = adapt(config, scene.scale.spacing, scene.scale.noise_left if scene.scale.denoised else 0.0)
     problems: list[str] = []
     kernels = kernels_for(config, device, problems)
     for problem in problems:
         announce(f"note: steps are slower than they could be: {problem} (train.compile)")
     holding = holding or HoleHoldingSettings()
-    run = Run(config, scene, device, kernels, clock, course, announce, experiment, preview, ranks, checkpoint, holding)
+    run = Run(
+        config, scene, device, kernels, clock, course, announce, experiment, preview, ranks, checkpoint, holding, most
+    )
     while True:
         try:
             with subnormals_as_zero():
@@ -182,8 +185,8 @@ def _announce(scene: Scene, announce: Announce) -> None:
 
 def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
     """``fit``, up to the end or a Failure."""
+    run, state = begin(run) if checkpoint is None else (run, resume(run, checkpoint))
     config, t, clock, course, ranks = run.config, run.config.train, run.clock, run.course, run.ranks
-    state = begin(run) if checkpoint is None else resume(run, checkpoint)
     loss, schedule = state.field.loss, schedule_of(config.train.learning_rate_schedule[0])
     step = Repeated(partial(_step, state, ranks), run.device, state.generator, run.recorded)
     ranks.copy_first(state.optimizers.parameters)

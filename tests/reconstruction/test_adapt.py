@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from conftest import TINY
-from phase_recon.reconstruction.adapt import adapt
+from phase_recon.reconstruction.adapt import adapt, most_frequencies
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.utils.config import load_config
 
@@ -30,12 +30,15 @@ def test_as_many_fourier_features_as_the_spacing_bears(reach, k):
     rest = adapt(config, reach, 0.0)
     assert rest.network.inputs["k"] == k
     assert adapt(config, reach, 1e-4) == adapt(config, 4 * reach, 0.0)  # two fewer
+    assert most_frequencies(config, reach) == k
     assert replace(rest, network=replace(rest.network, inputs=config.network.inputs)) == config
 
 
 def test_a_number_of_fourier_features_that_is_given_stays():
     config = configured("network.inputs.k=3", "train.momentum=0.9")
     assert adapt(config, 0.0, 0.0) == config
+    assert most_frequencies(config, 0.0) == 0
+    assert most_frequencies(configured("network.inputs.use_FFM=false"), 0.0) == 0
 
 
 def test_the_momentum_is_by_the_noise_unless_it_is_given():

@@ -120,6 +120,23 @@ def test_gaps_are_held_by_points_from_a_step_on(tmp_path):
     assert not same_state(without, saved)
 
 
+@pytest.mark.parametrize(("misfit", "k"), [(1.0, 2), (-1.0, 4)], ids=["good enough", "never"])
+def test_a_network_that_misses_the_start_gets_more_frequencies_and_goes_on_with_them(monkeypatch, tmp_path, misfit, k):
+    """By the noise it gets 2, by the spacing alone it could have 4."""
+    monkeypatch.setattr(state, "MISFIT", misfit)
+    noise = np.random.default_rng(0).normal(0, 0.01, (2, 500))
+    angle = np.linspace(0, 2 * np.pi, 500, endpoint=False)
+    cloud = PointCloud(((1 + noise[0]) * [np.cos(angle), np.sin(angle)]).T)
+    keys = (STEP, "network.inputs.use_FFM=true", "train.start=winding", "train.mend=false")
+    keys += ("train.estimate_normals=true", "train.smooth_points=true")
+    whole = train(tiny(*keys, "train.nepoch=12"), cloud, tmp_path, preprocessing=COARSE).load_checkpoint()
+    assert whole["config"]["network"]["inputs"]["k"] == k
+    assert whole["network"]["lin0.weight"].shape[1] == 2 * (1 + 2 * k)
+    first = train(tiny(*keys, "train.nepoch=6"), cloud, tmp_path, preprocessing=COARSE).load_checkpoint()
+    again = train(tiny(*keys, "train.nepoch=12"), cloud, tmp_path, first, preprocessing=COARSE)
+    assert same_state(again.load_checkpoint(), whole)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_ten_steps_and_ten_more_are_twenty_to_the_last_bit(tmp_path, cloud, optimizer):
     keys = (STEP, f"train.optimizer={optimizer}", "train.status_frequency=1", "network.inputs.dims=[16,16,16]")
