@@ -18,6 +18,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from phase_recon.utils.errors import UserError
 
+CLOSE = 0.7  # similarity of two words, 0 to 1, from which one is taken for a slip of the other
+
 T = TypeVar("T")
 
 OWN_PACKAGE = __name__.partition(".")[0]  # phase_recon
@@ -212,7 +214,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _suggest(key: str, known: list[str], prefix: str = "") -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(key, known, n=1, cutoff=CLOSE)
     if close:
         return f"did you mean {_join(prefix, close[0])}?"
     return f"expected one of {', '.join(known)}" if known else "expected none"

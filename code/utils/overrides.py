@@ -7,10 +7,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from phase_recon.utils.build import find_class
+from phase_recon.utils.build import CLOSE, find_class
 from phase_recon.utils.errors import UserError
-
-CLOSE = 0.7  # similarity of two words, 0 to 1, from which one is taken for a slip of the other
 
 
 class Override(NamedTuple):
