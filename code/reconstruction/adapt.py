@@ -58,6 +58,6 @@ def _frequencies(wave: float, spacing: float) -> int:
     return int(np.clip(k, FEWEST_FREQUENCIES, MOST_FREQUENCIES))
 
 
-def with_frequencies(config: Config, k: int) -> Config:
-    """The configuration with k frequencies of the Fourier features."""
+def with_frequencies(config: Config, k: int | None) -> Config:
+    """The configuration with k frequencies of the Fourier features; None leaves them open."""
     return replace(config, network=replace(config.network, inputs={**config.network.inputs, "k": k}))

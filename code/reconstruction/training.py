@@ -108,7 +108,7 @@ def fit(
     if observe is not None:
         observe(scene)
     if checkpoint is not None and leaves_frequencies_open(config):
-        config = with_frequencies(config, checkpoint["config"]["network"]["inputs"]["k"])
+        config = with_frequencies(config, checkpoint["config"]["network"]["inputs"].get("k"))
     most = most_frequencies(config, scene.scale.spacing)
     config = adapt(config, scene.scale.spacing, scene.scale.noise_left if scene.scale.denoised else 0.0)
     problems: list[str] = []

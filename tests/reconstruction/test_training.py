@@ -137,6 +137,12 @@ def test_a_network_that_misses_the_start_gets_more_frequencies_and_goes_on_with_
     assert same_state(again.load_checkpoint(), whole)
 
 
+def test_a_run_without_fourier_features_is_not_gone_on_with_as_one_with_them(tmp_path, circle):
+    checkpoint = train(tiny(STEP, "network.inputs.use_FFM=false"), circle, tmp_path).load_checkpoint()
+    with pytest.raises(UserError, match="has the weights of another network"):
+        train(tiny(STEP, "network.inputs.use_FFM=true", "train.nepoch=20"), circle, tmp_path, checkpoint)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_ten_steps_and_ten_more_are_twenty_to_the_last_bit(tmp_path, cloud, optimizer):
     keys = (STEP, f"train.optimizer={optimizer}", "train.status_frequency=1", "network.inputs.dims=[16,16,16]")
