@@ -41,15 +41,16 @@ def adapt(config: Config, spacing: float, noise: float) -> Config:
 
 
 def most_frequencies(config: Config, spacing: float) -> int:
-    """The most frequencies of the Fourier features that a noisy cloud may be given; 0 where they are not left open."""
-    return _frequencies(WAVE, spacing) if leaves_frequencies_open(config) else 0
+    """The most frequencies of the Fourier features that a noisy cloud may be given; 0 where none is to be chosen."""
+    has_features = config.network.inputs.get("use_FFM", True)
+    return _frequencies(WAVE, spacing) if has_features and leaves_frequencies_open(config) else 0
 
 
 def leaves_frequencies_open(config: Config) -> bool:
-    """Whether the network has Fourier features and no number of frequencies is given."""
+    """Whether the network takes a number of frequencies, and none is given."""
     inputs = config.network.inputs
     parameters = inspect.signature(find_class(config.train.network_class)).parameters
-    return "k" in parameters and inputs.get("use_FFM", True) and inputs.get("k") is None
+    return "k" in parameters and inputs.get("k") is None
 
 
 def _frequencies(wave: float, spacing: float) -> int:

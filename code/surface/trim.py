@@ -38,14 +38,15 @@ def guesses(places: Array, points: Array) -> tuple[Array, Mask, float]:
         The distances from the places to the nearest points (N,), which places are a guess (N,), and the distance
         within which none is.
     """
-    points = points[arrangement(points)[1]]
     centre = points.mean(axis=0)  # far off the origin, differences would lose digits
-    tree = cKDTree(points - centre)
-    distance, nearest = tree.query(places - centre, workers=-1)
+    distance = cKDTree(points - centre).query(places - centre, workers=-1)[0]
     least = LEAST * float(np.linalg.norm(points - (points.min(axis=0) + points.max(axis=0)) / 2, axis=1).max())
     far = np.flatnonzero(distance > least)
     guess = np.zeros(len(places), dtype=bool)
-    guess[far] = distance[far] > GUESSED * _reach(tree, nearest[far])
+    if len(far):
+        showing = cKDTree(_showing(points) - centre)
+        to_showing, nearest = showing.query(places[far] - centre, workers=-1)
+        guess[far] = to_showing > GUESSED * _reach(showing, nearest)
     return distance, guess, least
 
 
@@ -63,7 +64,7 @@ def shown_part(surface: Surface, points: Array) -> Surface:
     Raises:
         ValueError: the surface has no normals.
     """
-    points = points[arrangement(points)[1]]
+    points = _showing(points)
     tree = cKDTree(points)
     distance, nearest = tree.query(surface.vertices, np.arange(1, min(ASKED, tree.n) + 1), workers=-1)
     share = distance[:, 0] / _reach(tree, nearest[:, 0])
@@ -81,6 +82,11 @@ def shown_part(surface: Surface, points: Array) -> Surface:
     np.logical_or.at(clear, component, (share > CLEAR)[surface.cells[cut]].any(axis=1))
     cut[cut] = clear[component]
     return select_cells(surface, ~cut)
+
+
+def _showing(points: Array) -> Array:
+    """Those of the points (N, d) that show a surface (M, d)."""
+    return points[arrangement(points)[1]]
 
 
 def _reach(tree: cKDTree, asked: npt.NDArray[np.int64]) -> Array:

@@ -104,7 +104,7 @@ def test_the_configuration_of_a_run_reads_back_as_what_was_used(trained: tuple[P
     config = load_config(trained[kind] / "config.conf")
     assert config.train.nepoch == 250
     used = read_checkpoint(trained[kind] / "checkpoints" / "latest.pth")["config"]
-    assert "k" not in used["network"]["inputs"]  # without Fourier features none are counted
+    assert used["network"]["inputs"].pop("k") == (3, 2)[kind]  # left open, and set by the spacing of the cloud
     assert used["train"]["momentum"] == 0.99  # by its noise, of which there is none
     used["train"]["momentum"] = None
     assert config.to_dict() == used

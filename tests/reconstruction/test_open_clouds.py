@@ -176,7 +176,10 @@ def test_points_on_lines_far_apart_show_what_is_between_the_lines():
     points = np.stack([lines.ravel(), along.ravel(), np.zeros(lines.size)], axis=-1)
     surface = square(101)
     assert shown_part(surface, points) is surface
-    assert not guesses(surface.vertices, points)[1].any()
+    distances, guess, least = guesses(surface.vertices, points)
+    assert distances.max() == pytest.approx(0.1)  # from all points, in the middle between two lines
+    assert distances.max() > least
+    assert not guess.any()
 
 
 def test_a_surface_that_is_shown_is_returned_as_it_is():
