@@ -14,6 +14,7 @@ import numpy.typing as npt
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
+from phase_recon.benchmarks.solids import spiral
 from phase_recon.surface.metrics import sample_surface
 from phase_recon.surface.surface import Surface
 
@@ -136,13 +137,9 @@ def joined(clouds: list[Cloud]) -> Cloud:
 
 
 def even_directions(count: int, random: Generator) -> Array:
-    """Unit vectors (count, 3), evenly spread (a Fibonacci lattice), turned at random."""
-    height = 1 - (2 * np.arange(count) + 1) / count
-    turn = np.pi * (1 + 5**0.5) * np.arange(count)
-    around = np.sqrt(1 - height**2)
-    lattice = np.stack([around * np.cos(turn), around * np.sin(turn), height], axis=1)
+    """Unit vectors (count, 3), evenly spread, turned at random."""
     rotation = np.linalg.qr(random.standard_normal((3, 3)))[0]
-    directions: Array = lattice @ (rotation * np.sign(np.linalg.det(rotation)))
+    directions: Array = spiral(count) @ (rotation * np.sign(np.linalg.det(rotation)))
     return directions
 
 

@@ -34,6 +34,7 @@ from phase_recon.benchmarks.solids import (
     revolved,
     segments,
     sheet,
+    spiral,
     star_shaped,
     together,
     tube,
@@ -629,18 +630,10 @@ def relief(error: float) -> Surface:
     return _height_field(u, v, height, -0.2)
 
 
-def _spiral(count: int) -> Array:
-    """Evenly spread unit vectors (count, 3): a Fibonacci lattice."""
-    height = 1 - (2 * np.arange(count) + 1) / count
-    turn = math.pi * (1 + math.sqrt(5)) * np.arange(count)
-    around = np.sqrt(1 - height**2)
-    return np.stack([around * np.cos(turn), around * np.sin(turn), height], axis=1)
-
-
 @_shape("fine detail", CHECKING, 2)
 def pitted_ball(error: float) -> Surface:
     """A ball with 80 pits, 0.02 deep and 0.16 wide at half their depth."""
-    places, width = _spiral(80), 0.0672
+    places, width = spiral(80), 0.0672
 
     def radius(directions: Array) -> Array:
         nearest = np.full(len(directions), -1.0)
@@ -656,7 +649,7 @@ def pitted_ball(error: float) -> Surface:
 @_shape("fine detail", DEVELOPMENT, 2)
 def urchin(error: float) -> Surface:
     """A ball with 24 thin spikes."""
-    spikes = [_limb([0.45 * p, 0.7 * p, 0.95 * p], (0.07, 0.05, 0.03), error) for p in _spiral(24)]
+    spikes = [_limb([0.45 * p, 0.7 * p, 0.95 * p], (0.07, 0.05, 0.03), error) for p in spiral(24)]
     return union(ball(0.5, error), together(*spikes))
 
 

@@ -53,6 +53,14 @@ def arc(centre: Place, radius: float, start: float, end: float, error: float) ->
     return points
 
 
+def spiral(count: int) -> Array:
+    """Evenly spread unit vectors (count, 3): a Fibonacci lattice."""
+    height = 1 - (2 * np.arange(count) + 1) / count
+    turn = math.pi * (1 + math.sqrt(5)) * np.arange(count)
+    around = np.sqrt(1 - height**2)
+    return np.stack([around * np.cos(turn), around * np.sin(turn), height], axis=1)
+
+
 def prism(outline: Array, low: float, high: float, twist: float = 0.0, layers: int = 1) -> Surface:
     """The outline (n, 2), counter-clockwise and star-shaped about the origin, swept from z = low to high.
 

@@ -132,15 +132,20 @@ def seen_sides(
             one, None without any.
     """
     s = space.settings
-    escaped = rays_out(space, places, directions, opposite)
-    near = sheets_beside(space, places, directions) & (way_of(directions, opposite)[:, None] != [-1, 1])
+    beside = sheets_beside(space, places, directions)
+    escaped = rays_out(space, places, directions, opposite, beside)
+    near = beside & (way_of(directions, opposite)[:, None] != [-1, 1])
     behind, before = (escaped < 0).sum(axis=1), (escaped > 0).sum(axis=1)
     told = [(a <= s.other * b) & (b >= s.least) for a, b in ((behind, before), (before, behind))]
     return np.where(near.any(axis=1), 0, told[0].astype(np.int64) - told[1])
 
 
 def rays_out(
-    space: Space, places: Array, directions: Array, opposite: Array | None = None
+    space: Space,
+    places: Array,
+    directions: Array,
+    opposite: Array | None = None,
+    beside: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.int8]:
     """Which rays (N, rays) from some places on a cloud get out of it.
 
@@ -152,9 +157,11 @@ def rays_out(
         places: some of its points (N, d).
         directions: unit normals there (N, d).
         opposite: step (N, d) to another sheet, or None.
+        beside: what ``sheets_beside`` says of the places (N, 2), where that is known.
     """
     s = space.settings
-    clear = ~sheets_beside(space, places, directions) & (way_of(directions, opposite)[:, None] != [-1, 1])
+    beside = sheets_beside(space, places, directions) if beside is None else beside
+    clear = ~beside & (way_of(directions, opposite)[:, None] != [-1, 1])
     rays = ray_directions(space.dimension, s.rays)
     cosine = directions @ rays.T
     looked = (np.abs(cosine) > s.steep) & np.where(cosine > 0, clear[:, 1:], clear[:, :1])

@@ -64,7 +64,7 @@ def render_surface(
     values: Float64 | None = None,
     label: str = "",
     up: Up = "y",
-    size: tuple[int, int] = (1500, 750),
+    size: tuple[int, int] = (1200, 600),
 ) -> None:
     """Write a PNG of a surface: a mesh from the front and the back, or a filled curve.
 

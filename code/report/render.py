@@ -28,7 +28,7 @@ EYE_DISTANCE = 5.0  # × radius of the scene: a mild perspective
 FILLED = 0.94  # × width or height of an image: what the scene fills at most
 BAND_ROWS = 64  # rows of rays traced at a time, which bounds the memory
 SUBPIXELS = 2  # rays per pixel along each side
-AMBIENT_RAYS = 6  # rays per hit that sample the ambient light
+AMBIENT_RAYS = 4  # rays per hit that sample the ambient light
 OFFSET = 2e-4  # × radius of the scene: distance of secondary rays' origins from the surface, against self-shadowing
 CLAY = np.array([0.40, 0.48, 0.58])  # linear RGB of a surface without colours
 INSIDE = np.array([0.55, 0.30, 0.18], dtype=np.float32)  # linear RGB of the back: visible where a surface is open
