@@ -3,6 +3,7 @@
 A cloud that cannot enclose anything, or that is not what the file's owner thinks it is, is refused here.
 """
 
+import math
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from phase_recon.datasets.columns import AXES, COLOURS, NORMALS
+from phase_recon.datasets.columns import AXES, COLOURS, NORMALS, SENSORS
 from phase_recon.datasets.readers import read_table
 from phase_recon.datasets.selection import Selection
 from phase_recon.datasets.stations import with_sensor, with_stations
@@ -88,8 +89,16 @@ def load_point_cloud(
     return _cloud(Path(path), table, d_in, drop_invalid, normals)
 
 
-def point_cloud(points: npt.ArrayLike, normals: npt.ArrayLike | None = None) -> PointCloud:
+def point_cloud(
+    points: npt.ArrayLike,
+    normals: npt.ArrayLike | None = None,
+    sensors: npt.ArrayLike | None = None,
+    drop_invalid: bool = False,
+) -> PointCloud:
     """Check arrays (N, 2 or 3) of points and, if there are, normals as ``load_point_cloud`` checks a file.
+
+    ``sensors`` are the positions from which the points were seen, or one position (d,). Rows that are not finite are an
+    error, or are dropped with ``drop_invalid``.
 
     Raises UserError as there, and for arrays of another shape.
     """
@@ -104,7 +113,13 @@ def point_cloud(points: npt.ArrayLike, normals: npt.ArrayLike | None = None) -> 
         if directions.shape != values.shape:
             raise UserError(f"normals: expected the shape of the points {values.shape}, got {directions.shape}")
         columns |= dict(zip(NORMALS, directions.T, strict=False))
-    return _cloud(Path("points"), Table(columns), None, False, normals is not None)
+    if sensors is not None:
+        places = np.asarray(sensors, dtype=np.float64)
+        if places.shape not in (values.shape, values.shape[1:]):
+            expected = f"the shape of the points {values.shape}, or {values.shape[1:]} for one position"
+            raise UserError(f"sensors: expected {expected}, got {places.shape}")
+        columns |= dict(zip(SENSORS, np.broadcast_to(places, values.shape).T, strict=False))
+    return _cloud(Path("points"), Table(columns), None, drop_invalid, normals is not None)
 
 
 def load_points(path: str | PathLike[str], d: int) -> Array:
@@ -239,7 +254,8 @@ def _check_shape(path: Path, points: Array) -> None:
     flat = thickness <= FLAT * thickness[-1] + rounding / extent
     if flat[:-1].all():
         needs = "a closed curve encloses an area" if d == 2 else "a closed surface encloses a volume"
-        raise UserError(f"{path}: all {count} points lie on one straight line: {needs}; check the columns")
+        remedy = _sparse(points) or "check the columns"  # one stray point, far off, makes a line of any cloud
+        raise UserError(f"{path}: all {count} points lie on one straight line: {needs}; {remedy}")
     if flat[0]:
         raise UserError(
             f"{path}: all {count} points lie in one plane: a closed surface encloses a volume; for a planar "
@@ -256,8 +272,10 @@ def _sparse(points: Array) -> str | None:
     if share >= SPARSE:
         return None
     margin = (high - low) / 4
-    ends = ",".join(f"{end:.6g}" for pair in zip(low - margin, high + margin, strict=True) for end in pair)
-    return f"most points fill {100 * share:.2g} % of the box about all: --crop={ends} reads those alone"
+    ends = np.stack([low - margin, high + margin], axis=1).ravel()
+    digits = 6 + max(0, math.ceil(math.log10(np.abs(ends).max() / max((high - low).max(), 1e-300))))
+    crop = ",".join(f"{end:.{min(digits, 17)}g}" for end in ends)
+    return f"most points fill {100 * share:.2g} % of the box about all: --crop={crop} reads those alone"
 
 
 def _sound_normals(path: Path, table: Table, axes: list[str]) -> tuple[Array | None, str | None]:

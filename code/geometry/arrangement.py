@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from phase_recon.geometry.neighbours import nearest
+from phase_recon.geometry.neighbours import PLACES, nearest
 from phase_recon.utils.general import thinned, unique_rows
 
 Array = npt.NDArray[np.float64]
@@ -119,6 +119,9 @@ def _flatness(extents: Array) -> Array:
 
 def _one_sidedness(points: Array, count: int) -> Array:
     """How far the nearest points of each (N, 3) lie to one side of it (N,), 0 to 1."""
-    distance, index = nearest(points, points, count)
-    middle = points[index].mean(axis=1)
-    return np.asarray(np.linalg.norm(middle - points, axis=1) / distance[:, -1])
+    tree, share = cKDTree(points), np.empty(len(points))
+    for start in range(0, len(points), PLACES):
+        some = points[start : start + PLACES]
+        distance, index = tree.query(some, count, workers=-1)
+        share[start : start + PLACES] = np.linalg.norm(points[index].mean(axis=1) - some, axis=1) / distance[:, -1]
+    return share

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,11 +12,23 @@ if TYPE_CHECKING:
     from phase_recon.reconstruction.evaluation import Reconstruction
     from phase_recon.reconstruction.field import DetailedField, NeuralField
 
+SELECT = "select the points before"
+# keys that are for reading a file, and what does the same for arrays
+OF_FILES = {
+    **dict.fromkeys(("train.crop", "train.voxel", "train.classes", "train.min_opacity"), SELECT),
+    "train.input_path": "read it with numpy, or use the command phase-recon",
+    "train.sample": "sample the mesh before",
+    "train.d_in": "give as many columns",
+    "train.sensor": "give sensors=",
+    "train.stations": "give sensors=",
+}
+
 
 def reconstruct(
     points: npt.ArrayLike,
     normals: npt.ArrayLike | None = None,
     *,
+    sensors: npt.ArrayLike | None = None,
     minutes: float | None = None,
     steps: int | None = None,
     resolution: int | None = None,
@@ -43,11 +54,13 @@ def reconstruct(
         points: (N, d), d = 2 or 3, N at least 10, in any unit and anywhere. They lie on a surface (curve), which may
             have holes; noise and outliers are found and dealt with. If they show an open sheet, the surface is open.
         normals: (N, d), pointing outward, of any length; given, they are used. Without them the sides are found.
+        sensors: where the points were seen from, (N, d), or one position (d,) for all; each point's side is then known.
         minutes: time for the training, in place of the 1 000 steps.
         steps: of the training, in place of the 1 000.
         resolution: cells of the grid along the longest side of the box, 8 to 2048; if None as many as the
             points have detail for, 256 to 1024.
         overrides: keys of the configuration and their values, such as ``{"train.seed": 3}``; setup.conf explains all.
+            Those that select what is read of a file are refused.
         gpu: "auto" (the freest, else the CPU), "cpu", or the number of one.
 
     Returns:
@@ -55,22 +68,31 @@ def reconstruct(
 
     Raises:
         UserError: what is wrong with the points, a key or a value, in one line; or there is no surface.
+        KeyboardInterrupt: Ctrl-C.
     """
     from phase_recon.datasets.pointcloud import point_cloud
     from phase_recon.reconstruction.build_model import check_model
     from phase_recon.reconstruction.evaluation import Reconstruction, surface_of
-    from phase_recon.reconstruction.training import fit
+    from phase_recon.reconstruction.training import Interrupted, fit
     from phase_recon.utils.config import Config, override
     from phase_recon.utils.distributed import choose_device
+    from phase_recon.utils.errors import UserError
+    from phase_recon.utils.overrides import assignment
 
-    cloud = point_cloud(points, normals)
+    for key in OF_FILES:
+        if key in (overrides or {}):
+            raise UserError(f"overrides: {key} is for reading a file, and does nothing here: {OF_FILES[key]}")
     keys: dict[str, Any] = {"network.has_normals": normals is not None}
     keys |= {} if minutes is None else {"train.time_budget": minutes}
     keys |= {} if steps is None else {"train.nepoch": steps}
     keys |= {} if resolution is None else {"plot.resolution": resolution}
-    texts = [f"{key} = {json.dumps(value)}" for key, value in {**keys, **(overrides or {})}.items()]
+    texts = [assignment(key, value) for key, value in {**keys, **(overrides or {})}.items()]
     config = override(Config().to_dict(), texts, check_model, source="overrides", place="")
-    field, _ = fit(config, cloud, choose_device(gpu)[0], lambda line: None)
+    cloud = point_cloud(points, normals, sensors, config.train.drop_invalid)
+    try:
+        field, _ = fit(config, cloud, choose_device(gpu)[0], lambda line: None)
+    except Interrupted:
+        raise KeyboardInterrupt from None
     return Reconstruction.of(surface_of(field, cloud, config.plot), field)
 
 

@@ -61,30 +61,40 @@ def names_many(given: str | None, root: Path) -> bool:
     return path.is_dir() or ((given.startswith("@") or glob.has_magic(given)) and not path.exists())
 
 
-def find_clouds(given: str, root: Path) -> list[Path]:
-    """The clouds that a folder, a glob or @list names, in the order of their names; a list keeps its own order.
+def find_clouds(given: str, root: Path, output: Path | None = None) -> list[Path]:
+    """The clouds that a file, a folder, a glob or @list names, in the order of their names; a list keeps its own order.
 
     A folder gives the files with the extensions of clouds, but for hidden ones and for those of runs: a folder with
     a config.conf is a run's.
 
+    Args:
+        given: as on the command line.
+        root: where a relative path is looked for if it is not in the current folder.
+        output: the folder that surfaces go to; one within the folder that is given has no clouds.
+
     Raises:
         UserError: there are none, or the list cannot be read.
     """
+    path = find_file(given, root).absolute()
+    if path.is_file():  # its name may have what a glob or a list has, too
+        return [Path(os.path.normpath(path))]
     if given.startswith("@"):
         path = find_file(given[1:], root)
         try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not text in UTF-8"
             raise UserError(f"{path}: the list of clouds cannot be read ({why})") from None
         found = [path.absolute().parent / line for line in lines if line and not line.startswith("#")]
         remedy = "write a path on each line"
-    elif (path := find_file(given, root).absolute()).is_dir():
-        runs = {file.parent for file in path.rglob("config.conf")}
+    elif path.is_dir():
+        others = {file.parent for file in path.rglob("config.conf")}
+        if output is not None and path in (below := Path(os.path.normpath(output.absolute()))).parents:
+            others.add(below)
         found = [
             file
             for file in sorted(path.rglob("*"))
-            if file.suffix.lower() in READERS and file.is_file() and runs.isdisjoint(file.parents)
+            if file.suffix.lower() in READERS and file.is_file() and others.isdisjoint(file.parents)
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
         ]  # fmt: skip
         remedy = f"expected files with one of {', '.join(READERS)}"
@@ -173,7 +183,17 @@ class Batch:
         if is_finished(folder, digest):
             output.close()
             return None
-        if record["sha256"] not in (None, digest) and (folder / "checkpoints").exists():
+        if digest is None and record["state"] == "done":
+            output.close()
+            print(f"{name}: {record['input']} cannot be read; the finished run stays as it is", flush=True)
+            return None
+        if record["sha256"] == digest and record["state"] == "running" and ended_alone(folder):
+            write_record(folder, record | {"state": "done"})
+            copy_surface(folder, self.output)
+            output.close()
+            print(f"{name}: was done already, by a run that outlived its command", flush=True)
+            return None
+        if digest is not None and record["sha256"] not in (None, digest) and (folder / "checkpoints").exists():
             stamp = datetime.now().strftime(TIMESTAMP)
             (self.folder / "replaced").mkdir(exist_ok=True)
             folder.rename(self.folder / "replaced" / f"{name}-{stamp}")
@@ -185,7 +205,7 @@ class Batch:
             output = _locked(folder / "output.log")
             if output is None:
                 return None
-        write_record(folder, record | {"state": "running", "reason": "", "sha256": digest})
+        write_record(folder, record | {"state": "running", "reason": "", "sha256": digest or record["sha256"]})
         how = ["--is-continue"] if (folder / "checkpoints" / "latest.pth").is_file() else []
         command = [
             sys.executable, str(RUN), "--conf", str(self.folder / "config.conf"),
@@ -207,13 +227,14 @@ class Batch:
         seconds = time.monotonic() - job.started
         if status == 0 and result_of(folder) is not None:
             state, reason = "done", ""
-            copy_surface(folder, self.output)
         elif stopped:
             state, reason = "stopped", "stopped by a signal; the same command continues it"
         else:
             state, reason = "failed", reason_of(status, (folder / "output.log").read_bytes()[job.begin :])
         record |= {"state": state, "reason": reason, "seconds": round(record["seconds"] + seconds, 1)}
         write_record(folder, record)
+        if state == "done":
+            copy_surface(folder, self.output)
         job.output.close()  # the lock goes with it
         write_tables(self.folder)
         self.ended += 1
@@ -237,7 +258,8 @@ def run_many(config: Config, clouds: Sequence[Path], exps_dir: Path, jobs: int, 
         in place of 1, as torchrun ends all ranks as soon as one of them has another status.
 
     Raises:
-        UserError: a file of the batch itself cannot be read or written.
+        UserError: a file of the batch itself cannot be read or written, or plot.overwrite is false and a surface would
+            replace another file.
     """
     ranks = join_ranks()
     begin = time.monotonic()
@@ -245,6 +267,8 @@ def run_many(config: Config, clouds: Sequence[Path], exps_dir: Path, jobs: int, 
     leave_ranks()
     mine = missing[ranks.rank :: ranks.size]
     if ranks.first:
+        if output is not None and not config.plot.overwrite:
+            _refuse_to_replace(folder, names, output, (config.plot.mesh_format, config.plot.curve_format))
         print(f"runs: {folder}, {len(names)} clouds, {len(names) - len(missing)} done before", flush=True)
         for name in names:
             if name not in missing:
@@ -280,6 +304,17 @@ def is_finished(folder: Path, digest: str | None) -> bool:
     return record["state"] == "done" and record["sha256"] == digest and result_of(folder) is not None
 
 
+def ended_alone(folder: Path) -> bool:
+    """Whether the run of a cloud came to its end, as it does where the command that started it was killed.
+
+    The evaluation comes after the last checkpoint; a run that was cut off has none, or an older one.
+    """
+    result, latest = result_of(folder), folder / "checkpoints" / "latest.pth"
+    if result is None or not latest.is_file():
+        return False
+    return (result.folder / "metrics.json").stat().st_mtime >= latest.stat().st_mtime
+
+
 def reason_of(status: int, output: bytes) -> str:
     """Why a process failed: the signal that killed it, or the last line that it said."""
     if status < 0:
@@ -301,7 +336,21 @@ def copy_surface(run: Path, output: Path | None) -> None:
         path, surface = output / f"{run.name}{result.mesh.suffix}", result.mesh.read_bytes()
         if path.exists() and path.read_bytes() != surface:
             print(f"{path}: another file was there, and is replaced", flush=True)
+        offset, beside = (file.with_name(f"{file.name}.offset.txt") for file in (result.mesh, path))
+        if offset.is_file():  # of a mesh in single precision that is far from the origin
+            write_whole(beside, offset.read_bytes())
+        else:
+            beside.unlink(missing_ok=True)
         write_whole(path, surface)
+
+
+def _refuse_to_replace(folder: Path, names: Sequence[str], output: Path, formats: Sequence[str]) -> None:
+    """Raise UserError where a surface of one of the runs would replace a file that is not the run's own."""
+    for path in (output / f"{name}.{kind}" for name in names for kind in formats):
+        result = result_of(folder / path.stem)
+        mesh = None if result is None else result.mesh
+        if path.exists() and (mesh is None or mesh.suffix != path.suffix or mesh.read_bytes() != path.read_bytes()):
+            raise UserError(f"--output {path}: is there, and plot.overwrite = false; move it, or give another folder")
 
 
 def _prepare(config: Config, clouds: Sequence[Path], exps_dir: Path) -> tuple[Path, list[str], list[str]]:

@@ -109,8 +109,8 @@ def write_tables(folder: Path) -> None:
         writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-        write_whole(folder / "table.csv", text.getvalue().encode())
-        write_whole(folder / "table.html", page_of(folder, rows).encode())
+        write_whole(folder / "table.csv", text.getvalue().encode(errors="backslashreplace"))
+        write_whole(folder / "table.html", page_of(folder, rows).encode(errors="backslashreplace"))
 
 
 def table(folder: Path) -> list[dict[str, Any]]:

@@ -146,9 +146,15 @@ def measure_all(options: argparse.Namespace) -> list[Row]:
 
 
 def find_cases(data: Path, out: Path, clouds: str) -> Iterator[Case]:
-    """The cases of a folder, by name; clouds of meshes are made under ``out/clouds``, the same every time."""
+    """The cases of a folder, by name; clouds of meshes are made under ``out/clouds``, the same every time.
+
+    Results that lie within the folder are no cases.
+    """
     files = sorted(path for path in data.rglob("*") if path.suffix.lower() in CLOUD_SUFFIXES)
+    results = out.absolute() if data.absolute() in out.absolute().parents else None
     for path in files:
+        if results is not None and results in path.absolute().parents:
+            continue
         if path.stem.endswith("_gt"):
             continue
         names = path.stem, path.stem.partition("-")[0]

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import errno
+import io
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -150,6 +151,9 @@ def exit_status(
     Returns:
         The command's own; 2 for a mistake that the user can mend; 130 after Ctrl-C and 143 after SIGTERM.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name or a letter that it does not know is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     try:
         options = parser.parse_args(arguments)
     except UserError as error:
@@ -166,9 +170,10 @@ def exit_status(
                 raise
             return _said(UserError(missing_text(str(error.name))))
         except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:  # wherever a name is asked about first
+            if error.filename is None or error.strerror is None:
                 raise
-            return _said(UserError(f"{error.filename}: {error.strerror}; choose a shorter one"))
+            remedy = "choose a shorter one" if error.errno == errno.ENAMETOOLONG else "choose another, or mend that"
+            return _said(UserError(f"{error.filename}: {error.strerror}; {remedy}"))
         except KeyboardInterrupt as stop:
             print(stopped, file=sys.stderr)
             return 143 if isinstance(stop, Terminated) else 130

@@ -235,7 +235,7 @@ def _settings(sweep: str) -> Iterator[tuple[str, str]]:
     if len(entries) < 2:
         raise UserError(f"--sweep {sweep!r}: expected a key and values, such as network.loss.epsilon=0.04,0.01,0.0025")
     for value in entries:
-        text = json.dumps(value)
+        text = json.dumps(value, ensure_ascii=False)
         yield f"{key.rpartition('.')[2]}={text}", f"{key}={text}"
 
 

@@ -31,7 +31,7 @@ from phase_recon.geometry.points import Source
 from phase_recon.model.grid import SplineField, SplineGrid, keys_of, nodes_about, spline_weights
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.preprocess import Scene
-from phase_recon.utils.general import thinned
+from phase_recon.utils.general import different, thinned
 
 Array = npt.NDArray[np.float64]
 ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -122,7 +122,7 @@ def correction_of(field: NeuralField, scene: Scene, announce: Callable[[str], No
         scene: what it was trained on.
         announce: receives a line about what was found.
     """
-    points = _different(scene.domain.normalisation.apply(scene.cloud.points[scene.kept]))
+    points = different(scene.domain.normalisation.apply(scene.cloud.points[scene.kept]))
     normals, trust = np.zeros_like(points), np.zeros(len(points))
     if scene.normals != "none":
         measured = scene.points[np.flatnonzero(scene.points.source == Source.MEASURED)]
@@ -150,12 +150,6 @@ def spacing_of(points: Array) -> float:
     nearest = min(NEIGHBOURS, len(points) - 1)
     radius = float(np.median(cKDTree(points).query(thinned(points, SAMPLED), k=[nearest + 1])[0]))
     return 2 * radius / nearest if points.shape[1] == 2 else radius * float(np.sqrt(np.pi / nearest))
-
-
-def _different(points: Array) -> Array:
-    """Each of some points (N, d) once, in their order: corners of a mesh's triangles come many times."""
-    along = points @ np.random.default_rng(0).normal(size=points.shape[1])  # equal points are at equal places
-    return points[np.sort(np.unique(along, return_index=True)[1])]
 
 
 def data_at(

@@ -24,8 +24,8 @@ class Quality:
 # Measured with data/bunny.xyz (20 000 points) on two cores that had some other work. draft: 29 s, 34 s of one core; its
 # points are then 3.6 times as far from the surface as after standard: 35 s, 54 s of one core. fine: 216 s, 242 s.
 QUALITIES = {
-    "draft": Quality(300, 128, "20 to 30 s", "the shape is there, detail is rounded"),
-    "standard": Quality(1000, None, "½ to 1½ minutes", "the default"),
+    "draft": Quality(300, 128, "20 seconds", "the shape is there, detail is rounded"),
+    "standard": Quality(1000, None, "half a minute", "the default"),
     "fine": Quality(5000, 512, "2 to 4 minutes", "finer detail, and four times as many triangles"),
 }
 
@@ -75,7 +75,9 @@ def parser(description: str) -> Parser:
     how.add_argument("--quality", choices=QUALITIES, help="a length and a resolution, see below")
     common_flag(how, "minutes", help="time for the whole command, in place of a number of steps; train.time_budget")
     common_flag(how, "steps", help="length of the training (1000); train.nepoch")
-    how.add_argument("--resolution", metavar="N", type=int, help="cells along the surface's box (256 to 1024, by the points); plot.resolution")
+    how.add_argument(
+        "--resolution", metavar="N", type=int, help="cells along the box (256 to 1024, by the points); plot.resolution"
+    )
     how.add_argument(
         "--trim", metavar="WHAT", type=_number_or_word,
         help="what is cut off, as points are far: open, all that they do not show; a distance in their unit; closed, "

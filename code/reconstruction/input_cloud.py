@@ -65,7 +65,7 @@ def describe(cloud: PointCloud, config: Config) -> list[str]:
     kind = ", ".join(text for text in (kind, "without normals" if cloud.normals is None else "") if text)
     lines = [f"cloud: {t.input_path}, {len(cloud.points)} points in {cloud.points.shape[1]}D, {kind}"]
     if cloud.note:
-        vertices = "vertices of a mesh" in cloud.note and t.sample is None
+        vertices = "vertices of a mesh" in cloud.note and t.sample is None and not str(t.input_path).endswith(".gltf")
         lines.append(f"note: {cloud.note}" + ("; --sample N takes N points on its faces instead" if vertices else ""))
     if t.sample is None and (found := examine(cloud)) is not None:
         lines.append(f"{'warning' if used and not found.trustworthy else 'note'}: {found.sentence(used)}")
@@ -73,11 +73,14 @@ def describe(cloud: PointCloud, config: Config) -> list[str]:
 
 
 def sampled(path: Path, count: int) -> PointCloud:
-    """Points (count, d) drawn uniformly by area on the faces of a mesh, with the faces' normals; the same every time.
+    """Points (count, d) drawn uniformly by area on the faces of a mesh, with the faces' normals and the colours of the
+    corners; the same every time.
 
     Raises:
         UserError: the file is no mesh, or cannot be read.
     """
+    import numpy as np
+
     from phase_recon.surface.files import READ_KINDS, read_surface  # and its libraries, which take half a second
     from phase_recon.surface.metrics import sample_surface
 
@@ -88,4 +91,8 @@ def sampled(path: Path, count: int) -> PointCloud:
         raise UserError(f"--sample: {path} has no faces to draw points on; leave --sample out to take its points")
     points, cells = sample_surface(surface, count, seed=0)
     cloud = point_cloud(points, surface.cell_normals()[cells])
+    if surface.colours is not None:  # each point has that of the corner nearest to it
+        corners = surface.cells[cells]
+        nearest = np.linalg.norm(surface.vertices[corners] - points[:, None], axis=2).argmin(axis=1)
+        cloud = replace(cloud, colours=surface.colours[corners[np.arange(len(points)), nearest]])
     return replace(cloud, note=f"points are {count} drawn on the {len(surface.cells)} faces of a mesh")

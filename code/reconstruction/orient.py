@@ -66,7 +66,9 @@ def orient(options: argparse.Namespace) -> None:
     for line in describe(cloud, config):
         print(line)
     if output.exists():
-        print(f"note: {output} is there, and will be replaced")
+        if not config.plot.overwrite:
+            raise UserError(f"--output {output}: is there, and plot.overwrite = false; move it, or give another name")
+        print(f"note: {output} is there, and will be replaced (--set plot.overwrite=false refuses)")
     scene = prepare(config, cloud, stages=ORIENTING)
     if warning := sensor_warning(scene):
         print(warning)

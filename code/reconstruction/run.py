@@ -58,7 +58,7 @@ SAID = 0.01  # the same, from which it is said
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 2 for a mistake that the user can mend."""
     given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] in (["compare"], ["benchmark"], ["orient"]) and not Path(given[0]).exists():
+    if given[:1] in (["compare"], ["benchmark"], ["orient"]):  # a folder of this name is ./compare
         return _other_command(given[0], given[1:])
     flags = parser((__doc__ or "").split("\n\nThe functions")[0])
     stopped = "stopped at once: nothing is saved since the last checkpoint, if there is one"
@@ -89,7 +89,8 @@ def run(options: argparse.Namespace) -> int:
     loads = options.eval or options.is_continue  # a run that knows its own cloud, unless one is given
     if len(given) > 1 or (names_many(config.train.input_path, ROOT) and not (loads and not given)):
         check_flags_for_many(options)
-        clouds = [cloud for text in given or [str(config.train.input_path)] for cloud in find_clouds(text, ROOT)]
+        texts = given or [str(config.train.input_path)]
+        clouds = [cloud for text in texts for cloud in find_clouds(text, ROOT, options.output)]
         if len(given) > 1:
             config = replace(config, train=replace(config.train, input_path=str(common_folder(clouds))))
         if options.output is not None:
@@ -126,6 +127,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     from phase_recon.utils.config import config_from_dict, differences, override, to_hocon
     from phase_recon.utils.distributed import choose_device, join_ranks, keep_freed_memory, leave_ranks
     from phase_recon.utils.experiment import Experiment
+    from phase_recon.utils.overrides import assignment
 
     ranks, experiment, checkpoint = join_ranks(), None, None
     if options.is_continue:
@@ -152,7 +154,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         changed = differences(config_from_dict(checkpoint["config"]), config)
         if _same_file(checkpoint["config"]["train"].get("input_path"), config.train.input_path):
             changed.pop("train.input_path", None)
-        if texts := [f"{key} = {json.dumps(value)}" for key, value in changed.items() if not key.startswith("plot.")]:
+        if texts := [assignment(key, value) for key, value in changed.items() if not key.startswith("plot.")]:
             _say(f"changed from here on: {', '.join(texts)}")
     cloud, config = load_cloud(config, _say)
     output = _output(config, options, cloud)

@@ -19,8 +19,10 @@ def read_target(path: Path, dimension: int, *, needs_cells: bool = False) -> Sur
         needs_cells: whether a cloud will not do.
 
     Raises:
-        UserError: no such file, of another dimension, or without cells that are needed.
+        UserError: no such file, of another dimension, without cells that are needed, or a .gltf.
     """
+    if path.suffix.lower() == ".gltf":  # it would be read as a cloud, its vertices
+        raise UserError(f"{path}: a target in .gltf has its faces in another file; save it as .glb")
     if path.suffix.lower() in READ_KINDS and holds_surface(path):
         target = read_surface(path)
     else:

@@ -90,10 +90,7 @@ def fit(
     """
     started = time.monotonic() if started is None else started
     t = config.train
-    budget = None
-    if t.time_budget is not None:
-        last = min(seconds_for(len(cloud.points)), DETAIL_SHARE * 60 * t.time_budget) if t.detail else 0.0
-        budget = max(60 * t.time_budget - reserve - last, 1.0)
+    budget = seconds_of_steps(config, len(cloud.points), reserve)
     seconds = 0.0 if checkpoint is None else checkpoint["seconds"]
     course = course_of(config, checkpoint, experiment, alone=ranks.size == 1)
     clock = Clock(t.nepoch, budget, seconds, started, course.mending.spent, t.checkpoint_minutes)
@@ -286,6 +283,19 @@ def _save(run: Run, state: State, status: Status, progress: float, stopped: bool
         experiment.save_checkpoint(saved)
     elif experiment is not None:
         run.write(lambda: experiment.save_checkpoint(saved))
+
+
+def seconds_of_steps(config: Config, points: int, reserve: float) -> float | None:
+    """What a time budget leaves for the steps on a cloud of so many points; None where there is no budget.
+
+    The correction after the last step, which only the phase loss has, gets its time, and what comes then ``reserve``.
+    """
+    minutes = config.train.time_budget
+    if minutes is None:
+        return None
+    detailed = config.train.detail and config.network.loss["type"] == "phase"
+    last = min(seconds_for(points), DETAIL_SHARE * 60 * minutes) if detailed else 0.0
+    return max(60 * minutes - reserve - last, 1.0)
 
 
 def _due(epoch: int, frequency: int) -> bool:

@@ -74,6 +74,7 @@ def compare_surfaces(
         reconstruction_* and target_*: cells, measure (area or length), components, euler_characteristic, closed (0 or
             1), and for a closed mesh genus.
     """
+    whole = {"reconstruction": _without_repeats(reconstruction), "target": _without_repeats(target)}
     reconstruction, target = _without_degenerate(reconstruction), _without_degenerate(target)
     if threshold is None:
         threshold = 0.01 * float(np.linalg.norm(np.ptp(target.vertices, axis=0)))
@@ -95,10 +96,10 @@ def compare_surfaces(
         "recall": recall,
         "f_score": 2 * precision * recall / (precision + recall) if precision + recall else 0.0,
     }
-    closed = {"reconstruction": reconstruction.is_closed(), "target": target.is_closed()}
+    closed = {name: surface.is_closed() for name, surface in whole.items()}
     if all(closed.values()):
         result["iou"] = _intersection_over_union(reconstruction, target, min(samples, IOU_POINTS), seeds[2])
-    for name, surface in (("reconstruction", reconstruction), ("target", target)):
+    for name, surface in whole.items():
         result[f"{name}_cells"] = float(len(surface.cells))
         result[f"{name}_measure"] = surface.measure()
         result[f"{name}_components"] = float(surface.components()[0])
@@ -182,6 +183,13 @@ def _winding_number_2d(vertices: Array, segments: npt.NDArray[np.int64], points:
     upward = np.sign(along[:, 1])
     crossings = np.where(side == upward, upward, 0.0)
     return np.bincount(point, weights=crossings, minlength=len(points)).astype(np.float64)
+
+
+def _without_repeats(surface: Surface) -> Surface:
+    """The surface without cells that have a vertex twice; a sliver of area 0 has neighbours, and stays."""
+    ordered = np.sort(surface.cells, axis=1)
+    repeated = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    return select_cells(surface, ~repeated) if repeated.any() else surface
 
 
 def _without_degenerate(surface: Surface) -> Surface:

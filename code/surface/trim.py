@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from phase_recon.geometry.arrangement import arrangement
 from phase_recon.geometry.neighbours import distance_to_other
 from phase_recon.surface.surface import Surface, select_cells
+from phase_recon.utils.general import different
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -85,7 +86,8 @@ def shown_part(surface: Surface, points: Array) -> Surface:
 
 
 def _showing(points: Array) -> Array:
-    """Those of the points (N, d) that show a surface (M, d)."""
+    """Those of the points (N, d) that show a surface (M, d), each once."""
+    points = different(points)
     return points[arrangement(points)[1]]
 
 

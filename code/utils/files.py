@@ -23,14 +23,14 @@ def write_whole(path: Path | str, content: bytes, remedy: str = "choose another 
     A reader always sees the old file or the new one, never a part.
 
     Args:
-        path: the file.
+        path: the file, or a link to it.
         content: its new content.
         remedy: what the user can do about an error, the end of its text.
 
     Raises:
         UserError: the folder is missing or not writable, or the disk is full. The old file is then unchanged.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays one
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
     try:
         with temporary.open("xb") as file:

@@ -86,6 +86,12 @@ def thinned(points: Array, count: int) -> Array:
     return points[np.sort(np.random.default_rng(0).choice(len(points), count, replace=False))]
 
 
+def different(points: Array) -> Array:
+    """Each of some points (N, d) once, in their order (M, d): corners of a mesh's triangles come many times."""
+    along = points @ np.random.default_rng(0).normal(size=points.shape[1])  # equal points are at equal places
+    return points[np.sort(np.unique(along, return_index=True)[1])]
+
+
 def unique_rows(rows: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The different ones of some rows (N, c), in lexicographic order.
 

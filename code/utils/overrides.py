@@ -20,7 +20,15 @@ class Override(NamedTuple):
 
 def given(flags: Iterable[tuple[str, str, Any]]) -> list[Override]:
     """The overrides of (flag, key, value), but for those whose value is None."""
-    return [Override(f"{key} = {json.dumps(value)}", flag) for flag, key, value in flags if value is not None]
+    return [Override(assignment(key, value), flag) for flag, key, value in flags if value is not None]
+
+
+def assignment(key: str, value: Any) -> str:
+    """The HOCON text that sets a dotted key.
+
+    JSON is HOCON, but for escaped letters: pyhocon would leave the six of \\u00fc as they are. So letters stand in it.
+    """
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}"
 
 
 def meant_key(key: str, tree: Mapping[str, Any], sections: Mapping[str, type]) -> str | None:

@@ -195,6 +195,14 @@ class TestNothingMeasured:
         points = np.repeat(sphere(), 40, axis=0)
         assert len(load_point_cloud(save(tmp_path, points)).points) == 2000
 
+    def test_a_point_so_far_away_that_the_rest_is_a_line_with_it_is_told(self, tmp_path: Path) -> None:
+        body = np.random.default_rng(0).uniform(0, 20, (1000, 3)) + np.array([5e5, 5.1e6, 100])
+        told = error(save(tmp_path, np.append(body, [[0.0, 0.0, 0.0]], axis=0)))
+        ends = [float(end) for end in told.partition("--crop=")[2].partition(" ")[0].split(",")]
+        low, high = np.array(ends).reshape(3, 2).T
+        assert ((low < body.min(axis=0)) & (body.max(axis=0) < high)).all()
+        assert (high - low < 60).all()
+
     def test_few_points_far_away_are_told(self, tmp_path: Path) -> None:
         cloud = load_point_cloud(save(tmp_path, np.r_[sphere(1000), 50 * sphere(40)]))
         assert len(cloud.points) == 1040

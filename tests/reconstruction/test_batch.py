@@ -195,6 +195,74 @@ def test_a_cloud_that_changed_is_begun_anew_and_its_run_kept(command: Command, s
     assert sorted(rows(folder)) == ["a", "b"]
 
 
+def test_a_finished_run_stays_as_it_is_while_its_cloud_cannot_be_read(command: Command, scans: Path, tmp_path: Path):
+    put(scans, a="fine", b="fine")
+    (tmp_path / "list.txt").write_text(f"{scans / 'a.xyz'}\n{scans / 'b.xyz'}\n")
+    folder = runs(command("--input", f"@{tmp_path / 'list.txt'}").out)
+    (scans / "a.xyz").rename(tmp_path / "away.xyz")
+    done = command("--input", f"@{tmp_path / 'list.txt'}")
+    assert done.status == 0
+    assert f"a: {scans / 'a.xyz'} cannot be read; the finished run stays as it is" in done.out
+    assert not (folder / "replaced").exists()
+    (tmp_path / "away.xyz").rename(scans / "a.xyz")
+    assert command("--input", f"@{tmp_path / 'list.txt'}").status == 0
+    assert len(calls(scans, "a")) == 1
+
+
+def test_a_run_that_outlived_its_command_is_done(command: Command, scans: Path, tmp_path: Path):
+    put(scans, a="fine")
+    folder = runs(command("--input", scans).out)
+    write_record(folder / "a", read_record(folder / "a") | {"state": "running"})
+    done = command("--input", scans, "-o", tmp_path / "meshes")
+    assert done.status == 0
+    assert "a: was done already, by a run that outlived its command" in done.out
+    assert (tmp_path / "meshes" / "a.ply").read_text() == "fine"
+    assert len(calls(scans, "a")) == 1
+
+
+def test_a_run_that_was_cut_off_goes_on(command: Command, scans: Path):
+    put(scans, a="fine")
+    folder = runs(command("--input", scans).out)
+    write_record(folder / "a", read_record(folder / "a") | {"state": "running"})
+    os.utime(folder / "a" / "evaluation" / "10" / "metrics.json", (0, 0))  # of an earlier checkpoint
+    assert command("--input", scans).status == 0
+    assert len(calls(scans, "a")) == 2
+
+
+def test_surfaces_replace_nothing_where_that_is_forbidden(command: Command, scans: Path, tmp_path: Path):
+    put(scans, a="fine")
+    meshes = tmp_path / "meshes"
+    put(meshes)
+    (meshes / "a.ply").write_text("mine")
+    done = command("--input", scans, "-o", meshes, "--set", "plot.overwrite=false")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "a.ply: is there, and plot.overwrite = false; move it, or give another folder" in done.err
+    assert (meshes / "a.ply").read_text() == "mine"
+    (meshes / "a.ply").unlink()
+    for _ in range(2):  # the second time its own surface is there
+        assert command("--input", scans, "-o", meshes, "--set", "plot.overwrite=false").status == 0
+
+
+def test_a_surface_is_copied_with_its_offset(command: Command, scans: Path, tmp_path: Path):
+    put(scans, a="fine")
+    result = runs(command("--input", scans).out) / "a" / "evaluation" / "10"
+    (result / "surface.ply.offset.txt").write_text("1 2 3\n")
+    command("--input", scans, "-o", tmp_path / "meshes")
+    assert (tmp_path / "meshes" / "a.ply.offset.txt").read_text() == "1 2 3\n"
+    (result / "surface.ply.offset.txt").unlink()
+    command("--input", scans, "-o", tmp_path / "meshes")
+    assert not (tmp_path / "meshes" / "a.ply.offset.txt").exists()
+
+
+def test_surfaces_may_go_into_a_folder_below_that_of_the_clouds(command: Command, scans: Path):
+    put(scans, a="fine")
+    for _ in range(2):
+        done = command("--input", scans, "-o", scans / "meshes")
+        assert done.status == 0, done.err
+    assert [path.name for path in (scans / "meshes").iterdir()] == ["a.ply"]
+    assert len(calls(scans, "a")) == 1
+
+
 def test_a_touched_file_is_not_a_changed_one(command: Command, scans: Path):
     put(scans, a="fine")
     command("--input", scans)
@@ -310,6 +378,11 @@ def test_folders_globs_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found("*.*y*") == ["a.xyz", "b.ply"]
     assert found("**/*.ply") == ["b.ply", "run/x/surface.ply"]
     assert found("@in/list.txt") == ["in/c.npy", "b.ply", "in/not there.ply"]
+    (tmp_path / "in" / "list.txt").write_text("c.npy\n", encoding="utf-8-sig")  # as Windows' editor does
+    assert found("@in/list.txt") == ["in/c.npy"]
+    for name in ("scan[1].ply", "scan1.ply", "@x.ply"):  # as a shell hands them over
+        (tmp_path / name).write_text("")
+        assert found(name) == [name]
 
 
 def test_a_path_of_the_list_that_is_not_there_fails_alone(command: Command, scans: Path):

@@ -13,9 +13,10 @@ import trimesh
 
 from conftest import CENTRES, RADIUS, ROOT, TINY, Command, records, tiny_arguments
 from phase_recon.datasets.pointcloud import load_point_cloud
-from phase_recon.reconstruction import evaluation
+from phase_recon.reconstruction import evaluation, training
 from phase_recon.reconstruction.api import reconstruct
 from phase_recon.reconstruction.run import main
+from phase_recon.reconstruction.training import Interrupted
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.config import load_config
@@ -444,6 +445,28 @@ def test_reconstruct_says_what_is_wrong(shapes: Any):
         reconstruct(np.zeros((20, 4)))
     with pytest.raises(UserError, match=r"points: expected an array, got 'scan.ply': the command phase-recon takes"):
         reconstruct("scan.ply")
+    with pytest.raises(UserError, match=r"sensors: expected the shape of the points \(200, 2\), or \(2,\) for one"):
+        reconstruct(shapes[0], sensors=np.zeros(3))
+    with pytest.raises(UserError, match=r"^overrides: train\.sensor is for reading a file, and does nothing here: gi"):
+        reconstruct(shapes[0], overrides={"train.sensor": [0, 0]})
+    broken = np.append(shapes[0], [[np.nan, 0.0]], axis=0)
+    with pytest.raises(UserError, match=r"train\.drop_invalid=true"):
+        reconstruct(broken)
+
+
+def test_reconstruct_takes_rows_that_are_no_points_and_where_the_points_were_seen_from(shapes: Any, monkeypatch: Any):
+    clouds = []
+
+    def fit(config: Any, cloud: Any, device: Any, announce: Any) -> Any:
+        clouds.append(cloud)
+        raise Interrupted(130, 0)
+
+    monkeypatch.setattr(training, "fit", fit)
+    broken = np.append(shapes[1], [[np.nan, 0.0, 0.0]], axis=0)
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(broken, sensors=(1.0, 2.0, 300.0), overrides={"train.drop_invalid": True})
+    np.testing.assert_array_equal(clouds[0].points, shapes[1])
+    np.testing.assert_array_equal(clouds[0].sensors, np.broadcast_to([1.0, 2.0, 300.0], shapes[1].shape))
 
 
 def test_debug_shows_the_traceback(tmp_path: Path):

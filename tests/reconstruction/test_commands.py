@@ -39,6 +39,8 @@ def test_the_status_is_the_command_s_own(capsys):
         (UserError("a.ply: empty"), 2, "error: a.ply: empty\n"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), 2,
          "error: aaa: File name too long; choose a shorter one\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "/home/x/a.ply"), 2,
+         "error: /home/x/a.ply: Permission denied; choose another, or mend that\n"),
         (KeyboardInterrupt(), 130, "stopped, with nothing lost\n"),
     ],
 )  # fmt: skip

@@ -57,6 +57,12 @@ def test_names_of_one_thing():
     assert texts("scan.ply") == texts("--input", "scan.ply") == ['train.input_path = "scan.ply"']
 
 
+def test_letters_of_any_language_stay_as_they_are():
+    assert texts("Büste 像.ply") == ['train.input_path = "Büste 像.ply"']
+    config = load_config(find_configuration("setup.conf"), texts("Büste 像.ply", "--exps-dir", "/tmp/größe"))
+    assert (config.train.input_path, config.train.exps_dir) == ("Büste 像.ply", "/tmp/größe")
+
+
 def test_presets_set_length_and_resolution_and_give_way_to_what_is_said_besides():
     for name, quality in QUALITIES.items():
         assert texts("--quality", name) == [
@@ -308,6 +314,16 @@ def test_an_output_of_another_kind_is_refused_before_anything_is_read(command: C
     )
 
 
+def test_files_and_folders_may_have_any_name(command: Command, clouds, tmp_path):
+    folder = tmp_path / "Möbel [neu] 像"
+    folder.mkdir()
+    shutil.copy(clouds[0], folder / "Büste{1}.xyz")
+    done = command(folder / "Büste{1}.xyz", "-o", folder / "ü.ply", "--exps-dir", folder / "Läufe", "--steps", 2)
+    assert done.status == 0, done.err
+    assert (folder / "ü.ply").is_file()
+    assert done.folder.parent.parent == folder / "Läufe"
+
+
 def test_a_cloud_by_position_with_output_and_target(command: Command, clouds, trained, tmp_path):
     target, curve = trained[0] / "evaluation" / "250" / "surface.ply", tmp_path / "mine.svg"
     curve.write_text("old")
@@ -515,6 +531,25 @@ def test_points_on_the_faces_of_a_mesh(command: Command, tmp_path):
     assert load_config(done.folder / "config.conf").train.sample == 500
     again = command("--eval", path, *keys)
     assert again.status == 0, again.err
+
+
+def test_sampled_points_have_the_colours_of_the_corners_nearest_to_them(tmp_path):
+    mesh = trimesh.creation.box()
+    mesh.visual.vertex_colors = np.where(mesh.vertices[:, :1] > 0, [[255, 0, 0, 255]], [[0, 0, 255, 255]])
+    mesh.export(tmp_path / "box.ply")
+    cloud = sampled(tmp_path / "box.ply", 500)
+    left = cloud.points[:, 0] < 0
+    assert 200 < left.sum() < 300
+    np.testing.assert_array_equal(cloud.colours[left], np.broadcast_to([0, 0, 255], (left.sum(), 3)))
+    np.testing.assert_array_equal(cloud.colours[~left], np.broadcast_to([255, 0, 0], ((~left).sum(), 3)))
+
+
+def test_a_target_in_gltf_is_refused_and_not_taken_for_a_cloud(command: Command, clouds, tmp_path):
+    for name, content in trimesh.creation.box().scene().export(file_type="gltf").items():
+        (tmp_path / name).write_bytes(content)
+    done = command(clouds[1], "--target", tmp_path / "model.gltf")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert done.err.endswith("model.gltf: a target in .gltf has its faces in another file; save it as .glb\n")
 
 
 def test_what_has_no_faces_is_not_sampled(tmp_path, clouds):

@@ -170,6 +170,13 @@ def test_of_a_surface_without_points_in_a_large_hole_it_is_cut_out():
     assert share == pytest.approx(np.pi * (0.5 - 0.05 * 2**0.5) ** 2 / 4, rel=0.03)
 
 
+def test_points_that_come_many_times_show_what_they_show_once():
+    points = np.insert(np.random.default_rng(0).uniform(-1, 1, (3000, 2)), 2, 0.0, axis=1)
+    once, often = (shown_part(square(101), cloud) for cloud in (points, np.repeat(points, 20, axis=0)))
+    assert once.measure() > 3.9
+    np.testing.assert_array_equal(often.vertices, once.vertices)
+
+
 def test_points_on_lines_far_apart_show_what_is_between_the_lines():
     """Lines 0.2 apart with points each 0.002 along them: along a line alone the reach of a point is 0.016."""
     lines, along = np.meshgrid(np.arange(-1, 1.001, 0.2), np.arange(-1, 1.0001, 0.002), indexing="ij")

@@ -32,6 +32,23 @@ def test_it_is_a_command_of_run_py_too_and_writes_beside_nothing(clouds, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["sphere_oriented.ply"]
 
 
+def test_what_is_there_is_replaced_unless_that_is_forbidden(clouds, tmp_path: Path, capsys):
+    output = tmp_path / "n.ply"
+    output.write_text("mine")
+    assert main([str(clouds[1]), "-o", str(output), "--set", "plot.overwrite=false"]) == 2
+    said = capsys.readouterr().err
+    assert said == f"error: --output {output}: is there, and plot.overwrite = false; move it, or give another name\n"
+    assert output.read_text() == "mine"
+    assert main([str(clouds[1]), "-o", str(output)]) == 0
+    assert f"note: {output} is there, and will be replaced" in capsys.readouterr().out
+
+
+def test_a_folder_of_the_name_of_a_command_does_not_hide_it(clouds, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "orient").mkdir()
+    assert run.main(["orient", str(clouds[1])]) == 0
+
+
 def test_what_is_wrong_is_said_in_a_line(clouds, tmp_path: Path, capsys):
     for arguments, says in (
         ([tmp_path / "none.xyz"], "none.xyz: no such file"),

@@ -25,10 +25,11 @@ from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
 from phase_recon.reconstruction.preprocess import PreprocessSettings
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.reconstruction.run import main
-from phase_recon.reconstruction.training import fit
+from phase_recon.reconstruction.training import fit, seconds_of_steps
 from phase_recon.utils.config import Config, load_config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint
+from phase_recon.utils.locations import find_configuration
 from torture import equal
 
 # grids that take seconds less
@@ -355,6 +356,17 @@ def test_a_time_budget_rules_and_the_rate_ends_low(tmp_path, circle):
     assert last["epoch"] > 10
     assert 0.00005 <= last["lr"] < 0.0025  # past the middle, however slow a step is
     assert last["epoch"] == run.load_checkpoint()["epoch"]
+
+
+def test_only_the_loss_that_gets_a_correction_leaves_it_time():
+    phase, igr = (
+        load_config(find_configuration(name), ["train.time_budget=2", "train.detail=true"])
+        for name in ("setup.conf", "igr")
+    )
+    assert seconds_of_steps(igr, 300_000, 12.0) == 108
+    assert 60 <= seconds_of_steps(phase, 300_000, 12.0) < 108
+    assert seconds_of_steps(phase, 10**9, 12.0) == 60  # 0.4 of the time at most
+    assert seconds_of_steps(load_config(TINY, ["train.time_budget=null"]), 1000, 12.0) is None
 
 
 def test_a_time_budget_spent_before_the_first_step_is_an_error(tmp_path, circle):

@@ -328,3 +328,12 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
         write_whole(tmp_path / "b", b"x")
     assert [p.name for p in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_link_to_a_file_stays_one(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.ply").write_text("old")
+    (tmp_path / "link.ply").symlink_to(tmp_path / "there" / "a.ply")
+    write_whole(tmp_path / "link.ply", b"new")
+    assert (tmp_path / "link.ply").is_symlink()
+    assert (tmp_path / "there" / "a.ply").read_text() == "new"

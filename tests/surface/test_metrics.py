@@ -199,6 +199,20 @@ def test_degenerate_cells_do_not_count():
     assert result["normal_consistency"] == pytest.approx(1, abs=1e-2)
 
 
+def test_a_sliver_without_area_does_not_open_a_mesh():
+    """A cube one of whose edges has a vertex in its middle on one side: a triangle of area 0 fills the gap."""
+    mesh = cube()
+    (a, b), third = mesh.cells[0, :2], mesh.cells[0, 2]
+    middle = len(mesh.vertices)
+    vertices = np.concatenate((mesh.vertices, [(mesh.vertices[a] + mesh.vertices[b]) / 2]))
+    cells = np.concatenate((mesh.cells[1:], [[a, middle, third], [middle, b, third], [a, b, middle]]))
+    result = compare_surfaces(Surface(vertices, cells), mesh, samples=2000)
+    assert result["reconstruction_closed"] == 1
+    assert result["reconstruction_euler_characteristic"] == 2
+    assert result["iou"] == 1
+    assert result["d_H"] == pytest.approx(0, abs=1e-12)
+
+
 @pytest.mark.parametrize("d", [2, 3])
 def test_a_distance_has_no_eikonal_error_and_twice_a_distance_has_one(d):
     points = np.random.default_rng(0).normal(size=(500, d))
