@@ -11,6 +11,7 @@ others, and of curves, are left out.
 """
 
 import argparse
+import csv
 import sys
 from pathlib import Path
 
@@ -103,8 +104,18 @@ def make_clouds(
                    "euler_characteristic": shape.euler_characteristic}  # fmt: skip
             print(f"{name}: {row['points']} points, noise {row['noise']}, spacing {row['spacing']}", flush=True)
             rows.append(row)
-    write_csv(folder / "clouds.csv", COLUMNS, rows)
+    made = {row["cloud"] for row in rows}
+    others = [row for row in _listed(folder / "clouds.csv") if row["cloud"] not in made]
+    write_csv(folder / "clouds.csv", COLUMNS, [*others, *rows])
     return rows
+
+
+def _listed(path: Path) -> list[dict[str, str]]:
+    """The rows of an earlier clouds.csv whose clouds are there."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if any(path.parent.glob(f"{row.get('cloud')}.*"))]
 
 
 def _npz(cloud: Cloud) -> bytes:

@@ -144,7 +144,9 @@ def reproduce(options: argparse.Namespace) -> None:
                 rows.append(row | {key: known.get(key, value) for key, value in made.items()})
                 shown = ("table", "setting", "scan", "seed", "d_C", "d_H", "seconds", "failed")
                 print("  ".join(f"{key} {cell(row[key])}" for key in shown if key in row), flush=True)
-                write_whole(figures, (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
+                done = {_identity(row) for row in rows}
+                kept = [*rows, *(row for identity, row in before.items() if identity not in done)]
+                write_whole(figures, (json.dumps(kept, indent=1, ensure_ascii=False) + "\n").encode())
                 page = page_of(rows, wanted, [case.name for case in cases], options)
                 write_whole(options.docs / "REPRODUCTION.md", page.encode())
     print(f"page: {options.docs / 'REPRODUCTION.md'}\nfigures: {figures}")

@@ -36,6 +36,8 @@ POSITIONAL_TEXT = (
 UNIT_ERROR = 0.1  # difference of a normal's length from 1, at most
 UNIT_SHARE = 0.9  # of the rows that must be so, for columns without names to be normals
 GUESSED_COLUMNS = 16  # at most: a wider table needs names
+ALIKE = 0.5  # correlation of red, green and blue, at least, where they stand before a single column
+CLEARLY = 0.1  # and by how much it must be above that of what else they could be
 GUESSED_ROWS = 20_000  # of the file's first, by which its columns are told
 
 
@@ -90,6 +92,9 @@ def guess_columns(
     places = {axis: i for i, axis in enumerate(AXES[:columns])}
     # single columns stand before colours more often than behind them, as the intensity of .pts does
     starts = sorted(range(3, columns - 2), key=lambda start: (columns - start) % 3 != 0)
+    if columns == 7 and all(_are_colours(values[:, start : start + 3], to_one=False) for start in (3, 4)):
+        before, behind = (_likeness(values[:, start : start + 3]) for start in (3, 4))
+        starts = [3, 4] if before > max(behind + CLEARLY, ALIKE) else starts
     for start in starts:
         block = values[:, start : start + 3]
         taken = any(start <= place < start + 3 for place in places.values())
@@ -103,6 +108,11 @@ def guess_columns(
     if not rest:
         return places, None
     return places, f"column{'s' * (len(rest) > 1)} {', '.join(rest)} without a name left out"
+
+
+def _likeness(block: npt.NDArray[np.float64]) -> float:
+    """The least correlation of two of three columns (n, 3); 0 where one is the same throughout."""
+    return float(np.corrcoef(block.T).min()) if block.std(axis=0).all() else 0.0
 
 
 def _are_unit(block: npt.NDArray[np.float64]) -> bool:

@@ -16,6 +16,7 @@ from phase_recon.utils.memory import READING, require_memory
 
 CARTESIAN = ("cartesianX", "cartesianY", "cartesianZ")
 SPHERICAL = ("sphericalRange", "sphericalAzimuth", "sphericalElevation")  # metres and radians
+GRID = ("rowIndex", "columnIndex")
 INVALID = ("cartesianInvalidState", "sphericalInvalidState")  # not 0 where nothing was measured
 RGB = ("colorRed", "colorGreen", "colorBlue")
 NORMAL_FIELDS = ("nor:normalX", "nor:normalY", "nor:normalZ")  # of the extension for normals
@@ -63,7 +64,7 @@ def _read_scan(libe57: Any, file: Any, scan: Any, count: int, total: int, path: 
     fields = [*system, *(name for name in INVALID if name in there and name[:3] == system[0][:3])]
     fields += [name for names in (RGB, NORMAL_FIELDS) if {*names} <= {*there} for name in names]
 
-    rotation, position = _pose(scan)
+    rotation, position = _pose(scan, system == SPHERICAL or {*GRID} <= {*there})
     rows = min(count, BLOCK_ROWS)
     arrays = {name: np.empty(rows, dtype=np.float64) for name in fields}
     buffers = libe57.VectorSourceDestBuffer()
@@ -111,8 +112,11 @@ def _table(
     return table
 
 
-def _pose(scan: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None]:
-    """The rotation (3, 3) and the place (3,) of a scan, None where the file does not tell it."""
+def _pose(scan: Any, as_scanned: bool) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None]:
+    """The rotation (3, 3) and the place (3,) of a scan, None where the file does not tell it.
+
+    ``as_scanned`` says that its points are as a scanner gives them, by rows and columns or by angles.
+    """
     if not scan.isDefined("pose"):
         return np.eye(3), None
     pose = scan["pose"]
@@ -125,4 +129,6 @@ def _pose(scan: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] |
             rotation = np.eye(3) + 2 / length * (w * skew + skew @ skew)
     if pose.isDefined("translation"):
         position = np.array([pose["translation"][axis].value() for axis in AXES], dtype=np.float64)
+    if not as_scanned and not position.any() and np.array_equal(rotation, np.eye(3)):
+        return rotation, None  # written where there is none, as of a merged cloud: no scanner stood at its origin
     return rotation, position

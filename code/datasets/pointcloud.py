@@ -274,7 +274,8 @@ def _sparse(points: Array) -> str | None:
     margin = (high - low) / 4
     ends = np.stack([low - margin, high + margin], axis=1).ravel()
     digits = 6 + max(0, math.ceil(math.log10(np.abs(ends).max() / max((high - low).max(), 1e-300))))
-    crop = ",".join(f"{end:.{min(digits, 17)}g}" for end in ends)
+    wide = np.repeat(margin > 0, 2)  # along an axis without width there is nothing to cut
+    crop = ",".join(f"{end:.{min(digits, 17)}g}" if cut else "" for end, cut in zip(ends, wide, strict=True))
     return f"most points fill {100 * share:.2g} % of the box about all: --crop={crop} reads those alone"
 
 
@@ -334,6 +335,8 @@ def _colours(table: Table) -> tuple[npt.NDArray[np.uint8] | None, str | None]:
     most = 65535 if wide and colours.max() > 255 else 1 if not whole and colours.max() <= 1 else 255
     if not (colours.min() >= 0 and colours.max() <= most):
         return None, "the colours are not from 0 to 255 (or 0 to 1) and were left out"
+    if not colours.any():  # a field that nobody filled
+        return None, "the colours are all zero and were left out"
     return np.round(colours * (255 / most)).astype(np.uint8), None
 
 

@@ -46,7 +46,10 @@ def with_stations(table: Table, stations: Path, path: Path) -> Table:
     """
     known = read_table(stations)
     if STATION not in known.columns:
-        raise UserError(f"{stations}: names no column {STATION}: expected a first line station,{','.join(table.axes)}")
+        raise UserError(
+            f"{stations}: names no column {STATION}: expected a first line station,{','.join(table.axes)}, with "
+            "numbers below it, as names are not read"
+        )
     if known.axes != table.axes:
         raise UserError(
             f"{stations}: holds {len(known.axes)}D positions, but {path} holds {len(table.axes)}D points: expected the "
@@ -54,8 +57,8 @@ def with_stations(table: Table, stations: Path, path: Path) -> Table:
         )
     if STATION not in table.columns:
         raise UserError(
-            f"{path}: has no column that tells the station of each point: name one {STATION}, or leave out --stations "
-            "(train.stations); --sensor x,y,z is for a single scan"
+            f"{path}: has no column that tells the station of each point: name one {STATION}, with numbers, or leave "
+            "out --stations (train.stations); --sensor x,y,z is for a single scan"
         )
     numbers, row = np.unique(known.columns[STATION], return_index=True)
     if len(numbers) < len(known):

@@ -137,11 +137,14 @@ def together(batches: Sequence[Batch]) -> Batch:
     """The batches of s shapes as one: rows of the tensors take turns, so that row k is of shape k mod s.
 
     Its means are the means over the shapes of each one's. All have as many points; ``volume``, ``spacing`` and
-    ``hole_weight`` are those of the first.
+    ``hole_weight`` are those of the first. Where only some have estimated normals, those of the others have no trust.
     """
 
     def joined(parts: Sequence[Any]) -> Any:
-        first = parts[0]
+        first = next((part for part in parts if part is not None), None)
+        if isinstance(first, EstimatedNormals):
+            none = EstimatedNormals(*(torch.zeros_like(getattr(first, item.name)) for item in fields(first)))
+            parts = [none if part is None else part for part in parts]
         if isinstance(first, Tensor) and first.ndim:
             return torch.stack(list(parts), dim=1).flatten(0, 1)
         if isinstance(first, EstimatedNormals | UnsignedDistances):

@@ -31,6 +31,7 @@ from typing import IO, Any
 from phase_recon.datasets.readers import READERS
 from phase_recon.reconstruction.batch_table import read_record, result_of, write_record, write_tables
 from phase_recon.reconstruction.names import folder_name
+from phase_recon.reconstruction.output import MADE_BY, followed
 from phase_recon.utils.config import Config, to_hocon
 from phase_recon.utils.distributed import (
     environment_of_job,
@@ -70,7 +71,7 @@ def find_clouds(given: str, root: Path, output: Path | None = None) -> list[Path
     Args:
         given: as on the command line.
         root: where a relative path is looked for if it is not in the current folder.
-        output: the folder that surfaces go to; one within the folder that is given has no clouds.
+        output: the folder that surfaces go to: those of ours in it are no clouds.
 
     Raises:
         UserError: there are none, or the list cannot be read.
@@ -88,13 +89,12 @@ def find_clouds(given: str, root: Path, output: Path | None = None) -> list[Path
         found = [path.absolute().parent / line for line in lines if line and not line.startswith("#")]
         remedy = "write a path on each line"
     elif path.is_dir():
-        others = {file.parent for file in path.rglob("config.conf")}
-        if output is not None and path in (below := Path(os.path.normpath(output.absolute()))).parents:
-            others.add(below)
+        runs = {file.parent for file in path.rglob("config.conf")}
         found = [
             file
             for file in sorted(path.rglob("*"))
-            if file.suffix.lower() in READERS and file.is_file() and others.isdisjoint(file.parents)
+            if file.suffix.lower() in READERS and file.is_file() and runs.isdisjoint(file.parents)
+            and not (output is not None and file.resolve().parent == output.resolve() and is_of_ours(file))
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
         ]  # fmt: skip
         remedy = f"expected files with one of {', '.join(READERS)}"
@@ -106,6 +106,12 @@ def find_clouds(given: str, root: Path, output: Path | None = None) -> list[Path
     if not found:
         raise UserError(f"{given}: names no clouds; {remedy}")
     return list(dict.fromkeys(Path(os.path.normpath(file)) for file in found))
+
+
+def is_of_ours(path: Path) -> bool:
+    """Whether a file is a surface that a run of ours wrote, by the comment in it; .stl and .glb have none."""
+    with path.open("rb") as file:
+        return MADE_BY.encode() in file.read(200)
 
 
 def common_folder(clouds: Sequence[Path]) -> Path:
@@ -185,6 +191,7 @@ class Batch:
             return None
         if digest is None and record["state"] == "done":
             output.close()
+            copy_surface(folder, self.output)
             print(f"{name}: {record['input']} cannot be read; the finished run stays as it is", flush=True)
             return None
         if record["sha256"] == digest and record["state"] == "running" and ended_alone(folder):
@@ -333,7 +340,7 @@ def copy_surface(run: Path, output: Path | None) -> None:
     result = result_of(run)
     if output is not None and result is not None and result.mesh is not None:
         output.mkdir(parents=True, exist_ok=True)
-        path, surface = output / f"{run.name}{result.mesh.suffix}", result.mesh.read_bytes()
+        path, surface = followed(output / f"{run.name}{result.mesh.suffix}"), result.mesh.read_bytes()
         if path.exists() and path.read_bytes() != surface:
             print(f"{path}: another file was there, and is replaced", flush=True)
         offset, beside = (file.with_name(f"{file.name}.offset.txt") for file in (result.mesh, path))

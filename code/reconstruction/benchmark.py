@@ -17,6 +17,7 @@ depth of the octree) and iterated Poisson (ipsr9). With the file's normals, rows
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,7 @@ import numpy.typing as npt
 
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction.commands import Parser, chosen, common_flag, exit_status, whole_numbers
+from phase_recon.reconstruction.target import read_target
 from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, spread, write_csv
 from phase_recon.report.plots import render_side_by_side
 from phase_recon.surface.files import read_surface
@@ -148,24 +150,35 @@ def measure_all(options: argparse.Namespace) -> list[Row]:
 def find_cases(data: Path, out: Path, clouds: str) -> Iterator[Case]:
     """The cases of a folder, by name; clouds of meshes are made under ``out/clouds``, the same every time.
 
-    Results that lie within the folder are no cases.
+    Results that lie within the folder are no cases. Files of one name in several folders are told apart by these.
+
+    Raises:
+        UserError: two files would be one case.
     """
-    files = sorted(path for path in data.rglob("*") if path.suffix.lower() in CLOUD_SUFFIXES)
-    results = out.absolute() if data.absolute() in out.absolute().parents else None
+    within = out.resolve() == data.resolve() or data.resolve() in out.resolve().parents
+    results = {out.resolve() / name for name in ("clouds", "results", "exps")} if within else set()
+    files = [
+        path for path in sorted(data.rglob("*"))
+        if path.suffix.lower() in CLOUD_SUFFIXES and not path.stem.endswith("_gt")
+        and results.isdisjoint(path.resolve().parents)
+    ]  # fmt: skip
+    stems = Counter(path.stem for path in files)
+    named: dict[str, Path] = {}
     for path in files:
-        if results is not None and results in path.absolute().parents:
-            continue
-        if path.stem.endswith("_gt"):
-            continue
+        name = path.stem if stems[path.stem] == 1 else "_".join(path.relative_to(data).with_suffix("").parts)
+        if name in named:
+            raise UserError(f"{path}: has the name of {named[name]}, and so would have its results; rename one")
+        named[name] = path
+    for stem, path in named.items():
         names = path.stem, path.stem.partition("-")[0]
         truths = [path.with_name(f"{name}_gt{suffix}") for name in names for suffix in SUFFIXES]
         truth = next((candidate for candidate in truths if candidate.is_file()), None)
         if truth is not None:
-            yield Case(path.stem, path, truth)
+            yield Case(stem, path, truth)
         elif path.suffix.lower() in SUFFIXES:
             surface = read_surface(path)
             for count, noise, cut in _clouds(clouds) if len(surface.cells) else []:
-                name = f"{path.stem}-{count}-{noise:g}" + (f"-{cut:g}" if cut else "")
+                name = f"{stem}-{count}-{noise:g}" + (f"-{cut:g}" if cut else "")
                 yield Case(name, _sampled(surface, count, noise, cut, out / "clouds" / f"{name}.npz"), path)
 
 
@@ -193,7 +206,7 @@ def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int
         ours += ["--minutes", length]
     ours += [word for text in options.set for word in ("--set", text)]
     kinds: list[tuple[str, list[str], tuple[int, ...]]] = [("", [], (8, 9))]
-    if load_point_cloud(case.cloud).normals is not None:
+    if load_point_cloud(case.cloud, normals=False).normals is not None:
         kinds.append(("+normals", ["--normals"], (9, 10)))
     for suffix, flags, depths in kinds:
         for seed in options.seeds:
@@ -225,9 +238,9 @@ def measured(case: Case, method: str, seed: int, command: list[str], out: Path) 
 
 def _measures(case: Case, mesh: Path) -> Row:
     surface = read_surface(mesh)
-    row = compare_surfaces(surface, read_surface(case.target))
+    row = compare_surfaces(surface, read_target(case.target, surface.dimension, needs_cells=True))
     row |= {key.removeprefix("reconstruction_"): value for key, value in row.items() if "reconstruction_" in key}
-    cloud = compare_to_points(surface, load_point_cloud(case.cloud).points, 1000)
+    cloud = compare_to_points(surface, load_point_cloud(case.cloud, normals=False).points, 1000)
     return row | {"cloud_to_surface_max": cloud["cloud_to_surface_max"]}
 
 

@@ -65,6 +65,8 @@ HISTORY_RESOLUTION = 128  # of the surfaces of checkpoints, at most
 EIKONAL_POINTS = 100_000
 BOX = TrainConfig.bounding_box_scale  # the same for all, whatever Ω a configuration has
 BAND = 0.05  # how far from the points their band reaches, of the cloud's radius
+# keys that would have the runs of ours see another cloud than they are measured on
+SELECTING = {f"train.{key}" for key in ("crop", "voxel", "classes", "min_opacity", "sample", "d_in", "drop_invalid")}
 COLUMNS = {
     "method": "method",
     "d_C": "d_C",
@@ -113,6 +115,9 @@ def compare(options: argparse.Namespace, command: str) -> None:
     _, device = choose_device(options.gpu)
     if (options.cloud is None) == (options.input is None):
         raise UserError("give one point cloud: phase-recon compare CLOUD, or --input PATH")
+    for key in (text.partition("=")[0].strip() for text in options.set):
+        if key in SELECTING:
+            raise UserError(f"--set {key}: all methods are measured on the whole file: leave it out, or cut the file")
     path = find_file(options.cloud or options.input)
     cloud = load_point_cloud(path, normals=options.normals)
     if options.normals and cloud.normals is None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from phase_recon.datasets.pointcloud import PointCloud, load_points
 from phase_recon.reconstruction.field import Field
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
+from phase_recon.reconstruction.output import MADE_BY
 from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.reconstruction.target import read_target
@@ -179,6 +180,8 @@ def evaluate(
     if not plot.overwrite and any(not path.name.startswith(".") for path in folder.glob("*")):
         raise UserError(f"{folder}: exists, and plot.overwrite = false: move it away, or --set plot.overwrite=true")
     goal = None if target is None else read_target(target, field.dimension)
+    if goal is not None and not _overlap(goal.vertices, cloud.points):
+        announce(f"warning: {target} and the cloud have no place in common: are they in one frame and unit?")
     asked = None if query is None else load_points(query, field.dimension)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -269,7 +272,7 @@ def preview(
 
 
 def _write(path: Path, surface: Surface, announce: Announce) -> None:
-    note = write_surface(path, surface, "made by PHASE, in the units of the input")
+    note = write_surface(path, surface, f"{MADE_BY}, in the units of the input")
     if note:
         announce(note)
 
@@ -278,6 +281,12 @@ def _write_query(path: Path, field: Field, points: npt.NDArray[np.float64]) -> P
     answers = {"u": field.u(points), "w": field.w(points), "gradient": field.gradient(points)}
     write_whole(path, npz_of(points=points, **answers))
     return path
+
+
+def _overlap(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> bool:
+    """Whether the boxes about two sets of points (N, d) and (M, d) overlap."""
+    low = np.maximum(first.min(axis=0), second.min(axis=0))
+    return bool((low <= np.minimum(first.max(axis=0), second.max(axis=0))).all())
 
 
 def _target_before(metrics: Path) -> str | None:

@@ -122,8 +122,11 @@ def inputs(options: argparse.Namespace) -> list[str]:
     """The clouds that the command line names, as they were given.
 
     Raises:
-        UserError: both by themselves and by --input.
+        UserError: both by themselves and by --input, or a name that is not UTF-8.
     """
+    for name in [options.input or "", *options.clouds]:
+        if any("\udc80" <= letter <= "\udcff" for letter in name):
+            raise UserError(f"{name}: its name has bytes that are not UTF-8; rename it")
     if options.input is not None and options.clouds:
         raise UserError(f"--input {options.input} and {options.clouds[0]}: give the cloud once")
     return [options.input] if options.input is not None else list(options.clouds)

@@ -23,7 +23,7 @@ from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
 from phase_recon.reconstruction.flags import sensors
 from phase_recon.reconstruction.input_cloud import describe, load_cloud
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
-from phase_recon.reconstruction.output import check_folder
+from phase_recon.reconstruction.output import check_folder, followed
 from phase_recon.reconstruction.preprocess import ORIENTING, prepare, sensor_warning
 from phase_recon.utils.config import load_config
 from phase_recon.utils.errors import UserError
@@ -53,7 +53,7 @@ def orient(options: argparse.Namespace) -> None:
     Raises:
         UserError: the cloud cannot be read, shows no normals, or encloses nothing.
     """
-    output = options.output or Path(f"{Path(options.cloud).stem}_oriented.ply")
+    output = followed(options.output or Path(f"{Path(options.cloud).stem}_oriented.ply"))
     if output.suffix.lower() != ".ply":
         raise UserError(f"--output {output}: oriented points are written as .ply, not as {output.suffix or 'that'}")
     check_folder(output, output.parent)

@@ -1,11 +1,13 @@
 """-o/--output: the file that a surface is written to besides its run, looked at before the training."""
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from phase_recon.utils.errors import UserError
 
+MADE_BY = "made by PHASE"  # begins the comment in a surface of ours
 # the extensions that surface/files.py writes, which takes a second to import; a test holds them equal
 MESHES, CURVES = (".ply", ".obj", ".stl", ".glb"), (".ply", ".svg", ".npz")
 
@@ -36,15 +38,23 @@ def output_file(
         if not given.parent.is_dir():
             raise UserError(f"--output {given}: there is no folder {given.parent}; make it first")
         check_folder(given, given.parent)
+    path = followed(path)
     known, kind = (CURVES, "a curve in 2D") if d == 2 else (MESHES, "a mesh")
     if path.suffix.lower() not in known:
         raise UserError(f"--output {given}: {kind} is written as {', '.join(known)}, not as {path.suffix}")
     for name, file in {"cloud": cloud, **(read or {})}.items():
         if path.exists() and file is not None and file.exists() and path.samefile(file):
             raise UserError(f"--output {given}: is the {name} itself; give the surface another name")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise UserError(f"--output {given}: is write-protected; give the surface another name")
     if path.is_dir():
         raise UserError(f"--output {given}: {path} is a folder; give the surface another name")
     return path
+
+
+def followed(path: Path) -> Path:
+    """The file that a path means, where it is a link: that one is written, and the link stays."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def check_folder(given: Path, folder: Path | None = None) -> None:

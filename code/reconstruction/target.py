@@ -22,9 +22,11 @@ def read_target(path: Path, dimension: int, *, needs_cells: bool = False) -> Sur
         UserError: no such file, of another dimension, without cells that are needed, or a .gltf.
     """
     if path.suffix.lower() == ".gltf":  # it would be read as a cloud, its vertices
-        raise UserError(f"{path}: a target in .gltf has its faces in another file; save it as .glb")
+        raise UserError(f"{path}: a target in .gltf has its faces in another file; save a mesh as .glb, points as .ply")
     if path.suffix.lower() in READ_KINDS and holds_surface(path):
         target = read_surface(path)
+        if not len(target.vertices):  # of a cloud in .obj or .glb
+            target = Surface(load_points(path, dimension), np.zeros((0, dimension), dtype=np.int64))
     else:
         target = Surface(load_points(path, dimension), np.zeros((0, dimension), dtype=np.int64))
     if needs_cells and not len(target.cells):

@@ -110,8 +110,15 @@ def write_bodies(folder: Path, train: int, test: int, count: int, noise: float, 
     Raises:
         UserError: there are no shapes to write, or a file cannot be written.
     """
-    if train < LEAST_SHAPES or test < 0 or count < 10:
+    if train < LEAST_SHAPES or count < 10:
         raise UserError(f"bodies: expected at least 1 for training and 10 points, got {train} and {count}")
+    for flag, value in (("test", test), ("noise", noise), ("seed", seed)):
+        if value < 0:
+            raise UserError(f"--{flag}: expected 0 or more, got {value}")
+    for place, first, last in ((folder / "train", 0, train), (folder / "test", train, train + test)):
+        own = {f"body_{index:04d}.npz" for index in range(first, last)}
+        if others := sorted(file.name for file in place.glob("*") if file.name not in own):
+            raise UserError(f"{place}: holds other shapes, such as {others[0]}; give another --out")
     for index in range(train + test):
         shape, name = body(index, seed), f"body_{index:04d}"
         part = folder / ("train" if index < train else "test")

@@ -60,17 +60,17 @@ def write_shape(
     epoch: int,
     announce: Announce,
 ) -> Path:
-    """Write code.npy, and the evaluation of its shape against the cloud that it was fitted to; returns the metrics."""
+    """Write the evaluation of a code's shape against its cloud, then code.npy; returns the file of the metrics."""
     content = io.BytesIO()
     np.save(content, code.cpu().numpy())
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{place.folder}: cannot be made ({error.strerror}): make room, and try again") from None
-    write_whole(place.folder / "code.npy", content.getvalue())
     written = evaluation.evaluate(
         space.field(code), cloud, space.config.plot, place, epoch, announce, cloud_path=str(path), target=target
     )
+    write_whole(place.folder / "code.npy", content.getvalue())
     return written["metrics"]
 
 
@@ -88,7 +88,9 @@ def _target(targets: Path | None, name: str, alone: bool) -> Path | None:
     """The target of a cloud's name."""
     if targets is None or (alone and targets.is_file()):
         return targets
-    found = [path for path in sorted(targets.glob(f"{name}.*")) if path.suffix in (".ply", ".obj", ".off", ".stl")]
-    if not found:
+    kinds = (".ply", ".obj", ".off", ".stl")
+    files = [targets / f"{name}{suffix}" for kind in kinds for suffix in (kind, kind.upper())]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
         raise UserError(f"--target {targets}: holds no surface {name}.ply or .obj for this cloud")
-    return found[0]
+    return found

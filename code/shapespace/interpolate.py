@@ -1,5 +1,6 @@
 """A path between two shapes of a space: the surfaces along it, a page with a slider, and an animated picture."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,8 @@ def write_path(
         announce: receives the lines a user should see.
 
     Raises:
-        UserError: an end is not there, a code has no surface, or a file cannot be written.
+        UserError: an end is not there, a code has no surface, a file cannot be written, or a path is there already and
+            plot.overwrite is false.
     """
     if count < 2:
         raise UserError(f"--shapes: expected at least 2, got {count}")
@@ -60,6 +62,11 @@ def write_path(
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}): make room, and try again") from None
     plot, surfaces = space.config.plot, list[Surface]()
+    there = [file for file in folder.iterdir() if re.fullmatch(r"\d{3,}\.\w+", file.name)]
+    if there and not plot.overwrite:
+        raise UserError(f"{folder}: holds a path already, and plot.overwrite = false: move it away")
+    for file in there:  # an earlier path may have had more
+        file.unlink()
     for number, share in enumerate(np.linspace(0, 1, count)):
         surface = surface_of(space.field(torch.lerp(first, last, float(share))), None, plot)
         kind = plot.mesh_format if surface.dimension == 3 else plot.curve_format
@@ -68,7 +75,7 @@ def write_path(
     components = [surface.components()[0] for surface in surfaces]
     announce(f"components along the path: {', '.join(map(str, components))}")
     written = {"page": folder / "path.html", "picture": folder / "path.gif"}
-    title = f"{Path(ends[0]).stem} to {Path(ends[1]).stem}, {count} shapes"
+    title = f"{ends[0]} to {ends[1]}, {count} shapes"
     morph_page(written["page"], surfaces, title, up=plot.up)
     morph_picture(written["picture"], surfaces, up=plot.up)
     return written

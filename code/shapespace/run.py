@@ -11,6 +11,7 @@ with one. code/shapespace/setup.conf explains every key.
 """
 
 import argparse
+import re
 import sys
 import time
 import warnings
@@ -121,6 +122,7 @@ def evaluate(options: argparse.Namespace) -> None:
     if len(given) != 1:
         raise UserError("give one cloud, a folder, a quoted glob or @list.txt")
     refine = [] if options.refine is None else [Override(f"train.refine_steps = {options.refine}", "--refine")]
+    _check_alone()
     space, experiment, epoch = _trained(options, refine)
     written = evaluate_clouds(space, given[0], options.target, experiment.folder, epoch, _say)
     _say(f"fits: {experiment.folder / 'fits'}, {len(written)} shapes")
@@ -130,8 +132,9 @@ def interpolate(options: argparse.Namespace) -> None:
     """Write the path between two shapes."""
     from phase_recon.shapespace.interpolate import write_path
 
+    _check_alone()
     space, experiment, epoch = _trained(options)
-    names = "-".join(Path(end).parent.name if Path(end).name == "code.npy" else Path(end).stem for end in options.ends)
+    names = "-".join(_name_of_end(end, space) for end in options.ends)
     folder = experiment.folder / "paths" / str(epoch) / names
     for name, path in write_path(space, (options.ends[0], options.ends[1]), options.shapes, folder, _say).items():
         print(f"{name + ':':9s} {path}")
@@ -166,6 +169,22 @@ def _trained(options: argparse.Namespace, flags: Sequence[Override] = ()) -> tup
     checkpoint["config"] = asked.to_dict()
     _say(f"step {checkpoint['epoch']} of {experiment.folder}, {len(space.names)} shapes")
     return space_from_checkpoint(checkpoint, device, str(experiment.folder)), experiment, checkpoint["epoch"]
+
+
+def _name_of_end(end: str, space: Space) -> str:
+    """What an end of a path is called in the name of its folder."""
+    path = Path(end)
+    if end not in space.names and path.name == "code.npy":
+        end = path.parent.as_posix().rpartition("fits/")[2]
+    elif end not in space.names and path.is_file():
+        end = path.stem
+    return re.sub(r"[\\/:]+", "_", end).strip("_.")
+
+
+def _check_alone() -> None:
+    """Raise UserError under torchrun, whose processes would write the same files."""
+    if rank_and_size()[1] > 1:
+        raise UserError("only train is the work of several processes: start this without torchrun")
 
 
 def _exps_dir(config: SpaceConfig) -> Path:

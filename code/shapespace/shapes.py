@@ -40,7 +40,8 @@ def find_shapes(given: str | None, split: str | None) -> dict[str, Path]:
         split: train.data_split: a JSON file that names some of the folder's files, or None for all.
 
     Raises:
-        UserError: nothing is given, there are none, or the split is no split or names a file that is not there.
+        UserError: nothing is given, there are none, two have one name, or the split is no split or names a file that is
+            not there.
     """
     if given is None:
         raise UserError("train.input_path: not set; give the folder of the shapes with --input PATH")
@@ -53,7 +54,13 @@ def find_shapes(given: str | None, split: str | None) -> dict[str, Path]:
         raise UserError(f"{given}: names no shapes")
     parents = [set(file.parents) for file in files]
     common = max(set.intersection(*parents), key=lambda path: len(path.parts))
-    return {file.relative_to(common).with_suffix("").as_posix(): file for file in files}
+    found: dict[str, Path] = {}
+    for file in files:
+        name = file.relative_to(common).with_suffix("").as_posix()
+        if name in found:
+            raise UserError(f"{file} and {found[name]}: two shapes of one name; move or rename one")
+        found[name] = file
+    return found
 
 
 def _of_split(folder: Path, path: Path) -> dict[str, Path]:

@@ -269,7 +269,8 @@ def _read_ply(path: Path) -> Surface:
 
     trimesh keeps the file's columns beside the mesh, and drops the normals from the mesh itself.
     """
-    loaded = trimesh.load(io.BytesIO(path.read_bytes()), file_type="ply", process=False)
+    content = io.BytesIO(path.read_bytes())  # textures would have trimesh number the vertices anew
+    loaded = trimesh.load(content, file_type="ply", process=False, fix_texture=False, skip_materials=True)
     raw = loaded.metadata["_ply_raw"]
     columns = raw["vertex"]["data"]
 
@@ -285,7 +286,11 @@ def _read_ply(path: Path) -> Surface:
     if len(vertices) != raw["vertex"]["length"]:
         raise ValueError(f"{len(vertices)} of {raw['vertex']['length']} vertices are there")
     rgb = gather("red", "green", "blue")
-    colours = None if rgb is None else rgb.astype(np.uint8)
+    colours = None
+    if rgb is not None:
+        kind = np.asarray(columns["red"]).dtype
+        most = 1.0 if kind.kind == "f" and rgb.max(initial=0) <= 1 else 65535.0 if kind == np.uint16 else 255.0
+        colours = np.round(np.clip(rgb / most, 0, 1) * 255).astype(np.uint8)
     if "edge" in raw and not (vertices[:, 2]).any():
         edges = raw["edge"]["data"]
         cells = np.stack([np.asarray(edges[n], dtype=np.int64) for n in ("vertex1", "vertex2")], axis=1)

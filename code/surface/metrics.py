@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from phase_recon.surface.surface import Surface, select_cells
 from phase_recon.surface.trim import guesses
+from phase_recon.utils.general import ratio
 
 Array = npt.NDArray[np.float64]
 
@@ -213,4 +214,4 @@ def _intersection_over_union(first: Surface, second: Surface, samples: int, seed
     low, high = corners.min(axis=0), corners.max(axis=0)
     points = low + np.random.default_rng(seed).random((samples, len(low))) * (high - low)
     in_first, in_second = contains(first, points), contains(second, points)
-    return float((in_first & in_second).sum() / (in_first | in_second).sum())
+    return float(ratio((in_first & in_second).sum(), (in_first | in_second).sum()))  # 0 where they are far apart

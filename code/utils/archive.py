@@ -16,6 +16,7 @@ import numpy.typing as npt
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.memory import READING, require_memory
 
+COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression"}  # extensions of glTF that are not read
 UNPACKED_BASE = 256 << 20  # bytes that an archive of any size may unpack to
 UNPACKED_FACTOR = 64  # × size of the archive, added to that: numbers shrink to a half or a tenth, zip bombs to 1/1000
 
@@ -86,9 +87,10 @@ def read_array(handle: IO[bytes], size: int, where: str, most: int, expected: st
 
 
 def check_gltf(content: bytes, size: int, path: Path) -> None:
-    """Refuse a glTF file (text, or the binary .glb) whose accessors promise more rows than there are bytes.
+    """Refuse a glTF file (text, or the binary .glb) that would be read as zeros.
 
-    Accessors need no data to be filled with zeros.
+    Its accessors promise more rows than there are bytes, as they need no data to be filled with zeros; or its data are
+    compressed.
 
     Args:
         content: of the file.
@@ -102,7 +104,10 @@ def check_gltf(content: bytes, size: int, path: Path) -> None:
     if content[:4] == b"glTF":
         # magic, version, length; length and type of the first chunk, which is the text; 4 bytes each
         text = content[20 : 20 + int.from_bytes(content[12:16], "little")]
-    for accessor in json.loads(text).get("accessors", []):
+    tree = json.loads(text)
+    if compressed := COMPRESSED & set(tree.get("extensionsRequired", [])):
+        raise UserError(f"{path}: is compressed ({', '.join(sorted(compressed))}); export it without compression")
+    for accessor in tree.get("accessors", []):
         if not 0 <= accessor["count"] <= size:
             promised = f"{accessor['count']} vertices or faces"
             raise UserError(f"{path}: promises {promised}, more than its bytes; export it again")

@@ -333,11 +333,13 @@ def environment_of_job(jobs: int) -> dict[str, str]:
 
 
 def _freest_gpu() -> int:
-    """The number of the GPU with the most free memory."""
+    """The number of the GPU with the most free memory, among those that torch sees (CUDA_VISIBLE_DEVICES)."""
     import GPUtil
 
-    free = GPUtil.getAvailable(order="memory", limit=1, maxLoad=1.0, maxMemory=1.0)
-    return int(free[0]) if free else 0
+    free = {name: gpu.memoryFree for gpu in GPUtil.getGPUs() for name in (str(gpu.id), gpu.uuid)}
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name for name in free if name.isdecimal()] if seen is None else [name.strip() for name in seen.split(",")]
+    return max(range(len(names)), key=lambda number: free.get(names[number], 0.0), default=0)
 
 
 def keep_freed_memory() -> None:

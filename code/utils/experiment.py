@@ -242,7 +242,7 @@ class Experiment:
             path
             for part in PARTS
             for path in (self.folder / part).glob("*")
-            if path.stem.isdigit() and int(path.stem) > epoch
+            if path.stem.isdecimal() and int(path.stem) > epoch
         ]
         if not later:
             return None
@@ -315,7 +315,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """A sort key for names with numbers: 2 comes before 10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def _listing(folder: Path, title: str) -> str:

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import re
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -23,20 +24,22 @@ def write_whole(path: Path | str, content: bytes, remedy: str = "choose another 
     A reader always sees the old file or the new one, never a part.
 
     Args:
-        path: the file, or a link to it.
+        path: the file.
         content: its new content.
         remedy: what the user can do about an error, the end of its text.
 
     Raises:
         UserError: the folder is missing or not writable, or the disk is full. The old file is then unchanged.
     """
-    path = Path(os.path.realpath(path))  # a link stays one
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")
+    path = Path(path)
+    temporary = path.with_name(f".{path.name[:50]}.{os.getpid()}.{time.time_ns()}")  # a name has 255 bytes at most
     try:
         with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        with suppress(OSError):
+            shutil.copymode(path, temporary)  # of the old file, if there is one
         temporary.replace(path)
     except BaseException as error:  # also on Ctrl-C, no temporary file is left
         with suppress(OSError):

@@ -23,7 +23,10 @@ def available_memory() -> int:
     try:  # control groups, version 2
         group = Path("/sys/fs/cgroup")
         limit = int((group / "memory.max").read_text())
-        free = min(free, limit - int((group / "memory.current").read_text()))
+        used = int((group / "memory.current").read_text())
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cached = int(counts.get("active_file", 0)) + int(counts.get("inactive_file", 0))  # given back when it is needed
+        free = min(free, limit - used + cached)
     except (OSError, ValueError):  # no such limit
         pass
     return max(free, 0)

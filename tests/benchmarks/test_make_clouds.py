@@ -44,6 +44,15 @@ def test_clouds_and_truths_are_cases_of_the_benchmark(make, tmp_path):
     assert (other["kind"], ring["euler_characteristic"], ring["components"]) == ("scan", "0", "3")
 
 
+def test_the_table_keeps_the_clouds_of_earlier_calls_that_are_there(make, tmp_path):
+    for shape in ("plate", "nested_2d", "star_2d"):
+        make(tmp_path, "--shapes", shape, "--kinds", "noisy")
+    (tmp_path / "plate-noisy.npz").unlink()
+    make(tmp_path, "--shapes", "star_2d", "--kinds", "noisy")
+    with (tmp_path / "clouds.csv").open(newline="") as file:
+        assert [row["cloud"] for row in csv.DictReader(file)] == ["nested_2d-noisy", "star_2d-noisy"]
+
+
 def test_ply_holds_the_same_numbers(make, tmp_path):
     assert make(tmp_path / "a", "--shapes", "plate", "--kinds", "scan")[0] == 0
     assert make(tmp_path / "b", "--shapes", "plate", "--kinds", "scan", "--ply")[0] == 0

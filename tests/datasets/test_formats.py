@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 import trimesh
 
+from phase_recon.datasets.e57 import _pose
 from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
 from phase_recon.datasets.readers import CONVERSIONS, READERS, read_table
 from phase_recon.utils.errors import UserError
@@ -300,6 +301,23 @@ class TestE57:
         np.testing.assert_allclose(cloud.sensors, np.repeat([[0, 2, 3], [10, 2, 3]], valid.sum(), axis=0))
         assert (cloud.note or "").startswith("left out: 6 points marked as invalid")
 
+    def test_a_pose_that_moves_nothing_tells_no_sensor_but_of_a_scan_in_rows_and_columns(self) -> None:
+        class Node(dict[str, Any]):
+            isDefined = dict.__contains__
+
+            def value(self) -> float:
+                return float(self["value"])
+
+        def numbers(names: str, values: Any) -> Node:
+            return Node({name: Node(value=value) for name, value in zip(names, values, strict=True)})
+
+        still = Node(pose=Node(rotation=numbers("wxyz", (1, 0, 0, 0)), translation=numbers("xyz", (0, 0, 0))))
+        moved = Node(pose=Node(rotation=numbers("wxyz", (1, 0, 0, 0)), translation=numbers("xyz", (0, 0, 2))))
+        assert _pose(still, False)[1] is None
+        np.testing.assert_array_equal(_pose(still, True)[1], [0, 0, 0])
+        np.testing.assert_array_equal(_pose(moved, False)[1], [0, 0, 2])
+        assert _pose(Node(), True)[1] is None
+
     def test_errors(self, tmp_path: Path) -> None:
         sound = e57(tmp_path / "a.e57").read_bytes()
         assert "does not begin with 'ASTM-E57'" in error(tmp_path, "a.e57", rows(POINTS))
@@ -338,6 +356,12 @@ class TestGltf:
             for buffer in tree["buffers"]:
                 buffer["uri"] = place
             assert "expected a .bin file beside it" in error(tmp_path, "a.gltf", json.dumps(tree).encode())
+
+    def test_compressed_data_are_not_read_as_zeros(self, tmp_path: Path) -> None:
+        tree = json.loads(self.scene().export(file_type="gltf")["model.gltf"])
+        tree["extensionsRequired"] = ["KHR_draco_mesh_compression"]
+        told = error(tmp_path, "a.gltf", json.dumps(tree).encode())
+        assert told.endswith("a.gltf: is compressed (KHR_draco_mesh_compression); export it without compression")
 
     def test_data_within_a_gltf(self, tmp_path: Path) -> None:
         files = self.scene().export(file_type="gltf")

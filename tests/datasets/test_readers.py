@@ -144,6 +144,21 @@ class TestText:
             np.testing.assert_array_equal(uncounted.colours, COLOURS)
             assert uncounted.note == "column 4 without a name left out"
 
+    def test_colours_before_a_single_column_of_whole_numbers(self, tmp_path: Path) -> None:
+        """As CloudCompare writes a classification or an intensity behind the colours; these go together."""
+        grey = np.linspace(20, 200, len(POINTS))[:, None]
+        colours = np.round(grey + np.array([0.0, 10.0, 20.0]))
+        other = np.arange(len(POINTS))[:, None] % 7
+        cloud = load(tmp_path, "a.txt", rows(np.hstack([POINTS, colours, other])))
+        np.testing.assert_array_equal(cloud.colours, colours)
+        assert cloud.note == "column 7 without a name left out"
+
+    def test_colours_that_nobody_filled_are_none(self, tmp_path: Path) -> None:
+        black = rows(np.hstack([POINTS, 0 * COLOURS])).replace(b" ", b",")
+        cloud = load(tmp_path, "a.csv", b"x,y,z,red,green,blue\n" + black)
+        assert cloud.colours is None
+        assert cloud.note == "the colours are all zero and were left out"
+
     def test_paraview_names_its_columns(self, tmp_path: Path) -> None:
         header = b'"Points:0","Points:1","Points:2","curvature"\n'
         content = rows(np.hstack([POINTS, COLOURS[:, :1]])).replace(b" ", b",")

@@ -259,8 +259,17 @@ def test_surfaces_may_go_into_a_folder_below_that_of_the_clouds(command: Command
     for _ in range(2):
         done = command("--input", scans, "-o", scans / "meshes")
         assert done.status == 0, done.err
+        (scans / "meshes" / "a.ply").write_text("ply\ncomment made by PHASE, in the units of the input\n")
     assert [path.name for path in (scans / "meshes").iterdir()] == ["a.ply"]
     assert len(calls(scans, "a")) == 1
+
+
+def test_a_folder_with_clouds_of_its_own_gets_no_surfaces(command: Command, scans: Path):
+    put(scans, a="fine")
+    put(scans / "raw", a="mine")
+    done = command("--input", scans, "-o", scans / "raw")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "raw: is the folder of the clouds, which surfaces could replace; give another folder" in done.err
 
 
 def test_a_touched_file_is_not_a_changed_one(command: Command, scans: Path):

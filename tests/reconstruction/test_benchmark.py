@@ -9,7 +9,7 @@ import pytest
 import trimesh
 
 from phase_recon.reconstruction import trials
-from phase_recon.reconstruction.benchmark import PUBLISHED, Case, _without_an_end, find_cases, main
+from phase_recon.reconstruction.benchmark import PUBLISHED, Case, _measures, _without_an_end, find_cases, main
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.errors import UserError
@@ -43,6 +43,27 @@ def test_scans_have_their_truth_and_meshes_are_sampled(data, tmp_path):
 def test_an_unknown_method_is_refused_before_anything_runs(data, tmp_path, capsys):
     assert main([str(data), "--out", str(tmp_path / "out"), "--methods", "ours,wnnc"]) == 2
     assert "--methods 'wnnc': expected some of ours, ours+normals, poisson8" in capsys.readouterr().err
+
+
+def test_meshes_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for name in ("a/model.obj", "b/model.obj"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        trimesh.creation.box().export(tmp_path / "data" / name)
+    for out in (tmp_path / "out", tmp_path / "data", tmp_path / "data" / "out"):
+        for _ in range(2):  # the second time there are results
+            found = [case.name for case in find_cases(tmp_path / "data", out, "50:0")]
+            assert found == ["a_model-50-0", "b_model-50-0"]
+    trimesh.creation.box().export(tmp_path / "data" / "a" / "model.stl")
+    with pytest.raises(UserError, match=r"a/model\.stl: has the name of .*a/model\.obj, and so would have its results"):
+        list(find_cases(tmp_path / "data", tmp_path / "out", "50:0"))
+
+
+def test_a_truth_without_faces_fails_alone(tmp_path, monkeypatch):
+    trimesh.PointCloud(trimesh.creation.icosphere(1).vertices).export(tmp_path / "points.ply")
+    trimesh.creation.icosphere(1).export(tmp_path / "mesh.ply")
+    case = Case("a", tmp_path / "mesh.ply", tmp_path / "points.ply")
+    with pytest.raises(UserError, match="a target needs cells, but this is a cloud"):
+        _measures(case, tmp_path / "mesh.ply")
 
 
 def test_clouds_are_the_same_every_time(data, tmp_path):

@@ -25,6 +25,7 @@ from phase_recon.reconstruction.input_cloud import describe, load_cloud, sampled
 from phase_recon.reconstruction.names import named
 from phase_recon.reconstruction.output import output_file
 from phase_recon.reconstruction.progress import Clock, noise_in_words
+from phase_recon.reconstruction.target import read_target
 from phase_recon.surface.files import CURVE_WRITERS, MESH_WRITERS, read_surface
 from phase_recon.utils.config import load_config
 from phase_recon.utils.errors import UserError
@@ -305,6 +306,44 @@ def test_outputs_that_are_refused(given, d, text, tmp_path):
     assert str(refused.value) == f"--output {tmp_path / given}: {text.format(folder=tmp_path)}"
 
 
+def test_an_output_that_is_a_link_is_followed_and_a_protected_one_refused(command: Command, clouds, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.ply").write_text("old")
+    (tmp_path / "link.ply").symlink_to(tmp_path / "there" / "a.ply")
+    assert command(clouds[0], "-o", tmp_path / "link.ply", "--steps", 2).status == 0
+    assert (tmp_path / "link.ply").is_symlink()
+    assert (tmp_path / "there" / "a.ply").read_bytes().startswith(b"ply\n")
+
+
+def test_a_write_protected_output_is_refused(clouds, tmp_path, monkeypatch):
+    path = tmp_path / "a.ply"
+    path.write_text("mine")
+    monkeypatch.setattr(output.os, "access", lambda *_: False)  # who runs the tests may be root, who may do all
+    with pytest.raises(UserError, match=r"--output .*a\.ply: is write-protected; give the surface another name"):
+        output_file(path, clouds[1], "ply", "ply", 3)
+
+
+def test_a_name_that_is_not_utf_8_is_refused(command: Command, tmp_path):
+    done = command(tmp_path / "B\udcfcste.ply")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert done.err.endswith("ste.ply: its name has bytes that are not UTF-8; rename it\n")
+
+
+def test_a_cloud_in_obj_is_a_target(command: Command, clouds, tmp_path):
+    points = np.loadtxt(clouds[1])
+    (tmp_path / "a.obj").write_text("".join(f"v {x} {y} {z}\n" for x, y, z in points))
+    target = read_target(tmp_path / "a.obj", 3)
+    assert len(target.cells) == 0
+    np.testing.assert_allclose(target.vertices, points)
+
+
+def test_a_target_elsewhere_is_said(command: Command, clouds, tmp_path):
+    np.savetxt(tmp_path / "far.xyz", np.loadtxt(clouds[0]) + 1e6)
+    done = command(clouds[0], "--target", tmp_path / "far.xyz", "--steps", 2)
+    assert done.status == 0
+    assert f"warning: {tmp_path / 'far.xyz'} and the cloud have no place in common: are they in one frame" in done.out
+
+
 def test_an_output_of_another_kind_is_refused_before_anything_is_read(command: Command, tmp_path):
     done = command("nothing.ply", "-o", tmp_path / "m.xyz")
     assert (done.status, done.err.count("\n")) == (2, 1)
@@ -549,7 +588,8 @@ def test_a_target_in_gltf_is_refused_and_not_taken_for_a_cloud(command: Command,
         (tmp_path / name).write_bytes(content)
     done = command(clouds[1], "--target", tmp_path / "model.gltf")
     assert (done.status, done.err.count("\n")) == (2, 1)
-    assert done.err.endswith("model.gltf: a target in .gltf has its faces in another file; save it as .glb\n")
+    says = "model.gltf: a target in .gltf has its faces in another file; save a mesh as .glb, points as .ply\n"
+    assert done.err.endswith(says)
 
 
 def test_what_has_no_faces_is_not_sampled(tmp_path, clouds):

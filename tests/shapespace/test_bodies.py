@@ -61,6 +61,15 @@ def test_what_is_written(tmp_path):
     assert read_surface(tmp_path / "truth" / "body_0002.ply").euler_characteristic() == 2
 
 
+def test_a_family_is_not_mixed_with_another_split_of_it(tmp_path):
+    write_bodies(tmp_path, 2, 1, 50, 0.0, 0)
+    write_bodies(tmp_path, 2, 1, 50, 0.0, 0)  # the same again
+    with pytest.raises(UserError, match=r"train: holds other shapes, such as body_0001\.npz; give another --out"):
+        write_bodies(tmp_path, 1, 2, 50, 0.0, 0)
+    with pytest.raises(UserError, match="--seed: expected 0 or more, got -1"):
+        write_bodies(tmp_path, 1, 0, 50, 0.0, -1)
+
+
 def test_a_family_without_shapes_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"bodies: expected at least 1 for training and 10 points, got 0 and 50"):
         write_bodies(tmp_path, 0, 1, count=50, noise=0.0, seed=0)

@@ -16,7 +16,7 @@ from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.shapespace.config import SETUP, SpaceConfig, load_space_config
 from phase_recon.shapespace.fitting import fit_code, nearest_codes, refined
 from phase_recon.shapespace.run import main
-from phase_recon.shapespace.shapes import load_shapes
+from phase_recon.shapespace.shapes import find_shapes, load_shapes
 from phase_recon.shapespace.space import load_space
 from phase_recon.shapespace.train import Training, fit_space
 from phase_recon.surface.files import read_surface
@@ -208,6 +208,27 @@ def test_a_step_s_terms_and_gradients_are_means_of_each_shape_s_own(ellipsoids, 
         code = codes[index].clone().requires_grad_()
         (own,) = torch.autograd.grad(sum(loss(CodedNet(network, code), batch).values()), [code])
         torch.testing.assert_close(gradient[number], own / 3)
+
+
+def test_a_shape_without_estimated_normals_has_none_beside_others_that_have_them(ellipsoids):
+    config = configured(ellipsoids, "train.shapes_batch=3", "network.has_normals=false", "train.compile=false")
+    training = Training(config, load_shapes(config, silent), CPU, ALONE, [])
+    batches = [training.samplers[index].draw(training.generator) for index in training.chosen()]
+    assert all(batch.estimated is not None for batch in batches)
+    for without in range(3):
+        some = [replace(batch, estimated=None) if k == without else batch for k, batch in enumerate(batches)]
+        found = together(some).estimated
+        assert (found.trust[without::3] == 0).all()
+        for k in {0, 1, 2} - {without}:
+            torch.testing.assert_close(found.directions[k::3], batches[k].estimated.directions)
+    assert together([replace(batch, estimated=None) for batch in batches]).estimated is None
+
+
+def test_shapes_of_one_name_are_refused(tmp_path):
+    for name in ("a.xyz", "a.txt"):
+        (tmp_path / name).write_text("0 0 0\n")
+    with pytest.raises(UserError, match=r"a\.xyz and .*a\.txt: two shapes of one name; move or rename one"):
+        find_shapes(str(tmp_path), None)
 
 
 def test_the_space_tells_its_shapes_apart(space):

@@ -310,6 +310,28 @@ def test_obj_normals(tmp_path):
     assert next(line for line in lines if line.startswith("f ")).count("//") == 3
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [("uchar", [[255, 0, 51]]), ("float", [[1.0, 0.0, 0.2]]), ("ushort", [[65535, 0, 13107]])],
+)
+def test_a_textured_ply_with_colours_of_any_type_is_read(tmp_path, kind, values):
+    """Texture coordinates of each corner, as MeshLab writes them, and a vertex that no face has."""
+    header = ["ply", "format ascii 1.0", "comment TextureFile none.png", "element vertex 5"]
+    header += [f"property float {axis}" for axis in "xyz"]
+    header += [f"property {kind} {name}" for name in ("red", "green", "blue")]
+    header += ["element face 4", "property list uchar int vertex_indices", "property list uchar float texcoord"]
+    header += ["end_header"]
+    corners = np.array([[9, 9, 9], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    cells = np.array([[1, 3, 2], [1, 2, 4], [2, 3, 4], [3, 1, 4]])
+    rows = [" ".join(map(str, [*corner, *values[0]])) for corner in corners]
+    rows += [f"3 {a} {b} {c} 6 " + " ".join(str(0.1 * (i + a)) for i in range(6)) for a, b, c in cells]
+    (tmp_path / "a.ply").write_text("\n".join([*header, *rows, ""]))
+    surface = read_surface(tmp_path / "a.ply")
+    np.testing.assert_array_equal(surface.vertices, corners)
+    np.testing.assert_array_equal(surface.cells, cells)
+    np.testing.assert_array_equal(surface.colours, np.tile([255, 0, 51], (5, 1)))
+
+
 def test_ply_is_read_by_others(tmp_path):
     surface = full_surface(3)
     write_surface(tmp_path / "s.ply", surface, "seed 7")

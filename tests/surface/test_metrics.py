@@ -199,6 +199,11 @@ def test_degenerate_cells_do_not_count():
     assert result["normal_consistency"] == pytest.approx(1, abs=1e-2)
 
 
+def test_surfaces_far_apart_have_nothing_in_common():
+    far = transform(cube(), 1.0, np.array([1e6, 0.0, 0.0]))
+    assert compare_surfaces(cube(), far, samples=100)["iou"] == 0
+
+
 def test_a_sliver_without_area_does_not_open_a_mesh():
     """A cube one of whose edges has a vertex in its middle on one side: a triangle of area 0 fills the gap."""
     mesh = cube()

@@ -1,9 +1,12 @@
 """What is done again and again is done with the numbers of each time; where nothing is recorded, as it is."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from phase_recon.utils.distributed import Repeated, multiplies_bfloat16, wait_for
+from phase_recon.utils.distributed import Repeated, _freest_gpu, multiplies_bfloat16, wait_for
 
 CPU = torch.device("cpu")
 
@@ -32,6 +35,21 @@ def test_a_processor_that_multiplies_bfloat16_is_known_by_what_it_says(monkeypat
 def test_gpus_multiply_bfloat16_from_ampere_on(monkeypatch, capability, wanted):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert multiplies_bfloat16(torch.device("cuda", 0)) is wanted
+
+
+@pytest.mark.parametrize(
+    ("seen", "number"),
+    [(None, 1), ("0,2", 0), ("2,1", 1), ("3", 0), ("GPU-c,GPU-b", 1), ("", 0)],
+)
+def test_the_freest_gpu_is_counted_among_those_that_torch_sees(monkeypatch, seen, number):
+    memory = {0: 500.0, 1: 900.0, 2: 100.0, 3: 10.0}
+    found = [SimpleNamespace(id=id_, uuid=f"GPU-{'abcd'[id_]}", memoryFree=free) for id_, free in memory.items()]
+    monkeypatch.setitem(sys.modules, "GPUtil", SimpleNamespace(getGPUs=lambda: found))
+    if seen is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    assert _freest_gpu() == number
 
 
 def test_nobody_waits_for_the_cpu(monkeypatch):
