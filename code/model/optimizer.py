@@ -21,7 +21,7 @@ SMALLEST_NORM = 1e-7  # a matrix is divided by at least this: a zero gradient st
 
 @dataclass(frozen=True)
 class Step:
-    """Learning rate = max(initial · factor^⌊epoch / interval⌋, 5e-6), as in IGR; or initial, where that is less.
+    """Learning rate = max(initial · factor^⌊epoch / interval⌋, 5e-6), as in IGR.
 
     Args:
         initial: the rate at the first step.
@@ -35,8 +35,7 @@ class Step:
 
     def __call__(self, epoch: int, progress: float) -> float:
         """The learning rate at a step; ``progress``, the finished share of the run, has no influence."""
-        lowest = min(self.initial, LOWEST_STEP_RATE)
-        return max(self.initial * self.factor ** (epoch // self.interval), lowest)
+        return max(self.initial * self.factor ** (epoch // self.interval), LOWEST_STEP_RATE)
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def test_every_method_gets_the_same_request(tmp_path, clouds, confs, monkeypatch
         (["--target", "{box}"], r"box\.obj: is 3D, but the cloud is 2D: give one of the same kind"),
         (["--target", "{cloud}"], r"cloud\.ply: a target needs cells, but this is a cloud; leave --target out"),
         (["--target", "gone.obj"], r"gone\.obj: no such file"),
-        (["--set", "train.voxel=1"], r"--set train\.voxel: all methods are measured on the whole file: leave it out, or"),
+        (["--set", "train.voxel=1"], r"--set train\.voxel: all methods are measured on the whole file: leave it out"),
         (["--input", "gone.xyz"], r"gone\.xyz: no such file"),
         (["--gpu", "best"], "--gpu best: expected auto, cpu, ignore or the number of a GPU"),
     ],
