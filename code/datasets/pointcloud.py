@@ -326,18 +326,17 @@ def _normals(path: Path, table: Table, axes: list[str]) -> Array | None:
 
 
 def _colours(table: Table) -> tuple[npt.NDArray[np.uint8] | None, str | None]:
-    """Take the colours (N, 3) if all three are there, whether they run to 1, to 255 or, in 16 bits, to 65535."""
+    """Take the colours (N, 3) if all three are there, or say why not."""
     if not all(name in table.columns for name in COLOURS):
         return None, None
-    colours = table.stack(COLOURS)
-    whole = all(table.columns[name].dtype.kind in "iu" for name in COLOURS)
-    wide = whole and all(table.columns[name].dtype.itemsize == 2 for name in COLOURS)
-    most = 65535 if wide and colours.max() > 255 else 1 if not whole and colours.max() <= 1 else 255
-    if not (colours.min() >= 0 and colours.max() <= most):
+    from phase_recon.utils.general import eight_bit  # which imports torch
+
+    colours = eight_bit(table.stack(COLOURS), [table.columns[name].dtype for name in COLOURS])
+    if colours is None:
         return None, "the colours are not from 0 to 255 (or 0 to 1) and were left out"
     if not colours.any():  # a field that nobody filled
         return None, "the colours are all zero and were left out"
-    return np.round(colours * (255 / most)).astype(np.uint8), None
+    return colours, None
 
 
 def _sensors(table: Table, axes: list[str]) -> tuple[Array | None, str | None]:

@@ -122,11 +122,8 @@ def inputs(options: argparse.Namespace) -> list[str]:
     """The clouds that the command line names, as they were given.
 
     Raises:
-        UserError: both by themselves and by --input, or a name that is not UTF-8.
+        UserError: both by themselves and by --input.
     """
-    for name in [options.input or "", *options.clouds]:
-        if any("\udc80" <= letter <= "\udcff" for letter in name):
-            raise UserError(f"{name}: its name has bytes that are not UTF-8; rename it")
     if options.input is not None and options.clouds:
         raise UserError(f"--input {options.input} and {options.clouds[0]}: give the cloud once")
     return [options.input] if options.input is not None else list(options.clouds)
@@ -200,8 +197,11 @@ def check_flags(options: argparse.Namespace, size: int) -> None:
     """Refuse flags that have no meaning together; ``size`` is the number of processes that torchrun started.
 
     Raises:
-        UserError: some are given.
+        UserError: some are given, or a cloud whose name is not UTF-8, which no configuration could hold.
     """
+    for name in inputs(options):
+        if any("\udc80" <= letter <= "\udcff" for letter in name):
+            raise UserError(f"{name}: its name has bytes that are not UTF-8; rename it")
     if not (options.eval or options.is_continue) and options.checkpoint != "latest":
         raise UserError("--checkpoint names something to load: add --eval or --is-continue")
     if options.eval and options.is_continue:

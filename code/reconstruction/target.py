@@ -23,11 +23,9 @@ def read_target(path: Path, dimension: int, *, needs_cells: bool = False) -> Sur
     """
     if path.suffix.lower() == ".gltf":  # it would be read as a cloud, its vertices
         raise UserError(f"{path}: a target in .gltf has its faces in another file; save a mesh as .glb, points as .ply")
-    if path.suffix.lower() in READ_KINDS and holds_surface(path):
-        target = read_surface(path)
-        if not len(target.vertices):  # of a cloud in .obj or .glb
-            target = Surface(load_points(path, dimension), np.zeros((0, dimension), dtype=np.int64))
-    else:
+    is_surface = path.suffix.lower() in READ_KINDS and holds_surface(path)
+    target = read_surface(path) if is_surface else None
+    if target is None or not len(target.vertices):  # without vertices: a cloud in .obj or .glb
         target = Surface(load_points(path, dimension), np.zeros((0, dimension), dtype=np.int64))
     if needs_cells and not len(target.cells):
         raise UserError(f"{path}: a target needs cells, but this is a cloud; leave --target out to measure the points")

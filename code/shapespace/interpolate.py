@@ -62,16 +62,18 @@ def write_path(
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}): make room, and try again") from None
     plot, surfaces = space.config.plot, list[Surface]()
-    there = [file for file in folder.iterdir() if re.fullmatch(r"\d{3,}\.\w+", file.name)]
+    there = {file for file in folder.iterdir() if re.fullmatch(r"\d{3,}\.\w+", file.name)}
     if there and not plot.overwrite:
         raise UserError(f"{folder}: holds a path already, and plot.overwrite = false: move it away")
-    for file in there:  # an earlier path may have had more
-        file.unlink()
     for number, share in enumerate(np.linspace(0, 1, count)):
         surface = surface_of(space.field(torch.lerp(first, last, float(share))), None, plot)
         kind = plot.mesh_format if surface.dimension == 3 else plot.curve_format
-        write_surface(folder / f"{number:03d}.{kind}", surface)
+        path = folder / f"{number:03d}.{kind}"
+        write_surface(path, surface)
+        there.discard(path)
         surfaces.append(surface)
+    for path in there:  # an earlier path had more surfaces
+        path.unlink()
     components = [surface.components()[0] for surface in surfaces]
     announce(f"components along the path: {', '.join(map(str, components))}")
     written = {"page": folder / "path.html", "picture": folder / "path.gif"}

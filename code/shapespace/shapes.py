@@ -48,8 +48,7 @@ def find_shapes(given: str | None, split: str | None) -> dict[str, Path]:
     folder = Path(given) if Path(given).exists() else ROOT / given
     if split is not None:
         return _of_split(folder, Path(split))
-    files = [folder.absolute()] if folder.is_file() else find_clouds(given, ROOT)
-    files = [file for file in files if not file.stem.endswith(BESIDE)]
+    files = [file for file in find_clouds(given, ROOT) if not file.stem.endswith(BESIDE)]
     if not files:
         raise UserError(f"{given}: names no shapes")
     parents = [set(file.parents) for file in files]

@@ -16,7 +16,7 @@ from phase_recon.surface.surface import Surface, offset_of, polylines, transform
 from phase_recon.utils.archive import check_archive, check_gltf, read_array
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
-from phase_recon.utils.general import unique_rows
+from phase_recon.utils.general import eight_bit, unique_rows
 
 Bytes = Callable[[Surface, str], bytes]
 FAR = 4.0  # × extent: farther from the origin, vertices of a fine mesh become equal in single precision, and it opens
@@ -286,11 +286,8 @@ def _read_ply(path: Path) -> Surface:
     if len(vertices) != raw["vertex"]["length"]:
         raise ValueError(f"{len(vertices)} of {raw['vertex']['length']} vertices are there")
     rgb = gather("red", "green", "blue")
-    colours = None
-    if rgb is not None:
-        kind = np.asarray(columns["red"]).dtype
-        most = 1.0 if kind.kind == "f" and rgb.max(initial=0) <= 1 else 65535.0 if kind == np.uint16 else 255.0
-        colours = np.round(np.clip(rgb / most, 0, 1) * 255).astype(np.uint8)
+    types = [np.asarray(columns[name]).dtype for name in ("red", "green", "blue")] if rgb is not None else []
+    colours = None if rgb is None else eight_bit(rgb, types)
     if "edge" in raw and not (vertices[:, 2]).any():
         edges = raw["edge"]["data"]
         cells = np.stack([np.asarray(edges[n], dtype=np.int64) for n in ("vertex1", "vertex2")], axis=1)

@@ -92,6 +92,23 @@ def different(points: Array) -> Array:
     return points[np.sort(np.unique(along, return_index=True)[1])]
 
 
+def eight_bit(colours: Array, types: Iterable[np.dtype[Any]]) -> npt.NDArray[np.uint8] | None:
+    """Colours (N, 3) that run to 1, to 255 or, in 16 bits, to 65535, from 0 to 255; None where they are none of that.
+
+    Args:
+        colours: as numbers.
+        types: those of the three columns in their file.
+    """
+    types = list(types)
+    whole = all(kind.kind in "iu" for kind in types)
+    wide = whole and all(kind.itemsize == 2 for kind in types)
+    largest = colours.max(initial=0)
+    most = 65535 if wide and largest > 255 else 1 if not whole and largest <= 1 else 255
+    if not (colours.min(initial=0) >= 0 and largest <= most):
+        return None
+    return np.asarray(np.round(colours * (255 / most)).astype(np.uint8))
+
+
 def unique_rows(rows: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The different ones of some rows (N, c), in lexicographic order.
 
