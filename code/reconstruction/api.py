@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from phase_recon.reconstruction.field import DetailedField, NeuralField
 
 SELECT = "select the points before"
-# keys that are for reading a file, and what does the same for arrays
+# keys of what a file has (``input_cloud.READING`` and more), and what does the same for arrays
 OF_FILES = {
     **dict.fromkeys(("train.crop", "train.voxel", "train.classes", "train.min_opacity"), SELECT),
     "train.input_path": "read it with numpy, or use the command phase-recon",

@@ -15,7 +15,6 @@ and the cloud begins anew. Who works on a cloud holds a lock on its ``output.log
 work.
 """
 
-import glob
 import hashlib
 import os
 import signal
@@ -28,10 +27,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from phase_recon.datasets.readers import READERS
 from phase_recon.reconstruction.batch_table import read_record, result_of, write_record, write_tables
 from phase_recon.reconstruction.names import folder_name
-from phase_recon.reconstruction.output import MADE_BY, followed
+from phase_recon.reconstruction.output import followed, stays
 from phase_recon.utils.config import Config, to_hocon
 from phase_recon.utils.distributed import (
     environment_of_job,
@@ -52,72 +50,6 @@ if sys.platform != "win32":
 
 RUN = Path(__file__).with_name("run.py")  # what each cloud is handed to
 POLL = 0.1  # seconds between two looks at the processes
-
-
-def names_many(given: str | None, root: Path) -> bool:
-    """Whether train.input_path names many clouds: @list, a folder, or a glob that is not a file's name."""
-    if given is None:
-        return False
-    path = find_file(given, root)
-    return path.is_dir() or ((given.startswith("@") or glob.has_magic(given)) and not path.exists())
-
-
-def find_clouds(given: str, root: Path, output: Path | None = None) -> list[Path]:
-    """The clouds that a file, a folder, a glob or @list names, in the order of their names; a list keeps its own order.
-
-    A folder gives the files with the extensions of clouds, but for hidden ones and for those of runs: a folder with
-    a config.conf is a run's.
-
-    Args:
-        given: as on the command line.
-        root: where a relative path is looked for if it is not in the current folder.
-        output: the folder that surfaces go to: those of ours in it are no clouds.
-
-    Raises:
-        UserError: there are none, or the list cannot be read.
-    """
-    path = find_file(given, root).absolute()
-    if path.is_file():  # its name may have what a glob or a list has, too
-        return [Path(os.path.normpath(path))]
-    if given.startswith("@"):
-        path = find_file(given[1:], root)
-        try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "not text in UTF-8"
-            raise UserError(f"{path}: the list of clouds cannot be read ({why})") from None
-        found = [path.absolute().parent / line for line in lines if line and not line.startswith("#")]
-        remedy = "write a path on each line"
-    elif path.is_dir():
-        runs = {file.parent for file in path.rglob("config.conf")}
-        found = [
-            file
-            for file in sorted(path.rglob("*"))
-            if file.suffix.lower() in READERS and file.is_file() and runs.isdisjoint(file.parents)
-            and not (output is not None and file.resolve().parent == output.resolve() and is_of_ours(file))
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        ]  # fmt: skip
-        remedy = f"expected files with one of {', '.join(READERS)}"
-    else:
-        found = [file for name in sorted(glob.glob(given, recursive=True)) if (file := Path(name).absolute()).is_file()]
-        remedy = "quote it, so that the shell leaves it alone, and check the path"
-        if not found and not glob.has_magic(given):
-            raise UserError(f"{given}: no such file; check the path, or give -o {given} if the surface goes there")
-    if not found:
-        raise UserError(f"{given}: names no clouds; {remedy}")
-    return list(dict.fromkeys(Path(os.path.normpath(file)) for file in found))
-
-
-def is_of_ours(path: Path) -> bool:
-    """Whether a file is a surface that a run of ours wrote, by the comment in it; .stl and .glb have none."""
-    with path.open("rb") as file:
-        return MADE_BY.encode() in file.read(200)
-
-
-def common_folder(clouds: Sequence[Path]) -> Path:
-    """The folder that all of some files are in, or below."""
-    first, *others = [path.absolute().parent for path in clouds]
-    return next(folder for folder in (first, *first.parents) if all(other.is_relative_to(folder) for other in others))
 
 
 @dataclass
@@ -159,7 +91,7 @@ class Batch:
                     if stop.signal and not told:
                         told = True
                         print(f"stopping: {len(running)} runs are saving", flush=True)
-                        for job in running:
+                        for job in running if sys.platform != "win32" else ():  # there Ctrl-C reaches them itself
                             job.process.send_signal(stop.signal)
                     free = sorted(set(range(self.jobs)) - {job.slot for job in running})
                     if waiting and free and not stop.signal:
@@ -357,7 +289,7 @@ def _refuse_to_replace(folder: Path, names: Sequence[str], output: Path, formats
         result = result_of(folder / path.stem)
         mesh = None if result is None else result.mesh
         if path.exists() and (mesh is None or mesh.suffix != path.suffix or mesh.read_bytes() != path.read_bytes()):
-            raise UserError(f"--output {path}: is there, and plot.overwrite = false; move it, or give another folder")
+            raise stays(path, "folder")
 
 
 def _prepare(config: Config, clouds: Sequence[Path], exps_dir: Path) -> tuple[Path, list[str], list[str]]:

@@ -39,6 +39,7 @@ from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
 from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import DetailedField, NeuralField, field_from_checkpoint
+from phase_recon.reconstruction.input_cloud import READING
 from phase_recon.reconstruction.target import read_target
 from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
 from phase_recon.report.comparison_page import Shown, comparison_page
@@ -65,8 +66,6 @@ HISTORY_RESOLUTION = 128  # of the surfaces of checkpoints, at most
 EIKONAL_POINTS = 100_000
 BOX = TrainConfig.bounding_box_scale  # the same for all, whatever Ω a configuration has
 BAND = 0.05  # how far from the points their band reaches, of the cloud's radius
-# keys that would have the runs of ours see another cloud than they are measured on
-SELECTING = {f"train.{key}" for key in ("crop", "voxel", "classes", "min_opacity", "sample", "d_in", "drop_invalid")}
 COLUMNS = {
     "method": "method",
     "d_C": "d_C",
@@ -116,7 +115,7 @@ def compare(options: argparse.Namespace, command: str) -> None:
     if (options.cloud is None) == (options.input is None):
         raise UserError("give one point cloud: phase-recon compare CLOUD, or --input PATH")
     for key in (text.partition("=")[0].strip() for text in options.set):
-        if key in SELECTING:
+        if key in READING:  # ours would see another cloud than it is measured on
             raise UserError(f"--set {key}: all methods are measured on the whole file: leave it out, or cut the file")
     path = find_file(options.cloud or options.input)
     cloud = load_point_cloud(path, normals=options.normals)

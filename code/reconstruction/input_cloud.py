@@ -11,6 +11,10 @@ from phase_recon.utils.config import Config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.locations import find_file
 
+# the keys that say how a cloud's file is read, and of which points the cloud then is
+READING = tuple(
+    f"train.{key}" for key in ("crop", "voxel", "classes", "min_opacity", "sample", "d_in", "drop_invalid")
+)
 ANNOUNCED_BYTES = 30e6  # of a cloud's file, from which its reading is announced
 READING_SPEED = {".npy": 200e6, ".npz": 100e6}  # bytes per second, measured on one core
 TEXT_SPEED = 6e6  # the same for all other files; a ply may be binary, and then quicker

@@ -23,7 +23,7 @@ from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
 from phase_recon.reconstruction.flags import sensors
 from phase_recon.reconstruction.input_cloud import describe, load_cloud
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
-from phase_recon.reconstruction.output import check_folder, followed
+from phase_recon.reconstruction.output import check_folder, followed, replacing
 from phase_recon.reconstruction.preprocess import ORIENTING, prepare, sensor_warning
 from phase_recon.utils.config import load_config
 from phase_recon.utils.errors import UserError
@@ -65,10 +65,8 @@ def orient(options: argparse.Namespace) -> None:
         raise UserError(f"--output {output}: is the cloud itself; give the oriented points another name")
     for line in describe(cloud, config):
         print(line)
-    if output.exists():
-        if not config.plot.overwrite:
-            raise UserError(f"--output {output}: is there, and plot.overwrite = false; move it, or give another name")
-        print(f"note: {output} is there, and will be replaced (--set plot.overwrite=false refuses)")
+    for line in replacing(output, config.plot.overwrite):
+        print(line)
     scene = prepare(config, cloud, stages=ORIENTING)
     if warning := sensor_warning(scene):
         print(warning)

@@ -57,6 +57,28 @@ def followed(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
+def replacing(path: Path, may_replace: bool) -> list[str]:
+    """What is said, in time to stop, of a file that --output will replace: a line, or none where there is no file.
+
+    Args:
+        path: the file.
+        may_replace: plot.overwrite.
+
+    Raises:
+        UserError: there is one, and it may not be replaced.
+    """
+    if not path.exists():
+        return []
+    if not may_replace:
+        raise stays(path, "name")
+    return [f"note: {path} is there, and will be replaced (--set plot.overwrite=false refuses)"]
+
+
+def stays(path: Path, other: str) -> UserError:
+    """The error where a file is there and may not be replaced, which asks for another name or folder."""
+    return UserError(f"--output {path}: is there, and plot.overwrite = false; move it, or give another {other}")
+
+
 def check_folder(given: Path, folder: Path | None = None) -> None:
     """Refuse a folder that cannot be written, or made where it does not exist.
 

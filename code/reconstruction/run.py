@@ -46,9 +46,8 @@ if TYPE_CHECKING:
     from phase_recon.reconstruction.preprocess import Scene
     from phase_recon.utils.config import Config
 
-# What --eval can be told otherwise than the training was
-EVALUATED = ("plot.", "train.input_path", "train.sample", "train.d_in", "train.drop_invalid", "train.crop",
-             "train.voxel", "train.classes", "train.min_opacity", "train.expname", "train.exps_dir")  # fmt: skip
+# What --eval can be told otherwise than the training was, besides how the cloud is read
+EVALUATED = ("plot.", "train.input_path", "train.expname", "train.exps_dir")
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
 EVALUATION_SECONDS = 12.0
 WARNED = 0.1  # share of the surface that is a guess, from which a run warns
@@ -69,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
     """Train or evaluate, as the options ask."""
     from dataclasses import replace
 
-    from phase_recon.reconstruction.batch import common_folder, find_clouds, names_many, run_many
+    from phase_recon.reconstruction.batch import run_many
+    from phase_recon.reconstruction.batch_clouds import common_folder, find_clouds, names_many
     from phase_recon.reconstruction.build_model import check_model
     from phase_recon.reconstruction.names import named
     from phase_recon.reconstruction.output import check_extension, check_folder_of_many
@@ -154,13 +154,17 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         changed = differences(config_from_dict(checkpoint["config"]), config)
         if _same_file(checkpoint["config"]["train"].get("input_path"), config.train.input_path):
             changed.pop("train.input_path", None)
+        if "train.seed" in changed:
+            raise UserError(
+                "--is-continue: --seed (train.seed) is of the start of a run, which goes on with its own; leave it out"
+            )
         if texts := [assignment(key, value) for key, value in changed.items() if not key.startswith("plot.")]:
             _say(f"changed from here on: {', '.join(texts)}")
     cloud, config = load_cloud(config, _say)
     output = _output(config, options, cloud)
     device, line = choose_device(options.gpu)
     _say(plan(config, device, cloud.points.shape, 0 if checkpoint is None else checkpoint["epoch"]))
-    for text in (*describe(cloud, config), *_replaced(output), line):
+    for text in (*describe(cloud, config), line):
         _say(text)
     keep_freed_memory()
     is_new, exps_dir, name = experiment is None, _exps_dir(config), str(config.train.expname)
@@ -226,7 +230,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
     from phase_recon.reconstruction import evaluation
     from phase_recon.reconstruction.field import field_from_checkpoint
-    from phase_recon.reconstruction.input_cloud import describe, load_cloud
+    from phase_recon.reconstruction.input_cloud import READING, describe, load_cloud
     from phase_recon.utils.config import config_from_dict, differences, override
     from phase_recon.utils.distributed import choose_device
     from phase_recon.utils.experiment import Experiment
@@ -240,7 +244,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     texts = overrides(options)
     asked = override(checkpoint["config"], texts)
     changed = differences(config_from_dict(checkpoint["config"]), asked)
-    if idle := [key for key in changed if not key.startswith(EVALUATED)]:
+    if idle := [key for key in changed if not key.startswith((*EVALUATED, *READING))]:
         given = [flag_of(key, texts) for key in idle]
         remedy = "leave it out" if "--quality" not in given else "give --resolution, which may be other, without it"
         raise UserError(
@@ -255,8 +259,6 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             "leave --input out, or give the cloud that the run was trained on"
         )
     output = _output(replace(config_of_run, plot=config.plot), options, cloud)
-    for text in _replaced(output):
-        _say(text)
     written = evaluation.evaluate(
         field,
         cloud,
@@ -284,11 +286,13 @@ def _other_command(name: str, arguments: list[str]) -> int:
 def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> Path | None:
     """The file that --output means; that, --target and --query are looked at before there is anything to lose.
 
+    A line says so where a file will be replaced.
+
     Raises:
         UserError: one of them cannot be read or written.
     """
     from phase_recon.datasets.pointcloud import load_points
-    from phase_recon.reconstruction.output import output_file
+    from phase_recon.reconstruction.output import output_file, replacing
 
     d = cloud.points.shape[1]
     if options.target is not None:
@@ -304,15 +308,9 @@ def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> P
         options.output, Path(str(config.train.input_path)), plot.mesh_format, plot.curve_format, d,
         {"target": options.target, "query": options.query},
     )  # fmt: skip
-    if path.exists() and not plot.overwrite:
-        raise UserError(f"--output {path}: exists, and plot.overwrite = false; move it away, or give another name")
+    for text in replacing(path, plot.overwrite):
+        _say(text)
     return path
-
-
-def _replaced(output: Path | None) -> list[str]:
-    """A line that says so where a file will be replaced, in time to stop the run."""
-    there = output is not None and output.exists()
-    return [f"note: {output} is there, and will be replaced (--set plot.overwrite=false refuses)"] if there else []
 
 
 def _reserve(budget: float | None) -> float:

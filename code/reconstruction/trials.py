@@ -116,7 +116,13 @@ os.write(int(sys.argv[1]), f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrs
 
 
 def timed(command: Sequence[str]) -> tuple[int, str, float, float]:
-    """Exit status, output, wall-clock seconds and peak megabytes of a command; it ends where this is interrupted."""
+    """Exit status, output, wall-clock seconds and peak megabytes of a command; it ends where this is interrupted.
+
+    Raises:
+        UserError: the system is Windows, which does not tell the peak memory of a process that has ended.
+    """
+    if sys.platform == "win32":
+        raise UserError("compare and benchmark measure peak memory, which Windows does not tell: start them under WSL")
     started = time.monotonic()
     told, telling = os.pipe()
     process = subprocess.Popen(

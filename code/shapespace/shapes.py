@@ -18,7 +18,7 @@ from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.points import Domain, Normalisation
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.sampling import Sampler
-from phase_recon.reconstruction.batch import find_clouds
+from phase_recon.reconstruction.batch_clouds import find_clouds
 from phase_recon.reconstruction.input_cloud import load_cloud
 from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare
 from phase_recon.reconstruction.state import sampler_of

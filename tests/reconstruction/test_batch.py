@@ -16,7 +16,8 @@ import pytest
 
 from conftest import Command, records
 from phase_recon.reconstruction import batch
-from phase_recon.reconstruction.batch import find_clouds, names_many, reason_of
+from phase_recon.reconstruction.batch import reason_of
+from phase_recon.reconstruction.batch_clouds import find_clouds, names_many
 from phase_recon.reconstruction.batch_table import COLUMNS, read_record, result_of, write_record, write_tables
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment

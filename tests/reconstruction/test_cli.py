@@ -14,7 +14,8 @@ import trimesh
 from conftest import CENTRES, RADIUS, ROOT, TINY, Command, records, tiny_arguments
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction import evaluation, training
-from phase_recon.reconstruction.api import reconstruct
+from phase_recon.reconstruction.api import OF_FILES, reconstruct
+from phase_recon.reconstruction.input_cloud import READING
 from phase_recon.reconstruction.run import main
 from phase_recon.reconstruction.training import Interrupted
 from phase_recon.surface.files import read_surface
@@ -262,6 +263,12 @@ def test_continue_from_an_earlier_checkpoint_loses_nothing(command: Command, clo
     assert read_checkpoint(folder / "checkpoints" / "latest.pth")["config"]["network"]["loss"]["epsilon"] == 0.02
 
 
+def test_a_run_goes_on_with_its_own_seed(command: Command, run: Path):
+    done = command("--is-continue", "--nepoch", 1000, "--seed", 7)
+    says = "--is-continue: --seed (train.seed) is of the start of a run, which goes on with its own; leave it out"
+    assert (done.status, done.err) == (2, f"error: {says}\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "keys"),
     [
@@ -449,6 +456,7 @@ def test_reconstruct_says_what_is_wrong(shapes: Any):
         reconstruct(shapes[0], sensors=np.zeros(3))
     with pytest.raises(UserError, match=r"^overrides: train\.sensor is for reading a file, and does nothing here: gi"):
         reconstruct(shapes[0], overrides={"train.sensor": [0, 0]})
+    assert set(READING) - set(OF_FILES) == {"train.drop_invalid"}  # which holds for arrays, too
     broken = np.append(shapes[0], [[np.nan, 0.0]], axis=0)
     with pytest.raises(UserError, match=r"train\.drop_invalid=true"):
         reconstruct(broken)

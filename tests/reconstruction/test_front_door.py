@@ -1,7 +1,6 @@
 """What a new user types: clouds by position, -o, presets, flags in both spellings, and what is said of mistakes."""
 
 import json
-import math
 import re
 import shutil
 import subprocess
@@ -10,20 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trimesh
 
 from conftest import ROOT, TINY, Command
-from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.datasets.readers import READERS
 from phase_recon.model.network import ImplicitNet
 from phase_recon.reconstruction import batch, flags, forecast, output
-from phase_recon.reconstruction.batch import common_folder
+from phase_recon.reconstruction.batch_clouds import common_folder
 from phase_recon.reconstruction.commands import Parser, command_name, common_flag
 from phase_recon.reconstruction.flags import QUALITIES, check_flags, overrides, parser
-from phase_recon.reconstruction.given_normals import examine
-from phase_recon.reconstruction.input_cloud import describe, load_cloud, sampled
 from phase_recon.reconstruction.names import named
-from phase_recon.reconstruction.output import output_file
 from phase_recon.reconstruction.progress import Clock, noise_in_words
 from phase_recon.reconstruction.target import read_target
 from phase_recon.surface.files import CURVE_WRITERS, MESH_WRITERS, read_surface
@@ -234,16 +228,6 @@ def test_a_value_is_refused_in_the_words_it_was_given_in(command: Command, cloud
     assert command(clouds[0], *words).err == f"error: {text}\n"
 
 
-def test_a_cloud_is_described_with_all_that_came_with_it(tmp_path):
-    angle = np.arange(40) / 40 * 2 * math.pi
-    points = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    np.savez(tmp_path / "a.npz", points=points, colours=np.full((40, 3), 200), sensors=points * 2)
-    cloud, config = load_cloud(load_config(TINY, [f'train.input_path = "{tmp_path / "a.npz"}"']), print)
-    assert describe(cloud, config) == [
-        f"cloud: {tmp_path / 'a.npz'}, 40 points in 2D, with colours, sensor positions, without normals"
-    ]
-
-
 def test_configurations_have_names(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("siren", "siren.conf", "code/confs/siren.conf"):
@@ -275,54 +259,6 @@ def test_a_run_is_called_as_its_cloud(given, name, tmp_path, monkeypatch):
 # -o
 
 
-def test_what_output_means(tmp_path):
-    scan = tmp_path / "scan.ply"
-    scan.write_text("")
-    assert output_file(tmp_path / "m.OBJ", scan, "ply", "ply", 3) == tmp_path / "m.OBJ"
-    assert output_file(tmp_path / "new", scan, "glb", "ply", 3) == tmp_path / "new" / "scan.glb"
-    assert output_file(tmp_path / "new", scan, "glb", "svg", 2) == tmp_path / "new" / "scan.svg"
-    (tmp_path / "a.folder").mkdir()
-    assert output_file(tmp_path / "a.folder", scan, "stl", "ply", 3) == tmp_path / "a.folder" / "scan.stl"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.folder", "scan.ply"]  # nothing is made yet
-
-
-@pytest.mark.parametrize(
-    ("given", "d", "text"),
-    [
-        ("m.svg", 3, "a mesh is written as .ply, .obj, .stl, .glb, not as .svg"),
-        ("m.obj", 2, "a curve in 2D is written as .ply, .svg, .npz, not as .obj"),
-        ("scan.ply", 3, "is the cloud itself; give the surface another name"),
-        ("none/m.ply", 3, "there is no folder {folder}/none; make it first"),
-        (".", 3, "is the cloud itself; give the surface another name"),
-        ("scan.ply/m.ply", 3, "there is no folder {folder}/scan.ply; make it first"),
-        ("scan.ply/meshes", 3, "{folder}/scan.ply cannot be written (Not a directory); choose another folder"),
-    ],
-)
-def test_outputs_that_are_refused(given, d, text, tmp_path):
-    scan = tmp_path / "scan.ply"
-    scan.write_text("points")
-    with pytest.raises(UserError) as refused:
-        output_file(tmp_path / given, scan, "ply", "ply", d)
-    assert str(refused.value) == f"--output {tmp_path / given}: {text.format(folder=tmp_path)}"
-
-
-def test_an_output_that_is_a_link_is_followed_and_a_protected_one_refused(command: Command, clouds, tmp_path):
-    (tmp_path / "there").mkdir()
-    (tmp_path / "there" / "a.ply").write_text("old")
-    (tmp_path / "link.ply").symlink_to(tmp_path / "there" / "a.ply")
-    assert command(clouds[0], "-o", tmp_path / "link.ply", "--steps", 2).status == 0
-    assert (tmp_path / "link.ply").is_symlink()
-    assert (tmp_path / "there" / "a.ply").read_bytes().startswith(b"ply\n")
-
-
-def test_a_write_protected_output_is_refused(clouds, tmp_path, monkeypatch):
-    path = tmp_path / "a.ply"
-    path.write_text("mine")
-    monkeypatch.setattr(output.os, "access", lambda *_: False)  # who runs the tests may be root, who may do all
-    with pytest.raises(UserError, match=r"--output .*a\.ply: is write-protected; give the surface another name"):
-        output_file(path, clouds[1], "ply", "ply", 3)
-
-
 def test_a_name_that_is_not_utf_8_is_refused(command: Command, tmp_path):
     done = command(tmp_path / "B\udcfcste.ply")
     assert (done.status, done.err.count("\n")) == (2, 1)
@@ -342,15 +278,6 @@ def test_a_target_elsewhere_is_said(command: Command, clouds, tmp_path):
     done = command(clouds[0], "--target", tmp_path / "far.xyz", "--steps", 2)
     assert done.status == 0
     assert f"warning: {tmp_path / 'far.xyz'} and the cloud have no place in common: are they in one frame" in done.out
-
-
-def test_an_output_of_another_kind_is_refused_before_anything_is_read(command: Command, tmp_path):
-    done = command("nothing.ply", "-o", tmp_path / "m.xyz")
-    assert (done.status, done.err.count("\n")) == (2, 1)
-    assert done.err.endswith(
-        "m.xyz: expected a file that ends in .ply, .obj, .stl, .glb, or in 2D in .ply, .svg, .npz; a name without "
-        "extension is a folder\n"
-    )
 
 
 def test_files_and_folders_may_have_any_name(command: Command, clouds, tmp_path):
@@ -384,29 +311,6 @@ def test_a_cloud_by_position_with_output_and_target(command: Command, clouds, tr
     again = command(clouds[0], "--set", "train.expname=null", "--eval", "-o", tmp_path / "new" / "folder")
     assert again.status == 0, again.err
     assert len(read_surface(tmp_path / "new" / "folder" / "circle.ply").cells)
-
-
-def test_an_output_is_kept_where_that_is_asked(command: Command, clouds, tmp_path):
-    curve = tmp_path / "mine.ply"
-    curve.write_text("old")
-    done = command(clouds[0], "-o", curve, "--set", "plot.overwrite=false")
-    assert (done.status, curve.read_text()) == (2, "old")
-    said = "exists, and plot.overwrite = false; move it away, or give another name"
-    assert done.err == f"error: --output {curve}: {said}\n"
-    assert not (tmp_path / "exps").exists()
-
-
-def test_an_output_is_none_of_the_files_that_are_read(command: Command, clouds, trained, tmp_path):
-    target = shutil.copy(trained[0] / "evaluation" / "250" / "surface.ply", tmp_path / "truth.ply")
-    done = command(clouds[0], "-o", target, "--target", target)
-    assert done.err == f"error: --output {target}: is the target itself; give the surface another name\n"
-    scans = tmp_path / "scans"
-    scans.mkdir()
-    for name in ("a.xyz", "b.xyz"):
-        shutil.copy(clouds[0], scans / name)
-    done = command(scans, "-o", scans)
-    assert done.status == 2
-    assert done.err.startswith(f"error: --output {scans}: is the folder of the clouds, which surfaces could")
 
 
 @pytest.mark.parametrize("flag", ["--target", "--query"])
@@ -497,121 +401,6 @@ def test_a_job_of_many_is_given_what_run_py_knows():
     assert set(re.findall(r'"(--[a-z-]+)"', source)) <= known
 
 
-# what is said of a cloud
-
-
-def ball(count: int) -> tuple[np.ndarray, np.ndarray]:
-    unit = np.random.default_rng(0).standard_normal((count, 3))
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    normals = unit / [3.0, 2.0, 2.0]
-    return unit * [3.0, 2.0, 2.0] + 100, normals / np.linalg.norm(normals, axis=1, keepdims=True)
-
-
-def test_good_normals_look_trustworthy_whichever_way_they_all_point():
-    points, normals = ball(3000)
-    for sign, where in ((1, "outward"), (-1, "inward")):
-        found = examine(PointCloud(points, sign * normals))
-        assert found.trustworthy
-        assert found.fitting > 0.99
-        assert found.wrong < 0.01
-        assert found.outward == (sign > 0)
-        assert found.sentence(False) == (
-            "the file's normals look trustworthy: 100% are perpendicular to the surface that the points show, and they "
-            f"point {where}; they are not used; --normals uses them"
-        )
-        assert found.sentence(True).endswith("; they are used")
-
-
-def test_normals_on_both_sides_do_not():
-    points, normals = ball(3000)
-    turned = np.where(np.random.default_rng(1).random(3000) < 0.2, -1, 1)[:, None]
-    found = examine(PointCloud(points, normals * turned))
-    assert not found.trustworthy
-    assert found.wrong == pytest.approx(0.2, abs=0.03)
-    assert re.fullmatch(
-        r"the file's normals do not look trustworthy: about (19|2\d)% point to the wrong side of the surface; they are "
-        "used; --no-normals does without them", found.sentence(True)
-    )  # fmt: skip
-
-
-def test_random_normals_do_not():
-    points, _ = ball(3000)
-    normals = np.random.default_rng(2).standard_normal((3000, 3))
-    found = examine(PointCloud(points, normals / np.linalg.norm(normals, axis=1, keepdims=True)))
-    assert found.fitting == pytest.approx(1 - 0.85, abs=0.03)  # |cos| of a random direction is uniform
-    assert found.sentence(False).endswith("% are perpendicular to the surface that the points show; they are not used")
-    assert examine(PointCloud(points)) is None
-
-
-def test_normals_of_a_curve():
-    angle = np.random.default_rng(0).random(500) * 2 * math.pi
-    normals = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    found = examine(PointCloud(5 * normals, normals))
-    assert found.trustworthy
-    assert found.outward
-
-
-def test_points_on_the_faces_of_a_mesh(command: Command, tmp_path):
-    path = tmp_path / "box.obj"
-    trimesh.creation.box((2, 2, 2)).export(path)
-    cloud = sampled(path, 6000)
-    assert cloud.points.shape == cloud.normals.shape == (6000, 3)
-    np.testing.assert_allclose(np.abs(cloud.points).max(axis=1), 1)
-    np.testing.assert_allclose((cloud.points * cloud.normals).sum(axis=1), 1)
-    on_top = (cloud.points[:, 2] > 1 - 1e-9).sum()
-    assert 900 < on_top < 1100  # a sixth of the area
-    assert cloud.note == "points are 6000 drawn on the 12 faces of a mesh"
-    np.testing.assert_array_equal(sampled(path, 6000).points, cloud.points)
-
-    keys = ("--set", "plot.save_html=false", "--set", "plot.allow_open=true")
-    done = command(path, "--sample", 500, "--steps", 1, *keys)
-    assert done.status == 0, done.err
-    assert f"cloud: {path}, 500 points in 3D, with normals\nnote: points are 500 drawn on the 12 faces" in done.out
-    assert load_config(done.folder / "config.conf").train.sample == 500
-    again = command("--eval", path, *keys)
-    assert again.status == 0, again.err
-
-
-def test_sampled_points_have_the_colours_of_the_corners_nearest_to_them(tmp_path):
-    mesh = trimesh.creation.box()
-    mesh.visual.vertex_colors = np.where(mesh.vertices[:, :1] > 0, [[255, 0, 0, 255]], [[0, 0, 255, 255]])
-    mesh.export(tmp_path / "box.ply")
-    cloud = sampled(tmp_path / "box.ply", 500)
-    left = cloud.points[:, 0] < 0
-    assert 200 < left.sum() < 300
-    np.testing.assert_array_equal(cloud.colours[left], np.broadcast_to([0, 0, 255], (left.sum(), 3)))
-    np.testing.assert_array_equal(cloud.colours[~left], np.broadcast_to([255, 0, 0], ((~left).sum(), 3)))
-
-
-def test_a_target_in_gltf_is_refused_and_not_taken_for_a_cloud(command: Command, clouds, tmp_path):
-    for name, content in trimesh.creation.box().scene().export(file_type="gltf").items():
-        (tmp_path / name).write_bytes(content)
-    done = command(clouds[1], "--target", tmp_path / "model.gltf")
-    assert (done.status, done.err.count("\n")) == (2, 1)
-    says = "model.gltf: a target in .gltf has its faces in another file; save a mesh as .glb, points as .ply\n"
-    assert done.err.endswith(says)
-
-
-def test_what_has_no_faces_is_not_sampled(tmp_path, clouds):
-    with pytest.raises(UserError, match=r"^--sample: .*circle.xyz is no mesh; expected one of \.ply, \.obj, "):
-        sampled(clouds[0], 100)
-    trimesh.PointCloud(np.eye(3)).export(tmp_path / "points.ply")
-    with pytest.raises(UserError, match=r"points\.ply has no faces to draw points on; leave --sample out"):
-        sampled(tmp_path / "points.ply", 100)
-
-
-def test_a_mesh_is_taken_by_its_vertices_and_the_run_says_so(tmp_path):
-    from phase_recon.reconstruction.input_cloud import describe
-
-    path = tmp_path / "ball.obj"
-    trimesh.creation.icosphere(2).export(path)
-    config = load_config(TINY, [f"train.input_path={json.dumps(str(path))}"])
-    cloud, config = load_cloud(config, pytest.fail)
-    assert "note: points are the 162 vertices of a mesh; --sample N takes N points on its faces instead" in [
-        line.split("; its normals")[0] for line in describe(cloud, config)
-    ]
-
-
 # what is said of a run
 
 
@@ -696,5 +485,3 @@ def test_a_skip_into_a_layer_that_is_none_is_left_out_with_a_warning():
     )
     with pytest.raises(ValueError, match="skip_in: expected 1 to 2, got 5"):
         ImplicitNet(3, (8, 8), skip_in=(5,))
-
-

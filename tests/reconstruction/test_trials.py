@@ -95,6 +95,12 @@ def test_a_command_is_measured():
     assert "no_such_command" in timed(["no_such_command"])[1]
 
 
+def test_windows_is_told_where_a_command_can_be_measured(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(UserError, match=r"^compare and benchmark measure peak memory, .*: start them under WSL$"):
+        timed(["anything"])
+
+
 def test_the_memory_is_that_of_the_command_alone():
     block = b"x" * 500_000_000
     megabytes = timed([sys.executable, "-c", "print('small')"])[3]

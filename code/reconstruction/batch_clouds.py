@@ -1,0 +1,77 @@
+"""Which clouds a command is given: a file, the files of a folder and of those below it, a glob, or a list of paths."""
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from phase_recon.datasets.readers import READERS
+from phase_recon.reconstruction.output import MADE_BY
+from phase_recon.utils.errors import UserError
+from phase_recon.utils.locations import find_file
+
+
+def names_many(given: str | None, root: Path) -> bool:
+    """Whether train.input_path names many clouds: @list, a folder, or a glob that is not a file's name."""
+    if given is None:
+        return False
+    path = find_file(given, root)
+    return path.is_dir() or ((given.startswith("@") or glob.has_magic(given)) and not path.exists())
+
+
+def find_clouds(given: str, root: Path, output: Path | None = None) -> list[Path]:
+    """The clouds that a file, a folder, a glob or @list names, in the order of their names; a list keeps its own order.
+
+    A folder gives the files with the extensions of clouds, but for hidden ones and for those of runs: a folder with
+    a config.conf is a run's.
+
+    Args:
+        given: as on the command line.
+        root: where a relative path is looked for if it is not in the current folder.
+        output: the folder that surfaces go to: those of ours in it are no clouds.
+
+    Raises:
+        UserError: there are none, or the list cannot be read.
+    """
+    path = find_file(given, root).absolute()
+    if path.is_file():  # its name may have what a glob or a list has, too
+        return [Path(os.path.normpath(path))]
+    if given.startswith("@"):
+        path = find_file(given[1:], root)
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "not text in UTF-8"
+            raise UserError(f"{path}: the list of clouds cannot be read ({why})") from None
+        found = [path.absolute().parent / line for line in lines if line and not line.startswith("#")]
+        remedy = "write a path on each line"
+    elif path.is_dir():
+        runs = {file.parent for file in path.rglob("config.conf")}
+        found = [
+            file
+            for file in sorted(path.rglob("*"))
+            if file.suffix.lower() in READERS and file.is_file() and runs.isdisjoint(file.parents)
+            and not (output is not None and file.resolve().parent == output.resolve() and is_of_ours(file))
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]  # fmt: skip
+        remedy = f"expected files with one of {', '.join(READERS)}"
+    else:
+        found = [file for name in sorted(glob.glob(given, recursive=True)) if (file := Path(name).absolute()).is_file()]
+        remedy = "quote it, so that the shell leaves it alone, and check the path"
+        if not found and not glob.has_magic(given):
+            raise UserError(f"{given}: no such file; check the path, or give -o {given} if the surface goes there")
+    if not found:
+        raise UserError(f"{given}: names no clouds; {remedy}")
+    return list(dict.fromkeys(Path(os.path.normpath(file)) for file in found))
+
+
+def is_of_ours(path: Path) -> bool:
+    """Whether a file is a surface that a run of ours wrote, by the comment in it; .stl and .glb have none."""
+    with path.open("rb") as file:
+        return MADE_BY.encode() in file.read(200)
+
+
+def common_folder(clouds: Sequence[Path]) -> Path:
+    """The folder that all of some files are in, or below."""
+    first, *others = [path.absolute().parent for path in clouds]
+    return next(folder for folder in (first, *first.parents) if all(other.is_relative_to(folder) for other in others))
