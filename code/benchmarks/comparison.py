@@ -21,12 +21,12 @@ if not __package__:  # started as a file: the package is the folder above
     del sys.path[0]
 
 from phase_recon.benchmarks.make_clouds import make_clouds
-from phase_recon.benchmarks.provenance import commit, load, machine
 from phase_recon.benchmarks.scanner import KINDS
 from phase_recon.benchmarks.shapes import SHAPES
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction.commands import Parser, chosen, common_flag, exit_status, whole_numbers
 from phase_recon.reconstruction.compare import BAND, BOX, measure_all, measured, methods, table_of
+from phase_recon.reconstruction.provenance import commit, load, machine
 from phase_recon.reconstruction.trials import Row, cell, markdown
 from phase_recon.surface.files import read_surface
 from phase_recon.utils.files import write_whole
@@ -110,7 +110,8 @@ def page_of(tables: dict[tuple[str, int], list[Row]], losses: list[str], options
         sets = "".join(f" --set {key}" for key in _keys(options))
         parts.append(
             f"## {name}, {steps} steps\n\n"
-            f"`{shape}` is {SHAPES[shape].kind}, of the {SHAPES[shape].split} split; `{kind}`: {KINDS[kind].about}.\n\n"
+            f"`{shape}` is {SHAPES[shape].kind}, of the {SHAPES[shape].split} split; `{kind}`: "
+            f"{KINDS[kind].words(SHAPES[shape].dimension)}.\n\n"
             f"    python code/reconstruction/compare.py {name}.npz --target {shape}_gt.ply "
             f"--losses {','.join(losses)} --same-network --steps {steps} --seed {options.seed}{sets}\n\n"
             + markdown(*_split(table_of(rows)[1]))

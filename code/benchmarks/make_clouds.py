@@ -59,7 +59,7 @@ def command(options: argparse.Namespace) -> None:
         for shape in SHAPES.values():
             print(f"{shape.name:20} {shape.split:12} {shape.kind}, Euler characteristic {shape.euler_characteristic}")
         for name, kind in KINDS.items():
-            print(f"{name:20} {kind.about}")
+            print(f"{name:20} {kind.words(3)}")
         return
     if options.folder is None:
         raise UserError("a folder is needed, for the clouds; --help lists what there is")

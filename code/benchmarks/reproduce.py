@@ -31,9 +31,9 @@ if not __package__:  # started as a file: the package is the folder above
 
     del sys.path[0]
 
-from phase_recon.benchmarks.provenance import commit, machine
 from phase_recon.reconstruction.benchmark import HERE, PUBLISHED, Case, find_cases, measured
 from phase_recon.reconstruction.commands import Parser, chosen, common_flag, exit_status, whole_numbers
+from phase_recon.reconstruction.provenance import commit, machine
 from phase_recon.reconstruction.trials import Row, cell, failure, markdown, middle, spread
 from phase_recon.utils.config import Config, differences, load_config
 from phase_recon.utils.distributed import choose_device
@@ -134,7 +134,7 @@ def reproduce(options: argparse.Namespace) -> None:
     figures = options.out / "reproduction.json"
     before = {_identity(row): row for row in _read(figures)}
     rows: list[Row] = []
-    wanted = [setting for setting in settings(options) if setting.table in asked]
+    wanted = [setting for setting in settings(options) if setting.table in asked or setting == START]
     for setting in wanted:
         for case in cases:
             for seed in options.seeds:

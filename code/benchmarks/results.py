@@ -27,13 +27,13 @@ from scipy.spatial import cKDTree
 
 from phase_recon.benchmarks.gallery import draw_gallery
 from phase_recon.benchmarks.make_clouds import make_clouds
-from phase_recon.benchmarks.provenance import commit, load, machine
 from phase_recon.benchmarks.scanner import KINDS
 from phase_recon.benchmarks.shapes import CHECKING, DEVELOPMENT, SHAPES
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction.benchmark import find_cases, measure_all
 from phase_recon.reconstruction.commands import Parser, chosen, exit_status, whole_numbers
+from phase_recon.reconstruction.provenance import commit, load, machine
 from phase_recon.reconstruction.trials import Row, cell, failure, markdown, middle, spread
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.locations import ROOT
@@ -156,7 +156,8 @@ def measured_table(table: Table, options: argparse.Namespace) -> tuple[str, list
     more = f" --methods {table.methods}" if table.methods else ""
     text = [f"## {table.title}\n", before + f"    python code/reconstruction/benchmark.py {where} "
             f"{_length(options)}--seeds {seeds}{more}\n"]  # fmt: skip
-    text += [f"`{kind}`: {KINDS[kind].about}." for kind in table.kinds]
+    d = SHAPES[table.shapes[0]].dimension if table.shapes else 3  # a table is of surfaces or of curves
+    text += [f"`{kind}`: {KINDS[kind].words(d)}." for kind in table.kinds]
     text += ["", _clouds_table(rows), _runs_table(rows)]
     return "\n".join(text), rows
 

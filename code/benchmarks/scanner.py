@@ -199,23 +199,38 @@ class _Scene:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of cloud: what it is, how it is taken, its noise, and whether by an instrument that only sees outsides."""
+    """A kind of cloud: what it is, how it is taken, its noise, and whether by an instrument that only sees outsides.
+
+    ``uniform`` is the number of uniform points on a surface, of which a curve gets a twentieth; None of other kinds.
+    """
 
     about: str
     take: Callable[[Surface, Generator], Cloud]
     noise: float
     instrument: bool
+    uniform: int | None = None
+
+    def words(self, d: int) -> str:
+        """What such a cloud of a surface (d = 3) or of a curve (d = 2) is."""
+        if self.uniform is None:
+            return self.about
+        count = f"{count_in(self.uniform, d):,}".replace(",", " ")
+        return f"{count} uniform points, {self.about}"
+
+
+def count_in(uniform: int, d: int) -> int:
+    """So many points on a surface, a twentieth of them on a curve."""
+    return uniform if d == 3 else uniform // 20
 
 
 def _uniform(about: str, points: int, noise: float, change: Callable[[Cloud, Generator], Cloud] | None = None) -> Kind:
     """So many uniform points on a surface, or a twentieth of them on a curve, with a part taken away by ``change``."""
 
     def take_it(surface: Surface, random: Generator) -> Cloud:
-        count = points if surface.dimension == 3 else points // 20
-        cloud = sampled(surface, count, noise, random)
+        cloud = sampled(surface, count_in(points, surface.dimension), noise, random)
         return cloud if change is None else change(cloud, random)
 
-    return Kind(about, take_it, noise, instrument=False)
+    return Kind(about, take_it, noise, instrument=False, uniform=points)
 
 
 def _range_scan(about: str, scan: RangeScan) -> Kind:
@@ -225,13 +240,13 @@ def _range_scan(about: str, scan: RangeScan) -> Kind:
 SCAN = RangeScan()
 MANY = replace(SCAN, views=20, points=40_000, noise=0.003, misregistration=0.003)
 KINDS: dict[str, Kind] = {
-    "exact": _uniform("20 000 uniform points, noise-free", 20_000, 0.0),
-    "noisy": _uniform("5 000 uniform points, noise 0.005", 5_000, 0.005),
-    "coarse": _uniform("1 000 uniform points, noise 0.01", 1_000, 0.01),
-    "dense": _uniform("100 000 uniform points, noise 0.001", 100_000, 0.001),
-    "holes": _uniform("20 000 uniform points, noise 0.001, without six discs of radius 0.15", 20_000, 0.001,
+    "exact": _uniform("noise-free", 20_000, 0.0),
+    "noisy": _uniform("noise 0.005", 5_000, 0.005),
+    "coarse": _uniform("noise 0.01", 1_000, 0.01),
+    "dense": _uniform("noise 0.001", 100_000, 0.001),
+    "holes": _uniform("noise 0.001, without six discs of radius 0.15", 20_000, 0.001,
                       lambda cloud, random: with_holes(cloud, 6, 0.15, random)),
-    "cut": _uniform("5 000 uniform points, noise 0.005, a third of them cut away", 5_000, 0.005,
+    "cut": _uniform("noise 0.005, a third of them cut away", 5_000, 0.005,
                     lambda cloud, random: cut_away(cloud, 1 / 3, random)),
     "scan": _range_scan("range scan, 9 views, 20 000 points, noise 0.0015, misregistration 0.001", SCAN),
     "scan4": _range_scan("range scan, 4 views, 10 000 points", replace(SCAN, views=4, points=10_000)),

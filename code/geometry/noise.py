@@ -89,6 +89,11 @@ class Scale:
         """Whether the points that are trained on were moved."""
         return self.noise_left < self.noise
 
+    @property
+    def noise_shown(self) -> float:
+        """The noise of the points that are trained on, where the cloud has any that could be told from its detail."""
+        return self.noise_left if self.denoised else 0.0
+
 
 def estimate_noise(points: Array, opposite: Array, settings: NoiseSettings | None = None) -> Scale:
     """The noise of a cloud (N, d), and the fewest neighbours that show its surface.

@@ -78,7 +78,7 @@ class UnsignedDistances:
         """
         generator = np.random.default_rng(seed)
         centres = generator.integers(len(cloud), size=count)
-        spread = np.concatenate([neighbour_distance(cloud)[centres], np.full(count, FAR_SPREAD)])
+        spread = np.concatenate([neighbour_distance(cloud, cloud[centres]), np.full(count, FAR_SPREAD)])
         steps = generator.standard_normal((2 * count, cloud.shape[1]))
         points = np.tile(cloud[centres], (2, 1)) + spread[:, None] * steps
         distances, nearest = cKDTree(cloud).query(points, workers=-1)
@@ -101,7 +101,7 @@ class Batch:
         beyond: whether each point of ``omega`` (M,) lies beyond the cloud's bounding box, and so outside.
         near: a Gaussian sample about each of ``points`` (N, d), or None where the loss does not need it.
         clearance: distance of each point in ``omega`` from the nearest point of the cloud (M,), or None.
-        spacing: distance of the cloud's points to their 16th other points, about; 0 where the loss does not need it.
+        spacing: distance of the cloud's points to their 15th other points, about; 0 where the loss does not need it.
         hole_weight: weight of the loss's energy where the surface lies in a hole of the cloud; one number, 0 to 1.
         unsigned: N points about the cloud with their distances to it, or None where the loss does not need them.
     """
@@ -265,10 +265,13 @@ def _stratified(count: int, device: torch.device, generator: torch.Generator) ->
     return (torch.arange(count, device=device) + within) / count
 
 
-def neighbour_distance(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The distance (N,) of points (N, d) to their 50th neighbours; to the farthest where there are fewer."""
+def neighbour_distance(
+    points: npt.NDArray[np.float64], some: npt.NDArray[np.float64] | None = None
+) -> npt.NDArray[np.float64]:
+    """The distance (M,) of points (N, d), or of some (M, d), to their 50th neighbours, or the farthest there is."""
     last = min(NEIGHBOURS + 1, len(points))  # + 1, as the query counts the point itself
-    return np.asarray(cKDTree(points).query(points, k=[last], workers=-1)[0][:, 0], dtype=np.float64)
+    asked = points if some is None else some
+    return np.asarray(cKDTree(points).query(asked, k=[last], workers=-1)[0][:, 0], dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,6 +79,10 @@ def reconstruct(
     from phase_recon.utils.errors import UserError
     from phase_recon.utils.overrides import assignment
 
+    if normals is not None and sensors is not None:
+        raise UserError("sensors: have no meaning with normals, which tell the sides; leave one out")
+    if minutes is not None and steps is not None:
+        raise UserError("minutes and steps: one or the other; a run ends by its steps or by the clock")
     for key in OF_FILES:
         if key in (overrides or {}):
             raise UserError(f"overrides: {key} is for reading a file, and does nothing here: {OF_FILES[key]}")

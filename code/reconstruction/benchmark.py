@@ -41,6 +41,7 @@ from phase_recon.report.plots import render_side_by_side
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points, distance_to_surface, sample_surface
 from phase_recon.surface.surface import Surface
+from phase_recon.utils.config import PlotConfig
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import npz_of, write_whole
 
@@ -279,7 +280,9 @@ def _picture(case: Case, rows: list[Row], out: Path) -> None:
     }
     errors = {name: distance_to_surface(mesh.vertices, target)[0] for name, mesh in meshes.items()}
     if meshes:
-        render_side_by_side(out / f"{case.name}.png", meshes, values=errors, label="distance to the true surface")
+        render_side_by_side(
+            out / f"{case.name}.png", meshes, values=errors, label="distance to the true surface", up=PlotConfig().up
+        )
 
 
 def _write_tables(rows: list[Row], out: Path) -> None:

@@ -18,7 +18,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -44,10 +44,11 @@ from phase_recon.reconstruction.target import read_target
 from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
 from phase_recon.report.comparison_page import Shown, comparison_page
 from phase_recon.report.plots import PlaneField, fields_picture
+from phase_recon.report.render import Up
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points, eikonal_error, signed_distance
 from phase_recon.surface.surface import Surface
-from phase_recon.utils.config import TrainConfig, config_from_dict
+from phase_recon.utils.config import PlotConfig, TrainConfig, config_from_dict
 from phase_recon.utils.distributed import choose_device
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint
@@ -140,8 +141,18 @@ def compare(options: argparse.Namespace, command: str) -> None:
         shown.insert(0, Shown("target", target))
     error = COLUMNS[_error_column(target)]
     title = f"{path.stem}: {len(rows)} reconstructions"
-    comparison_page(folder / "compare.html", title, command, note, table, cloud.points, shown, error, pictures)
+    comparison_page(
+        folder / "compare.html", title, command, note, table, cloud.points, shown, error, pictures,
+        up=up_in(options.set),
+    )  # fmt: skip
     print(f"\n{text}\npage: {folder / 'compare.html'}")
+
+
+def up_in(settings: Sequence[str]) -> Up:
+    """The axis that points up on the page: the value of plot.up that --set gives last, which every run has checked."""
+    parts = [text.partition("=") for text in settings]
+    given = [value.strip(' "') for key, _, value in parts if key.strip() == "plot.up"]
+    return PlotConfig().up if not given else "y" if given[-1] == "y" else "z"
 
 
 def measure_all(

@@ -39,6 +39,7 @@ ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 FINEST = 0.001  # spacing, normalised: of finer grids nothing is left in the finest mesh
 NOISE_WIDTHS = 3.0  # × noise: the least spacing; a finer grid could hold each of many noisy points
 SAMPLED = 3000  # points that tell the spacing
+FEWEST = 10_000  # points that count, however short the time is: they take a second
 SECONDS, SECONDS_PER_POINT = 3.0, 6e-5  # that a correction takes on two cores (measured)
 LEVELS = (16, 4, 1)  # × s: spacings of the grids, the coarsest first
 MEANS = 3  # on all but the finest grid, points nearer to each other than a third of its spacing are taken as their mean
@@ -111,7 +112,9 @@ class Data:
         )
 
 
-def correction_of(field: NeuralField, scene: Scene, announce: Callable[[str], None]) -> SplineField | None:
+def correction_of(
+    field: NeuralField, scene: Scene, announce: Callable[[str], None], seconds: float = np.inf
+) -> SplineField | None:
     """What the points of a scene know and its field misses; None if that is nothing.
 
     Every row of the cloud that is no outlier counts, as it was given; the normal there is that of the nearest point
@@ -121,8 +124,13 @@ def correction_of(field: NeuralField, scene: Scene, announce: Callable[[str], No
         field: the trained field.
         scene: what it was trained on.
         announce: receives a line about what was found.
+        seconds: the time for it; where all points would take longer, so many count as take that long.
     """
     points = different(scene.domain.normalisation.apply(scene.cloud.points[scene.kept]))
+    count = max((seconds - SECONDS) / SECONDS_PER_POINT, FEWEST)
+    if len(points) > count:
+        points = thinned(points, int(count))
+        announce(f"detail: of {len(points):,} points, as more would take longer than there is time")
     normals, trust = np.zeros_like(points), np.zeros(len(points))
     if scene.normals != "none":
         measured = scene.points[np.flatnonzero(scene.points.source == Source.MEASURED)]
@@ -250,6 +258,9 @@ def _boxes(points: Array) -> list[tuple[Array, Array]]:
         axis = int(np.ptp(some, axis=0).argmax())
         cut = float(np.median(some[:, axis]))
         left = some[:, axis] < cut
+        if not left.any():  # more than half of them lie at one end, as on a flat floor
+            cut = float(some[some[:, axis] > cut, axis].min())
+            left = some[:, axis] < cut
         low, high = lower.copy(), upper.copy()
         low[axis] = high[axis] = cut
         todo += [(some[left], lower, high), (some[~left], low, upper)]

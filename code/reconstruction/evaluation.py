@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -51,10 +52,14 @@ class Reconstruction(Surface):
     def save(self, path: str | Path) -> None:
         """Write the surface by the extension: .ply, .obj, .stl, .glb; a curve as .ply, .svg, .npz.
 
+        Far from the origin, .stl and .glb hold the vertices less an offset; a warning says so, and a file beside
+        them has it.
+
         Raises:
             UserError: another extension, or the file cannot be written.
         """
-        write_surface(Path(path), self)
+        if note := write_surface(Path(path), self):
+            warnings.warn(note, stacklevel=2)
 
 
 def surface_of(
@@ -84,7 +89,7 @@ def surface_of(
         field.normalised,
         field.lower,
         field.upper,
-        resolution or plot.resolution or resolution_for(field),
+        resolution or plot.resolution or resolution_for(field, plot.is_uniform_grid),
         level,
         grid_axis="longest" if plot.is_uniform_grid else "shortest",
         keep_components=plot.keep_components,
@@ -135,12 +140,15 @@ def _trimmed(
     return substantial_components(part, plot.least_component, points)[0]
 
 
-def resolution_for(field: Field) -> int:
-    """Cells along the longest side of Ω, where plot.resolution is null: as many as the field's finest grid asks for."""
-    if field.spacing is None:
-        return LEAST_RESOLUTION
-    cells = (field.upper - field.lower).max() / (CELL * field.spacing)
-    return int(np.clip(cells, LEAST_RESOLUTION, MOST_RESOLUTION))
+def resolution_for(field: Field, longest: bool = True) -> int:
+    """Cells along the longest side of Ω, where plot.resolution is null: as many as the field's finest grid asks for.
+
+    Or, of the same size, along its shortest side.
+    """
+    sides, cells = field.upper - field.lower, float(LEAST_RESOLUTION)
+    if field.spacing is not None:
+        cells = float(np.clip(sides.max() / (CELL * field.spacing), LEAST_RESOLUTION, MOST_RESOLUTION))
+    return int(cells) if longest else max(round(cells * sides.min() / sides.max()), 1)
 
 
 def evaluate(
@@ -189,9 +197,6 @@ def evaluate(
         raise UserError(f"{folder}: cannot be made ({error.strerror}): make room, then use --eval") from None
     written: dict[str, Path] = {}
 
-    if asked is not None:
-        written["query"] = _write_query(folder / "query.npz", field, asked)
-
     box = field.normalisation.invert(np.stack([field.lower, field.upper]))
     inside = ((cloud.points >= box[0]) & (cloud.points <= box[1])).all(axis=1)
     points = cloud.points[inside] if inside.any() else cloud.points
@@ -213,6 +218,8 @@ def evaluate(
     extraction = time.monotonic() - started
     if saved := [str(written[name]) for name in ("output", "mesh", "curve") if name in written]:
         announce(f"the surface is written: {saved[0]}; its pictures and measurements follow")
+    if asked is not None:
+        written["query"] = _write_query(folder / "query.npz", field, asked)
     if scene is not None and scene.normals == "estimated":
         written["oriented"] = folder / "oriented.ply"
         write_whole(written["oriented"], oriented_ply(*oriented_points(scene)))
@@ -232,7 +239,7 @@ def evaluate(
     metrics: dict[str, Any] = {
         "epoch": epoch,
         "seconds_extraction": round(extraction, 3),
-        "resolution": plot.resolution or resolution_for(field),
+        "resolution": plot.resolution or resolution_for(field, plot.is_uniform_grid),
         "scale": field.normalisation.scale,
         "components": surface.components()[0],
         "closed": surface.is_closed(),

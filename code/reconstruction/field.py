@@ -1,6 +1,6 @@
 """The trained field as its users ask for it: u, w and ∇w at any points, in the input's units."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -15,7 +15,7 @@ from phase_recon.model.grid import SplineField
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
 from phase_recon.reconstruction.build_model import build_model, kernels_for
-from phase_recon.utils.config import config_from_dict
+from phase_recon.utils.config import Config, config_from_dict
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import read_checkpoint
 
@@ -242,19 +242,9 @@ def field_from_checkpoint(
     Raises:
         UserError: the weights are not those of the network that its configuration describes.
     """
-    problems: list[str] = []
     config, weights = config_from_dict(checkpoint["config"], source), checkpoint["network"]
-    with torch.device("meta"):  # the shapes alone: what the configuration claims may be huge, the weights are here
-        model = build_model(config, checkpoint["d"], problems)
-    if model is None or problems:
-        raise UserError(f"{source}: {'; '.join(problems)}")
-    claimed = {name: value.shape for name, value in model[0].state_dict().items()}
-    if claimed != {name: value.shape for name, value in weights.items()}:
-        raise UserError(
-            f"{source}: holds the weights of another network than its configuration describes; "
-            "load another with --checkpoint N"
-        )
-    model = build_model(config, checkpoint["d"], problems)
+    check_weights(config, checkpoint["d"], weights, source)
+    model = build_model(config, checkpoint["d"], [])
     assert model is not None
     network, loss = model
     network.load_state_dict(weights)
@@ -271,6 +261,27 @@ def field_from_checkpoint(
     if (grids := checkpoint.get("detail")) is None:
         return field
     return DetailedField(field, SplineField.from_plain(grids))
+
+
+def check_weights(
+    config: Config, d: int, weights: Mapping[str, Tensor], source: str, latent_size: int = 0
+) -> None:
+    """Refuse weights of another network than a configuration describes, before anything of its size is allocated.
+
+    Raises:
+        UserError: they are of another; ``source`` names them.
+    """
+    problems: list[str] = []
+    with torch.device("meta"):  # the shapes alone: what the configuration claims may be huge, the weights are here
+        model = build_model(config, d, problems, latent_size)
+    if model is None or problems:
+        raise UserError(f"{source}: {'; '.join(problems)}")
+    claimed = {name: value.shape for name, value in model[0].state_dict().items()}
+    if claimed != {name: value.shape for name, value in weights.items()}:
+        raise UserError(
+            f"{source}: holds the weights of another network than its configuration describes; "
+            "load another with --checkpoint N"
+        )
 
 
 def load_field(run_or_checkpoint: str | Path) -> NeuralField | DetailedField:

@@ -167,6 +167,11 @@ def sensors(options: argparse.Namespace) -> list[tuple[str, str, Any]]:
     return [("--sensor", "train.sensor", sensor), ("--stations", "train.stations", options.stations)]
 
 
+def key_of(text: str | Override) -> str:
+    """The key that a HOCON text of ``overrides`` begins with."""
+    return (text if isinstance(text, str) else text.text).partition("=")[0].strip()
+
+
 def flag_of(key: str, texts: Sequence[str | Override]) -> str:
     """The flag that a key of the configuration was set by, of those of ``overrides``; the key if it was by --set."""
     flags = [text.flag for text in texts if isinstance(text, Override) and text.text.startswith(f"{key} = ")]
@@ -191,6 +196,11 @@ def _number_or_word(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+GOES_ON_WITH_ITS_SEED = (
+    "--is-continue: --seed (train.seed) is of the start of a run, which goes on with its own; leave it out"
+)
 
 
 def check_flags(options: argparse.Namespace, size: int) -> None:

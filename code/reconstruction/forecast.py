@@ -7,6 +7,7 @@ Rough, as machines are: within a factor of two on those that it was measured on.
 import torch
 
 from phase_recon.reconstruction.build_model import build_model
+from phase_recon.reconstruction.detail import seconds_for
 from phase_recon.utils.config import LEAST_RESOLUTION, Config
 
 # Measured with the default network, whose steps of 2.7 GFLOP took 20 to 45 ms on two cores and 52 ms on one
@@ -52,7 +53,9 @@ def seconds_of_training(config: Config, device: torch.device, shape: tuple[int, 
     cores = torch.get_num_threads()
     speed = PER_GPU if device.type != "cpu" else PER_CORE * cores
     grid = EXTRACTING * ((config.plot.resolution or LEAST_RESOLUTION) / 256) ** 2 if d == 3 else 1.0
-    return STARTING + PREPARING * min(points, 300_000) + (t.nepoch - done) * operations / speed + grid + FINISHING
+    detail = seconds_for(points) if t.detail and config.network.loss["type"] == "phase" else 0.0
+    steps = (t.nepoch - done) * operations / speed
+    return STARTING + PREPARING * min(points, 300_000) + steps + detail + grid + FINISHING
 
 
 def in_words(seconds: float) -> str:

@@ -53,8 +53,8 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
     used = config.network.has_normals
     if used and cloud.normals is None:
         raise UserError(
-            f"{path}: has no normals, but --normals (network.has_normals = true) asks for them: leave it out, or give "
-            "a file with them"
+            f"{path}: has no normals, but --normals (network.has_normals = true) asks for them: leave it out, or set "
+            "network.has_normals=false, or give a file with them"
         )
     stations_path = None if t.stations is None else str(find_file(t.stations).absolute())
     return cloud, replace(config, train=replace(t, input_path=str(path.absolute()), stations=stations_path))

@@ -73,6 +73,7 @@ def orient(options: argparse.Namespace) -> None:
     positions, normals, confidence = oriented_points(scene)
     if scene.coarse_normals is None and cloud.sensors is None:
         raise UserError(f"{options.cloud}: encloses nothing, so that no side of its points is outside")
+    output.parent.mkdir(parents=True, exist_ok=True)
     write_whole(output, oriented_ply(positions, normals, confidence))
     print(f"{len(positions)} points, {(confidence > 0).mean():.1%} with a sure side; {scene.dropped} outliers left out")
     print(f"\noriented: {output}")

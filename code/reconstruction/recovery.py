@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from phase_recon.geometry.points import lattice
+from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.utils.config import Config, TrainConfig
 from phase_recon.utils.errors import UserError
@@ -27,7 +28,8 @@ PROBES = 4096  # points of the cloud that are looked at
 HALF = 0.5  # share of the time that makes a state worth more than an error
 SMALLER = 0.3  # factor on the learning rate of a run that is mended
 SMALLER_STEP = "lower learning_rate_schedule's Initial, or set train.clip_gradient = 1"
-MORE_PULL = "raise network.loss.lambda, or lower learning_rate_schedule's Initial"
+LOWER_RATE = "lower learning_rate_schedule's Initial"
+MORE_PULL = f"raise network.loss.lambda, or {LOWER_RATE}"  # of PHASE, whose λ draws the field to the points
 MORE_ROOM = "enlarge Ω by --set train.bounding_box_scale={:g}; of an open cloud, such as terrain, give --trim open"
 
 
@@ -148,7 +150,8 @@ class Course:
         """
         if lost := surface_lost(field, points, level):
             if progress >= SETTLED:
-                raise Failure(f"{lost}, at step {epoch}: the last checkpoint before is kept; {MORE_PULL}")
+                remedy = MORE_PULL if isinstance(field.loss, PhaseLoss) else LOWER_RATE
+                raise Failure(f"{lost}, at step {epoch}: the last checkpoint before is kept; {remedy}")
             return False
         leaves = surface_leaves(field, level)
         if leaves and progress >= 1 and self.may_mend and not self.open_allowed:

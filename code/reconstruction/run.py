@@ -36,7 +36,16 @@ if not __package__:  # started as a file: the package is the folder above
     require_packages()
 
 from phase_recon.reconstruction.commands import exit_status
-from phase_recon.reconstruction.flags import check_flags, check_flags_for_many, flag_of, inputs, overrides, parser
+from phase_recon.reconstruction.flags import (
+    GOES_ON_WITH_ITS_SEED,
+    check_flags,
+    check_flags_for_many,
+    flag_of,
+    inputs,
+    key_of,
+    overrides,
+    parser,
+)
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.locations import ROOT, default_exps_dir, find_configuration
 
@@ -46,6 +55,8 @@ if TYPE_CHECKING:
     from phase_recon.reconstruction.preprocess import Scene
     from phase_recon.utils.config import Config
 
+# What is read before a run is loaded, beside which the configuration is the run's own
+BEFORE_LOADING = ("plot", "train.input_path", "train.expname", "train.exps_dir")
 # What --eval can be told otherwise than the training was, besides how the cloud is read
 EVALUATED = ("plot.", "train.input_path", "train.expname", "train.exps_dir")
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
@@ -81,12 +92,16 @@ def run(options: argparse.Namespace) -> int:
     check_flags(options, size)
     if options.output is not None:
         check_extension(options.output)
-    config = load_config(find_configuration(options.conf), overrides(options), check_model)
+    loads = options.eval or options.is_continue  # a run that knows its own cloud, unless one is given
+    settings = [
+        text for text in overrides(options)
+        if not loads or key_of(text).startswith(BEFORE_LOADING)  # the others are for the run's own configuration
+    ]  # fmt: skip
+    config = load_config(find_configuration(options.conf), settings, check_model)
     for line in config.warnings if rank == 0 else ():
         print(f"warning: {line}", file=sys.stderr)
 
     given = inputs(options)
-    loads = options.eval or options.is_continue  # a run that knows its own cloud, unless one is given
     if len(given) > 1 or (names_many(config.train.input_path, ROOT) and not (loads and not given)):
         check_flags_for_many(options)
         texts = given or [str(config.train.input_path)]
@@ -131,7 +146,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
     ranks, experiment, checkpoint = join_ranks(), None, None
     if options.is_continue:
-        found = Experiment.find(_exps_dir(config), str(config.train.expname), options.timestamp)
+        found = Experiment.find(_exps_dir(config), str(config.train.expname), options.timestamp, _cloud_of(config))
         experiment = ranks.from_first(found)
         checkpoint = experiment.load_checkpoint(options.checkpoint)
         config = replace(
@@ -155,9 +170,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         if _same_file(checkpoint["config"]["train"].get("input_path"), config.train.input_path):
             changed.pop("train.input_path", None)
         if "train.seed" in changed:
-            raise UserError(
-                "--is-continue: --seed (train.seed) is of the start of a run, which goes on with its own; leave it out"
-            )
+            raise UserError(GOES_ON_WITH_ITS_SEED)
         if texts := [assignment(key, value) for key, value in changed.items() if not key.startswith("plot.")]:
             _say(f"changed from here on: {', '.join(texts)}")
     cloud, config = load_cloud(config, _say)
@@ -217,6 +230,14 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     return written
 
 
+def _cloud_of(config: Config) -> Path | None:
+    """The file that train.input_path names, if it is there."""
+    from phase_recon.utils.locations import find_file
+
+    path = None if config.train.input_path is None else find_file(config.train.input_path)
+    return path if path is not None and path.is_file() else None
+
+
 def _same_file(one: str | None, other: str | None) -> bool:
     """Whether two paths name one file that is there."""
     if one is None or other is None or not (Path(one).exists() and Path(other).exists()):
@@ -235,7 +256,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     from phase_recon.utils.distributed import choose_device
     from phase_recon.utils.experiment import Experiment
 
-    experiment = Experiment.find(_exps_dir(config), str(config.train.expname), options.timestamp)
+    experiment = Experiment.find(_exps_dir(config), str(config.train.expname), options.timestamp, _cloud_of(config))
     checkpoint = experiment.load_checkpoint(options.checkpoint)
     device, line = choose_device(options.gpu)
     _say(line)
@@ -253,6 +274,9 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         )
     cloud, config_of_run = load_cloud(asked, _say)
     _say(describe(cloud, config_of_run)[0])
+    trained_on = checkpoint["config"]["train"].get("input_path")
+    if trained_on and Path(trained_on).exists() and not _same_file(trained_on, config_of_run.train.input_path):
+        _say(f"note: the run was trained on {trained_on}; its surface is cut, coloured and measured by this cloud")
     if cloud.points.shape[1] != field.dimension:
         raise UserError(
             f"{config_of_run.train.input_path}: is {cloud.points.shape[1]}D, but the run is {field.dimension}D: "

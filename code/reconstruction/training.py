@@ -1,5 +1,6 @@
 """From a cloud to a trained field: the loop, in the order in which the data flows."""
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -32,6 +33,7 @@ from phase_recon.utils.interrupt import deferred_signals
 THIN = 0.05  # × bounding radius: a body thinner than this is likely to come out wrong,
 NEEDLE = 0.025  # and one thinner than this along two axes in several components
 DETAIL_SHARE = 0.4  # of a time budget, at most, for the correction after the last step
+AWAITED = 240.0  # s that other ranks wait for it, at most; after 600 they give up
 MIXED = 0.75  # share of the given normals that point outward, below which the user is warned
 
 
@@ -107,7 +109,7 @@ def fit(
     if checkpoint is not None and leaves_frequencies_open(config):
         config = with_frequencies(config, checkpoint["config"]["network"]["inputs"].get("k"))
     most = most_frequencies(config, scene.scale.spacing)
-    config = adapt(config, scene.scale.spacing, scene.scale.noise_left if scene.scale.denoised else 0.0)
+    config = adapt(config, scene.scale.spacing, scene.scale.noise_shown)
     problems: list[str] = []
     kernels = kernels_for(config, device, problems)
     for problem in problems:
@@ -275,14 +277,23 @@ def _save(run: Run, state: State, status: Status, progress: float, stopped: bool
     level = loss.level(run.config.plot.mc_value)
     # a run that was asked to stop is looked at when it goes on, at the step where it would have been
     healthy = not stopped and run.course.examine(state.field, state.sampler.points, level, state.epoch, progress)
-    if last and not stopped and run.config.train.detail and isinstance(loss, PhaseLoss) and run.ranks.first:
-        state.correction = correction_of(state.field.outward(), run.scene, run.announce)
-    saved = run.course.saved(checkpoint_of(run, state, status), healthy)
     experiment = run.experiment
+    if last and not stopped and run.config.train.detail and isinstance(loss, PhaseLoss) and run.ranks.first:
+        if experiment is not None:  # the steps are on disk while the correction is solved for
+            experiment.save_checkpoint(run.course.saved(checkpoint_of(run, state, status), healthy))
+        state.correction = correction_of(state.field.outward(), run.scene, run.announce, _seconds_of_detail(run))
+    saved = run.course.saved(checkpoint_of(run, state, status), healthy)
     if experiment is not None and last:
         experiment.save_checkpoint(saved)
     elif experiment is not None:
         run.write(lambda: experiment.save_checkpoint(saved))
+
+
+def _seconds_of_detail(run: Run) -> float:
+    """The time that the correction may take: its share of a time budget, and no longer than other ranks wait."""
+    minutes = run.config.train.time_budget
+    allowed = math.inf if minutes is None else DETAIL_SHARE * 60 * minutes
+    return allowed if run.ranks.size == 1 else min(allowed, AWAITED)
 
 
 def seconds_of_steps(config: Config, points: int, reserve: float) -> float | None:

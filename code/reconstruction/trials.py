@@ -1,8 +1,8 @@
 """Commands that are run once, measured and remembered: what benchmark.py and compare.py have in common.
 
 Every method runs as a command of its own, so that its time is wall clock of the whole command and its memory the
-peak of it. What was computed is kept in a record, a JSON file named by all that was asked for: the same request is
-read back, another one has a record of its own, and what failed is tried again.
+peak of it. What was computed is kept in a record, a JSON file named by all that was asked for and by the version of the
+code: the same request is read back, another one has a record of its own, and what failed is tried again.
 """
 
 import csv
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from phase_recon.reconstruction.provenance import version_of_code
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
 
@@ -43,7 +44,8 @@ def remembered(folder: Path, name: str, request: Mapping[str, Any], compute: Cal
     Returns:
         The result; where ``compute`` raised UserError, {"failed": its text}, which is not kept.
     """
-    text = json.dumps(request, sort_keys=True)
+    asked = {**request, "code": version_of_code()}
+    text = json.dumps(asked, sort_keys=True)
     stem = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
     path = stem.with_name(f"{stem.name}.json")  # a name may have dots
     if path.is_file():
@@ -55,7 +57,7 @@ def remembered(folder: Path, name: str, request: Mapping[str, Any], compute: Cal
         result = compute(stem)
     except UserError as error:
         return {"failed": str(error)}
-    write_whole(path, (json.dumps({"request": request, "result": result}, indent=1) + "\n").encode())
+    write_whole(path, (json.dumps({"request": asked, "result": result}, indent=1) + "\n").encode())
     return result
 
 

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from phase_recon.report.page import camera, curve_trace, dots_trace, mesh_trace, simplified
+from phase_recon.report.page import axis_titles, camera, curve_trace, dots_trace, mesh_trace, simplified
 from phase_recon.report.render import Up
 from phase_recon.surface.surface import Surface, offset_of
 from phase_recon.utils.files import write_whole
@@ -167,6 +167,7 @@ def _side_by_side(points: Float64, shown: Sequence[Shown], up: Up) -> go.Figure:
         figure.add_trace(trace, number // columns + 1, number % columns + 1)
     if flat:  # plotly itself links the ranges of 2D axes
         figure.update_xaxes(matches="x").update_yaxes(matches="y", scaleanchor="x")
+        figure.update_layout(**axis_titles(offset))
     else:
         everything = np.concatenate([points, *(surface.vertices for surface in surfaces.values())]) - offset
         low, high = everything.min(axis=0), everything.max(axis=0)

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
 
-from phase_recon.report.page import camera, curve_trace, mesh_trace, simplified
+from phase_recon.report.page import axis_titles, camera, curve_trace, mesh_trace, simplified
 from phase_recon.report.render import FRONT, Up, render_views
 from phase_recon.surface.surface import Surface, offset_of, polylines
 from phase_recon.utils.files import write_whole
@@ -20,14 +20,19 @@ SIZE = 400  # pixels along a side of the picture
 
 def morph_page(path: Path, surfaces: Sequence[Surface], title: str, *, up: Up = "z") -> None:
     """HTML of surfaces in their order, one at a time, with a slider through them."""
-    offset = offset_of(np.concatenate([surface.vertices for surface in surfaces]))
+    everything = np.concatenate([surface.vertices for surface in surfaces])
+    offset = offset_of(everything)
+    low, high = everything.min(axis=0) - offset, everything.max(axis=0) - offset  # one scale for all
+    ranges = np.stack([low, high], axis=1).tolist()
+    axes: dict[str, object] = {f"{name}axis_range": ends for name, ends in zip("xyz", ranges, strict=False)}
+    axes |= axis_titles(offset)
     if surfaces[0].dimension == 2:
         figure = go.Figure([curve_trace(surface, offset) for surface in surfaces])
-        figure.update_layout(yaxis_scaleanchor="x")
+        figure.update_layout(**axes, yaxis_scaleanchor="x")
     else:
         faces = MOST_FACES // len(surfaces)
         figure = go.Figure([mesh_trace(simplified(surface, faces), offset, up) for surface in surfaces])
-        figure.update_scenes(aspectmode="data", camera=camera(up))
+        figure.update_scenes(**axes, aspectmode="data", camera=camera(up))
     steps = []
     for number, trace in enumerate(figure.data):
         trace.update(visible=number == 0, showlegend=False)

@@ -65,7 +65,7 @@ def surface_page(
     write_whole(path, page.encode())
 
 
-def _axis_titles(offset: Float64) -> dict[str, str]:
+def axis_titles(offset: Float64) -> dict[str, str]:
     """plotly's settings for the axes' titles, which name the offset (d,)."""
     titles = (name if not o else f"{name} − {o:.15g}" for name, o in zip("xyz", offset, strict=False))
     return {f"{name}axis_title_text": title for name, title in zip("xyz", titles, strict=False)}
@@ -85,7 +85,7 @@ def simplified(surface: Surface, max_faces: int) -> Surface:
 
 def _mesh_figure(mesh: Surface, offset: Float64, points: Float64, up: Up) -> go.Figure:
     figure = go.Figure([mesh_trace(mesh, offset, up), dots_trace(points, offset)])
-    figure.update_scenes(aspectmode="data", camera=camera(up), **_axis_titles(offset))
+    figure.update_scenes(aspectmode="data", camera=camera(up), **axis_titles(offset))
     return figure
 
 
@@ -117,7 +117,7 @@ def camera(up: Up) -> dict[str, dict[str, float]]:
 
 def _curve_figure(surface: Surface, offset: Float64, points: Float64) -> go.Figure:
     figure = go.Figure([curve_trace(surface, offset), dots_trace(points, offset)])
-    figure.update_layout(**_axis_titles(offset), yaxis_scaleanchor="x")
+    figure.update_layout(**axis_titles(offset), yaxis_scaleanchor="x")
     return figure
 
 

@@ -97,6 +97,12 @@ class SpacePlot(PlotConfig):
 
     trim: float | Literal["auto", "open", "closed"] = "closed"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        of_previews = (("preview_resolution", PlotConfig().preview_resolution), ("verbose", PlotConfig().verbose))
+        if problems := [key for key, value in of_previews if getattr(self, key) != value]:
+            raise ValueError("\n".join(f"{key}: has no meaning for many shapes; remove it" for key in problems))
+
 
 @dataclass(frozen=True)
 class SpaceConfig(Config):

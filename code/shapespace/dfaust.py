@@ -23,6 +23,8 @@ def process_scans(scans: Path, out: Path, samples: int = SAMPLES) -> int:
     Raises:
         UserError: there are no scans, one is not a mesh, or a file cannot be written.
     """
+    if samples < 1:
+        raise UserError(f"--points: expected at least 1, got {samples}")
     files = sorted(scans.glob("*/*/*.ply"))
     if not files:
         raise UserError(f"{scans}: holds no scans: expected <person>/<action>/<name>.ply below it")

@@ -1,9 +1,8 @@
 """Clouds that the space has not seen: a code is fitted to each, and its surface and measurements are written.
 
-A run's folder then holds fits/<name>/ for each, with code.npy and what an evaluation of a single shape has.
+A run's folder then holds fits/<name>/ for each, with code.npz and what an evaluation of a single shape has.
 """
 
-import io
 import json
 from pathlib import Path
 
@@ -13,17 +12,17 @@ from torch import Tensor
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.reconstruction import evaluation
 from phase_recon.shapespace.fitting import fit_code, refined
-from phase_recon.shapespace.shapes import Announce, find_shapes, load_shape
-from phase_recon.shapespace.space import Space
+from phase_recon.shapespace.shapes import INWARD, Announce, find_shapes, load_shape, points_inward
+from phase_recon.shapespace.space import CODE, Space
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import npz_of, write_whole
 
 
 def evaluate_clouds(
     space: Space, given: str, targets: Path | None, folder: Path, epoch: int, announce: Announce
-) -> list[Path]:
-    """Fit and evaluate every cloud that is given; returns the metrics' files.
+) -> tuple[list[Path], int]:
+    """Fit and evaluate every cloud that is given; returns the metrics' files, and how many of several clouds failed.
 
     Args:
         space: the trained space.
@@ -34,20 +33,36 @@ def evaluate_clouds(
         announce: receives the lines a user should see.
 
     Raises:
-        UserError: there are no clouds, one cannot be used, a target is missing, or a file cannot be written.
+        UserError: there are no clouds, a target is missing, or the only cloud cannot be used.
     """
     files = find_shapes(given, None)
     goals = {name: _target(targets, name, alone=len(files) == 1) for name in files}
-    written = []
+    written, failed = list[Path](), 0
     for name, file in files.items():
-        cloud = load_shape(space.config, file, announce)
-        code = fit_code(space, cloud)
-        place = Experiment(folder / "fits" / name)
-        own = refined(space, code, cloud) if space.config.train.refine_steps else space
-        metrics = write_shape(own, code, cloud, file, goals[name], place, epoch, announce)
-        announce(f"{name}: {said(metrics)}")
-        written.append(metrics)
-    return written
+        try:
+            written.append(_evaluated(space, name, file, goals[name], folder, epoch, announce))
+        except UserError as error:
+            if len(files) == 1:
+                raise
+            failed += 1
+            announce(f"{name}: failed: {error}")
+    return written, failed
+
+
+def _evaluated(
+    space: Space, name: str, file: Path, target: Path | None, folder: Path, epoch: int, announce: Announce
+) -> Path:
+    """Fit and evaluate one cloud; returns the file of its metrics."""
+    cloud = load_shape(space.config, file, announce)
+    if points_inward(cloud):
+        announce(f"warning: {name}: {INWARD}, or the code is fitted to the shape inside out")
+    code = fit_code(space, cloud)
+    place = Experiment(folder / "fits" / name)
+    own = refined(space, code, cloud) if space.config.train.refine_steps else space
+    metrics = write_shape(own, code, cloud, file, target, place, epoch, announce)
+    write_whole(place.folder / CODE, npz_of(code=code.cpu().numpy(), network=np.array(space.fingerprint)))
+    announce(f"{name}: {said(metrics)}")
+    return metrics
 
 
 def write_shape(
@@ -60,9 +75,7 @@ def write_shape(
     epoch: int,
     announce: Announce,
 ) -> Path:
-    """Write the evaluation of a code's shape against its cloud, then code.npy; returns the file of the metrics."""
-    content = io.BytesIO()
-    np.save(content, code.cpu().numpy())
+    """Write the evaluation of a code's shape against its cloud; returns the file of the metrics."""
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -70,7 +83,6 @@ def write_shape(
     written = evaluation.evaluate(
         space.field(code), cloud, space.config.plot, place, epoch, announce, cloud_path=str(path), target=target
     )
-    write_whole(place.folder / "code.npy", content.getvalue())
     return written["metrics"]
 
 

@@ -70,7 +70,7 @@ def of_interpolation(description: str) -> Parser:
     """Of interpolate."""
     flags = Parser("A B [--shapes N]", description, console="phase-recon-shapespace interpolate")
     flags.add_argument(
-        "ends", metavar=("A", "B"), nargs=2, help="a shape of the training, a cloud, or the code.npy of a fit, each"
+        "ends", metavar=("A", "B"), nargs=2, help="a shape of the training, a cloud, or the code.npz of a fit, each"
     )
     flags.add_argument("--shapes", metavar="N", type=int, default=9, help="shapes on the path, both ends included (9)")
     return _for_a_run(flags)

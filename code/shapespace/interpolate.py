@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -11,14 +12,14 @@ from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.report.morph import morph_page, morph_picture
 from phase_recon.shapespace.fitting import fit_code
 from phase_recon.shapespace.shapes import Announce, load_shape
-from phase_recon.shapespace.space import Space
+from phase_recon.shapespace.space import CODE, Space
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.errors import UserError
 
 
 def end_of_path(space: Space, given: str, announce: Announce) -> Tensor:
-    """The code (latent_size,) that a name means: of a training shape, of a fit's code.npy, or fitted to a cloud's file.
+    """The code (latent_size,) that a name means: of a training shape, of a fit's code.npz, or fitted to a cloud's file.
 
     Raises:
         UserError: it is none of these.
@@ -26,15 +27,18 @@ def end_of_path(space: Space, given: str, announce: Announce) -> Tensor:
     path = Path(given)
     if given in space.names or not path.is_file():
         return space.code_of(given)
-    if path.name != "code.npy":
+    if path.name != CODE:
         return fit_code(space, load_shape(space.config, path, announce))
     try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError):
-        raise UserError(f"{path}: not a code: give fits/<name>/code.npy of a shape space") from None
+        with np.load(path, allow_pickle=False) as file:
+            values, network = file["code"], int(file["network"])
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile):
+        raise UserError(f"{path}: not a code: give fits/<name>/{CODE} of a shape space") from None
     if values.shape != (space.config.train.latent_size,):
         size = space.config.train.latent_size
         raise UserError(f"{path}: a code of shape {values.shape}, but this space has codes of {size} numbers")
+    if network != space.fingerprint:
+        raise UserError(f"{path}: is the code for another run or step: name that, or fit the cloud again with eval")
     return torch.tensor(values, dtype=torch.float32, device=space.device)
 
 
@@ -62,15 +66,16 @@ def write_path(
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}): make room, and try again") from None
     plot, surfaces = space.config.plot, list[Surface]()
-    there = {file for file in folder.iterdir() if re.fullmatch(r"\d{3,}\.\w+", file.name)}
+    there = {file for file in folder.iterdir() if re.fullmatch(r"\d{3,}\.\w+(\.offset\.txt)?", file.name)}
     if there and not plot.overwrite:
         raise UserError(f"{folder}: holds a path already, and plot.overwrite = false: move it away")
     for number, share in enumerate(np.linspace(0, 1, count)):
         surface = surface_of(space.field(torch.lerp(first, last, float(share))), None, plot)
         kind = plot.mesh_format if surface.dimension == 3 else plot.curve_format
         path = folder / f"{number:03d}.{kind}"
-        write_surface(path, surface)
-        there.discard(path)
+        if note := write_surface(path, surface):
+            announce(note)
+        there -= {path, path.with_name(f"{path.name}.offset.txt")}
         surfaces.append(surface)
     for path in there:  # an earlier path had more surfaces
         path.unlink()

@@ -22,17 +22,18 @@ STARTED = time.monotonic()
 
 if not __package__:  # started as a file: the package is the folder above
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    import phase_recon  # noqa: F401
+    from phase_recon.utils.environment import require_packages
 
     del sys.path[0]
+    require_packages()
 
 from phase_recon.reconstruction.commands import exit_status
-from phase_recon.reconstruction.flags import inputs
+from phase_recon.reconstruction.flags import GOES_ON_WITH_ITS_SEED, inputs
 from phase_recon.reconstruction.training import Interrupted
 from phase_recon.shapespace import flags
-from phase_recon.shapespace.config import SpaceConfig, load_space_config, override_space
-from phase_recon.shapespace.shapes import load_shapes
-from phase_recon.shapespace.space import Space, space_from_checkpoint
+from phase_recon.shapespace.config import SpaceConfig, load_space_config, override_space, space_config_from_dict
+from phase_recon.shapespace.shapes import load_shapes, located
+from phase_recon.shapespace.space import CODE, Space, space_from_checkpoint
 from phase_recon.shapespace.train import fit_space
 from phase_recon.utils.config import differences
 from phase_recon.utils.distributed import (
@@ -45,7 +46,7 @@ from phase_recon.utils.distributed import (
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.locations import default_exps_dir
-from phase_recon.utils.overrides import Override
+from phase_recon.utils.overrides import Override, assignment
 
 # what may be told otherwise than in the training, where a trained space is used
 USED = (
@@ -73,8 +74,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(options: argparse.Namespace) -> int | None:
     """Train a space from the start or from a checkpoint."""
+    try:
+        _train(options)
+    except Interrupted as stop:
+        _say(f"stopped at step {stop.epoch} and saved; go on with the same command and --is-continue")
+        return stop.status
+    return 0
+
+
+def _train(options: argparse.Namespace) -> None:
+    """Train, as every rank does; the first alone writes."""
     if options.steps is not None and options.minutes is not None:
         raise UserError("--steps and --minutes: one or the other; a run ends by its steps or by the clock")
+    if options.checkpoint != "latest" and not options.is_continue:
+        raise UserError("--checkpoint names something to load: add --is-continue")
     config = load_space_config(options.conf, flags.overrides(options))
     for line in config.warnings if rank_and_size()[0] == 0 else ():
         print(f"warning: {line}", file=sys.stderr)
@@ -84,12 +97,20 @@ def train(options: argparse.Namespace) -> int | None:
         checkpoint = experiment.load_checkpoint(options.checkpoint)
         space_from_checkpoint(checkpoint, choose_device("cpu")[0], str(experiment.folder))  # is it one at all?
         config = override_space(checkpoint["config"], flags.overrides(options))
-        if config.train.time_budget is None and checkpoint["epoch"] >= config.train.nepoch:
+        budget = config.train.time_budget
+        if checkpoint["epoch"] >= config.train.nepoch if budget is None else checkpoint["seconds"] >= 60 * budget:
+            done = f" of {config.train.nepoch} is done" if budget is None else f" ended its {budget:g} minutes"
             raise UserError(
-                f"{experiment.folder}: step {checkpoint['epoch']} of {config.train.nepoch} is done; --steps N "
+                f"{experiment.folder}: step {checkpoint['epoch']}{done}; --steps N "
                 "continues up to step N, --minutes M up to M minutes in all"
             )
+        changed = differences(space_config_from_dict(checkpoint["config"], str(experiment.folder)), config)
+        if "train.seed" in changed:
+            raise UserError(GOES_ON_WITH_ITS_SEED)
         _say(f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has")
+        if changed:
+            _say(f"changed from here on: {', '.join(assignment(*change) for change in changed.items())}")
+    config = located(config)
     shapes = load_shapes(config, _say)
     device, line = choose_device(options.gpu)
     _say(line)
@@ -97,7 +118,8 @@ def train(options: argparse.Namespace) -> int | None:
     if not ranks.first:
         fit_space(config, shapes, device, _say, checkpoint=checkpoint, started=STARTED, ranks=ranks)
         leave_ranks()
-        return 0
+        return
+    is_new = experiment is None
     if experiment is None:
         experiment = Experiment.create(_exps_dir(config), config.train.expname, options.timestamp)
     _say(f"run: {experiment.folder}")
@@ -106,15 +128,15 @@ def train(options: argparse.Namespace) -> int | None:
             _, epoch = fit_space(
                 config, shapes, device, _say, experiment=experiment, checkpoint=checkpoint, started=STARTED, ranks=ranks
             )
-        except Interrupted as stop:
-            _say(f"stopped at step {stop.epoch} and saved; go on with the same command and --is-continue")
-            return stop.status
+        except BaseException:
+            if is_new:
+                experiment.discard()
+            raise
         leave_ranks()
     _say(f"trained {epoch} steps on {len(shapes.names)} shapes")
-    return 0
 
 
-def evaluate(options: argparse.Namespace) -> None:
+def evaluate(options: argparse.Namespace) -> int:
     """Fit codes to clouds, and evaluate their shapes."""
     from phase_recon.shapespace.eval import evaluate_clouds
 
@@ -124,8 +146,9 @@ def evaluate(options: argparse.Namespace) -> None:
     refine = [] if options.refine is None else [Override(f"train.refine_steps = {options.refine}", "--refine")]
     _check_alone()
     space, experiment, epoch = _trained(options, refine)
-    written = evaluate_clouds(space, given[0], options.target, experiment.folder, epoch, _say)
-    _say(f"fits: {experiment.folder / 'fits'}, {len(written)} shapes")
+    written, failed = evaluate_clouds(space, given[0], options.target, experiment.folder, epoch, _say)
+    _say(f"fits: {experiment.folder / 'fits'}, {len(written)} shapes" + (f"; {failed} failed" if failed else ""))
+    return 1 if failed else 0
 
 
 def interpolate(options: argparse.Namespace) -> None:
@@ -174,7 +197,7 @@ def _trained(options: argparse.Namespace, flags: Sequence[Override] = ()) -> tup
 def _name_of_end(end: str, space: Space) -> str:
     """What an end of a path is called in the name of its folder."""
     path = Path(end)
-    if end not in space.names and path.name == "code.npy":
+    if end not in space.names and path.name == CODE:
         end = path.parent.as_posix().rpartition("fits/")[2]
     elif end not in space.names and path.is_file():
         end = path.stem

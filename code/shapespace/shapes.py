@@ -4,6 +4,7 @@ The clouds are taken as aligned: none is moved, turned or scaled for itself. D-F
 them, are folders of folders of .npy files (N, 6), points and normals; ``_normalization.npy`` beside each is no shape.
 """
 
+import glob
 import json
 import zlib
 from collections.abc import Callable, Sequence
@@ -18,17 +19,19 @@ from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.points import Domain, Normalisation
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.sampling import Sampler
-from phase_recon.reconstruction.batch_clouds import find_clouds
+from phase_recon.reconstruction.batch_clouds import common_folder, find_clouds
 from phase_recon.reconstruction.input_cloud import load_cloud
 from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare
 from phase_recon.reconstruction.state import sampler_of
 from phase_recon.shapespace.config import SpaceConfig
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.locations import ROOT
+from phase_recon.utils.locations import ROOT, find_file
 
 Array = npt.NDArray[np.float64]
 Announce = Callable[[str], None]
 
+CLEARLY = 0.1  # × that of a ball whose normals point outward: an enclosed volume that is no chance
+INWARD = "by the volume that they enclose, its normals point inward: turn them"
 BESIDE = "_normalization"  # of the files that D-FAUST's preprocessing writes beside each shape
 
 
@@ -45,14 +48,15 @@ def find_shapes(given: str | None, split: str | None) -> dict[str, Path]:
     """
     if given is None:
         raise UserError("train.input_path: not set; give the folder of the shapes with --input PATH")
-    folder = Path(given) if Path(given).exists() else ROOT / given
+    folder = find_file(given)
     if split is not None:
-        return _of_split(folder, Path(split))
+        return _of_split(folder, find_file(split))
+    if not (folder.exists() or given.startswith("@") or glob.has_magic(given)):
+        raise UserError(f"{given}: no such file or folder; check the path")
     files = [file for file in find_clouds(given, ROOT) if not file.stem.endswith(BESIDE)]
     if not files:
         raise UserError(f"{given}: names no shapes")
-    parents = [set(file.parents) for file in files]
-    common = max(set.intersection(*parents), key=lambda path: len(path.parts))
+    common = common_folder(files)
     found: dict[str, Path] = {}
     for file in files:
         name = file.relative_to(common).with_suffix("").as_posix()
@@ -94,6 +98,7 @@ class Shapes:
         domain: that frame, and Ω.
         spacing: of the clouds, normalised: the median.
         noise: that is left in the points, normalised: the median.
+        noise_shown: the same of clouds whose noise was told from their detail, 0 for the others: the median.
     """
 
     names: list[str]
@@ -101,6 +106,7 @@ class Shapes:
     domain: Domain
     spacing: float
     noise: float
+    noise_shown: float
 
     @property
     def fingerprint(self) -> dict[str, int]:
@@ -115,14 +121,29 @@ class Shapes:
         return [sampler_of(config.single, scene, loss, device) for scene in self.scenes]
 
 
+def located(config: SpaceConfig) -> SpaceConfig:
+    """The configuration with absolute paths of its shapes and its split, by which another folder finds them, too."""
+    def absolute(path: str | None) -> str | None:
+        if path is None:
+            return None
+        return ("@" if path.startswith("@") else "") + str(find_file(path.removeprefix("@")).absolute())
+
+    t = config.train
+    return replace(config, train=replace(t, input_path=absolute(t.input_path), data_split=absolute(t.data_split)))
+
+
 def load_shapes(config: SpaceConfig, announce: Announce) -> Shapes:
     """Read and prepare the training shapes.
 
     Raises:
         UserError: there are none, a file is no cloud, or clouds of two and of three dimensions are mixed.
     """
-    files = find_shapes(config.train.input_path, config.train.data_split)
-    scenes = [prepare_shape(config, load_shape(config, file, announce)) for file in files.values()]
+    files, scenes = find_shapes(config.train.input_path, config.train.data_split), list[Scene]()
+    for name, file in files.items():
+        cloud = load_shape(config, file, announce)
+        if points_inward(cloud):
+            announce(f"warning: {name}: {INWARD}, or the space learns this shape inside out")
+        scenes.append(prepare_shape(config, cloud))
     if len(dimensions := {scene.dimension for scene in scenes}) > 1:
         raise UserError(f"{config.train.input_path}: holds clouds of 2 and of 3 dimensions: keep one kind")
     domain = domain_of(scenes, config.train.bounding_box_scale)
@@ -131,7 +152,8 @@ def load_shapes(config: SpaceConfig, announce: Announce) -> Shapes:
     announce(f"shapes: {len(scenes)}, {points} points in {dimensions.pop()}D")
     spacing = float(np.median([scene.scale.spacing for scene in scenes]))
     noise = float(np.median([scene.scale.noise_left for scene in scenes]))
-    return Shapes(list(files), scenes, domain, spacing, noise)
+    shown = float(np.median([scene.scale.noise_shown for scene in scenes]))
+    return Shapes(list(files), scenes, domain, spacing, noise, shown)
 
 
 def load_shape(config: SpaceConfig, path: Path, announce: Announce) -> PointCloud:
@@ -142,6 +164,15 @@ def load_shape(config: SpaceConfig, path: Path, announce: Announce) -> PointClou
     """
     single = config.single
     return load_cloud(replace(single, train=replace(single.train, input_path=str(path))), announce)[0]
+
+
+def points_inward(cloud: PointCloud) -> bool:
+    """Whether the normals point inward, by the volume that they enclose (the divergence theorem); False without any."""
+    if cloud.normals is None:
+        return False
+    offsets = cloud.points - cloud.points.mean(axis=0)
+    enclosed, extent = (offsets * cloud.normals).sum(), np.linalg.norm(offsets, axis=1).sum()
+    return bool(enclosed < -CLEARLY * extent)
 
 
 def prepare_shape(config: SpaceConfig, cloud: PointCloud) -> Scene:

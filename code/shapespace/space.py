@@ -1,5 +1,7 @@
 """A shape space: one network, a latent code for each shape, and the frame that they share."""
 
+import math
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from phase_recon.model.latent import CodedNet
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
 from phase_recon.reconstruction.build_model import build_model, kernels_for
-from phase_recon.reconstruction.field import NeuralField
+from phase_recon.reconstruction.field import NeuralField, check_weights
 from phase_recon.shapespace.config import SpaceConfig, space_config_from_dict
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import read_checkpoint
+
+CODE = "code.npz"  # of a fit: its code, and the fingerprint of the network that it is for
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,14 @@ class Space:
         """The shape of a code (latent_size,), as every other field is meshed, drawn, queried and measured."""
         network, domain = CodedNet(self.network, code.detach()), self.domain
         return NeuralField(network, self.loss, domain.normalisation, domain.lower, domain.upper, self.device).outward()
+
+    @property
+    def fingerprint(self) -> int:
+        """The CRC-32 of the network's weights: a code has a meaning for these alone."""
+        crc = 0
+        for weights in self.network.state_dict().values():
+            crc = zlib.crc32(weights.detach().cpu().contiguous().numpy().tobytes(), crc)
+        return crc
 
     def code_of(self, name: str) -> Tensor:
         """The code (latent_size,) of a training shape.
@@ -99,18 +111,16 @@ def space_from_checkpoint(checkpoint: dict[str, Any], device: torch.device, sour
         or codes.shape != (len(names), config.train.latent_size)
     ):
         raise UserError(f"{source}: its codes are not those of its shapes; load another with --checkpoint N")
-    omega = checkpoint["omega"]
+    noise = checkpoint.get("noise", 0.0)
+    if not (isinstance(noise, float) and 0 <= noise < math.inf and bool(codes.isfinite().all())):
+        raise UserError(f"{source}: its codes or its noise are no finite numbers; load another with --checkpoint N")
+    omega, weights = checkpoint["omega"], checkpoint["network"]
+    check_weights(config.single, len(omega["lower"]), weights, source, config.train.latent_size)
     domain = Domain(
         Normalisation.from_dict(checkpoint["normalisation"]), np.array(omega["lower"]), np.array(omega["upper"])
     )
-    space = new_space(config, names, domain, checkpoint.get("noise", 0.0), device, [])
-    try:
-        space.network.load_state_dict(checkpoint["network"])
-    except RuntimeError:
-        raise UserError(
-            f"{source}: holds the weights of another network than its configuration describes; "
-            "load another with --checkpoint N"
-        ) from None
+    space = new_space(config, names, domain, noise, device, [])
+    space.network.load_state_dict(weights)
     space.codes.copy_(codes)
     return space
 

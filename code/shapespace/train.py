@@ -158,7 +158,7 @@ def fit_space(
     """
     for key in ("points_batch", "pts_in_omega"):
         ranks.check_share(f"train.{key}", getattr(config.train, key))
-    config, problems = adapted(config, shapes.spacing, shapes.noise), list[str]()
+    config, problems = adapted(config, shapes.spacing, shapes.noise_shown), list[str]()
     t = config.train
     training = Training(config, shapes, device, ranks, problems)
     for problem in problems:
@@ -219,6 +219,10 @@ def fit_space(
             bar.update(training.epoch - bar.n if clock.budget is None else 0)
             if t.status_frequency > 0 and training.epoch % t.status_frequency == 0:
                 status.report(training.epoch, rate)
+        if training.epoch == 0 and not stop.signal:
+            raise UserError(
+                f"--minutes {t.time_budget:g} (train.time_budget): they were over before the first step; give more"
+            )
         if status.pending and not stop.signal:  # a run that goes on later reports them when they are due
             status.report(training.epoch, rate)
         save(last=True)

@@ -70,7 +70,7 @@ def extract_surface(
         raise UserError(
             f"the surface leaves the box at its {where} side: train again with a larger Ω, that is twice its "
             "train.bounding_box_scale, which is 1.5 by default (--set train.bounding_box_scale=3); of an open cloud, "
-            "such as terrain or one view, the same command with --eval --trim open keeps the part that the points show"
+            "such as terrain or one view, plot.trim=open (--eval --trim open) keeps the part that the points show"
         )
     if announce:
         total = int(np.prod(cells + 1))

@@ -206,5 +206,5 @@ def carry_colours(
     surface: Surface, points: npt.NDArray[np.float64], colours: npt.NDArray[np.uint8]
 ) -> Surface:
     """The surface whose vertices have the colours (N, 3) of the nearest of the points (N, d)."""
-    nearest = cKDTree(points).query(surface.vertices)[1]
+    nearest = cKDTree(points).query(surface.vertices, workers=-1)[1]
     return replace(surface, colours=np.asarray(colours, dtype=np.uint8)[nearest])

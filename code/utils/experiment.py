@@ -20,6 +20,7 @@ import torch
 from phase_recon.utils.checkpoint import check_parts, check_values
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import append_line, remove_leftovers, write_whole
+from phase_recon.utils.hocon import parse, read_file
 
 FORMAT = 1  # version of the checkpoints' format
 MAKE_ROOM = "the earlier checkpoints are complete: free some space and continue with --is-continue"  # end of errors
@@ -98,12 +99,15 @@ class Experiment:
             raise UserError(f"{folder}: cannot be made ({error.strerror}): choose another --exps-dir") from None
         experiment = Experiment(folder)
         if experiment.log_path.is_file():
-            experiment.rewind_log(0)
+            with experiment.claimed():  # not under the hands of a process that is training it
+                experiment.rewind_log(0)
         return experiment
 
     @staticmethod
-    def find(exps_dir: Path, expname: str, timestamp: str = "latest") -> "Experiment":
+    def find(exps_dir: Path, expname: str, timestamp: str = "latest", cloud: Path | None = None) -> "Experiment":
         """The run with this name and timestamp; "latest" is the newest run with a checkpoint.
+
+        Of several runs of the name, the newest one of the file ``cloud`` goes first, where there is one.
 
         Raises:
             UserError: there is none; the text names the folder and lists the runs in it.
@@ -127,7 +131,7 @@ class Experiment:
             raise UserError(f"{parent}: no run to load: start one without --is-continue or --eval")
         if not trained:
             raise UserError(f"{runs[-1]}: {NO_CHECKPOINT}")
-        return Experiment(trained[-1])
+        return Experiment(next((run for run in reversed(trained) if cloud and _is_of(run, cloud)), trained[-1]))
 
     def discard(self, above: Sequence[Path] = ()) -> None:
         """Remove the folder of a run that has failed before it left anything but its configuration.
@@ -324,3 +328,12 @@ def _listing(folder: Path, title: str) -> str:
     names = [p.stem if p.suffix == ".pth" else p.name for p in there if p.suffix == ".pth" or p.is_dir()]
     names = sorted((name for name in names if not name.startswith(".")), key=_natural)
     return f"{title}: {', '.join(names[-LISTED:])}" if names else f"{title}: none"
+
+
+def _is_of(run: Path, cloud: Path) -> bool:
+    """Whether the configuration of a run names this file as its cloud."""
+    try:
+        tree = parse(read_file(run / "config.conf"), "config.conf").tree
+        return cloud.samefile(str(tree["train"]["input_path"]))
+    except (UserError, OSError, KeyError, TypeError):
+        return False

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import inspect
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -28,7 +29,20 @@ def assignment(key: str, value: Any) -> str:
 
     JSON is HOCON, but for escaped letters: pyhocon would leave the six of \\u00fc as they are. So letters stand in it.
     """
-    return f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    return f"{key} = {json.dumps(value, ensure_ascii=False, default=_plain)}"
+
+
+def _plain(value: Any) -> Any:
+    """A numpy number or array, or a path, as JSON has it.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if not hasattr(value, "tolist"):
+        raise UserError(f"{value!r}: no value of a key; expected a number, a text, a list or null (None)")
+    return value.tolist()
 
 
 def meant_key(key: str, tree: Mapping[str, Any], sections: Mapping[str, type]) -> str | None:

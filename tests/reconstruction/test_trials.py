@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from phase_recon.reconstruction import trials
+from phase_recon.reconstruction import provenance, trials
+from phase_recon.reconstruction.provenance import version_of_code
 from phase_recon.reconstruction.trials import cell, checksums, markdown, remembered, run_once, spread, timed, write_csv
 from phase_recon.utils.errors import UserError
 
@@ -49,6 +50,26 @@ def test_a_command_runs_once_until_it_or_its_file_changes(tmp_path, script, monk
     for mesh in (tmp_path / "records").glob("*.ply"):
         mesh.unlink()
     assert (run("b"), run("a"), count()[3:]) == ("b", "a", ["b", "a"])  # a result that is gone is made again
+
+
+def test_another_version_of_the_code_computes_anew(tmp_path, monkeypatch):
+    assert remembered(tmp_path, "a", {}, lambda stem: {"v": 1}) == {"v": 1}
+    monkeypatch.setattr(trials, "version_of_code", lambda: "another")
+    assert remembered(tmp_path, "a", {}, lambda stem: {"v": 2}) == {"v": 2}
+
+
+def test_the_version_is_of_every_file_that_decides(tmp_path, monkeypatch):
+    (tmp_path / "setup.conf").write_text("a = 1")
+    (tmp_path / "room").mkdir()
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    found = set()
+    for name, text in (("room/a.py", "1"), ("room/a.py", "2"), ("room/k.c", "2"), ("setup.conf", "a = 2")):
+        (tmp_path / name).write_text(text)
+        found.add(version_of_code.__wrapped__())
+    (tmp_path / "room" / "page.md").write_text("words")
+    found.add(version_of_code.__wrapped__())
+    assert len(found) == 4
 
 
 def test_what_run_py_says_it_wrote_is_found(tmp_path, monkeypatch):

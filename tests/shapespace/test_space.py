@@ -317,7 +317,7 @@ def test_eval_writes_what_an_evaluation_has(capsys, space, tmp_path):
     status, said = call(capsys, space, "eval", tmp_path / "clouds")
     assert status == 0, said.err
     folder = space / "fits" / "new"
-    assert np.load(folder / "code.npy").shape == (4,)
+    assert np.load(folder / "code.npz")["code"].shape == (4,)
     names = {path.name for path in (folder / "evaluation" / "600").iterdir()}
     assert names == {"surface.ply", "surface.html", "surface.png", "cuts.png", "metrics.json"}
     metrics = json.loads((folder / "evaluation" / "600" / "metrics.json").read_text())

@@ -1,13 +1,17 @@
 """Of what commit, and on what machine, a page of figures is."""
 
+import hashlib
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import torch
 
-from phase_recon.utils.locations import ROOT
+from phase_recon.utils.locations import PACKAGE, ROOT
+
+CODE = (".py", ".c", ".conf")  # endings of the files that decide a result
 
 
 def commit() -> str:
@@ -20,6 +24,16 @@ def commit() -> str:
         return (git("rev-parse", "--short=12", "HEAD") or "unknown") + changed
     except OSError:
         return "unknown (git cannot be started)"
+
+
+@cache
+def version_of_code() -> str:
+    """A checksum of all files of the package that decide a result, and of setup.conf."""
+    files = [path for path in sorted(PACKAGE.rglob("*")) if path.suffix in CODE and path.is_file()]
+    digest = hashlib.sha256()
+    for path in (ROOT / "setup.conf", *files):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def machine() -> str:
