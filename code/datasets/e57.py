@@ -64,6 +64,8 @@ def _read_scan(libe57: Any, file: Any, scan: Any, count: int, total: int, path: 
     fields = [*system, *(name for name in INVALID if name in there and name[:3] == system[0][:3])]
     fields += [name for names in (RGB, NORMAL_FIELDS) if {*names} <= {*there} for name in names]
 
+    whole = RGB[0] in there and isinstance(prototype[there.index(RGB[0])], libe57.IntegerNode)
+    levels = np.uint16 if whole else np.float64  # colours may be floats, from 0 to 1 or to 255
     rotation, position = _pose(scan, system == SPHERICAL or {*GRID} <= {*there})
     rows = min(count, BLOCK_ROWS)
     arrays = {name: np.empty(rows, dtype=np.float64) for name in fields}
@@ -75,7 +77,8 @@ def _read_scan(libe57: Any, file: Any, scan: Any, count: int, total: int, path: 
     try:
         while part := reader.read():
             read += part
-            yield _table({name: array[:part].copy() for name, array in arrays.items()}, rotation, position, total)
+            fields_read = {name: array[:part].copy() for name, array in arrays.items()}
+            yield _table(fields_read, rotation, position, total, levels)
     finally:
         reader.close()
     if read != count:
@@ -87,8 +90,9 @@ def _table(
     rotation: npt.NDArray[np.float64],
     position: npt.NDArray[np.float64] | None,
     total: int,
+    levels: type[np.uint16 | np.float64],
 ) -> Table:
-    """The points of one scan, or of a part of it, in the common frame."""
+    """The points of one scan, or of a part of it, in the common frame, with colours of a type."""
     if SPHERICAL[0] in fields:
         distance, azimuth, elevation = (fields[name] for name in SPHERICAL)
         flat = distance * np.cos(elevation)
@@ -99,7 +103,7 @@ def _table(
         points = points @ rotation.T + position
     columns = dict(zip(AXES, points.T, strict=True))
     if RGB[0] in fields:
-        columns |= {name: fields[theirs].astype(np.uint16) for name, theirs in zip(COLOURS, RGB, strict=True)}
+        columns |= {name: fields[theirs].astype(levels) for name, theirs in zip(COLOURS, RGB, strict=True)}
     if NORMAL_FIELDS[0] in fields:
         normals = np.stack([fields[name] for name in NORMAL_FIELDS], axis=-1) @ rotation.T
         columns |= dict(zip(NORMALS, normals.T, strict=True))

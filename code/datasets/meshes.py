@@ -104,7 +104,7 @@ def read_stl(handle: BinaryIO, path: Path) -> Iterator[Table]:
         corners = to_double(np.fromfile(handle, STL_FACET, facets)["corners"].reshape(-1, 3))
     elif start.lstrip().startswith(b"solid"):
         handle.seek(0)
-        lines = [line for block in _text_blocks(handle, path) for line in block if b"vertex" in line]
+        lines = [line for block in _text_blocks(handle, path) for line in block if line.lstrip().startswith(b"vertex")]
         corners = parse_rows(lines, width=4, used=(1, 2, 3), where=f"{path}, vertex", first=1)
     else:
         raise UserError(
@@ -113,7 +113,9 @@ def read_stl(handle: BinaryIO, path: Path) -> Iterator[Table]:
         )
     if len(corners) == 0:
         raise UserError(f"{path} holds no facets: expected a mesh")
-    first = np.sort(np.unique(corners, axis=0, return_index=True)[1])
+    from phase_recon.utils.general import unique_rows  # and torch, which takes a second
+
+    first = np.sort(unique_rows(corners)[0])
     yield Table(dict(zip(AXES, corners[first].T, strict=True)), len(first), _mesh_note(len(first)))
 
 

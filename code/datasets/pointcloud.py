@@ -26,7 +26,9 @@ LEAST_POINTS = 10
 FLAT = 1e-5
 EXTENT_BOUND = 1e100  # beyond it (or its inverse) squares of coordinates leave double precision
 ZEROS = 10  # rows of zeros, from which on they are pixels without depth and no points
-PLACE = 1e-6  # × extent: side of the cells in which points are at one place
+PLACE = 1e-6  # × extent of most points: side of the cells in which points are at one place
+FARTHEST = 1e15  # cells: what is farther off counts as there
+HASH = (6364136223846793005, 3935559000370003845, 2691343689449507681)  # odd and large: factors of a cell's key
 CLUMP = 20  # points at one place, and as many times the usual number there, that are no measurements
 CENTRAL = 0.9  # share of the points, along each axis, that are compared to the box about all of them
 SPARSE = 0.01  # share of that box which these fill, below which the user is told
@@ -166,7 +168,8 @@ def _axes(path: Path, table: Table, d_in: int | None) -> tuple[list[str], str | 
     axes = table.axes
     if d_in in (None, len(axes)):
         return axes, None
-    if d_in == 2 and len(table) and np.ptp(table.columns["z"]) == 0:
+    z = table.columns["z"][np.isfinite(table.columns["z"])] if d_in == 2 and len(axes) == 3 else np.zeros(0)
+    if len(z) and np.ptp(z) == 0:
         return axes[:2], "z is the same throughout and was left out"
     raise UserError(
         f"{path} has {len(table.columns)} columns ({len(axes)}D) but train.d_in = {d_in}: "
@@ -195,11 +198,18 @@ def _measured(path: Path, table: Table, used: list[str], drop_invalid: bool) -> 
             f"{first + 1}: {names}): --set train.drop_invalid=true drops them"
         )
     zero = np.logical_and.reduce(points == 0, axis=1)
-    if np.count_nonzero(zero) < ZEROS:
+    if (count := np.count_nonzero(zero)) < ZEROS or count < ZEROS * _repetition(points[~zero & finite]):
         zero[:] = False
     table = table.keep(~missing, "without coordinates (NaN)")
     table = table.keep(~wrong[~missing], "with NaN or infinity")
     return table.keep(~zero[~missing & ~wrong], "at 0 0 0, where nothing was measured")
+
+
+def _repetition(points: Array) -> float:
+    """How often a place comes among points (N, d), in the mean; the corners of triangles come once for each of them."""
+    from phase_recon.utils.general import unique_rows  # and torch, which takes a second
+
+    return len(points) / max(len(unique_rows(points)[0]), 1)
 
 
 def _without_clumps(table: Table, axes: list[str]) -> Table:
@@ -207,20 +217,22 @@ def _without_clumps(table: Table, axes: list[str]) -> Table:
     points = table.stack(axes)
     if len(points) < CLUMP:
         return table
-    extent = np.ptp(points, axis=0).max()
+    low, high = _central_box(points)
+    extent = (high - low).max() or np.ptp(points, axis=0).max()
     if not 0 < extent < EXTENT_BOUND:
         return table
-    places = np.round((points - points.min(axis=0)) / (PLACE * extent)).astype(np.int64) + 1
-    factors = (2 / PLACE) ** np.arange(len(axes))
-    keys, first, cell, counts = np.unique(
-        places @ factors.astype(np.int64), return_index=True, return_inverse=True, return_counts=True
-    )
+    factors = np.array(HASH[: len(axes)])  # products wrap around: a cell's key is its own, but for one chance in 10⁸
+    hashed = np.zeros(len(points), dtype=np.int64)
+    for values, start, factor in zip(points.T, low, factors, strict=True):
+        cells = np.clip(np.round((values - start) / (PLACE * extent)), -FARTHEST, FARTHEST)
+        hashed += cells.astype(np.int64) * factor
+    keys, first, cell, counts = np.unique(hashed, return_index=True, return_inverse=True, return_counts=True)
     clumped = counts >= CLUMP * max(1, np.median(counts))
     if not clumped.any():
         return table
     largest = np.where(clumped, counts, 0)  # of a cell and those beside it
     for step in np.ndindex(*(3,) * len(axes)):
-        beside = keys + int((np.array(step) - 1) @ factors.astype(np.int64))
+        beside = keys + ((np.array(step) - 1) * factors).sum(keepdims=True)
         found = np.minimum(np.searchsorted(keys, beside), len(keys) - 1)
         here = keys[found] == beside
         largest[here] = np.maximum(largest[here], np.where(clumped, counts, 0)[found[here]])
@@ -263,10 +275,17 @@ def _check_shape(path: Path, points: Array) -> None:
         )
 
 
-def _sparse(points: Array) -> str | None:
-    """Say so where nearly all points fill a small part of the box about them."""
+def _central_box(points: Array) -> tuple[Array, Array]:
+    """The corners (d,) of the box that holds most of the points (N, d) along each axis, whatever strays there are."""
     sample = points[:: max(1, len(points) // LOOKED_AT)]
     low, high = np.quantile(sample, [(1 - CENTRAL) / 2, (1 + CENTRAL) / 2], axis=0)
+    return low, high
+
+
+def _sparse(points: Array) -> str | None:
+    """Say so where nearly all points fill a small part of the box about them."""
+    sample = points
+    low, high = _central_box(sample)
     extent = np.ptp(points, axis=0)
     share = float(np.prod((high - low)[extent > 0] / extent[extent > 0]))
     if share >= SPARSE:

@@ -50,6 +50,8 @@ def with_stations(table: Table, stations: Path, path: Path) -> Table:
             f"{stations}: names no column {STATION}: expected a first line station,{','.join(table.axes)}, with "
             "numbers below it, as names are not read"
         )
+    if not len(known):
+        raise UserError(f"{stations}: holds no stations: expected a row station,{','.join(table.axes)} for each")
     if known.axes != table.axes:
         raise UserError(
             f"{stations}: holds {len(known.axes)}D positions, but {path} holds {len(table.axes)}D points: expected the "

@@ -115,13 +115,13 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
                 commented = names
             continue
         delimiter, fields = _split(line)
-        decimal_comma = delimiter != b"," and any(DECIMAL_COMMA.fullmatch(field.strip()) for field in fields)
+        decimal_comma = _has_decimal_comma(lines[i : i + GUESSED_ROWS], delimiter)
         if decimal_comma:
             fields = [field.replace(b",", b".") for field in fields]
         if not any(map(is_number, fields)):
             places = _header(path, i, line, fields)
             following = next((row for row in lines[i + 1 :] if row.strip()), b"")
-            decimal_comma = delimiter != b"," and any(map(DECIMAL_COMMA.fullmatch, following.split(delimiter)))
+            decimal_comma = _has_decimal_comma(lines[i + 1 : i + 1 + GUESSED_ROWS], delimiter)
             texts = [name for name, place in places.items() if name in NAMED and _is_text(following, delimiter, place)]
             places = {name: place for name, place in places.items() if name not in texts}
             return _Layout(delimiter, decimal_comma, len(fields), places, i + 1, rows, None)
@@ -143,6 +143,11 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
         places, note = guess_columns(sample, f"{path} (line {i + 1}: {shorten(line)})", solid=solid)
         return _Layout(delimiter, decimal_comma, len(fields), places, i, rows, note)
     return None
+
+
+def _has_decimal_comma(rows: Sequence[bytes], delimiter: bytes | None) -> bool:
+    """Whether a field of some rows is a number with a decimal comma; a row of whole numbers does not tell."""
+    return delimiter != b"," and any(DECIMAL_COMMA.fullmatch(f.strip()) for row in rows for f in row.split(delimiter))
 
 
 def _is_text(row: bytes, delimiter: bytes | None, place: int) -> bool:

@@ -151,9 +151,11 @@ class CoarseSurface:
 
         chosen = thinned(np.flatnonzero(sure), s.points)
         even = chosen[spread_evenly(points[chosen], s.centres)]
-        self._function = through(even[: s.centres - s.missed])
-        missed = chosen[np.abs(self._function(points[chosen])) > s.missed_noise * noise + s.missed_least]
-        missed = missed[spread_evenly(points[missed], s.missed)] if len(chosen) > s.centres else missed[:0]
+        missed = chosen[:0]
+        if len(chosen) > s.centres:
+            first = through(even[: s.centres - s.missed])
+            missed = chosen[np.abs(first(points[chosen])) > s.missed_noise * noise + s.missed_least]
+            missed = missed[spread_evenly(points[missed], s.missed)]
         self._function = through(np.union1d(even[: s.centres - len(missed)], missed))
         told = thinned(np.arange(len(points)), s.points)
         cosine = (unit(self._function.gradient(points[told])) * normals[told]).sum(axis=1)
@@ -299,13 +301,15 @@ def _closed_holes(
         hull = ConvexHull(points).equations
     except QhullError:  # on a line or in a plane
         return closed
-    beyond = (filling @ hull[:, :-1].T + hull[:, -1]).max(axis=1)
     for index in range(count):
         own = hole == index
         rim = share[own & on_rim]
         radius = begins + _disc_radius(float(areas[own].sum()), filling.shape[1])
         sound = len(rim) > 0 and rim.mean() >= s.rim_share and (rim < 0.5).mean() <= s.rim_broken
-        if sound and radius <= s.largest and beyond[own].max() <= s.bulge * radius:
+        if not sound or radius > s.largest:
+            continue
+        beyond = (filling[own] @ hull[:, :-1].T + hull[:, -1]).max()
+        if beyond <= s.bulge * radius:
             closed[own] = index
     return closed
 

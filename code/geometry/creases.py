@@ -41,7 +41,7 @@ class CreaseSettings:
         line_holding: other places that must hold one.
         line_nearest: nearest places that are asked.
         corner_width: × spacing: distance within which other places hold a corner.
-        corner_holding: other places that must hold a corner, itself counted.
+        corner_holding: other places that must hold a corner.
         about: × spacing: radius about a place in which the points are asked.
         seen_by: least share of the points there, of those whose normals turn, that see a crease.
     """

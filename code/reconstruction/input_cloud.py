@@ -16,8 +16,9 @@ READING = tuple(
     f"train.{key}" for key in ("crop", "voxel", "classes", "min_opacity", "sample", "d_in", "drop_invalid")
 )
 ANNOUNCED_BYTES = 30e6  # of a cloud's file, from which its reading is announced
-READING_SPEED = {".npy": 200e6, ".npz": 100e6}  # bytes per second, measured on one core
-TEXT_SPEED = 6e6  # the same for all other files; a ply may be binary, and then quicker
+HEADER, LOOKED_AT = 2000, 4000  # bytes: what follows the header of a binary file is no text
+TEXT_SPEED = 6e6  # bytes per second of a file of text, measured on one core
+BINARY_SPEED = 100e6  # the same of a binary one
 
 
 def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
@@ -37,7 +38,9 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
     if config.network.has_normals and (flag := "sensor" if t.sensor else "stations" if t.stations else None):
         raise UserError(f"--{flag} (train.{flag}): has no meaning with --normals, which tell the sides; leave one out")
     if path.is_file() and (size := path.stat().st_size) > ANNOUNCED_BYTES:
-        speed = READING_SPEED.get(path.suffix.lower(), TEXT_SPEED)
+        with path.open("rb") as file:
+            is_text = not any(byte > 127 or byte == 0 for byte in file.read(LOOKED_AT)[HEADER:])
+        speed = TEXT_SPEED if is_text else BINARY_SPEED
         say(f"reading {path}: {size / 1e6:,.0f} MB, about {size / speed:.0f} s")
     if t.sample is None:
         part = Selection(t.crop, t.voxel, t.classes, t.min_opacity)
@@ -94,7 +97,10 @@ def sampled(path: Path, count: int) -> PointCloud:
     if not len(surface.cells):
         raise UserError(f"--sample: {path} has no faces to draw points on; leave --sample out to take its points")
     points, cells = sample_surface(surface, count, seed=0)
-    cloud = point_cloud(points, surface.cell_normals()[cells])
+    try:
+        cloud = point_cloud(points, surface.cell_normals()[cells])
+    except UserError as error:
+        raise UserError(f"--sample: points on the faces of {path}: {str(error).removeprefix('points: ')}") from None
     if surface.colours is not None:  # each point has that of the corner nearest to it
         corners = surface.cells[cells]
         nearest = np.linalg.norm(surface.vertices[corners] - points[:, None], axis=2).argmin(axis=1)

@@ -104,7 +104,7 @@ class Scene:
         coarse_normals: the normals that agree with the winding number; None where they are not needed, or the cloud
             encloses nothing.
         outward: share of the given normals that point outward, as far as the cloud's shape tells, or None.
-        sensors_agree: share of the points with a sure side that face the sensor that saw them; None without sensors.
+        sensors_agree: share of the points with a sure side that face the sensor that saw them; None without any.
         sensors_believed: whether the sensors tell the sides.
         coarse_surface: where the training starts, or None where the cloud encloses nothing or nothing asks for it.
     """
@@ -171,7 +171,8 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
         looked_at, outlier = once, find_background(cloud.points[once], s.outliers)
         outlier[~outlier] = find_outliers(cloud.points[once[~outlier]], s.outliers)
         once, dropped = looked_at[~outlier], looked_at[outlier]
-        if len(looked_at) == s.most_points:  # an outlier that nobody looked at is not to set the scale
+        if len(looked_at) == s.most_points or len(cloud.points) > s.most_rows:  # an outlier that nobody looked at is
+            # not to set the scale
             near = _near(cloud.points, cloud.points[once], s.outlier_margin)
             near[dropped] = False
             kept = np.flatnonzero(near)
@@ -280,10 +281,10 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
     cosine = (points.normals * unit(sensors - points.positions)).sum(axis=1)
     facing = np.abs(cosine) > s.grazing
     told = facing & points.oriented
-    agreement = float((cosine[told] > 0).mean()) if told.any() else 1.0
+    agreement = float((cosine[told] > 0).mean()) if told.any() else None
     normals = np.where(facing & (cosine < 0), -1.0, 1.0)[:, None] * points.normals
-    believed = max(agreement, 1 - agreement) >= s.sensors_agree
-    if not believed:
+    believed = agreement is not None and max(agreement, 1 - agreement) >= s.sensors_agree
+    if not believed and facing.any():
         asked = thinned(np.flatnonzero(facing), s.sensors_asked)
         seen = unhidden(Space(points.positions), points.positions[asked], normals[asked], sensors[asked])
         believed = bool(seen.mean() >= s.sensors_see)
@@ -297,13 +298,15 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
 def sensor_warning(scene: Scene) -> str | None:
     """What a user should know of sensor positions that are not used; None if there is nothing to say."""
     agreement = scene.sensors_agree
-    if agreement is None and scene.cloud.sensors is not None and scene.normals != "given":
-        return "note: the sensor positions are not used, as the points show no normals"
-    if agreement is None or scene.sensors_believed:
+    if scene.cloud.sensors is None or scene.normals == "given" or scene.sensors_believed:
         return None
+    if scene.normals != "estimated":
+        return "note: the sensor positions are not used, as the points show no normals"
+    said = "the cloud hides points from the sensor that is said to have seen them" if agreement is None else (
+        f"only {agreement:.0%} of the points face the sensor that is said to have seen them, and the cloud hides "
+        "others from it")  # fmt: skip
     return (
-        f"warning: only {agreement:.0%} of the points face the sensor that is said to have seen them, and the "
-        "cloud hides others from it: the sensor positions are wrong, in another order or unit than the points, or "
+        f"warning: {said}: the sensor positions are wrong, in another order or unit than the points, or "
         "there were more of them (--stations); they are not used"
     )
 

@@ -177,7 +177,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     output = _output(config, options, cloud)
     device, line = choose_device(options.gpu)
     _say(plan(config, device, cloud.points.shape, 0 if checkpoint is None else checkpoint["epoch"]))
-    for text in (*describe(cloud, config), line):
+    for text in (*describe(cloud, config), *_replaced(output), line):
         _say(text)
     keep_freed_memory()
     is_new, exps_dir, name = experiment is None, _exps_dir(config), str(config.train.expname)
@@ -283,6 +283,8 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             "leave --input out, or give the cloud that the run was trained on"
         )
     output = _output(replace(config_of_run, plot=config.plot), options, cloud)
+    for text in _replaced(output):
+        _say(text)
     written = evaluation.evaluate(
         field,
         cloud,
@@ -310,8 +312,6 @@ def _other_command(name: str, arguments: list[str]) -> int:
 def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> Path | None:
     """The file that --output means; that, --target and --query are looked at before there is anything to lose.
 
-    A line says so where a file will be replaced.
-
     Raises:
         UserError: one of them cannot be read or written.
     """
@@ -332,9 +332,15 @@ def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> P
         options.output, Path(str(config.train.input_path)), plot.mesh_format, plot.curve_format, d,
         {"target": options.target, "query": options.query},
     )  # fmt: skip
-    for text in replacing(path, plot.overwrite):
-        _say(text)
+    replacing(path, plot.overwrite)
     return path
+
+
+def _replaced(output: Path | None) -> list[str]:
+    """A line that says so where a file will be replaced, in time to stop the run."""
+    from phase_recon.reconstruction.output import replacing
+
+    return [] if output is None else replacing(output, may_replace=True)
 
 
 def _reserve(budget: float | None) -> float:

@@ -136,7 +136,8 @@ class TrainConfig:
         ends, voxel, opacity = self.crop or (), self.voxel, self.min_opacity
         sides = zip(ends[::2], ends[1::2], strict=False)
         in_order = all(low is None or high is None or low < high for low, high in sides)
-        read = [key for key in ("crop", "voxel", "classes", "min_opacity", "sensor", "stations") if getattr(self, key)]
+        read = [key for key in ("crop", "voxel", "classes", "min_opacity", "sensor", "stations")
+                if getattr(self, key) not in (None, ())]
         entries = {1: "exactly one entry", 2: "two entries, for the network and for the latent codes"}[self.schedules]
         _require(
             (is_folder, f"expname: expected a folder's name without / or \\, got {name!r}"),

@@ -336,6 +336,7 @@ def _freest_gpu() -> int:
     """The number of the GPU with the most free memory, among those that torch sees (CUDA_VISIBLE_DEVICES)."""
     import GPUtil
 
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # by which GPUtil numbers them
     free = {name: gpu.memoryFree for gpu in GPUtil.getGPUs() for name in (str(gpu.id), gpu.uuid)}
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [name for name in free if name.isdecimal()] if seen is None else [name.strip() for name in seen.split(",")]

@@ -10,7 +10,7 @@ OLDEST = (3, 11)  # as pyproject.toml has it
 # the names that are imported; open3d and TensorBoard are optional, and missed where they are asked for
 PACKAGES = (
     "torch", "numpy", "scipy", "pyhocon", "skimage", "trimesh", "plotly", "matplotlib", "PIL", "fast_simplification",
-    "tqdm", "GPUtil", "igl", "embreex",
+    "tqdm", "GPUtil", "igl", "laspy", "lazrs", "lzf", "embreex",
 )  # fmt: skip
 
 

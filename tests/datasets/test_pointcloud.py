@@ -191,6 +191,28 @@ class TestNothingMeasured:
         np.testing.assert_allclose(cloud.points[500:], [[3, 0, 0], [0, 3, 0.3]], atol=3e-7)
         assert "398 points beyond one where many are at one place" in (cloud.note or "")
 
+    def test_strays_far_off_make_no_clump_of_the_body(self, tmp_path: Path) -> None:
+        body, random = sphere(20_000), np.random.default_rng(5)
+        strays = sphere(300) * np.geomspace(2, 3e5, 300)[random.permutation(300), None]
+        for far in (strays, 1e10 * np.eye(3)):
+            cloud = load_point_cloud(save(tmp_path, np.r_[body, far]))
+            assert len(cloud.points) == 20_000 + len(far)
+            assert "--crop=-1." in (cloud.note or "")
+
+    def test_corners_at_the_origin_that_many_triangles_share_stay(self, tmp_path: Path) -> None:
+        """The corners of each triangle of a cone whose apex is at the origin."""
+        angle = np.linspace(0, 2 * np.pi, 41)[:-1]
+        ring = np.stack([np.cos(angle), np.sin(angle), np.ones(40)], axis=1)
+        following, centre = np.roll(ring, -1, axis=0), np.tile([0, 0, 1.0], (40, 1))
+        soup = np.concatenate([np.zeros((40, 3)), ring, following, ring, following, centre])
+        cloud = load_point_cloud(save(tmp_path, soup))
+        assert cloud.note is None
+        assert len(cloud.points) == 240
+
+    def test_a_plane_is_one_whatever_rows_without_a_measurement_say(self, tmp_path: Path) -> None:
+        flat = np.r_[np.c_[sphere(60, 2), np.zeros(60)], np.full((1, 3), np.nan)]
+        assert load_point_cloud(save(tmp_path, flat), d_in=2).points.shape == (60, 2)
+
     def test_clouds_written_twenty_times_are_not_clumps(self, tmp_path: Path) -> None:
         points = np.repeat(sphere(), 40, axis=0)
         assert len(load_point_cloud(save(tmp_path, points)).points) == 2000

@@ -394,6 +394,11 @@ class TestMeshes:
         np.testing.assert_allclose(cloud.normals, NORMALS, rtol=1e-14)
         np.testing.assert_array_equal(load(tmp_path, "a.off", b"OFF 20 0 0\n" + rows(POINTS)).points, POINTS)
 
+    def test_the_name_of_a_text_stl_is_no_vertex(self, tmp_path: Path) -> None:
+        content = trimesh.exchange.stl.export_stl_ascii(trimesh.creation.icosphere(subdivisions=1))
+        named = content.replace("solid", "solid vertex_model", 1).encode()
+        assert len(load(tmp_path, "a.stl", named).points) == 42
+
     @pytest.mark.parametrize("size", [1.0, 1e-9])
     def test_stl_keeps_each_place_once_at_any_size(self, tmp_path: Path, size: float) -> None:
         mesh = trimesh.creation.icosphere(subdivisions=1)

@@ -17,6 +17,7 @@ from phase_recon.reconstruction import evaluation, training
 from phase_recon.reconstruction.api import OF_FILES, reconstruct
 from phase_recon.reconstruction.input_cloud import READING
 from phase_recon.reconstruction.run import main
+from phase_recon.reconstruction.target import read_target
 from phase_recon.reconstruction.training import Interrupted
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.surface import Surface
@@ -174,6 +175,16 @@ def test_a_target_is_an_npz_of_points_or_of_a_surface(
     assert "holds no array cells" in command("--eval", "--target", tmp_path / "surface.npz").err
 
 
+def test_a_target_that_is_a_cloud_in_the_form_of_a_mesh(command: Command, run: Path, clouds: Any, tmp_path: Path):
+    points = load_point_cloud(clouds[0]).points
+    header = f"ply\nformat ascii 1.0\nelement vertex {len(points)}\nproperty float x\nproperty float y\nend_header\n"
+    np.savetxt(tmp_path / "flat.ply", points, header=header.strip(), comments="")
+    for path, dimension, count in ((tmp_path / "flat.ply", 2, len(points)),):
+        target = read_target(path, dimension)
+        assert target.vertices.shape == (count, dimension)
+        assert not len(target.cells)
+
+
 def test_a_target_of_another_dimension_is_refused(command: Command, run: Path, trained: tuple[Path, Path], kind: int):
     done = command("--eval", "--target", trained[1 - kind] / "evaluation" / "250" / "surface.ply")
     assert (done.status, done.err.count("\n")) == (2, 1)
@@ -261,6 +272,36 @@ def test_continue_from_an_earlier_checkpoint_loses_nothing(command: Command, clo
     assert (config.train.nepoch, config.network.loss["epsilon"]) == (12, 0.02)
     assert "replaced" not in command("--is_continue", "--nepoch", 14).out
     assert read_checkpoint(folder / "checkpoints" / "latest.pth")["config"]["network"]["loss"]["epsilon"] == 0.02
+
+
+def test_of_two_runs_of_one_name_the_one_of_the_cloud_is_evaluated(command: Command, clouds: Any, tmp_path: Path):
+    """Two clouds of one name in two folders share the name of their runs."""
+    points = load_point_cloud(clouds[0]).points
+    files = []
+    for number in (1, 2):
+        (tmp_path / f"{number}").mkdir()
+        files.append(tmp_path / f"{number}" / "scan.xyz")
+        np.savetxt(files[-1], number * points)
+    small = ("--steps", 2, "--expname", "scan", "--set", "plot.save_html=false")
+    runs = [command(file, *small).folder for file in files]
+    done = command(files[0], "--eval", "--expname", "scan")
+    assert f"of {runs[0]}\n" in done.out
+    assert "note: the run was trained on" not in done.out
+    other = tmp_path / "other.xyz"
+    np.savetxt(other, points)
+    done = command(other, "--eval", "--expname", "scan")
+    assert f"of {runs[1]}\n" in done.out  # the newest
+    says = f"note: the run was trained on {files[1]}; its surface is cut, coloured and measured by this cloud"
+    assert says in done.out
+
+
+def test_a_key_of_the_run_s_own_loss_can_change(command: Command, clouds: Any):
+    """setup.conf's loss has no such key."""
+    base = (clouds[0], "--expname", "own", "--set", "plot.save_html=false")
+    assert command(*base, "--steps", 2, "--set", "network.loss={type=hotspot}").status == 0
+    done = command(*base, "--is-continue", "--steps", 4, "--set", "network.loss.heat=[0.5]")
+    assert (done.status, done.err) == (0, "")
+    assert "changed from here on: " in done.out
 
 
 def test_a_run_goes_on_with_its_own_seed(command: Command, run: Path):
@@ -360,6 +401,7 @@ class Blocker:
 sys.meta_path.insert(0, Blocker())
 sys.path.insert(0, {str(ROOT / "code")!r})
 from phase_recon.reconstruction.run import main
+from phase_recon.reconstruction.target import read_target
 arguments = {tiny_arguments(tmp_path / "exps", ("--input", clouds[1], "--nepoch", 1))!r}
 sys.exit(main(arguments))
 """
@@ -454,6 +496,12 @@ def test_reconstruct_says_what_is_wrong(shapes: Any):
         reconstruct("scan.ply")
     with pytest.raises(UserError, match=r"sensors: expected the shape of the points \(200, 2\), or \(2,\) for one"):
         reconstruct(shapes[0], sensors=np.zeros(3))
+    with pytest.raises(UserError, match=r"^sensors: have no meaning with normals, which tell the sides"):
+        reconstruct(shapes[0], shapes[0], sensors=np.zeros(2))
+    with pytest.raises(UserError, match=r"^minutes and steps: one or the other"):
+        reconstruct(shapes[0], minutes=1, steps=3)
+    with pytest.raises(UserError, match=r"no value of a key; expected a number, a text, a list or null"):
+        reconstruct(shapes[0], overrides={"train.nepoch": object()})
     with pytest.raises(UserError, match=r"^overrides: train\.sensor is for reading a file, and does nothing here: gi"):
         reconstruct(shapes[0], overrides={"train.sensor": [0, 0]})
     assert set(READING) - set(OF_FILES) == {"train.drop_invalid"}  # which holds for arrays, too

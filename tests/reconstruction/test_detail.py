@@ -125,6 +125,18 @@ def test_blocks_give_what_the_whole_gives(monkeypatch):
     np.testing.assert_allclose(parts.at(data.points)[0], whole.at(data.points)[0], atol=2e-4)
 
 
+def test_boxes_of_a_flat_floor_with_a_mast_come_to_an_end(monkeypatch):
+    """More than half of the points are at the least height, which is the median, too."""
+    monkeypatch.setattr(detail, "BLOCK_POINTS", 100)
+    random = np.random.default_rng(0)
+    floor = np.c_[random.uniform(-1, 1, (300, 2)), np.zeros(300)]
+    mast = np.c_[0.01 * random.uniform(-1, 1, (200, 2)), random.uniform(0, 9, 200)]
+    points = np.r_[floor, mast]
+    inside = [((points >= low) & (points < high)).all(axis=1) for low, high in detail._boxes(points)]
+    assert (np.sum(inside, axis=0) == 1).all()
+    assert max(part.sum() for part in inside) <= 100
+
+
 def test_boxes_fill_space_and_hold_each_point_once(monkeypatch):
     monkeypatch.setattr(detail, "BLOCK_POINTS", 100)
     points = on_sphere(1000, 3)
@@ -201,6 +213,8 @@ def test_a_run_ends_with_its_detail_in_field_checkpoint_and_mesh(tmp_path, shape
     curve = surface_of(field, cloud, config.plot)
     assert curve.is_closed()
     assert resolution_for(field) >= 256 == resolution_for(field.base)
+    sides = field.upper - field.lower
+    assert resolution_for(field.base, longest=False) == round(256 * sides.min() / sides.max())
 
     more = load_config(TINY, ("train.detail=false", "train.nepoch=12"), check_model)  # goes on without detail
     field, epoch = fit(more, cloud, torch.device("cpu"), lines.append, checkpoint=experiment.load_checkpoint())

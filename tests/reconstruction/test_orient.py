@@ -32,6 +32,12 @@ def test_it_is_a_command_of_run_py_too_and_writes_beside_nothing(clouds, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["sphere_oriented.ply"]
 
 
+def test_a_folder_that_is_not_there_is_made(clouds, tmp_path: Path):
+    output = tmp_path / "new" / "below" / "n.ply"
+    assert main([str(clouds[1]), "-o", str(output)]) == 0
+    assert output.is_file()
+
+
 def test_what_is_there_is_replaced_unless_that_is_forbidden(clouds, tmp_path: Path, capsys):
     output = tmp_path / "n.ply"
     output.write_text("mine")

@@ -428,6 +428,33 @@ def test_a_sensor_tells_the_sides_of_sheets_of_which_the_shape_has_one_the_wrong
     assert (data.points.normals[: len(data.chosen), 2] > 0).all()
 
 
+def test_sensors_of_a_sheet_of_which_no_side_is_sure_are_asked_what_they_see():
+    """Open ground: in another unit the stations are below it, and would have seen it through itself."""
+    x, y = np.random.default_rng(0).uniform(-1, 1, (2, 1500))
+    sheet = np.stack([x, y, 0.3 * np.sin(5 * x) * np.cos(4 * y)], axis=1)
+    stations = np.array([[-2, -2, 2], [2, -2, 2], [-2, 2, 2], [2, 2, 2.0]])
+    sensors = stations[np.random.default_rng(1).integers(4, size=1500)]
+    right, wrong = (prepare(configured(), PointCloud(sheet, sensors=unit * sensors)) for unit in (1.0, 0.001))
+    assert right.sensors_believed
+    assert (right.points.normals[: len(right.chosen), 2] > 0).all()
+    assert not wrong.sensors_believed
+    if wrong.sensors_agree is None:
+        assert "the cloud hides points from the sensor that is said" in preprocess.sensor_warning(wrong)
+
+
+def test_an_outlier_in_a_row_that_nobody_looked_at_does_not_set_the_scale():
+    """Of more rows than are looked at, so few differ that all of them are."""
+    cloud = sphere(400)
+    settings = PreprocessSettings(most_rows=2000)
+    rows = np.repeat(cloud.points, 8, axis=0)
+    far = np.insert(rows, 1, CENTRE + np.array([90.0, 0, 0]), axis=0)  # every second row is looked at
+    scale, right = (
+        preprocess.prepare(configured(), PointCloud(points), settings).domain.normalisation.scale
+        for points in (far, rows)
+    )
+    assert scale == pytest.approx(right, rel=0.05)
+
+
 def test_sensors_in_another_order_are_noticed_and_not_used():
     cloud = sphere(3000)
     sensors = CENTRE + 40 * cloud.normals

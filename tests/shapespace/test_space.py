@@ -17,13 +17,14 @@ from phase_recon.shapespace.config import SETUP, SpaceConfig, load_space_config
 from phase_recon.shapespace.fitting import fit_code, nearest_codes, refined
 from phase_recon.shapespace.run import main
 from phase_recon.shapespace.shapes import find_shapes, load_shapes
-from phase_recon.shapespace.space import load_space
+from phase_recon.shapespace.space import load_space, space_from_checkpoint
 from phase_recon.shapespace.train import Training, fit_space
 from phase_recon.surface.files import read_surface
 from phase_recon.utils.config import config_from_dict, to_hocon
 from phase_recon.utils.distributed import ALONE
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import Experiment
+from phase_recon.utils.experiment import Experiment, read_checkpoint
+from phase_recon.utils.files import npz_of, write_whole
 
 CPU = torch.device("cpu")
 
@@ -325,6 +326,63 @@ def test_eval_writes_what_an_evaluation_has(capsys, space, tmp_path):
     assert "new: components 1, points to surface" in said.out
 
 
+def test_a_code_is_for_the_network_that_it_was_fitted_to(capsys, space, tmp_path):
+    code = tmp_path / "code.npz"
+    write_whole(code, npz_of(code=np.zeros(4), network=np.array(load_space(space).fingerprint)))
+    status, said = call(capsys, space, "interpolate", "e0", code, "--shapes", "2")
+    assert status == 0, said.err
+    write_whole(code, npz_of(code=np.zeros(4), network=np.array(7)))
+    status, said = call(capsys, space, "interpolate", "e0", code, "--shapes", "2")
+    assert (status, said.err) == (
+        2, f"error: {code}: is the code for another run or step: name that, or fit the cloud again with eval\n"
+    )  # fmt: skip
+    np.savez(code, values=np.zeros(4))
+    assert "not a code: give fits/<name>/code.npz" in call(capsys, space, "interpolate", "e0", code)[1].err
+
+
+def test_one_cloud_that_fails_leaves_the_rest_alone(capsys, space, tmp_path):
+    write(tmp_path / "clouds" / "good.npz", ellipsoid(WIDTHS[3], seed=60))
+    np.savez(tmp_path / "clouds" / "bad.npz", points=np.zeros((30, 3)), normals=np.ones((30, 3)))
+    status, said = call(capsys, space, "eval", tmp_path / "clouds", "--set", "plot.save_html=false")
+    assert status == 1
+    assert "bad: failed: " in said.out
+    assert "good: components 1" in said.out
+    assert "1 shapes; 1 failed" in said.out
+
+
+def test_normals_that_point_inward_are_told(capsys, space, tmp_path):
+    cloud = ellipsoid(WIDTHS[3], seed=60)
+    for name, sign in (("out", 1), ("in", -1)):
+        write(tmp_path / f"{name}.npz", PointCloud(cloud.points, sign * cloud.normals))
+        said = call(capsys, space, "eval", tmp_path / f"{name}.npz", "--set", "plot.save_html=false")[1].out
+        assert ("its normals point inward: turn them, or the code is fitted to the shape inside out" in said) == (
+            sign < 0
+        )
+
+
+def test_a_budget_that_is_over_before_the_first_step_is_an_error_and_leaves_no_run(capsys, ellipsoids, tmp_path):
+    words = ("train", ellipsoids, "--minutes", "0.00001", "--exps-dir", tmp_path / "exps", "--gpu", "cpu")
+    assert main([str(word) for word in words]) == 2
+    says = "--minutes 1e-05 (train.time_budget): they were over before the first step; give more"
+    assert capsys.readouterr().err == f"error: {says}\n"
+    assert not list((tmp_path / "exps").glob("*/*"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("codes", torch.full((6, 4), torch.nan)), ("noise", "x"), ("names", []), ("latent_size", 10**12)],
+)
+def test_a_foreign_checkpoint_is_refused_before_anything_of_its_size_is_made(space, key, value):
+    checkpoint = read_checkpoint(space / "checkpoints" / "latest.pth")
+    if key == "latent_size":
+        checkpoint["config"]["train"]["latent_size"] = value
+        checkpoint |= {"names": [], "codes": torch.zeros(0, value)}
+    else:
+        checkpoint[key] = value
+    with pytest.raises(UserError, match=r"^here: "):
+        space_from_checkpoint(checkpoint, CPU, "here")
+
+
 def test_a_path_goes_from_one_shape_to_the_other(capsys, space):
     status, said = call(capsys, space, "interpolate", "e0", "e6", "--shapes", "3")
     assert status == 0, said.err
@@ -349,6 +407,10 @@ def test_a_path_goes_from_one_shape_to_the_other(capsys, space):
         (("mesh",), "mesh"),
         (("train", "--is-continue"), "step 600 of 600 is done; --steps N continues"),
         (("train", "--steps", "3", "--minutes", "1"), "--steps and --minutes: one or the other"),
+        (("train", "x", "--checkpoint", "500"), "--checkpoint names something to load: add --is-continue"),
+        (("train", "no_such_folder"), "no_such_folder: no such file or folder; check the path"),
+        (("train", "--is-continue", "--steps", "700", "--seed", "5"), "--seed (train.seed) is of the start of a run"),
+        (("train", "x", "--set", "plot.verbose=true"), "plot.verbose: has no meaning for many shapes; remove it"),
     ],
 )
 def test_errors_are_one_line(capsys, space, arguments, text):
