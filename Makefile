@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test lint results benchmark compare speed bench-step bench-start scaling torture .venv reproduce comparison
+.PHONY: demo test lint results benchmark compare speed bench-step bench-start scaling torture .venv reproduce comparison spaces
 
 demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
@@ -23,6 +23,10 @@ results: .venv/installed
 # docs/SPEED.md from this commit: the error against time, and cost against the number of points, in about an hour
 speed: .venv/installed
 	.venv/bin/python code/benchmarks/speed.py $(ARGUMENTS)
+
+# docs/SPACES.md: shape spaces by PHASE and by IGR's loss on unseen bodies, in an hour. Stopped, it goes on where it was
+spaces: .venv/installed
+	.venv/bin/python code/shapespace/measure.py $(ARGUMENTS)
 
 # docs/REPRODUCTION.md: the published method and its table, on the scans of the folder DATA; in hours on a GPU. On a CPU:
 # make reproduce DATA=scans ARGUMENTS=--quick. Stopped, it goes on where it was

@@ -224,7 +224,8 @@ def _without_clumps(table: Table, axes: list[str]) -> Table:
     factors = np.array(HASH[: len(axes)])  # products wrap around: a cell's key is its own, but for one chance in 10⁸
     hashed = np.zeros(len(points), dtype=np.int64)
     for values, start, factor in zip(points.T, low, factors, strict=True):
-        cells = np.clip(np.round((values - start) / (PLACE * extent)), -FARTHEST, FARTHEST)
+        with np.errstate(over="ignore"):  # what is so far off is cut down to the farthest
+            cells = np.clip(np.round((values - start) / (PLACE * extent)), -FARTHEST, FARTHEST)
         hashed += cells.astype(np.int64) * factor
     keys, first, cell, counts = np.unique(hashed, return_index=True, return_inverse=True, return_counts=True)
     clumped = counts >= CLUMP * max(1, np.median(counts))

@@ -146,8 +146,11 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
 
 
 def _has_decimal_comma(rows: Sequence[bytes], delimiter: bytes | None) -> bool:
-    """Whether a field of some rows is a number with a decimal comma; a row of whole numbers does not tell."""
-    return delimiter != b"," and any(DECIMAL_COMMA.fullmatch(f.strip()) for row in rows for f in row.split(delimiter))
+    """Whether some rows have numbers with decimal commas, and none with points; one of whole numbers does not tell."""
+    if delimiter == b",":
+        return False
+    fields = [field.strip() for row in rows for field in row.split(delimiter)]
+    return any(map(DECIMAL_COMMA.fullmatch, fields)) and not any(b"." in field for field in fields)
 
 
 def _is_text(row: bytes, delimiter: bytes | None, place: int) -> bool:

@@ -301,7 +301,7 @@ def _history(folder: Path, cloud: PointCloud, target: Surface | None) -> Iterato
         field = field_from_checkpoint(checkpoint, torch.device("cpu"), str(path))
         try:
             resolution = min(HISTORY_RESOLUTION, plot.resolution or HISTORY_RESOLUTION)
-            surface = surface_of(field, None, plot, resolution=resolution, allow_open=True)
+            surface = surface_of(field, cloud, plot, resolution=resolution, allow_open=True)
         except UserError:
             continue  # no surface yet
         error = _accuracy(surface, cloud, target, HISTORY_SAMPLES)[_error_column(target)]

@@ -23,7 +23,7 @@ from phase_recon.report.plots import cross_section_picture, loss_curves, render_
 from phase_recon.surface.extract import extract_surface, refine
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points
-from phase_recon.surface.surface import Surface, carry_colours, substantial_components, transform
+from phase_recon.surface.surface import Surface, carry_colours, largest_components, substantial_components, transform
 from phase_recon.surface.trim import shown_part, within
 from phase_recon.utils.config import LEAST_RESOLUTION, MOST_RESOLUTION, PlotConfig
 from phase_recon.utils.errors import UserError
@@ -106,6 +106,8 @@ def surface_of(
     surface = refine(surface, field.normalised_value_and_gradient, level)
     if points is not None and cuts:
         surface = _trimmed(surface, points, plot, field.normalisation.scale, announce)
+        if plot.keep_components is not None:  # the cut may have made more
+            surface = largest_components(surface, plot.keep_components)[0]
     surface = transform(surface, field.normalisation.scale, field.normalisation.centre)
     if cloud is not None and cloud.colours is not None:
         surface = carry_colours(surface, cloud.points, cloud.colours)

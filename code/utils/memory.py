@@ -1,13 +1,14 @@
 """The machine's free memory, and errors for work that does not fit into it, before anything is allocated."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from phase_recon.utils.errors import UserError
 
 GIB = 1 << 30  # bytes
-READING = 32  # bytes of memory per number in a file, up to the checked cloud: four copies (measured)
-READING_TEXT = 4  # bytes of memory per byte of a text file: the same, at eight characters per number
+READING = 48  # bytes of memory per number in a file, up to the checked cloud: six copies (measured)
+READING_TEXT = 6  # bytes of memory per byte of a text file: the same, at eight characters per number
 
 
 def available_memory() -> int:
@@ -20,16 +21,34 @@ def available_memory() -> int:
         free = int(fields["MemAvailable"].split()[0]) << 10
     except (OSError, KeyError, ValueError):
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 1 << 62
-    try:  # control groups, version 2
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        cached = int(counts.get("active_file", 0)) + int(counts.get("inactive_file", 0))  # given back when it is needed
-        free = min(free, limit - used + cached)
-    except (OSError, ValueError):  # no such limit
-        pass
-    return max(free, 0)
+    return max(min([free, *_left_by_groups()]), 0)
+
+
+def _left_by_groups() -> Iterator[int]:
+    """The bytes that the limits of this process's control groups leave, as containers and batch systems set them.
+
+    Both versions of control groups are asked, each from the process's own group up to the root.
+    """
+    try:
+        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        groups = []
+    places = [("", parts[2]) for parts in groups if parts[0] == "0"] or [("", "/")]
+    places += [("memory", parts[2]) for parts in groups if "memory" in parts[1].split(",")]
+    for controller, group in places:
+        limit, used = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controller else (
+            "memory.max", "memory.current")  # fmt: skip
+        above = group.strip("/").split("/")
+        for depth in range(len(above), -1, -1):
+            folder = "/".join(part for part in ("/sys/fs/cgroup", controller, *above[:depth]) if part)
+            try:
+                counts = dict(line.split() for line in Path(f"{folder}/memory.stat").read_text().splitlines())
+                total = "total_" if controller else ""  # of the groups below, too
+                cached = sum(int(counts.get(f"{total}{name}_file", 0)) for name in ("active", "inactive"))
+                # what only caches files is given back when it is needed
+                yield int(Path(f"{folder}/{limit}").read_text()) - int(Path(f"{folder}/{used}").read_text()) + cached
+            except (OSError, ValueError):  # no such group, or no limit
+                continue
 
 
 def require_memory(needed: float, what: str, remedy: str) -> None:

@@ -40,6 +40,13 @@ def test_uniform_samples_are_on_the_surface_and_noise_is_as_told():
     assert exact.sensor_position is None
 
 
+def test_a_kind_says_how_many_points_a_cloud_has():
+    for d, shape, says in ((2, "gear_2d", "250 uniform points, noise"), (3, "knot", "5 000 uniform points, noise")):
+        assert KINDS["noisy"].words(d).startswith(says)
+        count = int(says.split(" uniform")[0].replace(" ", ""))
+        assert len(take(SHAPES[shape].surface(), shape, "noisy", 0).points) == count
+
+
 def test_a_hidden_body_is_never_seen():
     """A ball in a hollow ball: all points are on the outermost sphere."""
     nested = together(BALL, inside_out(ball(0.8, 1e-3)), ball(0.4, 1e-3))

@@ -394,6 +394,12 @@ class TestMeshes:
         np.testing.assert_allclose(cloud.normals, NORMALS, rtol=1e-14)
         np.testing.assert_array_equal(load(tmp_path, "a.off", b"OFF 20 0 0\n" + rows(POINTS)).points, POINTS)
 
+    @pytest.mark.parametrize("header", [b"", b"x ; y ; z\n"])
+    def test_decimal_commas_below_a_row_of_whole_numbers(self, tmp_path: Path, header: bytes) -> None:
+        lines = "\n".join(" ; ".join(f"{value:.6f}".replace(".", ",") for value in row) for row in POINTS)
+        cloud = load(tmp_path, "a.csv", header + b"0 ; 0 ; 1\n" + lines.encode())
+        np.testing.assert_allclose(cloud.points, np.r_[[[0, 0, 1]], POINTS], atol=1e-6)
+
     def test_the_name_of_a_text_stl_is_no_vertex(self, tmp_path: Path) -> None:
         content = trimesh.exchange.stl.export_stl_ascii(trimesh.creation.icosphere(subdivisions=1))
         named = content.replace("solid", "solid vertex_model", 1).encode()

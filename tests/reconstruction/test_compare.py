@@ -18,6 +18,14 @@ from phase_recon.reconstruction import compare, evaluation, run, trials
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.surface import Surface
 
+
+@pytest.mark.parametrize(
+    ("settings", "up"),
+    [([], "z"), (["plot.up=y"], "y"), (['plot.up = "y"', "plot.up=z"], "z"), (["plot.other=y"], "z")],
+)
+def test_the_axis_that_points_up_on_the_page(settings, up):
+    assert compare.up_in(settings) == up
+
 TINY = (
     "train.time_budget=null", "train.nepoch=20", "train.checkpoint_frequency=10", "train.start=network",
     "train.points_batch=64", "train.pts_in_omega=64", "network.inputs.dims=[16,16]", "network.inputs.use_FFM=false",

@@ -125,6 +125,22 @@ def test_blocks_give_what_the_whole_gives(monkeypatch):
     np.testing.assert_allclose(parts.at(data.points)[0], whole.at(data.points)[0], atol=2e-4)
 
 
+def test_the_correction_keeps_to_its_time(monkeypatch):
+    """In 4 s there is time for 100 of 400 points; no fewer than so many count, however short the time is."""
+    config = load_config(TINY, ("train.detail=false", "train.nepoch=5"), check_model)
+    scenes, lines = [], []
+    field, _ = fit(config, PointCloud(on_sphere(400, 2)), torch.device("cpu"), lines.append, observe=scenes.append)
+    monkeypatch.setattr(detail, "SECONDS_PER_POINT", 0.01)
+    monkeypatch.setattr(detail, "FEWEST", 50)
+    for seconds, count in ((4.0, 100), (0.0, 50)):
+        lines.clear()
+        detail.correction_of(field, scenes[0], lines.append, seconds)
+        assert lines[0] == f"detail: of {count} points, as more would take longer than there is time"
+    lines.clear()
+    detail.correction_of(field, scenes[0], lines.append)
+    assert not any("as more would" in line for line in lines)
+
+
 def test_boxes_of_a_flat_floor_with_a_mast_come_to_an_end(monkeypatch):
     """More than half of the points are at the least height, which is the median, too."""
     monkeypatch.setattr(detail, "BLOCK_POINTS", 100)

@@ -16,6 +16,7 @@ from phase_recon.model.network import ImplicitNet
 from phase_recon.reconstruction import batch, flags, forecast, output
 from phase_recon.reconstruction.batch_clouds import common_folder
 from phase_recon.reconstruction.commands import Parser, command_name, common_flag
+from phase_recon.reconstruction.detail import seconds_for
 from phase_recon.reconstruction.flags import QUALITIES, check_flags, overrides, parser
 from phase_recon.reconstruction.names import named
 from phase_recon.reconstruction.progress import Clock, noise_in_words
@@ -431,6 +432,8 @@ def test_a_forecast_grows_with_the_steps_and_the_network():
     assert seconds("train.nepoch=2001") - rest == pytest.approx(2 * (seconds("train.nepoch=1001") - rest))
     assert seconds("network.inputs.dims=[512,512,512,512]") > 5 * seconds()
     assert seconds("train.time_budget=3") == 180
+    detail = [seconds(f"train.detail={on}", shape=(10**6, 3)) for on in ("true", "false")]
+    assert detail[0] - detail[1] == pytest.approx(seconds_for(10**6))
     assert forecast.in_words(12) == "about 10 s"
     assert forecast.in_words(89) == "about 90 s"
     assert forecast.in_words(100) == "about 2 min"

@@ -100,6 +100,9 @@ def test_stations_are_joined_by_their_numbers(tmp_path, capsys):
     given = ["--stations", str(tmp_path / "stations.csv"), "-o", str(tmp_path / "o.ply")]
     assert main([str(tmp_path / "scan.csv"), *given]) == 0
     assert "warning" not in capsys.readouterr().out
+    (tmp_path / "none.csv").write_text("x,y,z,station\n")
+    assert main([str(tmp_path / "scan.csv"), "--stations", str(tmp_path / "none.csv")]) == 2
+    assert "none.csv: holds no stations: expected a row station,x,y,z for each" in capsys.readouterr().err
     # the stations of each point in another order
     mixed = np.column_stack([points, np.random.default_rng(0).permutation(number)])
     np.savetxt(tmp_path / "scan.csv", mixed, "%.9g", ",", header="x,y,z,station", comments="")

@@ -90,6 +90,17 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(monkeypatch, tmp_path, 
     assert run.load_checkpoint()["epoch"] == 6
 
 
+def test_a_run_that_is_being_trained_is_not_begun_again(tmp_path):
+    experiment = Experiment.create(tmp_path, "a", "mine")
+    experiment.log({"epoch": 1})
+    with experiment.claimed():
+        with pytest.raises(UserError, match=r"another process is training this run; wait for it, or stop it first$"):
+            Experiment.create(tmp_path, "a", "mine")
+        assert len(list(experiment.records())) == 1
+    Experiment.create(tmp_path, "a", "mine")
+    assert not list(experiment.records())
+
+
 def test_a_checkpoint_that_is_missing_is_named_with_those_there_are(tmp_path):
     run = Experiment.create(tmp_path, "a")
     with pytest.raises(UserError, match="has no checkpoint yet"):

@@ -1,5 +1,7 @@
 """Memory that is free: within a container's limit, where what only caches files is given back."""
 
+import pytest
+
 from phase_recon.utils import memory
 from phase_recon.utils.memory import available_memory
 
@@ -19,3 +21,29 @@ def test_cached_files_are_no_memory_in_use(monkeypatch, tmp_path):
     assert available_memory() == 5_000_000 - 4_900_000 + 3_500_000
     (tmp_path / "sys/fs/cgroup/memory.max").write_text("max\n")
     assert available_memory() == 8000 << 10
+
+
+@pytest.mark.parametrize(
+    ("groups", "folder", "names"),
+    [
+        ("0::/job/step\n", "job", ("memory.max", "memory.current", "inactive_file")),
+        ("9:name=systemd:/\n4:cpu,memory:/job/step\n0::/\n", "memory/job",
+         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+    ],
+)  # fmt: skip
+def test_the_limit_of_a_job_holds_for_the_groups_below_it(monkeypatch, tmp_path, groups, folder, names):
+    """As a batch system sets it: on the group of the job, above that of the process."""
+    limit, used, cached = names
+    files = {
+        "/proc/meminfo": "MemAvailable:    8000 kB\n",
+        "/proc/self/cgroup": groups,
+        f"/sys/fs/cgroup/{folder}/{limit}": "5000000\n",
+        f"/sys/fs/cgroup/{folder}/{used}": "3000000\n",
+        f"/sys/fs/cgroup/{folder}/memory.stat": f"{cached} 500000\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(memory, "Path", lambda name: tmp_path / str(name).lstrip("/"))
+    assert available_memory() == 5_000_000 - 3_000_000 + 500_000
