@@ -82,11 +82,12 @@ class SplineGrid:
         d, width = self.nodes.shape[1], BRICK + 2
         keys, places, owners = [], [], []
         home = self.nodes // BRICK
+        own, strides = self.nodes - BRICK * home, width ** np.arange(d)[::-1]
+        beside = {-1: own == 0, 0: np.ones_like(own, dtype=bool), 1: own == BRICK - 1}  # of which bricks, axis by axis
         for step in _steps(d):
-            local = self.nodes - BRICK * (home + step)  # -1 to BRICK: in the brick, or beside it
-            near = np.flatnonzero(((local >= -1) & (local <= BRICK)).all(axis=1))
+            near = np.flatnonzero(np.logical_and.reduce([beside[s][:, axis] for axis, s in enumerate(step)]))
             keys.append(keys_of(home[near] + step))
-            places.append(np.ravel_multi_index(tuple((local[near] + 1).T), (width,) * d))
+            places.append((own[near] - BRICK * step + 1) @ strides)
             owners.append(near)
         unique, brick = np.unique(np.concatenate(keys), return_inverse=True)
         held = np.zeros((len(unique) + 1, width**d), dtype=np.float32)

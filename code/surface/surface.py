@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +86,7 @@ class Surface:
         start, end = self.cells.ravel(), np.roll(self.cells, -1, axis=1).ravel()
         graph = coo_matrix((np.ones(len(start), dtype=np.int8), (start, end)), shape=(count, count))
         labels = connected_components(graph, directed=False)[1][self.cells[:, 0]]
-        names, labels = np.unique(labels, return_inverse=True)  # leaves out vertices without cells
+        names, labels = renumbered(labels, count)  # leaves out vertices without cells
         return len(names), labels.astype(np.int32)
 
     def is_closed(self) -> bool:
@@ -103,12 +104,12 @@ class Surface:
 
     def euler_characteristic(self) -> int:
         """V - E + F (2D: V - E), without vertices that have no cell."""
-        vertices = len(np.unique(self.cells))
-        if self.dimension == 2:
+        vertices = len(renumbered(self.cells, len(self.vertices))[0])
+        if self.dimension == 2 or not len(self.cells):
             return vertices - len(self.cells)
-        edges = np.sort(np.stack((self.cells, np.roll(self.cells, -1, axis=1)), axis=-1), axis=-1)
-        numbers = edges[..., 0].ravel() * len(self.vertices) + edges[..., 1].ravel()
-        return vertices - len(np.unique(numbers)) + len(self.cells)
+        start, end = self.cells.astype(np.int64).ravel(), np.roll(self.cells, -1, axis=1).ravel()
+        edges = np.sort(np.minimum(start, end) * len(self.vertices) + np.maximum(start, end))
+        return vertices - 1 - int(np.count_nonzero(np.diff(edges))) + len(self.cells)
 
     def genus(self) -> int:
         """The number of handles of a closed mesh, summed over its C components: (2 C - V + E - F) / 2.
@@ -121,12 +122,22 @@ class Surface:
         return (2 * self.components()[0] - self.euler_characteristic()) // 2
 
 
+def renumbered(numbers: npt.NDArray[Any], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The different ones of some numbers (...) from 0 below ``count``, ascending (M,), and each one's place there (...).
+
+    It is what ``np.unique(numbers, return_inverse=True)`` gives, in a time that is proportional to their number.
+    """
+    there = np.zeros(count, dtype=bool)
+    there[numbers] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[numbers]
+
+
 def select_cells(surface: Surface, keep: npt.NDArray[np.bool_]) -> Surface:
     """The surface of those cells for which keep (F,) is true, with the vertices that they use."""
-    used, cells = np.unique(surface.cells[keep], return_inverse=True)
+    used, cells = renumbered(surface.cells[keep], len(surface.vertices))
     return Surface(
         surface.vertices[used],
-        cells.reshape(-1, surface.dimension).astype(np.int64),
+        cells,
         None if surface.normals is None else surface.normals[used],
         None if surface.colours is None else surface.colours[used],
     )

@@ -17,11 +17,17 @@ from phase_recon.model.network import value_and_gradient
 from phase_recon.surface import sparse_grid
 from phase_recon.surface.extract import extract_surface, refine
 from phase_recon.surface.files import read_surface, write_surface
-from phase_recon.surface.surface import Surface, carry_colours, substantial_components, transform
+from phase_recon.surface.surface import Surface, carry_colours, renumbered, substantial_components, transform
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.general import unit
 
 LOWER, UPPER = np.full(3, -1.0), np.full(3, 1.0)
+
+
+def test_numbers_are_renumbered_as_numpy_does_it():
+    numbers = np.random.default_rng(0).integers(0, 90, (40, 3))
+    for found, wanted in zip(renumbered(numbers, 100), np.unique(numbers, return_inverse=True), strict=True):
+        np.testing.assert_array_equal(found, wanted.reshape(found.shape))
 
 
 def ball(radius, centre=(0.0, 0.0, 0.0)):
