@@ -20,7 +20,7 @@ from phase_recon.reconstruction.progress import Announce
 from phase_recon.reconstruction.target import read_target
 from phase_recon.report.page import surface_page
 from phase_recon.report.plots import cross_section_picture, loss_curves, render_surface
-from phase_recon.surface.extract import extract_surface, refine
+from phase_recon.surface.extract import check_within, extract_surface, refine
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points
 from phase_recon.surface.surface import Surface, carry_colours, largest_components, substantial_components, transform
@@ -93,7 +93,7 @@ def surface_of(
         level,
         grid_axis="longest" if plot.is_uniform_grid else "shortest",
         keep_components=plot.keep_components,
-        allow_open=allow_open or plot.allow_open or cuts,
+        allow_open=True,
         announce=announce,
     )
     points = None if cloud is None else field.normalisation.apply(cloud.points)
@@ -103,6 +103,8 @@ def surface_of(
             f"left out {dropped} components below plot.least_component = {plot.least_component:g} of the largest, or "
             "where the cloud has no point"
         )
+    if not (allow_open or plot.allow_open or cuts):
+        check_within(surface, field.lower, field.upper)  # what no point shows may have left it
     surface = refine(surface, field.normalised_value_and_gradient, level)
     if points is not None and cuts:
         surface = _trimmed(surface, points, plot, field.normalisation.scale, announce)

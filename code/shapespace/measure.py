@@ -42,7 +42,7 @@ from phase_recon.utils.locations import PACKAGE, ROOT
 LOSSES = ("phase", "igr")
 POINTS = 5000  # of a body
 PART, PART_NOISE = 300, 0.005  # points of a body's front, and their noise in the family's unit; a body is 1.8 high
-RESOLUTION = 128  # cells along the longest side
+RESOLUTION = 256  # cells along the longest side, as a single run has them
 REFINING = 150  # steps of a copy of the network
 OWN = "ours+normals"  # a network of one shape alone, as benchmark.py calls it
 WHOLE, REFINED, PARTIAL = "by its code", "refined", "from a part, by its code"

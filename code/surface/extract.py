@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -15,6 +15,7 @@ from skimage.measure import find_contours
 from phase_recon.surface.sparse_grid import CHUNK, EDGE_MARGIN, Field, SparseGrid, evaluate
 from phase_recon.surface.surface import Surface, largest_components
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.general import unique_rows
 
 Array = npt.NDArray[np.float64]
 LARGE = 512  # cells along a side, from which the cost is announced
@@ -66,12 +67,7 @@ def extract_surface(
             "train longer, choose a level within the field's range, or raise the grid's resolution"
         )
     if exits and not allow_open:
-        where = ", ".join(f"{SIDES[side]} {'xyz'[axis]}" for axis, side in sorted(exits))
-        raise UserError(
-            f"the surface leaves the box at its {where} side: train again with a larger Ω, that is twice its "
-            "train.bounding_box_scale, which is 1.5 by default (--set train.bounding_box_scale=3); of an open cloud, "
-            "such as terrain or one view, plot.trim=open (--eval --trim open) keeps the part that the points show"
-        )
+        raise _leaves_box(exits)
     if announce:
         total = int(np.prod(cells + 1))
         announce(f"evaluated {evaluations:,} times, {evaluations / total:.1%} of the {total:,} grid points")
@@ -81,6 +77,35 @@ def extract_surface(
         if announce and dropped:
             announce(f"left out {dropped} smaller components, kept the {keep_components} largest")
     return surface
+
+
+def check_within(surface: Surface, lower: Array, upper: Array) -> None:
+    """Refuse a surface that leaves the box from lower (d,) to upper (d,) in which it was extracted, and so is open.
+
+    Raises:
+        UserError: it does; the text names the sides and says what to do.
+    """
+    if surface.is_closed():
+        return
+    if surface.dimension == 2:
+        ends = np.flatnonzero(np.bincount(surface.cells.ravel()) == 1)
+    else:
+        edges = np.sort(np.stack([surface.cells, np.roll(surface.cells, -1, axis=1)], axis=-1).reshape(-1, 2), axis=1)
+        first, kind = unique_rows(edges)
+        ends = np.unique(edges[first[np.bincount(kind) == 1]])
+    away = np.abs(np.stack([surface.vertices[ends] - lower, surface.vertices[ends] - upper], axis=-1))
+    walls = np.unique(away.reshape(len(ends), -1).argmin(axis=1))
+    raise _leaves_box({(int(wall) // 2, int(wall) % 2) for wall in walls})
+
+
+def _leaves_box(exits: Collection[tuple[int, int]]) -> UserError:
+    """The error of a surface that goes through some walls, each by its axis, and 1 for the upper one."""
+    where = ", ".join(f"{SIDES[side]} {'xyz'[axis]}" for axis, side in sorted(exits))
+    return UserError(
+        f"the surface leaves the box at its {where} side: train again with a larger Ω, that is twice its "
+        "train.bounding_box_scale, which is 1.5 by default (--set train.bounding_box_scale=3); of an open cloud, "
+        "such as terrain or one view, plot.trim=open (--eval --trim open) keeps the part that the points show"
+    )
 
 
 def _cost(field: Field, place: Array, cells: npt.NDArray[np.int64]) -> str:

@@ -123,7 +123,7 @@ class Surface:
 
 
 def renumbered(numbers: npt.NDArray[Any], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The different ones of some numbers (...) from 0 below ``count``, ascending (M,), and each one's place there (...).
+    """The different ones of some numbers (...) from 0 below ``count``, ascending (M,), and each one's place there.
 
     It is what ``np.unique(numbers, return_inverse=True)`` gives, in a time that is proportional to their number.
     """
@@ -171,12 +171,13 @@ def substantial_components(
 ) -> tuple[Surface, int]:
     """The connected components that are large or supported by points, and how many others were removed.
 
-    A component is large if its length or area is at least ``share`` of the largest one's. Without a cloud, the large
-    components are kept. A point supports the component whose cells are nearest to it, if its distance from them is
-    below the component's size. With a cloud, two rules are added. A small component is kept if at least LEAST_SUPPORT
+    A component is large if its length or area is at least ``share`` of that of the largest, which with a cloud is the
+    largest that a point supports. Without a cloud, the large components are kept. A point supports the component whose
+    cells are nearest to it, if its distance from them is below the component's size. With a cloud, two rules are added.
+    A small component is kept if at least LEAST_SUPPORT
     points support it, and LEAST_SUPPORT_DENSITY times as densely as the whole surface, such as a fingertip whose finger
     was not scanned. A large component that no point supports is removed, as it is probably a bubble where a part of the
-    shape is missing. The largest component is always kept.
+    shape is missing. The largest component that a point supports is always kept; where none is, the largest of all.
 
     Args:
         surface: curve or mesh.
@@ -192,7 +193,8 @@ def substantial_components(
         nearest = component[cells]
         supported = nearest[distance < measures[nearest] ** (1 / (surface.dimension - 1))]
         support = np.bincount(supported, minlength=count) * (len(points) / len(some))
-        keep &= (support > 0) | (measures == measures.max())
+        shown = support > 0 if (support > 0).any() else measures == measures.max()
+        keep = (measures >= share * measures[shown].max()) & shown
         least = LEAST_SUPPORT_DENSITY * len(points) * measures / measures.sum()
         keep |= (support >= LEAST_SUPPORT) & (support >= least)
     return (surface, 0) if keep.all() else (select_cells(surface, keep[component]), int(count - keep.sum()))

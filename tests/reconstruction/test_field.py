@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from conftest import Array, Command
+from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.points import Normalisation
 from phase_recon.model.loss.phase import PhaseLoss
+from phase_recon.model.network import value_and_gradient
 from phase_recon.reconstruction import field as field_module
+from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import NeuralField, field_from_checkpoint, load_field
+from phase_recon.utils.config import PlotConfig
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import read_checkpoint
 
@@ -170,3 +174,28 @@ def test_the_walls_of_omega_are_outside_whatever_sign_the_network_has(output, d)
     x = torch.rand(7, d) - 0.5
     torch.testing.assert_close(turned.normalised_value_and_gradient(x), right.normalised_value_and_gradient(x))
     assert turned.outward() is turned
+
+
+class BallAndSheet(nn.Module):
+    """The w of a ball below a sheet, beyond which is inside, too: a field that went wrong where no point is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.minimum(x.norm(dim=-1) - NORMALISED_RADIUS, 0.8 - x[..., -1])
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return value_and_gradient(self, x)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_a_sheet_that_no_point_shows_is_left_out_and_does_not_end_the_extraction(d: int):
+    field = replace(sphere_field("w", np.zeros(d), 1.0), network=BallAndSheet())
+    plot = PlotConfig(trim="closed", resolution=64)
+    points = np.random.default_rng(0).standard_normal((400, d))
+    points *= NORMALISED_RADIUS / np.linalg.norm(points, axis=1, keepdims=True)
+    surface = surface_of(field, PointCloud(points), plot)
+    assert surface.is_closed()
+    assert surface.components()[0] == 1
+    both = np.concatenate([points, np.append(np.random.default_rng(1).uniform(-0.5, 0.5, (200, d - 1)),
+                                             np.full((200, 1), 0.8), axis=1)])  # fmt: skip
+    with pytest.raises(UserError, match=r"^the surface leaves the box at its lower x, upper x"):
+        surface_of(field, PointCloud(both), plot)

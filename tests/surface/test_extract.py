@@ -15,7 +15,7 @@ from skimage.measure import marching_cubes
 
 from phase_recon.model.network import value_and_gradient
 from phase_recon.surface import sparse_grid
-from phase_recon.surface.extract import extract_surface, refine
+from phase_recon.surface.extract import check_within, extract_surface, refine
 from phase_recon.surface.files import read_surface, write_surface
 from phase_recon.surface.surface import Surface, carry_colours, renumbered, substantial_components, transform
 from phase_recon.utils.errors import UserError
@@ -229,6 +229,15 @@ def test_errors_name_what_is_wrong(d):
         UserError, match=r"leaves the box at its upper x, lower y side: train again with a larger Ω, .*\.bounding_b"
     ):
         extract_surface(ball(0.5, (0.7, -0.7, 0.0)), low, high, 32)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_a_surface_that_leaves_its_box_is_told_from_a_closed_one(d):
+    low, high = LOWER[:d], UPPER[:d]
+    check_within(extract_surface(ball(0.5), low, high, 32), low, high)
+    surface = extract_surface(ball(0.5, (0.7, -0.7, 0.0)), low, high, 32, allow_open=True)
+    with pytest.raises(UserError, match=r"^the surface leaves the box at its upper x, lower y side: train again"):
+        check_within(surface, low, high)
 
 
 @pytest.mark.parametrize("d", [2, 3])
