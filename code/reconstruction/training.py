@@ -33,6 +33,7 @@ from phase_recon.utils.interrupt import deferred_signals
 THIN = 0.05  # × bounding radius: a body thinner than this is likely to come out wrong,
 NEEDLE = 0.025  # and one thinner than this along two axes in several components
 DETAIL_SHARE = 0.4  # of a time budget, at most, for the correction after the last step
+LEAST_SECONDS = 10.0  # of steps, below which a time budget is not advised
 AWAITED = 240.0  # s that other ranks wait for it, at most; after 600 they give up
 MIXED = 0.75  # share of the given normals that point outward, below which the user is warned
 
@@ -225,8 +226,12 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
             if _due(state.epoch, t.status_frequency):
                 status.report(state.epoch, rate)
         if state.epoch == 0 and not stop.signal:
+            assert t.time_budget is not None
+            assert clock.budget is not None
+            enough = math.ceil(10 * t.time_budget + (clock.seconds - clock.budget + LEAST_SECONDS) / 6) / 10
             raise UserError(
-                f"--minutes {t.time_budget:g} (train.time_budget): they were over before the first step; give more"
+                f"--minutes {t.time_budget:g} (train.time_budget): they were over before the first step; give "
+                f"{enough:g} or more"
             )
         if status.pending and not stop.signal:  # a run that goes on later reports them when they are due
             status.report(state.epoch, rate)
