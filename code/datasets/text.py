@@ -45,6 +45,7 @@ def read_text(handle: BinaryIO, path: Path) -> Iterator[Table]:
     Raises UserError for anything else, naming the line.
     """
     layout: _Layout | None = None
+    trailing = b""
     number, read = 1, 0
     size = os.fstat(handle.fileno()).st_size
     for raw in line_blocks(as_utf8(handle), f"{path}"):
@@ -55,6 +56,9 @@ def read_text(handle: BinaryIO, path: Path) -> Iterator[Table]:
             )
         lines = [_without_comment(line) if b"#" in line or b"//" in line else line for line in raw]
         skipped = 0
+        trailing = _trailing(lines) if layout is None and not trailing else trailing
+        if trailing:
+            lines = [line.rstrip().removesuffix(trailing) for line in lines]
         if layout is None:
             layout = _find_layout(raw, lines, path)
             skipped = layout.header_lines if layout else len(lines)
@@ -82,6 +86,13 @@ def read_text(handle: BinaryIO, path: Path) -> Iterator[Table]:
             f"{path} says it has {layout.rows} points but holds {read}: it may be cut short; "
             "mend the count or remove its line"
         )
+
+
+def _trailing(lines: Sequence[bytes]) -> bytes:
+    """The separator with which each of the first lines ends, as some programs write it; nothing if not all do."""
+    first = [line.rstrip() for line in lines[:GUESSED_ROWS] if line.strip()]
+    ends = {line[-1:] for line in first}
+    return ends.pop() if len(first) > 1 and ends in ({b","}, {b";"}) else b""
 
 
 def _without_comment(line: bytes) -> bytes:

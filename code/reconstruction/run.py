@@ -138,7 +138,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     from phase_recon.reconstruction.build_model import check_model
     from phase_recon.reconstruction.forecast import plan
     from phase_recon.reconstruction.input_cloud import describe, load_cloud
-    from phase_recon.reconstruction.training import fit
+    from phase_recon.reconstruction.training import fit, seconds_of_steps
     from phase_recon.utils.config import config_from_dict, differences, override, to_hocon
     from phase_recon.utils.distributed import choose_device, join_ranks, keep_freed_memory, leave_ranks
     from phase_recon.utils.experiment import Experiment
@@ -153,9 +153,8 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             override(checkpoint["config"], overrides(options), check_model), plot=config.plot
         )
         budget = config.train.time_budget
-        done = checkpoint["epoch"] >= config.train.nepoch if budget is None else (
-            checkpoint["seconds"] >= 60 * budget - _reserve(budget)
-        )  # fmt: skip
+        seconds = seconds_of_steps(config, checkpoint["cloud"]["points"], _reserve(budget))
+        done = checkpoint["epoch"] >= config.train.nepoch if seconds is None else checkpoint["seconds"] >= seconds
         if done and (options.checkpoint != "latest" or experiment.is_evaluated(checkpoint["epoch"])):
             more = f" of {config.train.nepoch} is done" if budget is None else f" ended its {budget:g} minutes"
             raise UserError(

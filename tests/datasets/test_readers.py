@@ -400,6 +400,11 @@ class TestMeshes:
         cloud = load(tmp_path, "a.csv", header + b"0 ; 0 ; 1\n" + lines.encode())
         np.testing.assert_allclose(cloud.points, np.r_[[[0, 0, 1]], POINTS], atol=1e-6)
 
+    @pytest.mark.parametrize("header", [b"", b"x,y,z,\n"])
+    def test_lines_that_end_with_a_separator(self, tmp_path: Path, header: bytes) -> None:
+        lines = b"".join(b"%.17g,%.17g,%.17g,\n" % tuple(row) for row in POINTS)
+        np.testing.assert_array_equal(load(tmp_path, "a.csv", header + lines).points, POINTS)
+
     def test_the_name_of_a_text_stl_is_no_vertex(self, tmp_path: Path) -> None:
         content = trimesh.exchange.stl.export_stl_ascii(trimesh.creation.icosphere(subdivisions=1))
         named = content.replace("solid", "solid vertex_model", 1).encode()
