@@ -95,7 +95,8 @@ def check_values(data: dict[str, Any], path: Path) -> None:
         ),
         "detail": detail is None
         or (isinstance(detail, list) and 1 <= len(detail) <= MOST_GRIDS and all(_is_grid(g, d, size) for g in detail)),
-        "cloud": isinstance(cloud, dict) and {"points", "checksum"} <= cloud.keys()
+        "cloud": isinstance(cloud, dict)
+        and {"points", "checksum"} <= cloud.keys()
         and isinstance(cloud["points"], int),
     }
     for name, holds in rules.items():
