@@ -285,8 +285,7 @@ def _central_box(points: Array) -> tuple[Array, Array]:
 
 def _sparse(points: Array) -> str | None:
     """Say so where nearly all points fill a small part of the box about them."""
-    sample = points
-    low, high = _central_box(sample)
+    low, high = _central_box(points)
     extent = np.ptp(points, axis=0)
     share = float(np.prod((high - low)[extent > 0] / extent[extent > 0]))
     if share >= SPARSE:

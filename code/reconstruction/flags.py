@@ -21,6 +21,10 @@ class Quality:
     expect: str
 
 
+GOES_ON_WITH_ITS_SEED = (
+    "--is-continue: --seed (train.seed) is of the start of a run, which goes on with its own; leave it out"
+)
+
 # Measured with data/bunny.xyz (20 000 points) on two cores that had some other work. draft: 29 s, 34 s of one core; its
 # points are then 3.6 times as far from the surface as after standard: 35 s, 54 s of one core. fine: 216 s, 242 s.
 QUALITIES = {
@@ -196,11 +200,6 @@ def _number_or_word(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-GOES_ON_WITH_ITS_SEED = (
-    "--is-continue: --seed (train.seed) is of the start of a run, which goes on with its own; leave it out"
-)
 
 
 def check_flags(options: argparse.Namespace, size: int) -> None:

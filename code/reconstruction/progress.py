@@ -16,6 +16,8 @@ from phase_recon.utils.experiment import Experiment
 
 Announce = Callable[[str], None]
 
+# of a time budget in minutes, and what would do
+NO_STEP = "--minutes {:g} (train.time_budget): they were over before the first step; give {}"
 MEASURABLE = 1e-6  # of the cloud's radius: noise below this is rounding, of files in single precision too
 
 

@@ -1,5 +1,6 @@
 """What a reconstruction is measured against: a mesh, a curve, or a cloud."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,24 +25,24 @@ def read_target(path: Path, dimension: int, *, needs_cells: bool = False) -> Sur
     if path.suffix.lower() == ".gltf":  # it would be read as a cloud, its vertices
         raise UserError(f"{path}: a target in .gltf has its faces in another file; save a mesh as .glb, points as .ply")
     is_surface = path.suffix.lower() in READ_KINDS and holds_surface(path)
-    try:
-        target = read_surface(path) if is_surface else None
-        if target is None or not len(target.vertices):  # without vertices: a cloud in .obj or .glb
-            target = _cloud(path, dimension)
-    except UserError:
-        if path.suffix.lower() == ".npz":  # which holds one or the other
-            raise
-        try:  # a cloud in a form that is none of a surface, as a .ply of the plane is
-            target = _cloud(path, dimension)
-        except UserError:
-            target = None
-        if target is None:
-            raise
+    target = _surface(path, dimension) if is_surface else _cloud(path, dimension)
     if needs_cells and not len(target.cells):
         raise UserError(f"{path}: a target needs cells, but this is a cloud; leave --target out to measure the points")
     if target.dimension != dimension:
         raise UserError(f"{path}: is {target.dimension}D, but the cloud is {dimension}D: give one of the same kind")
     return target
+
+
+def _surface(path: Path, dimension: int) -> Surface:
+    """A mesh or a curve, or a cloud in a format of meshes."""
+    try:
+        surface = read_surface(path)
+    except UserError:
+        if path.suffix.lower() != ".npz":  # which holds one or the other
+            with suppress(UserError):  # points that no mesh could have, as a .ply of the plane has them
+                return _cloud(path, dimension)
+        raise
+    return surface if len(surface.vertices) else _cloud(path, dimension)
 
 
 def _cloud(path: Path, dimension: int) -> Surface:

@@ -21,7 +21,15 @@ from phase_recon.reconstruction.detail import correction_of, seconds_for
 from phase_recon.reconstruction.field import DetailedField, Field
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
 from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare, sensor_warning
-from phase_recon.reconstruction.progress import Announce, Clock, Status, noise_in_words, progress_bar, tensorboard
+from phase_recon.reconstruction.progress import (
+    NO_STEP,
+    Announce,
+    Clock,
+    Status,
+    noise_in_words,
+    progress_bar,
+    tensorboard,
+)
 from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure, course_of
 from phase_recon.reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
 from phase_recon.utils.config import Config, LearningRate, to_hocon
@@ -229,10 +237,7 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
             assert t.time_budget is not None
             assert clock.budget is not None
             enough = math.ceil(10 * t.time_budget + (clock.seconds - clock.budget + LEAST_SECONDS) / 6) / 10
-            raise UserError(
-                f"--minutes {t.time_budget:g} (train.time_budget): they were over before the first step; give "
-                f"{enough:g} or more"
-            )
+            raise UserError(NO_STEP.format(t.time_budget, f"{enough:g} or more"))
         if status.pending and not stop.signal:  # a run that goes on later reports them when they are due
             status.report(state.epoch, rate)
         try:

@@ -28,7 +28,7 @@ import numpy as np
 
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction.benchmark import Case, commands, measured
-from phase_recon.reconstruction.commands import Parser, chosen, exit_status
+from phase_recon.reconstruction.commands import Parser, chosen, common_flag, exit_status
 from phase_recon.reconstruction.provenance import commit, load, machine
 from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, middle, remembered
 from phase_recon.shapespace.bodies import write_bodies
@@ -52,14 +52,14 @@ WAYS = (WHOLE, REFINED, PARTIAL)
 def main(arguments: list[str] | None = None) -> int:
     """Do what is missing, then write the page; returns the exit status."""
     parser = Parser("[--minutes M] [--train N] [--test N] [more flags, see below]", __doc__, script="measure.py")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of every training (%(default)g)")
+    common_flag(parser, "minutes", default=10.0, help="of every training (%(default)g)")
     parser.add_argument("--train", type=int, default=60, metavar="N", help="bodies to train on (%(default)s)")
     parser.add_argument("--test", type=int, default=20, metavar="N", help="unseen bodies (%(default)s)")
     parser.add_argument(
         "--own", type=int, default=20, metavar="N", help="of these that get networks of their own (%(default)s)"
     )
     parser.add_argument("--losses", default="", metavar="NAMES", help=f"some of {', '.join(LOSSES)} (all)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bodies and of every training (%(default)s)")
+    common_flag(parser, "seed", default=0, help="of the bodies and of every training (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("spaces"), help="folder of all results (%(default)s)")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the page (docs/)")
     parser.add_version_and_debug()

@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status(flags_of((command.__doc__ or "").strip()), given[1:], command, stopped)
 
 
-def train(options: argparse.Namespace) -> int | None:
+def train(options: argparse.Namespace) -> int:
     """Train a space from the start or from a checkpoint."""
     try:
         _train(options)

@@ -174,10 +174,10 @@ def substantial_components(
     A component is large if its length or area is at least ``share`` of that of the largest, which with a cloud is the
     largest that a point supports. Without a cloud, the large components are kept. A point supports the component whose
     cells are nearest to it, if its distance from them is below the component's size. With a cloud, two rules are added.
-    A small component is kept if at least LEAST_SUPPORT
-    points support it, and LEAST_SUPPORT_DENSITY times as densely as the whole surface, such as a fingertip whose finger
-    was not scanned. A large component that no point supports is removed, as it is probably a bubble where a part of the
-    shape is missing. The largest component that a point supports is always kept; where none is, the largest of all.
+    A small component is kept if at least LEAST_SUPPORT points support it, and LEAST_SUPPORT_DENSITY times as densely as
+    the whole surface, such as a fingertip whose finger was not scanned. A large component that no point supports is
+    removed, as it is probably a bubble where a part of the shape is missing. The largest component that a point
+    supports is always kept; where none is, the largest of all.
 
     Args:
         surface: curve or mesh.

@@ -6,6 +6,15 @@ from phase_recon.utils import memory
 from phase_recon.utils.memory import available_memory
 
 
+def lay(files, monkeypatch, tmp_path):
+    """Have the memory's files read from a folder with these."""
+    for name, text in files.items():
+        path = tmp_path / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(memory, "Path", lambda name: tmp_path / str(name).lstrip("/"))
+
+
 def test_cached_files_are_no_memory_in_use(monkeypatch, tmp_path):
     files = {
         "/proc/meminfo": "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n",
@@ -13,11 +22,7 @@ def test_cached_files_are_no_memory_in_use(monkeypatch, tmp_path):
         "/sys/fs/cgroup/memory.current": "4900000\n",
         "/sys/fs/cgroup/memory.stat": "anon 900000\nactive_file 1000000\ninactive_file 2500000\n",
     }
-    for name, text in files.items():
-        path = tmp_path / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    monkeypatch.setattr(memory, "Path", lambda name: tmp_path / str(name).lstrip("/"))
+    lay(files, monkeypatch, tmp_path)
     assert available_memory() == 5_000_000 - 4_900_000 + 3_500_000
     (tmp_path / "sys/fs/cgroup/memory.max").write_text("max\n")
     assert available_memory() == 8000 << 10
@@ -41,9 +46,5 @@ def test_the_limit_of_a_job_holds_for_the_groups_below_it(monkeypatch, tmp_path,
         f"/sys/fs/cgroup/{folder}/{used}": "3000000\n",
         f"/sys/fs/cgroup/{folder}/memory.stat": f"{cached} 500000\n",
     }
-    for name, text in files.items():
-        path = tmp_path / name.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    monkeypatch.setattr(memory, "Path", lambda name: tmp_path / str(name).lstrip("/"))
+    lay(files, monkeypatch, tmp_path)
     assert available_memory() == 5_000_000 - 3_000_000 + 500_000
