@@ -166,7 +166,7 @@ def _summary(tables: dict[tuple[str, int], list[Row]]) -> str:
                 own = next(row for row in ranked if row["method"] == "phase")
                 line.append(f"{names.index('phase') + 1} of {len(names)}, {cell(own[key])}")
             else:
-                line.append("failed")
+                line.append("failed" if any(row["method"] == "phase" for row in rows) else "")
         failed = [row["method"] for row in rows if "failed" in row]
         lines.append([*line, ", ".join(failed)])
     header = ["cloud", "steps", *(word for title in BEST.values() for word in (title, "PHASE")), "failed"]

@@ -73,7 +73,7 @@ def _draw_row(axes: list[Axes], row: Row, peer: Row | None, colours: ScalarMappa
     """The four panels of a cloud."""
     target, ours = read_surface(row["target"]), read_surface(row["written"]["mesh"])
     radius = float(row["radius"])
-    points = thinned(load_point_cloud(row["cloud"]).points, POINTS)
+    points = thinned(load_point_cloud(row["cloud"], normals=False).points, POINTS)
     titles = [row["case"], f"ours: Chamfer {row['d_C'] / radius:.2g}, Hausdorff {row['d_H'] / radius:.2g} of radius"]
     surfaces = [Surface(points, np.empty((0, 3), dtype=np.int64)), _coloured(ours, target, radius, colours)]
     if peer is not None:

@@ -35,6 +35,7 @@ from phase_recon.reconstruction.benchmark import find_cases, measure_all
 from phase_recon.reconstruction.commands import Parser, chosen, exit_status, whole_numbers
 from phase_recon.reconstruction.provenance import commit, load, machine
 from phase_recon.reconstruction.trials import Row, cell, failure, markdown, middle, spread
+from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.locations import ROOT
 
@@ -106,6 +107,8 @@ def command(options: argparse.Namespace) -> None:
     Raises:
         UserError: the options are wrong, or a file cannot be written.
     """
+    if options.quick and options.data is not None:
+        raise UserError("--quick: measures two shapes and no --data; give one of them")
     known = tables(options.data, options.quick)
     names = chosen("--tables", options.tables, [table.name for table in known])
     shapes = chosen("--shapes", options.shapes, list(SHAPES))
@@ -122,6 +125,8 @@ def command(options: argparse.Namespace) -> None:
         drawn += [row for row in rows if table.name != "curves"]
         page = "\n".join([_head(options), *([_summary(drawn)] if drawn else []), *parts])
         write_whole(options.docs / "RESULTS.md", page.encode())
+    if not parts:
+        raise UserError(f"--shapes {options.shapes}: none of them is in the tables {', '.join(names)}")
     draw_gallery(options.docs / "gallery.png", drawn, WITHOUT_NORMALS)
     print(f"page: {options.docs / 'RESULTS.md'}\npicture: {options.docs / 'gallery.png'}")
 
@@ -164,7 +169,7 @@ def measured_table(table: Table, options: argparse.Namespace) -> tuple[str, list
 
 def _facts(cloud: Path, case: str) -> Row:
     """Points, bounding radius, and spacing and noise as shares of it; and which part of the split a shape is in."""
-    points = load_point_cloud(cloud).points
+    points = load_point_cloud(cloud, normals=False).points
     radius = Normalisation.fit(points).scale
     nearest = cKDTree(points).query(points, k=2)[0][:, 1]
     shape, _, kind = case.partition("-")

@@ -97,7 +97,7 @@ def scanned(surface: Surface, scan: RangeScan, random: Generator) -> Cloud:
 def stereo(surface: Surface, points: int, views: int, noise: float, random: Generator) -> Cloud:
     """As multi-view stereo gives it: few points, in clusters where there is texture, each seen by at least two cameras.
 
-    Two thirds of the noise's square lie along the ray, as triangulation has it.
+    Three quarters of the noise's square lie along the ray, as triangulation has it.
     """
     scene = _Scene(surface)
     cameras = even_directions(views, random) * random.uniform(NEAREST, FARTHEST, (views, 1))

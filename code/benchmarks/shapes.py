@@ -200,7 +200,7 @@ def strainer(error: float) -> Surface:
 
 @_shape("deep bores", DEVELOPMENT, 2)
 def blind_bores(error: float) -> Surface:
-    """A block with five blind bores, up to 0.9 deep and 0.1 to 0.2 wide."""
+    """A block with five blind bores, 0.8 deep and 0.1 to 0.2 wide."""
     wide = [(-0.45, -0.25, 0.1), (0, -0.25, 0.08), (0.45, -0.25, 0.06), (-0.3, 0.22, 0.05), (0.3, 0.22, 0.09)]
     bores = [cylinder((x, y, -0.3), (x, y, 0.8), r, error) for x, y, r in wide]
     return without(box((-0.65, -0.45, -0.6), (0.65, 0.45, 0.5)), *bores)
@@ -366,7 +366,7 @@ def box_in_box(error: float) -> Surface:
 
 @_shape("several objects", DEVELOPMENT, 6, 4)
 def still_life(error: float) -> Surface:
-    """A ball, a ring, a box and a rod, 0.1 apart: 3 spheres, topologically, and a torus."""
+    """A ball, a ring, a box and a rod, 0.05 apart and more: 3 spheres, topologically, and a torus."""
     rod = tube(np.array([[0.65, -0.5, -0.3], [0.65, 0, -0.3], [0.65, 0.5, -0.3]]), 0.12, error)
     ring = moved(_ring(0.3, 0.1, error), np.eye(3), (-0.45, -0.45, -0.32))
     return together(

@@ -14,8 +14,8 @@ COLOURS = ("red", "green", "blue")
 SENSORS = ("sensor_x", "sensor_y", "sensor_z")  # where the sensor was that saw the point
 CLASS = "classification"  # of a point, as in LAS: 2 is ground, 6 is building
 STATION = "station"  # the number of the place from which a point was seen
-OPACITY = "opacity"  # of a 3D Gaussian, 0 to 1
-KNOWN = (*AXES, *NORMALS, *COLOURS, *SENSORS, STATION, CLASS, OPACITY)
+OPACITY = "opacity"  # of a 3D Gaussian, 0 to 1; in other files a column of this name says nothing of the points
+KNOWN = (*AXES, *NORMALS, *COLOURS, *SENSORS, STATION, CLASS)
 
 # other programs' names: CloudCompare, ParaView, PCL, older PLY files, multi-view stereo
 ALIASES = {
@@ -82,8 +82,10 @@ def guess_columns(
     values = values[:GUESSED_ROWS]
     columns = values.shape[1]
     if columns > 3 and len(values) > 2 and np.array_equal(np.diff(values[:, 0]), np.ones(len(values) - 1)):
-        places, _ = guess_columns(values[:, 1:], where, solid=solid)
-        return {name: place + 1 for name, place in places.items()}, "the first column counts the rows and was left out"
+        places, further = guess_columns(values[:, 1:], where, solid=solid)
+        note = "the first column counts the rows and was left out"
+        return {name: place + 1 for name, place in places.items()}, note if further is None else (
+            f"{note}; of the others, {further}")
     if not 2 <= columns <= GUESSED_COLUMNS:
         raise UserError(f"{where} has {columns} column{'s' * (columns != 1)}: expected {POSITIONAL_TEXT}")
     if columns == 4 and not solid and _are_unit(values[:, 2:]):

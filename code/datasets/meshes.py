@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from phase_recon.utils.archive import check_gltf
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.memory import READING_TEXT, require_memory
 
+READING_GLTF = 4  # bytes of memory per byte of a glTF file: itself, trimesh's copies, and the points
 STL_HEADER_BYTES = 84  # 80 of free text, then the number of facets
 STL_FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 
@@ -126,6 +128,7 @@ def read_gltf(handle: BinaryIO, path: Path) -> Iterator[Table]:
     """
     import trimesh
 
+    require_memory(READING_GLTF * os.fstat(handle.fileno()).st_size, f"{path}", "thin the cloud")
     content = handle.read()
     beside = _Beside(path)
     with one_line(path):
@@ -141,7 +144,8 @@ def read_gltf(handle: BinaryIO, path: Path) -> Iterator[Table]:
         for node in scene.graph.nodes_geometry:
             transform, name = scene.graph[node]
             shape: Any = scene.geometry[name]
-            if not len(shape.vertices):
+            is_path = hasattr(shape, "entities")  # lines, such as the edges of CAD, show no surface
+            if is_path or not len(shape.vertices):
                 continue
             points = np.asarray(shape.vertices, dtype=np.float64) @ transform[:3, :3].T + transform[:3, 3]
             columns: dict[str, npt.NDArray[Any]] = dict(zip(AXES, points.T, strict=True))
@@ -170,10 +174,11 @@ class _Beside(Mapping[str, bytes]):
         return len(self.names)
 
     def __getitem__(self, name: str) -> bytes:
+        name = unquote(name)  # as glTF has it
         file = self.path.parent / name
         if name not in self.names or file.is_symlink():
             raise UserError(f"{self.path} names {shorten(name)}: expected a .bin file beside it; save it as .glb")
-        require_memory(4 * file.stat().st_size, f"{file}", "thin the cloud")
+        require_memory(READING_GLTF * file.stat().st_size, f"{file}", "thin the cloud")
         return file.read_bytes()
 
 

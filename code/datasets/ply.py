@@ -89,8 +89,8 @@ def read_ply(handle: BinaryIO, path: Path) -> Iterator[Table]:
     if gaussian:
         names = [HARMONIC.get(name, name) for name in names]
     places = known_columns(f"{path}", names)
-    if not gaussian:
-        places.pop(OPACITY, None)
+    if gaussian:
+        places[OPACITY] = names.index(OPACITY)
 
     if vertex.count * len(places) > MAX_VALUES:
         raise UserError(f"{path} promises {vertex.count} vertices: expected at most {MAX_VALUES} numbers")
@@ -186,7 +186,7 @@ def _text_vertices(
         read += len(values)
         if read == vertex.count:
             return
-    raise UserError(f"{path} is cut short: it ends after {read} of {vertex.count} vertices; copy or export it again")
+    raise _cut_short(path, read, vertex)
 
 
 def _lines(handle: BinaryIO, path: Path, skip: int) -> Iterator[list[bytes]]:

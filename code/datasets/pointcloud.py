@@ -106,22 +106,36 @@ def point_cloud(
     """
     if isinstance(points, (str, PathLike)):
         raise UserError(f"points: expected an array, got {str(points)!r}: the command phase-recon takes files")
-    values = np.asarray(points, dtype=np.float64)
+    values = _numbers("points", points)
     if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise UserError(f"points: expected an array of shape (N, 2) or (N, 3), got {values.shape}")
     columns = dict(zip(AXES, values.T, strict=False))
     if normals is not None:
-        directions = np.asarray(normals, dtype=np.float64)
+        directions = _numbers("normals", normals)
         if directions.shape != values.shape:
             raise UserError(f"normals: expected the shape of the points {values.shape}, got {directions.shape}")
         columns |= dict(zip(NORMALS, directions.T, strict=False))
     if sensors is not None:
-        places = np.asarray(sensors, dtype=np.float64)
+        places = _numbers("sensors", sensors)
         if places.shape not in (values.shape, values.shape[1:]):
             expected = f"the shape of the points {values.shape}, or {values.shape[1:]} for one position"
             raise UserError(f"sensors: expected {expected}, got {places.shape}")
         columns |= dict(zip(SENSORS, np.broadcast_to(places, values.shape).T, strict=False))
     return _cloud(Path("points"), Table(columns), None, drop_invalid, normals is not None)
+
+
+def _numbers(name: str, given: npt.ArrayLike) -> Array:
+    """An argument as an array; what a masked one hides is NaN.
+
+    Raises UserError for what is no array of numbers.
+    """
+    try:
+        if isinstance(given, np.ma.MaskedArray):
+            given = np.ma.filled(given.astype(np.float64), np.nan)
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:120]
+        raise UserError(f"{name}: expected an array of numbers, (N, 2) or (N, 3): {why}") from None
 
 
 def load_points(path: str | PathLike[str], d: int) -> Array:
@@ -188,7 +202,11 @@ def _measured(path: Path, table: Table, used: list[str], drop_invalid: bool) -> 
     normals = table.stack(used) if used else np.zeros((len(table), 0))
     if np.isfinite(normals).any():
         finite &= np.isfinite(normals).all(axis=1)
-    wrong = ~finite & ~missing
+    zero = np.logical_and.reduce(points == 0, axis=1)
+    others = points[~zero & np.isfinite(points).all(axis=1)]
+    if (count := np.count_nonzero(zero)) < ZEROS or count < ZEROS * _repetition(others):
+        zero[:] = False
+    wrong = ~finite & ~missing & ~zero
     if wrong.any() and not drop_invalid:
         first = int(np.flatnonzero(wrong)[0])
         row = np.concatenate([points[first], normals[first]])
@@ -197,9 +215,6 @@ def _measured(path: Path, table: Table, used: list[str], drop_invalid: bool) -> 
             f"{path} has NaN or infinity in {np.count_nonzero(wrong)} of {len(table)} rows (first in row "
             f"{first + 1}: {names}): --set train.drop_invalid=true drops them"
         )
-    zero = np.logical_and.reduce(points == 0, axis=1)
-    if (count := np.count_nonzero(zero)) < ZEROS or count < ZEROS * _repetition(points[~zero & finite]):
-        zero[:] = False
     table = table.keep(~missing, "without coordinates (NaN)")
     table = table.keep(~wrong[~missing], "with NaN or infinity")
     return table.keep(~zero[~missing & ~wrong], "at 0 0 0, where nothing was measured")

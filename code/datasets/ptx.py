@@ -19,7 +19,7 @@ from phase_recon.utils.errors import UserError
 HEADER_LINES = 10
 HEADER_WIDTHS = (1, 1, 3, 3, 3, 3, 4, 4, 4, 4)  # numbers in each of them
 WIDTHS = {3: AXES, 4: AXES, 6: AXES + COLOURS, 7: AXES + COLOURS}  # fields of a row; colours are the last three
-BYTES_OF_A_ROW = 8  # at least: "0 0 0 0" and its end
+BYTES_OF_A_ROW = 6  # at least: "0 0 0" and its end
 
 
 def read_ptx(handle: BinaryIO, path: Path) -> Iterator[Table]:

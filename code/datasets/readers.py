@@ -69,7 +69,11 @@ def read_table(path: Path, selection: Selection | None = None) -> Table:
 def _suggestion(path: Path) -> str:
     if not path.parent.is_dir():
         return f", nor is there a folder {path.parent}: check the path"
-    names = difflib.get_close_matches(path.name, os.listdir(path.parent), n=1, cutoff=ALIKE)
+    try:
+        there = os.listdir(path.parent)
+    except OSError:  # a folder that may be entered and not listed
+        there = []
+    names = difflib.get_close_matches(path.name, there, n=1, cutoff=ALIKE)
     return f": did you mean {path.parent / names[0]}?" if names else ": check the path"
 
 

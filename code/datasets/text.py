@@ -60,7 +60,7 @@ def read_text(handle: BinaryIO, path: Path) -> Iterator[Table]:
         if trailing:
             lines = [line.rstrip().removesuffix(trailing) for line in lines]
         if layout is None:
-            layout = _find_layout(raw, lines, path)
+            layout = _find_layout([line.rstrip().removesuffix(trailing) for line in raw], lines, path)
             skipped = layout.header_lines if layout else len(lines)
         if layout is not None:
             rows = lines[skipped:]
@@ -74,7 +74,7 @@ def read_text(handle: BinaryIO, path: Path) -> Iterator[Table]:
             )
             total = layout.rows
             if total is None:  # by the length of the lines so far
-                total = len(values) * size // (sum(map(len, raw)) + len(raw))
+                total = len(values) * size // max(sum(map(len, raw)) + len(raw), 1)  # a block may end within a line
             columns = dict(zip(layout.places, values.T, strict=True))
             yield Table(columns, total, () if layout.note is None else (layout.note,))
             read += len(values)

@@ -39,7 +39,7 @@ class ArrangementSettings:
         most: share of the points that must have such neighbours; it was 1.00 on lines and 0.05 on surfaces at most,
             0.99 in volumes of voxels, and 0.4 on surfaces.
         few: share of the points that may have neighbours that are no plane after the thinning.
-        first: × spacing: side of the first cells that are left one point each,
+        first: × the median distance to the nearest other point: side of the first cells that are left one point each,
         wider: and how many times wider the next are.
         fewest: points that are left, at least, or else the cloud stays as it is.
         fewest_solid: points of a volume, at least: 1 000 noisy points on fins look like one.

@@ -33,7 +33,7 @@ def reconstruct(
     steps: int | None = None,
     resolution: int | None = None,
     overrides: dict[str, Any] | None = None,
-    gpu: str = "auto",
+    gpu: str | int = "auto",
 ) -> Reconstruction:
     """The surface through points, and the signed distance and occupancy that it belongs to.
 
@@ -74,7 +74,7 @@ def reconstruct(
     from phase_recon.reconstruction.build_model import check_model
     from phase_recon.reconstruction.evaluation import Reconstruction, surface_of
     from phase_recon.reconstruction.training import Interrupted, fit
-    from phase_recon.utils.config import Config, override
+    from phase_recon.utils.config import Config, differences, override
     from phase_recon.utils.distributed import choose_device
     from phase_recon.utils.errors import UserError
     from phase_recon.utils.overrides import assignment
@@ -83,18 +83,18 @@ def reconstruct(
         raise UserError("sensors: have no meaning with normals, which tell the sides; leave one out")
     if minutes is not None and steps is not None:
         raise UserError("minutes and steps: one or the other; a run ends by its steps or by the clock")
-    for key in OF_FILES:
-        if key in (overrides or {}):
-            raise UserError(f"overrides: {key} is for reading a file, and does nothing here: {OF_FILES[key]}")
     keys: dict[str, Any] = {"network.has_normals": normals is not None}
     keys |= {} if minutes is None else {"train.time_budget": minutes}
     keys |= {} if steps is None else {"train.nepoch": steps}
     keys |= {} if resolution is None else {"plot.resolution": resolution}
     texts = [assignment(key, value) for key, value in {**keys, **(overrides or {})}.items()]
     config = override(Config().to_dict(), texts, check_model, source="overrides", place="")
+    for key in differences(Config(), config):
+        if key in OF_FILES:
+            raise UserError(f"overrides: {key} is for reading a file, and does nothing here: {OF_FILES[key]}")
     cloud = point_cloud(points, normals, sensors, config.train.drop_invalid)
     try:
-        field, _ = fit(config, cloud, choose_device(gpu)[0], lambda line: None)
+        field, _ = fit(config, cloud, choose_device(str(gpu))[0], lambda line: None)
     except Interrupted:
         raise KeyboardInterrupt from None
     return Reconstruction.of(surface_of(field, cloud, config.plot), field)

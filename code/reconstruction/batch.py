@@ -9,10 +9,10 @@ That is a run like any other, with two files more: ``cloud.json``, what became o
 
 The same command again goes on in the newest such folder that has the same configuration, the place of the clouds
 included; another configuration makes a new one. Several files are found again by the folder that they are in, so that
-a glob and its folder share their runs. There a cloud is finished if its run ended well on the same bytes of its file.
-What is not finished is continued from its last checkpoint. If the file has changed, its run is moved to ``replaced/``
-and the cloud begins anew. Who works on a cloud holds a lock on its ``output.log``, so that two such commands share the
-work.
+a glob and its folder share their runs. There a cloud is finished if its run ended well on the same bytes of its
+file, and of that of --stations. What is not finished is continued from its last checkpoint. If a file has changed, the
+run is moved to ``replaced/`` and the cloud begins anew. Who works on a cloud holds a lock on its ``output.log``, so
+that two such commands share the work.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from typing import IO, Any
 
 from phase_recon.reconstruction.batch_table import read_record, result_of, write_record, write_tables
 from phase_recon.reconstruction.names import folder_name
-from phase_recon.reconstruction.output import followed, stays
+from phase_recon.reconstruction.output import OFFSET, followed, stays
 from phase_recon.utils.config import Config, to_hocon
 from phase_recon.utils.distributed import (
     environment_of_job,
@@ -40,7 +40,7 @@ from phase_recon.utils.distributed import (
     rank_and_size,
 )
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import TIMESTAMP, Experiment
+from phase_recon.utils.experiment import TIMESTAMP, Experiment, in_utf8
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.interrupt import deferred_signals
 from phase_recon.utils.locations import find_file
@@ -73,10 +73,13 @@ class Batch:
         jobs: how many run at a time.
         gpu: as on the command line.
         output: the folder that each surface is copied to as soon as it is there, or None.
+        beside: files that each of them reads besides its cloud.
     """
 
-    def __init__(self, folder: Path, names: list[str], jobs: int, gpu: str, output: Path | None = None) -> None:
-        self.folder, self.names, self.gpu, self.output = folder, names, gpu, output
+    def __init__(
+        self, folder: Path, names: list[str], jobs: int, gpu: str, output: Path | None, beside: Sequence[Path]
+    ) -> None:
+        self.folder, self.names, self.gpu, self.output, self.beside = folder, names, gpu, output, beside
         self.jobs = min(jobs, len(names))
         self.environment = environment_of_job(max(self.jobs, 1)) | {"PYTHONUNBUFFERED": "1"}
         self.ended = 0
@@ -117,7 +120,7 @@ class Batch:
             print(f"{name}: left to the process that works on it", flush=True)
             return None
         record = read_record(folder)
-        digest = digest_of(Path(record["input"]))
+        digest = digest_of(Path(record["input"]), *self.beside)
         if is_finished(folder, digest):
             output.close()
             return None
@@ -135,6 +138,8 @@ class Batch:
         if digest is not None and record["sha256"] not in (None, digest) and (folder / "checkpoints").exists():
             stamp = datetime.now().strftime(TIMESTAMP)
             (self.folder / "replaced").mkdir(exist_ok=True)
+            if sys.platform == "win32":  # which moves no folder of an open file, and has no lock to lose
+                output.close()
             folder.rename(self.folder / "replaced" / f"{name}-{stamp}")
             print(f"{name}: its file has changed; the run before is now replaced/{name}-{stamp}", flush=True)
             output.close()
@@ -164,7 +169,7 @@ class Batch:
         folder = self.folder / job.name
         record, status = read_record(folder), job.process.returncode
         seconds = time.monotonic() - job.started
-        if status == 0 and result_of(folder) is not None:
+        if (status == 0 and result_of(folder) is not None) or (stopped and ended_alone(folder)):
             state, reason = "done", ""
         elif stopped:
             state, reason = "stopped", "stopped by a signal; the same command continues it"
@@ -212,7 +217,7 @@ def run_many(config: Config, clouds: Sequence[Path], exps_dir: Path, jobs: int, 
         for name in names:
             if name not in missing:
                 copy_surface(folder / name, output)
-    stopped = Batch(folder, mine, jobs, gpu, output).run()
+    stopped = Batch(folder, mine, jobs, gpu, output, _beside(config)).run()
     write_tables(folder)
     states = [read_record(folder / name)["state"] for name in mine]
     count = {state: states.count(state) for state in ("done", "failed", "stopped", "waiting", "running")}
@@ -228,13 +233,16 @@ def run_many(config: Config, clouds: Sequence[Path], exps_dir: Path, jobs: int, 
     return 0 if ranks.size > 1 or count["done"] == len(mine) else 1
 
 
-def digest_of(path: Path) -> str | None:
-    """SHA-256 of a file; None if it cannot be read, which its run will say."""
+def digest_of(*paths: Path) -> str | None:
+    """SHA-256 of files, one after the other; None if one cannot be read, which its run will say."""
+    total = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        for path in paths:
+            with path.open("rb") as file:
+                hashlib.file_digest(file, lambda: total)
     except OSError:
         return None
+    return total.hexdigest()
 
 
 def is_finished(folder: Path, digest: str | None) -> bool:
@@ -275,7 +283,7 @@ def copy_surface(run: Path, output: Path | None) -> None:
         path, surface = followed(output / f"{run.name}{result.mesh.suffix}"), result.mesh.read_bytes()
         if path.exists() and path.read_bytes() != surface:
             print(f"{path}: another file was there, and is replaced", flush=True)
-        offset, beside = (file.with_name(f"{file.name}.offset.txt") for file in (result.mesh, path))
+        offset, beside = (file.with_name(f"{file.name}{OFFSET}") for file in (result.mesh, path))
         if offset.is_file():  # of a mesh in single precision that is far from the origin
             write_whole(beside, offset.read_bytes())
         else:
@@ -297,7 +305,10 @@ def _prepare(config: Config, clouds: Sequence[Path], exps_dir: Path) -> tuple[Pa
     given, name = str(config.train.input_path), str(config.train.expname)
     location = find_file(given.removeprefix("@")).absolute()
     resolved = ("@" if given.startswith("@") else "") + str(location)
-    content = to_hocon(replace(config, train=replace(config.train, input_path=resolved))).encode()
+    beside = _beside(config)
+    stations = str(beside[0].absolute()) if beside else None
+    text = to_hocon(replace(config, train=replace(config.train, input_path=resolved, stations=stations)))
+    content = in_utf8(text, exps_dir / name)
     earlier = sorted((exps_dir / name).glob("*/config.conf"))
     same = [path.parent for path in earlier if path.read_bytes() == content]
     if same:
@@ -308,10 +319,15 @@ def _prepare(config: Config, clouds: Sequence[Path], exps_dir: Path) -> tuple[Pa
     names = _named(folder, clouds)
     missing = [
         name for name, cloud in zip(names, clouds, strict=True)
-        if not (read_record(folder / name)["state"] == "done" and is_finished(folder / name, digest_of(cloud)))
+        if not (read_record(folder / name)["state"] == "done" and is_finished(folder / name, digest_of(cloud, *beside)))
     ]  # fmt: skip
     write_tables(folder)
     return folder, names, missing
+
+
+def _beside(config: Config) -> list[Path]:
+    """The files that every run reads besides its cloud."""
+    return [] if config.train.stations is None else [find_file(config.train.stations)]
 
 
 def _named(folder: Path, clouds: Sequence[Path]) -> list[str]:

@@ -2,13 +2,16 @@
 
 import glob
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from phase_recon.datasets.readers import READERS
-from phase_recon.reconstruction.output import MADE_BY
+from phase_recon.reconstruction.output import MADE_BY, OFFSET
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.locations import find_file
+
+COMMENT_WITHIN = 400  # bytes: the comment of a surface of ours is among the first of its file, of which .glb has most
 
 
 def names_many(given: str | None, root: Path) -> bool:
@@ -36,7 +39,7 @@ def find_clouds(given: str, root: Path, output: Path | None = None) -> list[Path
     path = find_file(given, root).absolute()
     if path.is_file():  # its name may have what a glob or a list has, too
         return [Path(os.path.normpath(path))]
-    if given.startswith("@"):
+    if given.startswith("@") and not path.is_dir():
         path = find_file(given[1:], root)
         try:
             lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -66,12 +69,27 @@ def find_clouds(given: str, root: Path, output: Path | None = None) -> list[Path
 
 
 def is_of_ours(path: Path) -> bool:
-    """Whether a file is a surface that a run of ours wrote, by the comment in it; .stl and .glb have none."""
-    with path.open("rb") as file:
-        return MADE_BY.encode() in file.read(200)
+    """Whether a file is a surface that a run of ours wrote, by the comment in it, or lies beside one as its offset."""
+    if path.name.endswith(OFFSET) and (surface := path.with_name(path.name.removesuffix(OFFSET))).is_file():
+        return is_of_ours(surface)
+    try:
+        if path.suffix.lower() == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                return {"vertices.npy", "cells.npy", "comment.npy"} <= set(archive.namelist())
+        with path.open("rb") as file:
+            return MADE_BY.encode() in file.read(COMMENT_WITHIN)
+    except (OSError, zipfile.BadZipFile):  # whose reader says what is wrong
+        return False
 
 
 def common_folder(clouds: Sequence[Path]) -> Path:
-    """The folder that all of some files are in, or below."""
+    """The folder that all of some files are in, or below.
+
+    Raises:
+        UserError: there is none, as of files on several drives of Windows.
+    """
     first, *others = [path.absolute().parent for path in clouds]
-    return next(folder for folder in (first, *first.parents) if all(other.is_relative_to(folder) for other in others))
+    for folder in (first, *first.parents):
+        if all(other.is_relative_to(folder) for other in others):
+            return folder
+    raise UserError(f"{clouds[-1]}: is on another drive than {clouds[0]}; give the clouds of a drive at a time")

@@ -69,7 +69,10 @@ def result_of(run: Path) -> Result | None:
             continue
         folder = path.parent
         others = {".html", ".png"}
-        mesh = next((file for file in sorted(folder.glob("surface.*")) if file.suffix not in others), None)
+        files = [file for file in sorted(folder.glob("surface.*")) if file.suffix not in others]
+        if "surface" in metrics:  # else it is of an earlier version; files of another evaluation may lie beside its own
+            files = [file for file in files if file.name == metrics["surface"]]
+        mesh = next(iter(files), None)
         page = folder / "surface.html"
         return Result(folder, metrics, mesh, page if page.is_file() else None, folder / "surface.png")
     return None

@@ -44,8 +44,11 @@ def clouds_per_hour(cloud: Path, clouds: int, jobs: int, further: list[str]) -> 
         command = [sys.executable, str(Path(__file__).with_name("run.py")), "--input", str(scans), "--exps-dir",
                    str(Path(folder, "exps")), "--jobs", str(jobs), *further]  # fmt: skip
         started = time.monotonic()
-        if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
-            raise UserError(f"{shlex.join(command)}: failed, as said above")
+        done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            failed = [line for line in done.stdout.splitlines() if "failed after" in line]
+            why = f": {failed[0]}" if failed else ", as said above"
+            raise UserError(f"{shlex.join(command)}: failed{why}")
         return 3600 * clouds / (time.monotonic() - started)
 
 

@@ -188,12 +188,13 @@ def _clouds(text: str) -> list[tuple[int, float, float]]:
     entries = [entry.split(":") for entry in text.split(",")]
     try:
         clouds = [(int(count), float(noise), float(*cut or "0")) for count, noise, *cut in entries]
-        if all(0 <= cut < 1 for _, _, cut in clouds):
+        if all(count >= 10 and 0 <= noise < np.inf and 0 <= cut < 1 for count, noise, cut in clouds):
             return clouds
     except (ValueError, TypeError):
         pass
     raise UserError(
-        f"--clouds {text!r}: expected points:noise or points:noise:cut, 0 <= cut < 1, such as 20000:0,5000:0.005:0.33"
+        f"--clouds {text!r}: expected points:noise or points:noise:cut, at least 10 points, noise >= 0, 0 <= cut < 1, "
+        "such as 20000:0,5000:0.005:0.33"
     )
 
 

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import errno
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -18,9 +19,15 @@ from phase_recon.utils.interrupt import Terminated, terminable
 VERSION = f"phase-recon {phase_recon.__version__}"
 EXIT_STATUSES = """exit statuses:
   0    done
-  1    with many clouds: some failed; the table says which, and why
+  1    of several clouds some failed; the table or the lines say which, and why
   2    a mistake that you can mend, said in one line that begins with "error:"
-  130  stopped by Ctrl-C (143: by SIGTERM); what was reached is saved"""
+  130  stopped by Ctrl-C (143: by SIGTERM); the last line says what is saved"""
+
+
+OUT_OF_MEMORY = (
+    "out of memory ({}): read fewer points (train.voxel), or lower plot.resolution, train.points_batch or "
+    "train.pts_in_omega; on a GPU, --gpu cpu may do"
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -100,7 +107,7 @@ COMMON: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "gpu": (
         ("--gpu", "--device"),
         {"metavar": "WHICH", "default": "auto",
-         "help": "auto (the freest GPU, else the CPU), cpu, ignore (the first GPU), or the number of one"},
+         "help": "auto (the GPU with most free memory, else the CPU), cpu, a GPU's number, or ignore (the first)"},
     ),
     "sensor": (
         ("--sensor",),
@@ -169,6 +176,13 @@ def exit_status(
             if (error.name or "").partition(".")[0] not in PACKAGES:
                 raise
             return _said(UserError(missing_text(str(error.name))))
+        except BrokenPipeError:  # who reads the output has ended, as `head` does
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  for what Python still writes at its end
+            return 1
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":  # torch's, on a GPU
+                raise
+            return _said(UserError(OUT_OF_MEMORY.format(" ".join(str(error).split())[:120] or "the machine's is full")))
         except OSError as error:
             if error.filename is None or error.strerror is None:
                 raise

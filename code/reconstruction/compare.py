@@ -61,6 +61,7 @@ Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 HERE = Path(__file__).resolve().parent
 LOSSES = "phase,igr,siren,digs"
+MINUTES = 2.0  # of a run, where neither they nor steps are given
 CHECKPOINTS = 8  # of a run, for its error against time
 SAMPLES, HISTORY_SAMPLES = 1_000_000, 50_000  # of a surface, for its distances to the target
 HISTORY_RESOLUTION = 128  # of the surfaces of checkpoints, at most
@@ -190,10 +191,13 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         if len(losses) > 1:
             raise UserError(f"--sweep compares settings of one loss, but --losses names {len(losses)}: give one")
         settings = list(_settings(options.sweep))
+    if options.steps is not None and options.minutes is not None:
+        raise UserError("--minutes and --steps: one or the other; a run ends by its steps or by the clock")
     if options.steps is not None:
         length, saved = ["--steps", str(options.steps)], f"frequency={max(1, options.steps // CHECKPOINTS)}"
     else:
-        length, saved = ["--minutes", f"{options.minutes:g}"], f"minutes={options.minutes / CHECKPOINTS:g}"
+        minutes = MINUTES if options.minutes is None else options.minutes
+        length, saved = ["--minutes", f"{minutes:g}"], f"minutes={minutes / CHECKPOINTS:g}"
     ours = [sys.executable, str(HERE / "run.py"), "--input", str(path), *length]
     ours += ["--seed", str(options.seed), "--gpu", options.gpu, "--exps-dir", str(folder)]
     keys = [
@@ -373,7 +377,7 @@ def _parser() -> Parser:
     parser.add_argument("--target", metavar="PATH", type=Path, help="its true surface, a mesh or curve")
     parser.add_argument("--losses", metavar="A,B", help=f"names of configurations ({LOSSES})")
     parser.add_argument("--sweep", metavar="KEY=A,B", help="settings of one loss (phase) instead")
-    common_flag(parser, "minutes", default=2.0, help="time of every run (2)")
+    common_flag(parser, "minutes", help=f"time of every run ({MINUTES:g})")
     common_flag(parser, "steps", help="length of every run, in place of a time")
     parser.add_argument("--normals", action="store_true", help="use the normals of the file, in all that can")
     parser.add_argument(

@@ -2,23 +2,26 @@
 
 With w_0 the network's signed distance, x_i the points and n_i the normals there, g minimises
 
-    Σ_i (w_0(x_i) + g(x_i))² + ν Σ_i t_i ‖∇w_0(x_i) + ∇g(x_i) - n_i‖² + κ ∫ ‖∇g‖² dx
+    Σ_i (w_0(x_i) + g(x_i))² + ν Σ_i t_i ‖∇w_0(x_i) + ∇g(x_i) - n_i‖² + κ ∫ ‖∇²g‖² dx
 
-which is a quadratic model of the PHASE functional about w_0 (derived): the data term, the normal term with the trust
-t_i in each normal, and the second variation of the WCH energy, which for a surface moved by g along its normals is that
-of its area, ∫ ‖∇g‖². Without the normal term g would bring all points nearer by making the field flat.
+The first two are the data term and the normal term of the PHASE functional about w_0, with the trust t_i in each
+normal. In place of the second variation of its WCH energy, which for a surface moved by g along its normals is that of
+its area, ∫ ‖∇g‖², stands the energy of bending: measured, it leaves less error on creases and on curved parts alike, as
+it lets a face or an edge move as a whole (docs/ABLATION.md). Without the normal term g would bring all points nearer by
+making the field flat.
 
-All three terms are linear in the unknowns, the coefficients of ``model.grid``. One grid after the other, the coarsest
-first, is solved by conjugate gradients for what the coarser ones leave. At the points' spacing s, ν = λ s² and κ is a
-share of λ, so that λ alone says how smooth g is to be. It is found by cross-validation: what a solve on some of the
-points tells of the others is detail, what it does not is noise. Where no λ brings the others nearer to the surface,
-there is nothing to add.
+All three terms are squares of what is linear in the unknowns, the coefficients of ``model.grid``. One grid after the
+other, the coarsest first, is solved by conjugate gradients for what the coarser ones leave. With s the points' spacing
+and σ their noise, κ = λ s^(4-d) and ν = λ s² + σ², so that λ alone says how smooth g is to be, and noise does not make
+the field flat. λ is found by cross-validation: what a solve on some of the points tells of the others is detail, what
+it does not is noise. Where no λ brings the others nearer to the surface, there is nothing to add.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -31,7 +34,7 @@ from phase_recon.geometry.points import Source
 from phase_recon.model.grid import SplineField, SplineGrid, keys_of, nodes_about, spline_weights
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.preprocess import Scene
-from phase_recon.utils.general import different, thinned
+from phase_recon.utils.general import different, in_threads, thinned
 
 Array = npt.NDArray[np.float64]
 ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -41,18 +44,20 @@ NOISE_WIDTHS = 3.0  # × noise: the least spacing; a finer grid could hold each 
 SAMPLED = 3000  # points that tell the spacing
 FEWEST = 10_000  # points that count, however short the time is: they take a second
 SECONDS, SECONDS_PER_POINT = 3.0, 6e-5  # that a correction takes on two cores (measured)
-LEVELS = (16, 4, 1)  # × s: spacings of the grids, the coarsest first
+LEVELS = (4, 1)  # × s: spacings of the grids, the coarsest first
+GIVEN = 10.0  # weight of a normal that was given over that of one that was estimated
 MEANS = 3  # on all but the finest grid, points nearer to each other than a third of its spacing are taken as their mean
-SMOOTHNESS = 0.1  # κ as a share of λ
-TRIED = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)  # values of λ that are compared, in this order
+TRIED = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)  # values of λ, in the order of comparison
 PATCHES, PATCH = 4, 3000  # parts of the cloud that tell λ, and points in each
 HELD_OUT = 5  # every fifth point of a patch is held out
-SURE = 2.0  # standard errors by which the points that are held out must come nearer, or nothing is added
+SURE = 1.0  # standard errors by which points that are held out must come nearer, though the network has seen them
+FEWEST_HELD_OUT = 5  # of a cloud of fewer different points than give so many nothing is told
 FLATTEST = 0.3  # slope that is believed where a distance is taken from a value
 STEPS, TOLERANCE = 40, 3e-3  # of the conjugate gradients: at most, and the residual at which they end, relative
 RIDGE = 1e-6  # on the diagonal, which far from all points is zero
-BLOCK_POINTS = 250_000  # points in a block of a grid, at most: each block is solved alone,
-HALO = 12  # with so many spacings of the grid as a margin about it
+BLOCK_POINTS = 120_000  # points in a block of a grid, at most: each block is solved alone, in some 0.4 GB,
+HALO = 12  # with so many spacings of the grid as a margin about it,
+BLOCKS_AT_ONCE = 4  # and no more of them than these at a time, however many processors there are
 NEIGHBOURS = 16  # that tell the spacing
 
 
@@ -65,7 +70,7 @@ class Data:
         values: the field there (N,), which the correction is to take away.
         gradients: the field's there (N, d).
         normals: what these are to be (N, d).
-        trust: in the slopes (N,), 0 to 1.
+        trust: in the slopes (N,), 0 to 1, or of given normals to GIVEN.
         weights: how many points each stands for (N,).
     """
 
@@ -136,13 +141,15 @@ def correction_of(
         measured = scene.points[np.flatnonzero(scene.points.source == Source.MEASURED)]
         nearest = cKDTree(measured.positions).query(points, workers=-1)[1]
         normals, trust = measured.normals[nearest], measured.confidence[nearest]
-    data = data_at(points, normals, trust, field.normalised_value_and_gradient, scene.normals == "given")
-    spacing = max(spacing_of(points), NOISE_WIDTHS * scene.scale.noise, FINEST)
-    lambda_ = choose_lambda(data, spacing)
+    lambda_, noise = None, scene.scale.noise
+    if len(points) >= FEWEST_HELD_OUT * HELD_OUT:
+        data = data_at(points, normals, trust, field.normalised_value_and_gradient, scene.normals == "given")
+        spacing = max(spacing_of(points), NOISE_WIDTHS * noise, FINEST)
+        lambda_ = choose_lambda(data, spacing, noise)
     if lambda_ is None:
         announce("detail: the points show none that the network lacks (train.detail)")
         return None
-    correction = solve(data, spacing, lambda_)
+    correction = solve(data, spacing, lambda_, noise)
     unit = scene.domain.normalisation.scale
     announce(f"detail: added down to the points' spacing of {spacing * unit:.3g}, λ = {lambda_:g} (train.detail)")
     return correction
@@ -170,7 +177,7 @@ def data_at(
         normals: unit normals there (N, d), or zero.
         trust: in them (N,), 0 to 1; where it is zero, the field's own direction stands for the normal, with trust 1.
         value_and_gradient: of the field, at float32 points.
-        oriented: whether the normals' sides are known; else they are the field's.
+        oriented: whether the normals were given, with their sides; else these are the field's.
     """
     value, gradient = (
         part.double().numpy() for part in value_and_gradient(torch.from_numpy(points.astype(np.float32)))
@@ -179,27 +186,28 @@ def data_at(
     known = (trust > 0) & normals.any(axis=1)
     turned = np.where(((normals * own).sum(axis=1) < 0) & (not oriented), -1.0, 1.0)
     wanted = np.where(known[:, None], turned[:, None] * normals, own)
-    return Data(points, value, gradient, wanted, np.where(known, trust, 1.0), np.ones(len(points)))
+    trust = np.where(known, trust * (GIVEN if oriented else 1.0), 1.0)
+    return Data(points, value, gradient, wanted, trust, np.ones(len(points)))
 
 
-def solve(data: Data, spacing: float, lambda_: float) -> SplineField:
-    """The correction for a λ."""
+def solve(data: Data, spacing: float, lambda_: float, noise: float) -> SplineField:
+    """The correction for a λ, of points with a spacing and a noise, all normalised."""
     grids = []
     for level in LEVELS:
         finest = level == LEVELS[-1]
         h = level * spacing
         use = data if finest else data.means(h / MEANS)
-        grid = _in_blocks(use, h, spacing, lambda_, 0 if finest else 1)
+        grid = _in_blocks(use, h, spacing, lambda_, noise, 0 if finest else 1)
         grids.append(grid)
         if not finest:
             data = data.with_correction(grid)
     return SplineField(tuple(grids))
 
 
-def choose_lambda(data: Data, spacing: float) -> float | None:
+def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:
     """The λ of TRIED with which points that are held out come nearest to the surface, or None.
 
-    From the smoothest on, as long as they come nearer.
+    From the smoothest on, as long as each brings them nearer than the one before.
     """
     generator = np.random.default_rng(0)
     if len(data.points) <= PATCHES * PATCH:
@@ -212,14 +220,14 @@ def choose_lambda(data: Data, spacing: float) -> float | None:
         out = generator.permutation(len(patch)) < len(patch) // HELD_OUT
         parts.append((data[patch[~out]], data[patch[out]]))
     before = np.concatenate([_distances(others.values, others.gradients) for _, others in parts])
-    best, least = None, before
+    best, least = None, np.full(len(before), np.inf)
     for lambda_ in TRIED:
         now = []
         for some, others in parts:
-            value, gradient = solve(some, spacing, lambda_).at(others.points)
+            value, gradient = solve(some, spacing, lambda_, noise).at(others.points)
             now.append(_distances(others.values + value, others.gradients + gradient))
         after = np.concatenate(now)
-        if after.mean() >= least.mean() and best is not None:
+        if after.mean() >= least.mean():
             break
         best, least = lambda_, after
     gain = before - least
@@ -232,14 +240,17 @@ def _distances(values: Array, gradients: Array) -> Array:
     return distances
 
 
-def _in_blocks(data: Data, h: float, spacing: float, lambda_: float, ring: int) -> SplineGrid:
-    """One grid's coefficients; many points are cut into boxes, each of which is solved with a margin about it."""
-    parts = []
-    for lower, upper in _boxes(data.points):
+def _in_blocks(data: Data, h: float, spacing: float, lambda_: float, noise: float, ring: int) -> SplineGrid:
+    """One grid's coefficients; many points are cut into boxes, each solved alone with a margin about it."""
+
+    def part(box: tuple[Array, Array]) -> tuple[SplineGrid, npt.NDArray[np.bool_]]:
+        lower, upper = box
         inside = ((data.points >= lower - HALO * h) & (data.points < upper + HALO * h)).all(axis=1)
-        grid = _solve_grid(data[np.flatnonzero(inside)], h, spacing, lambda_, ring)
+        grid = _solve_grid(data[np.flatnonzero(inside)], h, spacing, lambda_, noise, ring)
         places = grid.nodes * h
-        parts.append((grid, ((places >= lower) & (places < upper)).all(axis=1)))
+        return grid, np.asarray(((places >= lower) & (places < upper)).all(axis=1))
+
+    parts = in_threads(part, _boxes(data.points), BLOCKS_AT_ONCE)
     nodes = np.concatenate([grid.nodes[own] for grid, own in parts])
     order = np.argsort(keys_of(nodes))
     return SplineGrid(h, nodes[order], np.concatenate([grid.coefficients[own] for grid, own in parts])[order])
@@ -267,24 +278,23 @@ def _boxes(points: Array) -> list[tuple[Array, Array]]:
     return done
 
 
-def _solve_grid(data: Data, h: float, spacing: float, lambda_: float, ring: int) -> SplineGrid:
+def _solve_grid(data: Data, h: float, spacing: float, lambda_: float, noise: float, ring: int) -> SplineGrid:
     """The coefficients of one grid, whose nodes are those that the points see, and so many rings about them."""
     d = data.points.shape[1]
     place = data.points / h
     nearest = np.rint(place).astype(np.int64)
     nodes = nodes_about(nearest, 1 + ring)
-    matrix, wanted = _rows(data, place, nearest, keys_of(nodes), h, lambda_ * spacing**2)
-    differences = _differences(nodes)
-    smooth = SMOOTHNESS * lambda_ * (h / spacing) ** (d - 2)
-    transposed, laplacian = matrix.T.tocsr(), smooth * (differences.T @ differences).tocsr()
+    matrix, wanted = _rows(data, place, nearest, keys_of(nodes), h, lambda_ * spacing**2 + noise**2)
+    bends = _bends(nodes)
+    transposed, bending = matrix.T.tocsr(), np.float32(lambda_ * (h / spacing) ** (d - 4)) * (bends.T @ bends).tocsr()
 
     def apply(c: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        image: npt.NDArray[np.float32] = transposed @ (matrix @ c) + laplacian @ c + np.float32(RIDGE) * c
+        image: npt.NDArray[np.float32] = transposed @ (matrix @ c) + bending @ c + np.float32(RIDGE) * c
         return image
 
     squares = matrix.copy()
     squares.data **= 2
-    diagonal = np.asarray(squares.sum(axis=0)).ravel() + laplacian.diagonal() + RIDGE
+    diagonal = np.asarray(squares.sum(axis=0)).ravel() + bending.diagonal() + RIDGE
     return SplineGrid(h, nodes, _conjugate_gradients(apply, transposed @ wanted, diagonal.astype(np.float32)))
 
 
@@ -317,17 +327,30 @@ def _rows(
     return matrix, wanted.astype(np.float32)
 
 
-def _differences(nodes: npt.NDArray[np.int64]) -> sparse.csr_matrix:
-    """A matrix (E, M): the differences between nodes (M, d) and their neighbours along each axis."""
-    keys, pairs = keys_of(nodes), []
-    for step in np.eye(nodes.shape[1], dtype=np.int64):
-        wanted = keys_of(nodes + step)
-        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        start = np.flatnonzero(keys[found] == wanted)
-        pairs.append(np.stack([start, found[start]], axis=1))
-    ends = np.concatenate(pairs)
-    signs = np.tile(np.array([-1, 1], dtype=np.float32), len(ends))
-    return sparse.csr_matrix((signs, ends.ravel(), np.arange(0, 2 * len(ends) + 1, 2)), shape=(len(ends), len(nodes)))
+def _bends(nodes: npt.NDArray[np.int64]) -> sparse.csr_matrix:
+    """A matrix (E, M) of second differences at nodes (M, d), the sum of whose squares is h^(4-d) ∫ ‖∇²g‖² dx (derived).
+
+    They are those along each axis, and √2 times the mixed ones of two axes, which count twice in ‖∇²g‖².
+    """
+    keys, d = keys_of(nodes), nodes.shape[1]
+    axes = np.eye(d, dtype=np.int64)
+    stencils = [[(-e, 1.0), (0 * e, -2.0), (e, 1.0)] for e in axes]
+    root = float(np.sqrt(2))
+    for a, b in combinations(axes, 2):
+        stencils.append([(0 * a, root), (a, -root), (b, -root), (a + b, root)])
+    parts = []
+    for stencil in stencils:
+        columns, there = [], np.ones(len(nodes), dtype=bool)
+        for step, _ in stencil:
+            wanted = keys_of(nodes + step)
+            found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            there &= keys[found] == wanted
+            columns.append(found)
+        rows = np.stack([column[there] for column in columns], axis=1)
+        weights = np.tile(np.array([weight for _, weight in stencil], dtype=np.float32), len(rows))
+        starts = np.arange(0, rows.size + 1, len(stencil))
+        parts.append(sparse.csr_matrix((weights, rows.ravel(), starts), shape=(len(rows), len(nodes))))
+    return sparse.vstack(parts, format="csr")
 
 
 def _conjugate_gradients(

@@ -107,7 +107,7 @@ def surface_of(
         check_within(surface, field.lower, field.upper)  # what no point shows may have left it
     surface = refine(surface, field.normalised_value_and_gradient, level)
     if points is not None and cuts:
-        surface = _trimmed(surface, points, plot, field.normalisation.scale, announce)
+        surface = _trimmed(surface, points, level, plot, field.normalisation.scale, announce)
         if plot.keep_components is not None:  # the cut may have made more
             surface = largest_components(surface, plot.keep_components)[0]
     surface = transform(surface, field.normalisation.scale, field.normalisation.centre)
@@ -117,14 +117,24 @@ def surface_of(
 
 
 def _trimmed(
-    surface: Surface, points: npt.NDArray[np.float64], plot: PlotConfig, unit: float, announce: Announce | None
+    surface: Surface,
+    points: npt.NDArray[np.float64],
+    level: float,
+    plot: PlotConfig,
+    unit: float,
+    announce: Announce | None,
 ) -> Surface:
     """A surface without what plot.trim cuts off, in normalised coordinates; a unit of these is so long in the input's.
+
+    ``level`` is the signed distance at which it lies, normalised.
 
     Raises:
         UserError: nothing is left.
     """
-    part = within(surface, points, plot.trim / unit) if isinstance(plot.trim, float) else shown_part(surface, points)
+    if isinstance(plot.trim, float):
+        part = within(surface, points, plot.trim / unit)
+    else:
+        part = shown_part(surface, points, level)
     if plot.trim == "auto":
         leaves, shown = not surface.is_closed(), part.measure() / surface.measure()
         if (plot.allow_open or not leaves) and not 0 < shown < OPEN:  # what is near no point is a failure, and shown
@@ -140,7 +150,10 @@ def _trimmed(
                 f"is cut off (plot.trim = auto); {closed}"
             )
     if not len(part.cells):
-        raise UserError(f"--trim {plot.trim} (plot.trim): nothing of the surface is so near to the points")
+        raise UserError(
+            f"--trim {plot.trim} (plot.trim): nothing of the surface is so near to the points; give a larger "
+            "distance, in the input's unit, or --trim closed"
+        )
     return substantial_components(part, plot.least_component, points)[0]
 
 
@@ -189,7 +202,7 @@ def evaluate(
             evaluation exists.
     """
     folder = experiment.folder / "evaluation" / str(epoch)
-    if not plot.overwrite and any(not path.name.startswith(".") for path in folder.glob("*")):
+    if not plot.overwrite and experiment.is_evaluated(epoch):  # one that was cut off is made again
         raise UserError(f"{folder}: exists, and plot.overwrite = false: move it away, or --set plot.overwrite=true")
     goal = None if target is None else read_target(target, field.dimension)
     if goal is not None and not _overlap(goal.vertices, cloud.points):
@@ -240,8 +253,10 @@ def evaluate(
         written["losses"] = folder / "losses.png"
         loss_curves(written["losses"], records)
 
+    saved_as = written.get("mesh", written.get("curve"))
     metrics: dict[str, Any] = {
         "epoch": epoch,
+        "surface": None if saved_as is None else saved_as.name,
         "seconds_extraction": round(extraction, 3),
         "resolution": plot.resolution or resolution_for(field, plot.is_uniform_grid),
         "scale": field.normalisation.scale,

@@ -242,6 +242,8 @@ def field_from_checkpoint(
     Raises:
         UserError: the weights are not those of the network that its configuration describes.
     """
+    if "codes" in checkpoint:
+        raise UserError(f"{source}: holds a space of many shapes: phase-recon-shapespace eval fits it to a cloud")
     config, weights = config_from_dict(checkpoint["config"], source), checkpoint["network"]
     check_weights(config, checkpoint["d"], weights, source)
     model = build_model(config, checkpoint["d"], [])

@@ -28,9 +28,9 @@ GOES_ON_WITH_ITS_SEED = (
 # Measured with data/bunny.xyz (20 000 points) on two cores that had some other work. draft: 29 s, 34 s of one core; its
 # points are then 3.6 times as far from the surface as after standard: 35 s, 54 s of one core. fine: 216 s, 242 s.
 QUALITIES = {
-    "draft": Quality(300, 128, "20 seconds", "the shape is there, detail is rounded"),
-    "standard": Quality(1000, None, "half a minute", "the default"),
-    "fine": Quality(5000, 512, "2 to 4 minutes", "finer detail, and four times as many triangles"),
+    "draft": Quality(300, 128, "20 to 30 s", "the shape is there, detail is rounded"),
+    "standard": Quality(1000, None, "½ to 1½ min", "the default"),
+    "fine": Quality(5000, 512, "2 to 4 min", "finer detail; of a dense cloud add --resolution 1024"),
 }
 
 USAGE = "CLOUD [-o MESH] [--quality draft|standard|fine] [more flags, see below]"

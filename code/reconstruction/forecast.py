@@ -14,14 +14,14 @@ from phase_recon.utils.config import LEAST_RESOLUTION, Config
 PER_CORE = 40e9  # floating point operations a second of one core
 PER_GPU = 2e12  # the same of a GPU, an H100 with a small network, which does not fill it
 STARTING = 5.0  # s, imports and a small cloud
-PREPARING = 40e-6  # s per point and core, up to 300 000 points
+PREPARING = 40e-6  # s per point on two cores, up to 300 000 points
 FINISHING, EXTRACTING = 6.0, 9.0  # s: pictures and measurements; the surface at a resolution of 256
 
 
 def plan(config: Config, device: torch.device, shape: tuple[int, ...], done: int = 0) -> str:
     """What a run will do, and about how long it will take; the arguments are those of ``seconds_of_training``."""
     t = config.train
-    length = f"{t.nepoch - done:,} steps" if t.time_budget is None else "training"
+    length = f"{max(t.nepoch - done, 0):,} steps" if t.time_budget is None else "training"
     surface = "curve" if shape[1] == 2 else "surface"
     seconds = seconds_of_training(config, device, shape, done)
     time_needed = "" if seconds is None else f"; {in_words(seconds)} in all"
@@ -54,7 +54,7 @@ def seconds_of_training(config: Config, device: torch.device, shape: tuple[int, 
     speed = PER_GPU if device.type != "cpu" else PER_CORE * cores
     grid = EXTRACTING * ((config.plot.resolution or LEAST_RESOLUTION) / 256) ** 2 if d == 3 else 1.0
     detail = seconds_for(points) if t.detail and config.network.loss["type"] == "phase" else 0.0
-    steps = (t.nepoch - done) * operations / speed
+    steps = max(t.nepoch - done, 0) * operations / speed
     return STARTING + PREPARING * min(points, 300_000) + steps + detail + grid + FINISHING
 
 

@@ -15,7 +15,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
-from phase_recon.geometry.neighbours import density
+from phase_recon.geometry.neighbours import SPACING_OTHERS, density
 from phase_recon.model.loss.phase import HOLE_BEGINS, WIDEST_HOLE
 from phase_recon.model.sampling import Sampler
 from phase_recon.reconstruction.field import NeuralField
@@ -122,7 +122,7 @@ class HeldGaps:
         except UserError:
             return None  # no surface: for the checks of the run's health
         surface, _ = substantial_components(surface, s.least_component, self._cloud)
-        dense = s.density * density(self._spacing, self._cloud.shape[1]) * surface.measure()
+        dense = s.density * density(self._spacing, self._cloud.shape[1], SPACING_OTHERS) * surface.measure()
         places, _ = sample_surface(surface, round(min(dense, len(self._cloud))), seed=0)  # of one that is uneven fewer
         distance = cKDTree(self._cloud).query(places, workers=-1)[0]
         places = places[(distance > HOLE_BEGINS * self._spacing) & (distance < WIDEST_HOLE)]

@@ -4,7 +4,8 @@
     python code/reconstruction/orient.py scan.ply -o normals.ply
 
 Every point that is no outlier is written where it was, in double precision, with an outward unit normal and a
-confidence: 0 where its side is not sure, up to 1 where the normal can be trusted.
+confidence: 0 where its side is not sure, up to 1 where the normal can be trusted. Of scan lines that are far apart, and
+of points that fill a volume, only those that a training would use are written; the command says so.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from phase_recon.reconstruction.flags import sensors
 from phase_recon.reconstruction.input_cloud import describe, load_cloud
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
 from phase_recon.reconstruction.output import check_folder, followed, replacing
-from phase_recon.reconstruction.preprocess import ORIENTING, prepare, sensor_warning
+from phase_recon.reconstruction.preprocess import ORIENTING, arrangement_note, prepare, sensor_warning
 from phase_recon.utils.config import load_config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
@@ -60,6 +61,9 @@ def orient(options: argparse.Namespace) -> None:
     flags = given([("CLOUD", "train.input_path", options.cloud), *sensors(options)])
     keys = [*flags, "train.start = network", *options.set]
     config = load_config(find_configuration("setup.conf"), keys, check_model)
+    if config.network.has_normals or not config.train.estimate_normals:
+        key = "network.has_normals = true" if config.network.has_normals else "train.estimate_normals = false"
+        raise UserError(f"{key}: has no meaning here, as orient finds the normals from the points alone; leave it out")
     cloud, config = load_cloud(config, print)
     if output.exists() and output.samefile(str(config.train.input_path)):
         raise UserError(f"--output {output}: is the cloud itself; give the oriented points another name")
@@ -68,8 +72,9 @@ def orient(options: argparse.Namespace) -> None:
     for line in replacing(output, config.plot.overwrite):
         print(line)
     scene = prepare(config, cloud, stages=ORIENTING)
-    if warning := sensor_warning(scene):
-        print(warning)
+    for note in (arrangement_note(scene), sensor_warning(scene)):
+        if note is not None:
+            print(note)
     positions, normals, confidence = oriented_points(scene)
     if scene.coarse_normals is None and cloud.sensors is None:
         raise UserError(f"{options.cloud}: encloses nothing, so that no side of its points is outside")

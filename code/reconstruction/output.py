@@ -8,6 +8,7 @@ from pathlib import Path
 from phase_recon.utils.errors import UserError
 
 MADE_BY = "made by PHASE"  # begins the comment in a surface of ours
+OFFSET = ".offset.txt"  # ends the name of the file beside a mesh in single precision that is far from the origin
 # the extensions that surface/files.py writes, which takes a second to import; a test holds them equal
 MESHES, CURVES = (".ply", ".obj", ".stl", ".glb"), (".ply", ".svg", ".npz")
 
@@ -58,7 +59,7 @@ def followed(path: Path) -> Path:
 
 
 def replacing(path: Path, may_replace: bool) -> list[str]:
-    """What is said, in time to stop, of a file that --output will replace: a line, or none where there is no file.
+    """What is said, in time to stop, of the files that --output will replace, itself and its offset: a line for each.
 
     Args:
         path: the file.
@@ -67,11 +68,10 @@ def replacing(path: Path, may_replace: bool) -> list[str]:
     Raises:
         UserError: there is one, and it may not be replaced.
     """
-    if not path.exists():
-        return []
-    if not may_replace:
-        raise stays(path, "name")
-    return [f"note: {path} is there, and will be replaced (--set plot.overwrite=false refuses)"]
+    there = [file for file in (path, path.with_name(f"{path.name}{OFFSET}")) if file.exists()]
+    if there and not may_replace:
+        raise stays(there[0], "name")
+    return [f"note: {file} is there, and will be replaced (--set plot.overwrite=false refuses)" for file in there]
 
 
 def stays(path: Path, other: str) -> UserError:
@@ -100,12 +100,22 @@ def check_folder(given: Path, folder: Path | None = None) -> None:
         ) from None
 
 
-def check_folder_of_many(given: Path, clouds: Sequence[Path]) -> None:
+def check_folder_of_many(given: Path, clouds: Sequence[Path], saved: bool) -> None:
     """Refuse a folder for the surfaces of many clouds that cannot be written, or that holds one of the clouds.
 
+    Args:
+        given: as on the command line.
+        clouds: their files.
+        saved: plot.save_ply, without which the runs have no surface to copy.
+
     Raises:
-        UserError: it is such a folder.
+        UserError: it is such a folder, or there will be no surfaces.
     """
+    if not saved:
+        raise UserError(
+            f"--output {given}: gets copies of the surfaces in the runs, and plot.save_ply = false leaves none there; "
+            "leave one of them out"
+        )
     check_folder(given)
     if given.is_dir() and any(cloud.exists() and cloud.parent.samefile(given) for cloud in clouds):
         raise UserError(

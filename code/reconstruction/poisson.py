@@ -56,6 +56,8 @@ def poisson(cloud: PointCloud, depth: int, normals: Normals) -> Surface:
     Raises:
         UserError: open3d cannot be imported, or there are no normals to use.
     """
+    if cloud.points.shape[1] != 3:
+        raise UserError("Poisson: needs points in 3D; leave its rows out for a cloud in 2D")
     try:
         import open3d as o3d
     except (ImportError, OSError) as error:

@@ -175,7 +175,7 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
             # not to set the scale
             near = _near(cloud.points, cloud.points[once], s.outlier_margin)
             near[dropped] = False
-            kept = np.flatnonzero(near)
+            kept, dropped = np.flatnonzero(near), np.flatnonzero(~near)
         elif len(dropped):
             kept = once
     arranged: Arrangement = "surface"
@@ -293,6 +293,21 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
         return scene
     outward = np.where(facing, s.seen, points.outward)
     return replace(scene, points=replace(points, normals=normals, outward=outward))
+
+
+def arrangement_note(scene: Scene) -> str | None:
+    """What a user should know of points that are not spread over a surface; None if they are."""
+    if scene.arrangement == "lines":
+        return (
+            f"note: the points lie on lines that are far apart: {len(scene.kept)} of them are used, about as far apart "
+            "along the lines"
+        )
+    if scene.arrangement == "volume":
+        return (
+            f"warning: the points fill a volume, where those of a surface are expected: only the {len(scene.kept)} on "
+            "its outside are used"
+        )
+    return None
 
 
 def sensor_warning(scene: Scene) -> str | None:

@@ -105,11 +105,11 @@ def run(options: argparse.Namespace) -> int:
     if len(given) > 1 or (names_many(config.train.input_path, ROOT) and not (loads and not given)):
         check_flags_for_many(options)
         texts = given or [str(config.train.input_path)]
-        clouds = [cloud for text in texts for cloud in find_clouds(text, ROOT, options.output)]
+        clouds = list(dict.fromkeys(cloud for text in texts for cloud in find_clouds(text, ROOT, options.output)))
         if len(given) > 1:
             config = replace(config, train=replace(config.train, input_path=str(common_folder(clouds))))
         if options.output is not None:
-            check_folder_of_many(options.output, clouds)
+            check_folder_of_many(options.output, clouds, config.plot.save_ply)
         config = named(config)
         return run_many(config, clouds, _exps_dir(config), options.jobs, options.gpu, options.output)
     if options.jobs != 1:
@@ -146,7 +146,9 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
     ranks, experiment, checkpoint = join_ranks(), None, None
     if options.is_continue:
-        found = Experiment.find(_exps_dir(config), str(config.train.expname), options.timestamp, _cloud_of(config))
+        found = Experiment.find(
+            _exps_dir(config), str(config.train.expname), options.timestamp, _cloud_of(config, options)
+        )
         experiment = ranks.from_first(found)
         checkpoint = experiment.load_checkpoint(options.checkpoint)
         config = replace(
@@ -183,7 +185,6 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     missing = [folder for folder in (exps_dir / name, exps_dir) if not folder.exists()]
     if experiment is None and ranks.first:
         experiment = Experiment.create(exps_dir, name, options.timestamp)
-        experiment.write_configuration(to_hocon(config))
     if ranks.size > 1:
         _say(f"processes: {ranks.size}, each with its share of every batch")
     if experiment is None or not ranks.first:
@@ -199,6 +200,8 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
     scenes: list[Scene] = []
     with experiment.claimed():
+        if is_new:
+            experiment.write_configuration(to_hocon(config))
         try:
             field, epoch = fit(
                 config,
@@ -229,12 +232,14 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     return written
 
 
-def _cloud_of(config: Config) -> Path | None:
-    """The file that train.input_path names, if it is there."""
+def _cloud_of(config: Config, options: argparse.Namespace) -> Path | None:
+    """The file of the cloud that the command line names, if it is there."""
     from phase_recon.utils.locations import find_file
 
-    path = None if config.train.input_path is None else find_file(config.train.input_path)
-    return path if path is not None and path.is_file() else None
+    if config.train.input_path is None or "train.input_path" not in map(key_of, overrides(options)):
+        return None
+    path = find_file(config.train.input_path)
+    return path if path.is_file() else None
 
 
 def _same_file(one: str | None, other: str | None) -> bool:
@@ -255,7 +260,9 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     from phase_recon.utils.distributed import choose_device
     from phase_recon.utils.experiment import Experiment
 
-    experiment = Experiment.find(_exps_dir(config), str(config.train.expname), options.timestamp, _cloud_of(config))
+    experiment = Experiment.find(
+        _exps_dir(config), str(config.train.expname), options.timestamp, _cloud_of(config, options)
+    )
     checkpoint = experiment.load_checkpoint(options.checkpoint)
     device, line = choose_device(options.gpu)
     _say(line)

@@ -68,12 +68,7 @@ class Run:
 
     def write(self, action: Callable[[], object]) -> None:
         """Write something to disk, which the run may be told to do without (train.on_save_error)."""
-        try:
-            action()
-        except UserError as error:
-            if self.config.train.on_save_error == "stop":
-                raise
-            self.announce(f"warning: {error}; training goes on (train.on_save_error = continue)")
+        write_or_warn(action, self.config.train.on_save_error, self.announce)
 
 
 @dataclass
@@ -87,6 +82,20 @@ class State:
     gaps: HeldGaps | None
     epoch: int = 0
     correction: SplineField | None = None  # what the last step's field lacks (``reconstruction.detail``)
+
+
+def write_or_warn(action: Callable[[], object], on_save_error: str, announce: Announce) -> None:
+    """Write something to disk; what is wrong is raised, or with on_save_error = continue only said.
+
+    Raises:
+        UserError: it cannot be written, and the run is to stop then.
+    """
+    try:
+        action()
+    except UserError as error:
+        if on_save_error == "stop":
+            raise
+        announce(f"warning: {error}; training goes on (train.on_save_error = continue)")
 
 
 def _new(run: Run) -> State:
@@ -206,6 +215,7 @@ def sampler_of(config: Config, scene: Scene, loss: Loss, device: torch.device) -
 
     positions, surface, lower, upper = points.positions, scene.coarse_surface, scene.domain.lower, scene.domain.upper
     about = positions if surface is None else np.concatenate([positions, surface.surface])
+    eased = t.ease_gaps and loss.weighs_holes and scene.scale.trained_spacing > 0  # few places again and again: no gaps
     estimated = None
     if scene.normals == "estimated":
         confidence, oriented = tensor(points.confidence), tensor(points.oriented, torch.bool)
@@ -222,7 +232,7 @@ def sampler_of(config: Config, scene: Scene, loss: Loss, device: torch.device) -
         estimated=estimated,
         spread=tensor(neighbour_distance(positions)) if loss.near else None,
         unsigned=UnsignedDistances.about(positions, device, t.seed) if loss.unsigned else None,
-        clearance=Clearance(positions, lower, upper, device) if t.ease_gaps and loss.weighs_holes else None,
+        clearance=Clearance(positions, lower, upper, device) if eased else None,
         spacing=scene.scale.trained_spacing,
     )
 

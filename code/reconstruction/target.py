@@ -7,7 +7,7 @@ import numpy as np
 
 from phase_recon.datasets.pointcloud import load_points
 from phase_recon.surface.files import READ_KINDS, holds_surface, read_surface
-from phase_recon.surface.surface import Surface
+from phase_recon.surface.surface import Surface, select_cells
 from phase_recon.utils.errors import UserError
 
 
@@ -20,7 +20,8 @@ def read_target(path: Path, dimension: int, *, needs_cells: bool = False) -> Sur
         needs_cells: whether a cloud will not do.
 
     Raises:
-        UserError: no such file, of another dimension, without cells that are needed, or a .gltf.
+        UserError: no such file, of another dimension, without points, without cells that are needed, with cells that
+            are all degenerate, or a .gltf.
     """
     if path.suffix.lower() == ".gltf":  # it would be read as a cloud, its vertices
         raise UserError(f"{path}: a target in .gltf has its faces in another file; save a mesh as .glb, points as .ply")
@@ -28,8 +29,14 @@ def read_target(path: Path, dimension: int, *, needs_cells: bool = False) -> Sur
     target = _surface(path, dimension) if is_surface else _cloud(path, dimension)
     if needs_cells and not len(target.cells):
         raise UserError(f"{path}: a target needs cells, but this is a cloud; leave --target out to measure the points")
+    if not len(target.vertices):
+        raise UserError(f"{path}: holds no points; give a target that has some")
     if target.dimension != dimension:
         raise UserError(f"{path}: is {target.dimension}D, but the cloud is {dimension}D: give one of the same kind")
+    if len(target.cells):
+        if not target.measure() > 0:
+            raise UserError(f"{path}: all of its cells are degenerate, of no size; export it again")
+        target = select_cells(target, np.ones(len(target.cells), dtype=bool))  # without vertices that no cell names
     return target
 
 

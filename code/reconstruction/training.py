@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from phase_recon.reconstruction.build_model import kernels_for
 from phase_recon.reconstruction.detail import correction_of, seconds_for
 from phase_recon.reconstruction.field import DetailedField, Field
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
-from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare, sensor_warning
+from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, arrangement_note, prepare, sensor_warning
 from phase_recon.reconstruction.progress import (
     NO_STEP,
     Announce,
@@ -134,6 +135,9 @@ def fit(
         except Failure as failure:
             checkpoint = course.mend(failure, clock.seconds, over=budget is not None and clock.seconds >= budget)
             clock.spent = course.mending.spent
+            if checkpoint is not None and most > 0:  # the network may have been given more frequencies at its start
+                own = with_frequencies(config, checkpoint["config"]["network"]["inputs"].get("k"))
+                run = replace(run, config=own)
             announce(f"warning: {failure}; going on {course.mending.action} (train.mend = true)")
 
 
@@ -153,16 +157,8 @@ def _announce(scene: Scene, announce: Announce) -> None:
         )
     if scene.dropped:
         announce(f"{scene.dropped} points are far from all others and are left out as outliers (train.drop_outliers)")
-    if scene.arrangement == "lines":
-        announce(
-            f"note: the points lie on lines that are far apart: {len(scene.kept)} of them are used, about as far apart "
-            "along the lines"
-        )
-    elif scene.arrangement == "volume":
-        announce(
-            f"warning: the points fill a volume, where those of a surface are expected: only the {len(scene.kept)} on "
-            "its outside are used"
-        )
+    if note := arrangement_note(scene):
+        announce(note)
     if warning := sensor_warning(scene):
         announce(warning)
     elif scene.sensors_believed:
@@ -227,8 +223,9 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
             state.epoch += 1
             if (gaps := state.gaps) is not None and gaps.after(state.epoch, state.field, ranks):
                 state.sampler = gaps.join(state.sampler)
-                held = f"{gaps.count} points hold the surface in gaps of the cloud (train.hold_gaps)"
-                run.announce(f"step {state.epoch}: {held}")
+                if clock.progress(state.epoch) < 1:  # else for a run that goes on
+                    held = f"{gaps.count} points hold the surface in gaps of the cloud (train.hold_gaps)"
+                    run.announce(f"step {state.epoch}: {held}")
             bar.update(state.epoch - bar.n if clock.budget is None else 0)
             status.add(terms)
             if _due(state.epoch, t.status_frequency):
@@ -236,7 +233,8 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
         if state.epoch == 0 and not stop.signal:
             assert t.time_budget is not None
             assert clock.budget is not None
-            enough = math.ceil(10 * t.time_budget + (clock.seconds - clock.budget + LEAST_SECONDS) / 6) / 10
+            missing = clock.seconds - clock.budget + LEAST_SECONDS  # s; of a longer time the detail has its share, too
+            enough = math.ceil(10 * t.time_budget + missing / (1 - DETAIL_SHARE) / 6) / 10
             raise UserError(NO_STEP.format(t.time_budget, f"{enough:g} or more"))
         if status.pending and not stop.signal:  # a run that goes on later reports them when they are due
             status.report(state.epoch, rate)

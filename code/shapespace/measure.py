@@ -89,8 +89,8 @@ def command(options: argparse.Namespace) -> None:
 
 
 def make_clouds(options: argparse.Namespace) -> None:
-    """Write bodies/ with train/, test/ and truth/, and part/ with few noisy points of the front of each of the test."""
-    folder = options.out / "bodies"
+    """Write train/, test/ and truth/ of the bodies, and part/: few noisy points of the front of each of the test."""
+    folder = bodies_of(options)
     if not (folder / "part").is_dir():
         write_bodies(folder, options.train, options.test, POINTS, 0.0, options.seed)
         (folder / "part").mkdir()
@@ -105,6 +105,12 @@ def make_clouds(options: argparse.Namespace) -> None:
         write_whole(part, npz_of(points=cloud.points[front] + noise, normals=cloud.normals[front]))
 
 
+def bodies_of(options: argparse.Namespace) -> Path:
+    """The folder of so many bodies of a seed."""
+    folder: Path = options.out / f"bodies-{options.train}-{options.test}-{options.seed}"
+    return folder
+
+
 def clouds_of(folder: Path, options: argparse.Namespace) -> list[Path]:
     """The clouds of the bodies that are not trained on."""
     return [folder / f"body_{index:04d}.npz" for index in range(options.train, options.train + options.test)]
@@ -112,7 +118,7 @@ def clouds_of(folder: Path, options: argparse.Namespace) -> list[Path]:
 
 def space_rows(loss: str, options: argparse.Namespace) -> Iterator[Row]:
     """Train a space, unless it has been; a row for each body and way of fitting."""
-    bodies, records = options.out / "bodies", options.out / "records"
+    bodies, records = bodies_of(options), options.out / "records"
     words = [
         "train", str(bodies / "train"), "--minutes", f"{options.minutes:g}", "--expname", f"space-{loss}",
         "--exps-dir", str(options.out / "exps"), "--set", f"network.loss.type={loss}",
@@ -164,7 +170,7 @@ def _fitted(space: Space, cloud: Path, truth: Path, place: Path, steps: int, bes
 
 def own_rows(options: argparse.Namespace) -> Iterator[Row]:
     """A row for the network of each body alone: of the whole, and of the part."""
-    bodies = options.out / "bodies"
+    bodies = bodies_of(options)
     asked = argparse.Namespace(minutes=None, seeds=[options.seed], gpu="auto", set=[], out=options.out)
     for kind, way in (("test", WHOLE), ("part", PARTIAL)):
         for cloud in clouds_of(bodies / kind, options)[: options.own]:

@@ -104,7 +104,7 @@ def _train(options: argparse.Namespace) -> None:
                 f"{experiment.folder}: step {checkpoint['epoch']}{done}; --steps N "
                 "continues up to step N, --minutes M up to M minutes in all"
             )
-        changed = differences(space_config_from_dict(checkpoint["config"], str(experiment.folder)), config)
+        changed = differences(space_config_from_dict(checkpoint["config"], str(experiment.folder)), located(config))
         if "train.seed" in changed:
             raise UserError(GOES_ON_WITH_ITS_SEED)
         _say(f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has")

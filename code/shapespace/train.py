@@ -4,6 +4,7 @@ Each step looks at some of the shapes, and moves the network and their codes.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from phase_recon.model.optimizer import Adam, Optimizers
 from phase_recon.model.sampling import Sampler, together
 from phase_recon.reconstruction.progress import NO_STEP, Clock, Status, progress_bar, tensorboard
 from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure
+from phase_recon.reconstruction.state import write_or_warn
 from phase_recon.reconstruction.training import Interrupted, schedule_of
 from phase_recon.shapespace.config import SpaceConfig, adapted
 from phase_recon.shapespace.shapes import Announce, Shapes
@@ -180,13 +182,8 @@ def fit_space(
     schedules = [schedule_of(entry) for entry in t.learning_rate_schedule]
     writer = tensorboard(experiment, announce) if t.tensorboard and experiment is not None else None
 
-    def write(action: Any) -> None:
-        try:
-            action()
-        except UserError as error:
-            if t.on_save_error == "stop":
-                raise
-            announce(f"warning: {error}; training goes on (train.on_save_error = continue)")
+    def write(action: Callable[[], object]) -> None:
+        write_or_warn(action, t.on_save_error, announce)
 
     with (
         subnormals_as_zero(),

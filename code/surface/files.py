@@ -28,7 +28,7 @@ def write_surface(path: Path | str, surface: Surface, metadata_comment: str | No
     Double precision, with normals and colours where the format has them (.stl and .svg do not). .stl and
     .glb are single precision: of a surface far from the origin they hold the vertices less an offset, a round
     number. The note returned says so, and the offset is written beside the mesh, to <name>.offset.txt. The
-    comment is kept by .ply, .obj, .svg, .npz.
+    comment is kept whole by .ply, .obj, .svg, .npz; .stl holds its first 68 characters, .glb its first line.
 
     Raises UserError for an extension that cannot hold the surface, or a file that cannot be written.
     """
@@ -45,14 +45,14 @@ def write_surface(path: Path | str, surface: Surface, metadata_comment: str | No
     single = kind in (".stl", ".glb") and len(surface.vertices) > 0
     offset = offset_of(surface.vertices, FAR) if single else np.zeros(surface.dimension)
     beside = path.with_name(f"{path.name}.offset.txt")
+    if single:  # first of all that of another surface of this name: cut off in between, an offset is missing, not wrong
+        beside.unlink(missing_ok=True)
     if not offset.any():
         write_whole(path, writers[kind](surface, metadata_comment or ""))
-        if single:
-            beside.unlink(missing_ok=True)  # of another surface of this name
         return None
     text = " ".join(f"{x:.17g}" for x in offset)
-    write_whole(beside, f"{text}\n".encode())
     write_whole(path, writers[kind](transform(surface, 1.0, -offset), metadata_comment or ""))
+    write_whole(beside, f"{text}\n".encode())
     return (
         f"{path}: {kind} is single precision, so its vertices are less the offset {text}, which {beside.name} holds; "
         ".ply needs none"
@@ -142,26 +142,38 @@ def _obj(surface: Surface, comment: str) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _single_precision(kind: str) -> Bytes:
-    """A writer by trimesh."""
+def _single(surface: Surface) -> trimesh.Trimesh:
+    """As trimesh has it, which writes what is of single precision."""
+    return trimesh.Trimesh(
+        surface.vertices,
+        surface.cells,
+        vertex_normals=surface.normals,
+        vertex_colors=surface.colours,
+        process=False,
+    )
 
-    def write(surface: Surface, comment: str) -> bytes:
-        mesh = trimesh.Trimesh(
-            surface.vertices,
-            surface.cells,
-            vertex_normals=surface.normals,
-            vertex_colors=surface.colours,
-            process=False,
-        )
-        content = mesh.export(file_type=kind)
-        assert isinstance(content, bytes)
-        return content
 
-    return write
+def _stl(surface: Surface, comment: str) -> bytes:
+    """Binary STL; its header, 80 bytes that must not begin like that of a text, has the comment."""
+    content = _single(surface).export(file_type="stl")
+    assert isinstance(content, bytes)
+    header = f"binary STL, {' '.join(comment.split())}".encode("ascii", errors="replace")
+    return header[:80].ljust(80) + content[80:]
+
+
+def _glb(surface: Surface, comment: str) -> bytes:
+    """Binary glTF, of which the comment's first line is the generator."""
+
+    def name(tree: dict[str, Any]) -> None:
+        tree["asset"]["generator"] = comment.partition("\n")[0] or tree["asset"]["generator"]
+
+    content = _single(surface).export(file_type="glb", tree_postprocessor=name)
+    assert isinstance(content, bytes)
+    return content
 
 
 def _svg(surface: Surface, comment: str) -> bytes:
-    """One path with even-odd fill, y up; coordinates are the input's, with every digit."""
+    """One path, filled by even-odd if it is closed, y up; coordinates are the input's, with every digit."""
     low, high = surface.vertices.min(axis=0), surface.vertices.max(axis=0)
     margin = 0.05 * float((high - low).max())
     left, top = low[0] - margin, -high[1] - margin
@@ -171,12 +183,13 @@ def _svg(surface: Surface, comment: str) -> bytes:
         closed = line[0] == line[-1]
         points = surface.vertices[line[:-1] if closed else line]
         parts.append("M " + " L ".join(f"{x:.17g},{-y:.17g}" for x, y in points.tolist()) + " Z" * closed)
+    fill = "#cfd8dc" if surface.is_closed() else "none"
     safe = comment.replace("&", "&amp;").replace("<", "&lt;")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" '
         f'viewBox="{left:.17g} {top:.17g} {width:.17g} {height:.17g}">\n'
         f"<desc>{safe}</desc>\n"
-        f'<path fill="#cfd8dc" stroke="#263238" stroke-width="{0.05 * margin:.6g}" fill-rule="evenodd"\n'
+        f'<path fill="{fill}" stroke="#263238" stroke-width="{0.05 * margin:.6g}" fill-rule="evenodd"\n'
         f'd="{" ".join(parts)}"/>\n</svg>\n'
     ).encode()
 
@@ -199,8 +212,8 @@ CURVE_WRITERS: dict[str, Bytes] = {".ply": _ply, ".svg": _svg, ".npz": _npz}
 MESH_WRITERS: dict[str, Bytes] = {
     ".ply": _ply,
     ".obj": _obj,
-    ".stl": _single_precision("stl"),
-    ".glb": _single_precision("glb"),
+    ".stl": _stl,
+    ".glb": _glb,
     ".npz": _npz,
 }
 READ_KINDS = (".ply", ".obj", ".off", ".stl", ".glb", ".npz")

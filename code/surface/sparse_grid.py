@@ -8,6 +8,7 @@ and the surface is followed through every block face that it crosses.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
@@ -27,6 +28,8 @@ BLOCK = 4  # cells along a block's side
 COARSE = 8  # cells along a coarse block's side
 SAFETY = 1.25  # on the rate of change seen
 BLOCK_BYTES = 2000  # of memory per block that the surface touches: its 125 values, copied, and its triangles (measured)
+SEEN_BYTES = 20  # of memory per block of the whole grid: its centre's value, and whether it was seen (derived)
+COARSE_BYTES = 120  # the same per coarse block: its place, its value and its slope (derived)
 CHUNK = 2**18  # points in one evaluation of the field
 CHUNK_BLOCKS = 2**15  # blocks whose corners are gathered at once
 SLAB_VOXELS = 2**25  # grid points that marching cubes sees at once
@@ -87,6 +90,11 @@ class SparseGrid:
     def _trace(self) -> None:
         """Evaluate the blocks that can hold the zero set, until it leaves none of them unseen."""
         ticks = [np.minimum(COARSE * np.arange(-(-n // COARSE) + 1), n) for n in self.cells]
+        require_memory(
+            SEEN_BYTES * math.prod(self.block_count.tolist()) + COARSE_BYTES * math.prod(map(len, ticks)),
+            f"a grid of {' × '.join(map(str, self.cells))} cells",
+            "choose a coarser plot.resolution, or leave plot.is_uniform_grid = true",
+        )
         coarse = self._sample_lattice([0.5 * (tick[1:] + tick[:-1]) for tick in ticks])
         slope = _slopes(coarse, self._sample_lattice(ticks), ticks)
         self.any_value = float(coarse.flat[0])

@@ -57,22 +57,27 @@ def within(surface: Surface, points: Array, distance: float) -> Surface:
     return select_cells(surface, near[surface.cells].all(axis=1))
 
 
-def shown_part(surface: Surface, points: Array) -> Surface:
-    """The part of a surface that the points (N, d) show, with the small gaps between them.
+def shown_part(surface: Surface, points: Array, level: float = 0.0) -> Surface:
+    """The part of a surface that points show, with the small gaps between them.
 
     A point shows what is near it, and on the side of the surface where it lies: not the back of a thin body.
+
+    Args:
+        surface: with normals.
+        points: of the cloud (N, d), in the same unit.
+        level: the signed distance from the points' own surface at which it lies; they are moved there, along normals.
 
     Raises:
         ValueError: the surface has no normals.
     """
-    points = _showing(points)
+    if surface.normals is None:
+        raise ValueError("expected a surface with normals")
+    normals, points = surface.normals, _showing(points)
+    of_points = normals[cKDTree(surface.vertices).query(points, workers=-1)[1]]
+    points = points + level * of_points
     tree = cKDTree(points)
     distance, nearest = tree.query(surface.vertices, np.arange(1, min(ASKED, tree.n) + 1), workers=-1)
     share = distance[:, 0] / _reach(tree, nearest[:, 0])
-    if surface.normals is None:
-        raise ValueError("expected a surface with normals")
-    normals = surface.normals
-    of_points = normals[cKDTree(surface.vertices).query(points, workers=-1)[1]]
     back = (np.einsum("nkc,nc->nk", of_points[nearest], normals) <= 0).all(axis=1)
     share[back] = np.inf
     cut = (share > SHOWN)[surface.cells].any(axis=1)

@@ -148,7 +148,7 @@ def _is_grid(value: Any, d: int, size: int) -> bool:
         return False
     if coefficients.dtype != torch.float32 or coefficients.shape != nodes.shape[:1]:
         return False
-    if nodes.abs().max() >= 1 << 18 or not coefficients.isfinite().all():
+    if nodes.min() <= -(1 << 18) or nodes.max() >= 1 << 18 or not coefficients.isfinite().all():
         return False
     step = nodes[1:] - nodes[:-1]  # the first axis along which two that follow each other differ must rise
     first = step[torch.arange(len(step)), (step != 0).int().argmax(dim=1)]

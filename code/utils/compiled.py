@@ -38,13 +38,19 @@ def load_compiled(source: Path) -> ctypes.CDLL:
         with suppress(OSError):  # missing or damaged: it is compiled again
             if _is_ours(library):
                 return ctypes.CDLL(str(library))
-        with tempfile.TemporaryDirectory() as made:
-            product = Path(made) / library.name
-            worked, output = _run([*compiler, *flags, str(source), "-o", str(product)])
-            if not (worked and product.is_file()):
-                problem = (output.splitlines() or ["it says nothing"])[0]
-                continue
-            write_whole(library, product.read_bytes(), f"set {CACHE} to a folder that can be")
+        try:
+            with tempfile.TemporaryDirectory() as made:
+                product = Path(made) / library.name
+                worked, output = _run([*compiler, *flags, str(source), "-o", str(product)])
+                if not (worked and product.is_file()):
+                    problem = (output.splitlines() or ["it says nothing"])[0]
+                    continue
+                write_whole(library, product.read_bytes(), f"set {CACHE} to a folder that can be")
+        except OSError as error:
+            raise UserError(
+                f"{source.name}: there is no folder to compile it in ({error.strerror}); set TMPDIR to one that can be "
+                "written"
+            ) from None
         try:
             library.chmod(0o700)
             return ctypes.CDLL(str(library))

@@ -337,7 +337,11 @@ def _freest_gpu() -> int:
     import GPUtil
 
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # by which GPUtil numbers them
-    free = {name: gpu.memoryFree for gpu in GPUtil.getGPUs() for name in (str(gpu.id), gpu.uuid)}
+    try:
+        found = GPUtil.getGPUs()
+    except (ValueError, IndexError):  # nvidia-smi has printed something else than its table, such as of a lost GPU
+        found = []
+    free = {name: gpu.memoryFree for gpu in found for name in (str(gpu.id), gpu.uuid)}
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [name for name in free if name.isdecimal()] if seen is None else [name.strip() for name in seen.split(",")]
     return max(range(len(names)), key=lambda number: free.get(names[number], 0.0), default=0)

@@ -61,7 +61,7 @@ class Experiment:
             expname: the name of this one.
             timestamp: the folder's name in place of <now>, which may be a path; "latest" means <now>. An existing
                 folder without checkpoints is used again.
-            parts: the folders to make in it.
+            parts: the folders to make in it, where it is new.
 
         Raises:
             UserError: the folder cannot be made, or contains a checkpoint.
@@ -98,8 +98,8 @@ class Experiment:
         except OSError as error:
             raise UserError(f"{folder}: cannot be made ({error.strerror}): choose another --exps-dir") from None
         experiment = Experiment(folder)
-        if experiment.log_path.is_file():
-            with experiment.claimed():  # not under the hands of a process that is training it
+        with experiment.claimed():  # not under the hands of a process that is training it
+            if experiment.log_path.is_file():
                 experiment.rewind_log(0)
         return experiment
 
@@ -227,9 +227,9 @@ class Experiment:
         """Write config.conf, the configuration of the run from this moment on, as HOCON text.
 
         Raises:
-            UserError: the disk is full or the folder cannot be written.
+            UserError: the disk is full, the folder cannot be written, or a path in the text is not of UTF-8.
         """
-        write_whole(self.folder / "config.conf", text.encode(), MAKE_ROOM)
+        write_whole(self.folder / "config.conf", in_utf8(text, self.folder), MAKE_ROOM)
 
     def set_aside(self, epoch: int) -> Path | None:
         """Make the checkpoint of step ``epoch`` the latest: move all files of later steps into replaced/<now>/.
@@ -273,7 +273,7 @@ class Experiment:
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, **checkpoint}, buffer)
         path = self.folder / "checkpoints" / f"{checkpoint['epoch']}.pth"
-        for name in (path, path.with_name("latest.pth")):
+        for name in (path.with_name("latest.pth"), path):  # cut off between the two, the newest is still found
             write_whole(name, buffer.getvalue(), MAKE_ROOM)
         return path
 
@@ -289,6 +289,22 @@ class Experiment:
                 raise UserError(f"{self.folder}: {NO_CHECKPOINT}")
             raise UserError(f"{path}: no such checkpoint; {_listing(path.parent, 'the checkpoints there are')}")
         return read_checkpoint(path)
+
+
+def in_utf8(text: str, place: Path) -> bytes:
+    """A configuration as the bytes of its file in a folder, ``place``.
+
+    Raises:
+        UserError: it names a path with bytes that are no UTF-8.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        name = text[error.start : error.end].encode("ascii", errors="backslashreplace").decode()
+        raise UserError(
+            f"{place / 'config.conf'}: would name a path with bytes that are not UTF-8 ({name}): rename that folder, "
+            "or start from another"
+        ) from None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -161,10 +161,12 @@ def unit(vectors: Array) -> npt.NDArray[np.float64]:
     return np.asarray(vectors * ratio(1.0, np.linalg.norm(vectors, axis=-1, keepdims=True)))
 
 
-def in_threads(function: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
+def in_threads(function: Callable[[Part], Result], parts: Iterable[Part], most: int | None = None) -> list[Result]:
     """The results of a function for each of the parts, in their order, computed on as many threads as torch has.
 
-    This is faster for functions that consist of large operations of numpy and scipy, which run in parallel.
+    This is faster for functions that consist of large operations of numpy and scipy, which run in parallel. ``most``
+    bounds the threads of those that take much memory.
     """
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads if most is None else min(threads, most)) as pool:
         return list(pool.map(function, parts))

@@ -49,13 +49,13 @@ def test_waves_that_the_field_misses_are_found(d, count):
     directions = on_sphere(count, d)
     data = data_of(bumps(directions)[:, None] * directions)
     spacing = spacing_of(data.points)
-    lambda_ = choose_lambda(data, spacing)
+    lambda_ = choose_lambda(data, spacing, 0.0)
     assert lambda_ is not None
     assert lambda_ <= 0.1
     others = on_sphere(500, d, seed=1)
     places = bumps(others)[:, None] * others
     before = np.linalg.norm(places, axis=1) - 0.6
-    after = before + solve(data, spacing, lambda_).at(places)[0]
+    after = before + solve(data, spacing, lambda_, 0.0).at(places)[0]
     assert np.abs(after).mean() < 0.15 * np.abs(before).mean()
 
 
@@ -65,7 +65,7 @@ def test_of_noise_alone_nothing_is_added(d):
     noise = np.random.default_rng(2).normal(size=3000) * 0.005
     data = data_of((0.6 + noise)[:, None] * directions)
     spacing = max(spacing_of(data.points), detail.NOISE_WIDTHS * 0.005)
-    assert choose_lambda(data, spacing) is None
+    assert choose_lambda(data, spacing, 0.005) is None
 
 
 def test_the_solution_is_the_least_of_the_three_terms():
@@ -76,13 +76,13 @@ def test_the_solution_is_the_least_of_the_three_terms():
         points, generator.normal(size=200), generator.normal(size=(200, 3)), on_sphere(200, 3, 4),
         generator.random(200), 1 + generator.random(200),
     )  # fmt: skip
-    h, spacing, lambda_ = 0.3, 0.1, 0.5
-    steps = detail.STEPS, detail.TOLERANCE
+    h, spacing, lambda_, noise = 0.3, 0.1, 0.5, 0.06
+    before = detail.STEPS, detail.TOLERANCE
     detail.STEPS, detail.TOLERANCE = 2000, 1e-7
     try:
-        grid = detail._solve_grid(data, h, spacing, lambda_, 1)
+        grid = detail._solve_grid(data, h, spacing, lambda_, noise, 1)
     finally:
-        detail.STEPS, detail.TOLERANCE = steps
+        detail.STEPS, detail.TOLERANCE = before
     np.testing.assert_array_equal(grid.nodes, nodes_about(np.rint(points / h).astype(int), 2))
 
     c = torch.from_numpy(grid.coefficients.astype(np.float64)).requires_grad_(True)
@@ -96,17 +96,21 @@ def test_the_solution_is_the_least_of_the_three_terms():
     weights, trust = torch.from_numpy(data.weights), torch.from_numpy(data.trust)
     off = torch.from_numpy(data.gradients - data.normals) + gradient
     energy = (weights * (torch.from_numpy(data.values) + value) ** 2).sum()
-    energy = energy + lambda_ * spacing**2 * (weights * trust * off.square().sum(-1)).sum()
+    nu = lambda_ * spacing**2 + noise**2
+    energy = energy + nu * (weights * trust * off.square().sum(-1)).sum()
     index = {tuple(node): number for number, node in enumerate(grid.nodes.tolist())}
-    pairs = torch.tensor(
-        [
-            (number, index[other])
-            for node, number in index.items()
-            for other in (tuple(np.add(node, step)) for step in np.eye(3, dtype=int))
-            if other in index
-        ]
-    )
-    energy = energy + detail.SMOOTHNESS * lambda_ * h / spacing * (c[pairs[:, 0]] - c[pairs[:, 1]]).square().sum()
+    axes = np.eye(3, dtype=int)
+    bending = torch.zeros((), dtype=torch.float64)
+    for node in index:
+        for i in range(3):
+            for j in range(3):  # ∂²g / ∂x_i ∂x_j in differences, each of the nine entries of the Hessian once
+                steps = ([-axes[i], 0 * axes[i], axes[i]] if i == j else
+                         [0 * axes[i], axes[i], axes[j], axes[i] + axes[j]])  # fmt: skip
+                near = [index.get(tuple((np.array(node) + step).tolist())) for step in steps]
+                if None not in near:
+                    factors = torch.tensor([1.0, -2.0, 1.0] if i == j else [1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
+                    bending = bending + (factors @ c[near]) ** 2
+    energy = energy + lambda_ * spacing / h * bending  # κ h^(d - 4) with κ = λ s^(4 - d), d = 3
     force = torch.autograd.grad(energy, c)[0]
     start = torch.autograd.grad((weights * (torch.from_numpy(data.values) + b.prod(-1) @ c) ** 2).sum(), c)[0]
     assert float(force.abs().max()) < 1e-3 * float(start.abs().max())
@@ -116,10 +120,10 @@ def test_blocks_give_what_the_whole_gives(monkeypatch):
     directions = on_sphere(4000, 3)
     data = data_of(bumps(directions)[:, None] * directions)
     spacing = spacing_of(data.points)
-    whole = solve(data, spacing, 0.1)
+    whole = solve(data, spacing, 0.1, 0.0)
     monkeypatch.setattr(detail, "BLOCK_POINTS", 1500)
     assert len(detail._boxes(data.points)) == 4
-    parts = solve(data, spacing, 0.1)
+    parts = solve(data, spacing, 0.1, 0.0)
     for one, other in zip(whole.grids, parts.grids, strict=True):
         np.testing.assert_array_equal(one.nodes, other.nodes)
     np.testing.assert_allclose(parts.at(data.points)[0], whole.at(data.points)[0], atol=2e-4)
@@ -166,7 +170,7 @@ def test_the_correction_dies_out_away_from_the_points():
     half = directions[directions[:, 0] > 0]
     data = data_of(0.62 * half)
     spacing = spacing_of(data.points)
-    found = solve(data, spacing, 0.1)
+    found = solve(data, spacing, 0.1, 0.0)
     places = np.random.default_rng(1).uniform(-8, 8, (3000, 3))
     reach = np.sqrt(3) * 4 * max(detail.LEVELS) * spacing  # half a cell, two rings, and 1.5 for a spline: 4
     far = cKDTree(data.points).query(places)[0] > reach
@@ -236,3 +240,33 @@ def test_a_run_ends_with_its_detail_in_field_checkpoint_and_mesh(tmp_path, shape
     field, epoch = fit(more, cloud, torch.device("cpu"), lines.append, checkpoint=experiment.load_checkpoint())
     assert epoch == 12
     assert isinstance(field, NeuralField)
+
+
+def test_noise_does_not_make_the_field_flat():
+    """The least weight of the normals is the noise's square: with none, a field that is zero everywhere fits best."""
+    directions = on_sphere(2000, 3)
+    noise = 0.01
+    data = data_of((0.6 + noise * np.random.default_rng(5).normal(size=2000))[:, None] * directions)
+    spacing = spacing_of(data.points)
+    places = 0.6 * on_sphere(500, 3, seed=1)
+    slopes = [(solve(data, spacing, 1e-4, sigma).at(places)[1] * places / 0.6).sum(axis=1) for sigma in (0.0, noise)]
+    flat, whole = (np.median(1 + slope) for slope in slopes)  # of the field along the normals: 1 is right
+    assert flat < 0.7 < whole
+
+
+def test_given_normals_weigh_more_than_estimated_ones():
+    directions = on_sphere(100, 3)
+    trust = np.linspace(0, 1, 100)
+    for oriented, weight in ((False, 1.0), (True, detail.GIVEN)):
+        data = data_at(0.6 * directions, directions, trust, round_field(0.6), oriented)
+        np.testing.assert_allclose(data.trust[1:], weight * trust[1:])
+        assert data.trust[0] == 1  # without trust the field's own direction stands there
+
+
+def test_few_different_points_show_no_detail():
+    """Four corners that come three times each: nothing can be held out."""
+    corners = np.repeat(np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=float), 3, axis=0)
+    config, lines = load_config(TINY, ("train.detail=true", "train.nepoch=5"), check_model), list[str]()
+    field, _ = fit(config, PointCloud(corners), torch.device("cpu"), lines.append)
+    assert isinstance(field, NeuralField)
+    assert "detail: the points show none that the network lacks (train.detail)" in lines

@@ -52,7 +52,7 @@ def test_the_summary_compares_on_the_same_bodies_and_counts_what_failed(page):
 
 def test_a_part_is_of_the_front_with_noise(page):
     _, _, folder = page("--losses", "phase")
-    bodies = folder / "out" / "bodies"
+    bodies = folder / "out" / "bodies-2-2-0"
     assert sorted(path.name for path in (bodies / "train").iterdir()) == ["body_0000.npz", "body_0001.npz"]
     whole, part = (load_point_cloud(bodies / kind / "body_0002.npz") for kind in ("test", "part"))
     assert len(part.points) == 300
