@@ -32,6 +32,8 @@ def nearest(points: Array, places: Array, neighbours: int) -> Nearest:
 def nearest_on_sheet(points: Array, places: Array, neighbours: int, opposite: Array | None) -> Nearest:
     """The nearest points on the places' own sheet, as far as these are among three times as many.
 
+    Where they are fewer, points of the other sheet fill up, at the distance infinity, which is the weight 0.
+
     Args:
         points: the cloud (M, d).
         places: some of its points (N, d).
@@ -44,6 +46,7 @@ def nearest_on_sheet(points: Array, places: Array, neighbours: int, opposite: Ar
     for start in range(0, len(places), PLACES):
         some = slice(start, start + PLACES)
         others = on_opposite_sheet(points[index[some]] - places[some, None], opposite[some])
+        distance[some][others] = np.inf
         order = np.argsort(others, axis=1, kind="stable")
         distance[some], index[some] = (np.take_along_axis(of[some], order, axis=1) for of in (distance, index))
     return distance[:, :neighbours], index[:, :neighbours]
@@ -55,8 +58,13 @@ def on_opposite_sheet(offsets: Array, opposite: Array) -> npt.NDArray[np.bool_]:
 
 
 def closeness(distance: Array) -> Array:
-    """The weights (M, K) of neighbours at distances (M, K), the farthest last."""
-    return np.exp(DECAY * (distance / np.maximum(distance[:, -1:], TINY)) ** 2)
+    """The weights (M, K) of neighbours at distances (M, K), ascending; 0 of those at infinity."""
+    return np.exp(DECAY * (distance / np.maximum(farthest(distance), TINY)[:, None]) ** 2)
+
+
+def farthest(distance: Array) -> Array:
+    """The largest of distances (M, K) that is not infinite (M,)."""
+    return np.asarray(np.where(np.isfinite(distance), distance, 0.0).max(axis=1))
 
 
 def distance_to_other(points: Array | cKDTree, places: Array, others: int) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from phase_recon.geometry.neighbours import NEIGHBOURS, TINY, Nearest, closeness, nearest_on_sheet
+from phase_recon.geometry.neighbours import NEIGHBOURS, TINY, Nearest, closeness, farthest, nearest_on_sheet
 from phase_recon.utils.general import in_threads
 
 Array = npt.NDArray[np.float64]
@@ -123,7 +123,8 @@ def _in_parts(
         if normals is not None:
             cosine = np.einsum("mkc,mc->mk", normals[1][index], normals[0][some])
             weight *= np.exp((np.abs(cosine) - 1) * 2 / AGREEMENT**2)
-        return _fit(points[index], weight, places[some], distance[:, -(-2 * index.shape[1] // 3) - 1])
+        width = np.minimum(distance[:, -(-2 * index.shape[1] // 3) - 1], farthest(distance))
+        return _fit(points[index], weight, places[some], width)
 
     step = chunk // own[1].shape[1]
     parts = in_threads(part, [slice(start, start + step) for start in range(0, len(places), step)])

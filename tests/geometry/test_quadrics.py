@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from phase_recon.geometry.neighbours import nearest_on_sheet
 from phase_recon.geometry.quadrics import fit_quadrics, fit_quadrics_bilateral
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
@@ -180,3 +181,21 @@ def test_agreement_is_with_the_nearest_of_the_chosen():
     projections = whole.projections[some], part.projections
     whole_off, part_off = (np.abs(places[:, [0, 2]]).min(axis=1).mean() for places in projections)
     assert part_off < 1.3 * whole_off
+
+
+def test_a_dense_sheet_nearby_does_not_draw_the_points_of_a_sparse_one():
+    """A plate whose back is six times as dense: of the 72 nearest points fewer than 24 lie on the front."""
+    front = np.stack(np.meshgrid(*[np.arange(-12, 13) * 0.04] * 2), -1).reshape(-1, 2)
+    back = np.stack(np.meshgrid(*[np.arange(-30, 31) * 0.016] * 2), -1).reshape(-1, 2)
+    points = np.r_[np.c_[front, np.zeros(len(front))], np.c_[back, np.full(len(back), -0.03)]]
+    places = points[: len(front)][np.abs(front).max(axis=1) < 0.2]
+    opposite = np.tile([0.0, 0.0, -0.03], (len(places), 1))
+    distance, index = nearest_on_sheet(points, places, 24, opposite)
+    own = np.isfinite(distance)
+    assert 6 < own.sum(axis=1).min() <= own.sum(axis=1).max() < 24
+    assert (points[index[own]][:, 2] == 0).all()
+    assert (points[index[~own]][:, 2] < 0).all()
+    fit = fit_quadrics(points, places, 24, opposite)
+    np.testing.assert_allclose(fit.projections, places, atol=1e-9)
+    np.testing.assert_allclose(np.abs(fit.normals[:, 2]), 1.0, atol=1e-9)
+    assert (fit.width <= np.where(own, distance, 0).max(axis=1)).all()
