@@ -50,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--steps", metavar="A,B", type=partial(whole_numbers, "--steps", 1), default="300,1200",
         help="lengths of the runs (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--batch", metavar="N", type=int, default=1024, help="points a step, in Ω too (%(default)s)")
+    parser.add_argument(
+        "--batch", metavar="N", type=int, default=1024, help="points of the cloud, and in Ω, a step (%(default)s)"
+    )
     common_flag(parser, "seed", default=0, help="of every run (0)")
     common_flag(parser, "gpu")
     parser.add_argument("--out", type=Path, default=Path("comparison"), help="folder of all results (%(default)s)")

@@ -104,7 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tables", default="", metavar="A,B", help=f"some of {', '.join(TABLES)} (all)")
     parser.add_argument("--only", metavar="A,B", default="", help="names of scans, or their beginnings")
     parser.add_argument(
-        "--seeds", "--seed", metavar="A,B", type=partial(whole_numbers, "--seeds", 0), default="0", help="(%(default)s)"
+        "--seeds", "--seed", metavar="A,B", type=partial(whole_numbers, "--seeds", 0), default="0",
+        help="seeds of every run (%(default)s)",
     )
     common_flag(parser, "gpu")
     parser.add_argument("--out", type=Path, default=Path("reproduction"), help="folder of all results (%(default)s)")

@@ -1,9 +1,9 @@
 """How often a side is wrong, and how often it is said to be: on clouds whose true normals are known.
 
-    python code/benchmarks/make_clouds.py FOLDER --kinds scan,noisy     makes such clouds
-    python code/benchmarks/sides.py FOLDER                              prints a row a cloud, and the calibration
-    python code/benchmarks/sides.py FOLDER --sensors                    the same, told the sensor positions
-    python code/benchmarks/sides.py FOLDER --picture calibration.png    draws the calibration
+    python code/benchmarks/make_clouds.py FOLDER --kinds scan,noisy     # makes such clouds
+    python code/benchmarks/sides.py FOLDER                              # prints a row a cloud, and the calibration
+    python code/benchmarks/sides.py FOLDER --sensors                    # the same, told the sensor positions
+    python code/benchmarks/sides.py FOLDER --picture calibration.png    # draws the calibration
 
 A side is wrong where the normal that was found and the true one point to different sides of the surface. Normals that
 are nearly perpendicular to the true ones, as at edges, are of no side and do not count. In the calibration each cloud
@@ -102,8 +102,8 @@ def calibration_picture(path: Path, rows: list[Row], clouds: int) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables; returns the exit status."""
     parser = Parser("FOLDER [--sensors] [--picture PATH]", __doc__, script="sides.py")
-    parser.add_argument("folder", type=Path, help="of clouds with true normals, .npz")
-    parser.add_argument("--sensors", action="store_true", help="show the preprocessing the sensor positions, too")
+    parser.add_argument("folder", type=Path, help="folder of clouds (.npz) that have true normals")
+    parser.add_argument("--sensors", action="store_true", help="let the preprocessing use the sensor positions")
     parser.add_argument("--picture", type=Path, metavar="PATH", help="of the calibration, .png")
     return exit_status(parser, arguments, command, "stopped")
 

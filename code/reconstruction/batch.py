@@ -1,8 +1,8 @@
 """Many clouds by one command: a run for each, in a process of its own, and a table of all.
 
-    phase-recon scans/ --jobs 2        every cloud in a folder and in those below it
-    phase-recon scans/*.ply            several files, or a glob that is quoted; ** is any number of folders
-    phase-recon @list.txt              a path per line, seen from the list's folder
+    phase-recon scans/ --jobs 2        # every cloud in a folder and in those below it
+    phase-recon scans/*.ply            # several files, or a glob that is quoted; ** is any number of folders
+    phase-recon @list.txt              # a path per line, seen from the list's folder
 
 ``exps/<expname>/<time of start>/`` then holds ``config.conf``, ``table.csv``, ``table.html`` and a folder per cloud.
 That is a run like any other, with two files more: ``cloud.json``, what became of it, and ``output.log``, what it said.

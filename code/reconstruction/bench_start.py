@@ -131,8 +131,10 @@ def bench(cloud: Path, steps: int) -> None:
 def main() -> int:
     """Read the flags and print the table; returns the exit status."""
     parser = Parser("[--input CLOUD] [--steps N]", __doc__, script="bench_start.py")
-    parser.add_argument("--input", metavar="CLOUD", type=Path, default=Path("data/bunny.xyz"), help="(data/bunny.xyz)")
-    parser.add_argument("--steps", metavar="N", type=int, default=100, help="of the training (100)")
+    parser.add_argument(
+        "--input", metavar="CLOUD", type=Path, default=Path("data/bunny.xyz"), help="the cloud (data/bunny.xyz)"
+    )
+    parser.add_argument("--steps", metavar="N", type=int, default=100, help="steps of the training (100)")
     return exit_status(parser, None, lambda options: bench(options.input, options.steps), "stopped")
 
 

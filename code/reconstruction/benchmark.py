@@ -99,17 +99,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--methods", metavar="A,B", default="",
-        help=f"some of {', '.join(METHODS)}; with those of ours comes Poisson with the normals of ours (all)",
+        help=f"some of {', '.join(METHODS)} (all); each ours adds a row of Poisson with our normals",
     )  # fmt: skip
     parser.add_argument(
         "--clouds",
         metavar="N:NOISE",
         default="5000:0.005,20000:0",
-        help="points:noise of the clouds taken from a mesh, noise as a share of the radius; or points:noise:cut, of "
-        "which that share is cut away at one end (%(default)s)",
+        help="points:noise of the clouds taken from a mesh, noise as a share of half the diagonal of its "
+        "box; or points:noise:cut, of which that share is cut away at one end (%(default)s)",
     )
     common_flag(parser, "set", help="a key for every run of ours, such as --set train.nepoch=500; can be repeated")
-    common_flag(parser, "gpu", help="for ours: auto (the freest GPU, else the CPU), cpu, ignore, or a number")
+    common_flag(parser, "gpu")
     parser.add_version_and_debug()
     return exit_status(parser, arguments, benchmark, "stopped; the same command goes on with what is missing")
 

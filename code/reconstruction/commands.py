@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
     ) -> None:  # fmt: skip
         name = command_name(script, console)
         if description:
-            description = description.replace(f"python code/reconstruction/{script}", name)
+            description = re.sub(rf"python code/\w+/{re.escape(script)}", lambda _: name, description)
         super().__init__(
             prog=name, usage=f"%(prog)s {usage}" if usage else None, description=description, epilog=epilog,
             formatter_class=_Formatter,

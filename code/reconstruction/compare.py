@@ -113,6 +113,8 @@ def compare(options: argparse.Namespace, command: str) -> None:
     Raises:
         UserError: the options, the cloud or the target are wrong; or no run gave a surface.
     """
+    if options.steps is not None and options.minutes is not None:
+        raise UserError("--steps and --minutes: one or the other; a run ends by its steps or by the clock")
     _, device = choose_device(options.gpu)
     if (options.cloud is None) == (options.input is None):
         raise UserError("give one point cloud: phase-recon compare CLOUD, or --input PATH")
@@ -191,8 +193,6 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         if len(losses) > 1:
             raise UserError(f"--sweep compares settings of one loss, but --losses names {len(losses)}: give one")
         settings = list(_settings(options.sweep))
-    if options.steps is not None and options.minutes is not None:
-        raise UserError("--minutes and --steps: one or the other; a run ends by its steps or by the clock")
     if options.steps is not None:
         length, saved = ["--steps", str(options.steps)], f"frequency={max(1, options.steps // CHECKPOINTS)}"
     else:
@@ -381,7 +381,7 @@ def _parser() -> Parser:
     common_flag(parser, "steps", help="length of every run, in place of a time")
     parser.add_argument("--normals", action="store_true", help="use the normals of the file, in all that can")
     parser.add_argument(
-        "--same-network", action="store_true", help="network, optimiser and batch of setup.conf for all losses"
+        "--same-network", action="store_true", help="all of setup.conf but the loss, for every loss"
     )
     common_flag(parser, "set", help="a key for every run, such as --set plot.resolution=128; can be repeated")
     common_flag(parser, "seed", default=0, help="seed of every run (0)")

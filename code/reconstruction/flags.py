@@ -76,7 +76,7 @@ def parser(description: str) -> Parser:
     what.add_argument("--is-continue", action="store_true", help="go on with a run, with its configuration")
 
     how = flags.add_argument_group("how", "A flag wins over the key of the configuration that it stands for.")
-    how.add_argument("--quality", choices=QUALITIES, help="a length and a resolution, see below")
+    how.add_argument("--quality", choices=QUALITIES, help="steps and resolution together, see below")
     common_flag(how, "minutes", help="time for the whole command, in place of a number of steps; train.time_budget")
     common_flag(how, "steps", help="length of the training (1000); train.nepoch")
     how.add_argument(
@@ -97,7 +97,7 @@ def parser(description: str) -> Parser:
     how.add_argument("--voxel", metavar="SIZE", type=float, help="read one point per cell of this side; train.voxel")
     how.add_argument("--classes", metavar="LIST", help="read these classes of a LAS file, as 2,6; train.classes")
     how.add_argument(
-        "--min-opacity", metavar="O", type=float, help="read 3D Gaussians of this opacity on; train.min_opacity"
+        "--min-opacity", metavar="O", type=float, help="3D Gaussians of at least this opacity (0.5); train.min_opacity"
     )
     common_flag(how, "sensor")
     common_flag(how, "stations")

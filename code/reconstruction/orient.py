@@ -1,6 +1,6 @@
 """The cloud with oriented normals, in seconds and without a training: for other programs, such as Poisson's.
 
-    python code/reconstruction/orient.py scan.ply                    writes scan_oriented.ply here
+    python code/reconstruction/orient.py scan.ply                    # writes scan_oriented.ply here
     python code/reconstruction/orient.py scan.ply -o normals.ply
 
 Every point that is no outlier is written where it was, in double precision, with an outward unit normal and a

@@ -1,15 +1,15 @@
 """From a point cloud to a surface.
 
-    python code/reconstruction/run.py scan.ply -o mesh.ply       train on a cloud, and write its surface
-    python code/reconstruction/run.py scan.ply --quality draft   a first look
-    python code/reconstruction/run.py scan.ply --target gt.obj   and measure the surface against another
-    python code/reconstruction/run.py scans/ -o meshes/          every cloud of a folder
+    python code/reconstruction/run.py scan.ply -o mesh.ply       # train on a cloud, and write its surface
+    python code/reconstruction/run.py scan.ply --quality draft   # a first look
+    python code/reconstruction/run.py scan.ply --target gt.obj   # and measure the surface against another
+    python code/reconstruction/run.py scans/ -o meshes/          # every cloud of a folder
     python code/reconstruction/run.py scan.ply --is-continue --steps 5000
     python code/reconstruction/run.py scan.ply --eval --resolution 512 -o fine.ply
-    python code/reconstruction/run.py orient scan.ply            the cloud with oriented normals, in seconds
-    python code/reconstruction/run.py compare --help             losses side by side on a cloud
-    python code/reconstruction/run.py benchmark --help           beside Screened Poisson on many
-    python code/reconstruction/run.py                            the cloud that setup.conf names: data/bunny.xyz
+    python code/reconstruction/run.py orient scan.ply            # the cloud with oriented normals, in seconds
+    python code/reconstruction/run.py compare --help             # losses side by side on a cloud
+    python code/reconstruction/run.py benchmark --help           # beside Screened Poisson on many
+    python code/reconstruction/run.py                            # the cloud that setup.conf names: data/bunny.xyz
 
 The functions read in the order in which a run goes: ``main`` → ``train`` or ``evaluate``; ``api.py`` has the same for
 arrays, without files. Imports that take seconds are inside the functions, so that ``--help`` and

@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--train", type=int, default=60, metavar="N", help="bodies to train on (%(default)s)")
     parser.add_argument("--test", type=int, default=20, metavar="N", help="unseen bodies (%(default)s)")
     parser.add_argument(
-        "--own", type=int, default=20, metavar="N", help="of these that get networks of their own (%(default)s)"
+        "--own", type=int, default=20, metavar="N", help="how many of them get a network of their own (%(default)s)"
     )
     parser.add_argument("--losses", default="", metavar="NAMES", help=f"some of {', '.join(LOSSES)} (all)")
     common_flag(parser, "seed", default=0, help="of the bodies and of every training (%(default)s)")

@@ -1,9 +1,9 @@
 """Shape spaces on the command line: one network for many shapes, a latent code for each.
 
-    python code/shapespace/run.py bodies --out bodies --train 60 --test 20    a family to try it on, made by formulas
-    python code/shapespace/run.py train bodies/train                          train a space on a folder of clouds
-    python code/shapespace/run.py eval bodies/test --target bodies/truth      fit codes to clouds it has not seen
-    python code/shapespace/run.py interpolate body_0000 body_0007             the path between two of its shapes
+    python code/shapespace/run.py bodies --out bodies --train 60 --test 20    # a family to try it on, made by formulas
+    python code/shapespace/run.py train bodies/train                          # train a space on a folder of clouds
+    python code/shapespace/run.py eval bodies/test --target bodies/truth      # fit codes to clouds it has not seen
+    python code/shapespace/run.py interpolate body_0000 body_0007             # the path between two of its shapes
     python code/shapespace/run.py dfaust --scans scans --out processed        D-FAUST's scans in the layout of IGR
 
 Runs are folders like those of reconstruction/run.py: exps/<expname>/<time of start>/. ``train --is-continue`` goes on

@@ -273,7 +273,7 @@ class Experiment:
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, **checkpoint}, buffer)
         path = self.folder / "checkpoints" / f"{checkpoint['epoch']}.pth"
-        for name in (path.with_name("latest.pth"), path):  # cut off between the two, the newest is still found
+        for name in (path, path.with_name("latest.pth")):
             write_whole(name, buffer.getvalue(), MAKE_ROOM)
         return path
 

@@ -8,17 +8,30 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from conftest import Command, records
 from phase_recon.reconstruction import batch
 from phase_recon.reconstruction.batch import reason_of
-from phase_recon.reconstruction.batch_clouds import find_clouds, names_many
-from phase_recon.reconstruction.batch_table import COLUMNS, read_record, result_of, write_record, write_tables
+from phase_recon.reconstruction.batch_clouds import common_folder, find_clouds, names_many
+from phase_recon.reconstruction.batch_table import (
+    COLUMNS,
+    DISTANCES,
+    read_record,
+    result_of,
+    write_record,
+    write_tables,
+)
+from phase_recon.reconstruction.output import MADE_BY
+from phase_recon.surface.files import write_surface
+from phase_recon.surface.surface import Surface, transform
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
 
@@ -471,3 +484,80 @@ def test_a_record_that_is_no_record_is_an_error(tmp_path: Path):
     (tmp_path / "cloud.json").write_text("{")
     with pytest.raises(UserError, match=r"cloud\.json: not a readable record: remove it"):
         read_record(tmp_path)
+
+
+def test_a_run_that_ended_while_its_command_was_stopped_is_done(scans: Path, tmp_path: Path):
+    put(scans, a="fine")
+    work = batch.Batch(tmp_path, ["a"], 1, "cpu", None, [])
+    folder = tmp_path / "a"
+    for part in ("checkpoints", "evaluation/10"):
+        (folder / part).mkdir(parents=True)
+    for name in ("output.log", "checkpoints/latest.pth"):
+        (folder / name).touch()
+    write_record(folder, {"input": str(scans / "a.xyz"), "state": "running"})
+    for evaluated, state in ((False, "stopped"), (True, "done")):
+        if evaluated:
+            metrics = {"epoch": 10, "components": 1, "closed": True, "euler_characteristic": 2, "scale": 1.0}
+            metrics["input"] = dict.fromkeys(DISTANCES, 0.1)
+            (folder / "evaluation" / "10" / "metrics.json").write_text(json.dumps(metrics))
+        process = subprocess.Popen([sys.executable, "-c", "import sys; sys.exit(143)"])
+        process.wait()
+        output = (folder / "output.log").open("ab")
+        work._finish(batch.Job("a", 0, process, output, 0, 0.0), stopped=True)
+        assert read_record(folder)["state"] == state
+
+
+def test_stations_that_changed_are_read_again(command: Command, scans: Path, tmp_path: Path):
+    put(scans, a="fine")
+    stations = tmp_path / "stations.csv"
+    for times, height in ((1, 9), (1, 9), (2, -9)):
+        stations.write_text(f"station,x,y,z\n1,0,0,{height}\n")
+        assert command("--input", scans, "--stations", stations).status == 0
+        assert len(calls(scans, "a")) == times
+
+
+def test_surfaces_of_any_format_in_a_folder_below_are_no_clouds(tmp_path: Path):
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=float)
+    body = Surface(corners, np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]))
+    meshes = tmp_path / "scans" / "meshes"
+    meshes.mkdir(parents=True)
+    put(tmp_path / "scans", a="1 2 3")
+    for kind in ("ply", "obj", "stl", "glb", "npz"):
+        write_surface(meshes / f"{kind}.{kind}", transform(body, 1.0, np.full(3, 1e7)), f"{MADE_BY}, in its unit")
+    assert (meshes / "stl.stl.offset.txt").is_file()
+    assert find_clouds(str(tmp_path / "scans"), tmp_path, meshes) == [tmp_path / "scans" / "a.xyz"]
+    (meshes / "mine.stl").write_bytes(b"a mesh of mine")
+    assert find_clouds(str(tmp_path / "scans"), tmp_path, meshes)[1:] == [meshes / "mine.stl"]
+
+
+def test_surfaces_that_no_run_keeps_cannot_be_copied(command: Command, scans: Path, tmp_path: Path):
+    put(scans, a="fine")
+    done = command("--input", scans, "-o", tmp_path / "meshes", "--set", "plot.save_ply=false")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "gets copies of the surfaces in the runs, and plot.save_ply = false leaves none there; leave one" in done.err
+
+
+def test_a_cloud_that_is_given_twice_is_one_run(command: Command, scans: Path):
+    put(scans, a="fine", b="fine")
+    assert "2 clouds" in command(scans, scans / "a.xyz").out
+    assert len(calls(scans, "a")) == 1
+
+
+def test_a_result_names_its_own_surface(tmp_path: Path):
+    """The files of another evaluation, in another format, may lie beside it."""
+    folder = tmp_path / "evaluation" / "10"
+    folder.mkdir(parents=True)
+    for name in ("surface.obj", "surface.ply", "surface.png"):
+        (folder / name).touch()
+    cases = (('{"surface": "surface.ply"}', "surface.ply"), ("{}", "surface.obj"), ('{"surface": null}', None))
+    for text, name in cases:
+        (folder / "metrics.json").write_text(text)
+        result = result_of(tmp_path)
+        assert result is not None
+        assert (None if result.mesh is None else result.mesh.name) == name
+
+
+def test_files_on_two_drives_have_no_common_folder(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Path, "is_relative_to", lambda self, other: False)
+    with pytest.raises(UserError, match=r"b\.ply: is on another drive than .*a\.ply; give the clouds of a drive at a "):
+        common_folder([Path("/c/a.ply"), Path("/d/b.ply")])

@@ -120,4 +120,4 @@ def test_clouds_per_hour_of_a_cloud_that_cannot_be_read(tmp_path: Path, monkeypa
     (tmp_path / "empty.xyz").touch()
     monkeypatch.setattr(sys, "argv", ["bench_jobs.py", "--cloud", str(tmp_path / "empty.xyz"), "--clouds", "1"])
     assert import_module("phase_recon.reconstruction.bench_jobs").main() == 2
-    assert capsys.readouterr().err.rstrip().endswith("failed, as said above")
+    assert capsys.readouterr().err.rstrip().endswith("empty0.xyz is empty: expected points")

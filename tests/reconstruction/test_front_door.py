@@ -151,7 +151,7 @@ def test_the_help_names_the_formats_that_there_are():
     assert help_text.splitlines()[0].endswith("CLOUD [-o MESH] [--quality draft|standard|fine] [more flags, see below]")
     for part in ("files read:     .xyz", "files written:  .ply", "results:        -o, and always", "exit statuses:"):
         assert part in help_text
-    assert "  draft        300 steps, resolution 128, 20 seconds" in help_text
+    assert "  draft        300 steps, resolution 128, 20 to 30 s" in help_text
 
 
 @pytest.mark.parametrize(("script", "module"), [("compare.py", "compare"), ("benchmark.py", "benchmark")])

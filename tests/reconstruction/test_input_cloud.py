@@ -12,6 +12,9 @@ from conftest import TINY, Command
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.reconstruction.given_normals import examine
 from phase_recon.reconstruction.input_cloud import describe, load_cloud, sampled
+from phase_recon.reconstruction.target import read_target
+from phase_recon.surface.files import write_surface
+from phase_recon.surface.surface import Surface
 from phase_recon.utils.config import load_config
 from phase_recon.utils.errors import UserError
 
@@ -136,3 +139,21 @@ def test_a_mesh_is_taken_by_its_vertices_and_the_run_says_so(tmp_path):
     assert "note: points are the 162 vertices of a mesh; --sample N takes N points on its faces instead" in [
         line.split("; its normals")[0] for line in describe(cloud, config)
     ]
+
+
+def test_targets_that_show_nothing_are_refused(tmp_path):
+    np.save(tmp_path / "none.npy", np.zeros((0, 3)))
+    with pytest.raises(UserError, match=r"none\.npy: holds no points; give a target that has some"):
+        read_target(tmp_path / "none.npy", 3)
+    line = Surface(np.array([[0, 0, 0], [1, 0, 0], [2, 0, 0]], dtype=float), np.array([[0, 1, 2]]))
+    write_surface(tmp_path / "line.ply", line)
+    with pytest.raises(UserError, match=r"line\.ply: all of its cells are degenerate, of no size; export it again"):
+        read_target(tmp_path / "line.ply", 3)
+
+
+def test_vertices_of_a_target_that_no_face_names_do_not_count(tmp_path):
+    corners = np.array([[0, 0, 0], [5, 5, 0], [6, 5, 0], [5, 6, 0]], dtype=float)
+    write_surface(tmp_path / "t.ply", Surface(corners, np.array([[1, 2, 3]])))
+    target = read_target(tmp_path / "t.ply", 3)
+    np.testing.assert_array_equal(target.vertices, corners[1:])
+    np.testing.assert_array_equal(target.cells, [[0, 1, 2]])

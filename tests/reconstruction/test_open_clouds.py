@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.spatial import cKDTree
+from scipy.spatial import ConvexHull, cKDTree
 
 from conftest import Command
 from phase_recon.benchmarks.shapes import SHAPES
@@ -110,7 +110,8 @@ def test_a_part_of_a_curve_is_open_unless_it_is_said_to_be_closed(command: Comma
         assert "looks open" not in done.out
     assert np.linalg.norm(curve.vertices[:, None] - part, axis=2).min(axis=1).max() <= 3
     assert command("--eval", "--trim", 1e-9).err == (
-        "error: --trim 1e-09 (plot.trim): nothing of the surface is so near to the points\n"
+        "error: --trim 1e-09 (plot.trim): nothing of the surface is so near to the points; give a larger "
+        "distance, in the input's unit, or --trim closed\n"
     )
     assert command("--eval", "--trim", 0).err == (
         "error: --trim: expected more than 0, auto, open or closed, got 0.0\n"
@@ -199,3 +200,16 @@ def test_cells_within_a_distance():
     kept = within(triangles, np.array([[0.0, 0, 0]]), 1.0 + 1e-9)
     assert kept.cells.tolist() == [[0, 1, 2]]
     assert len(kept.vertices) == 3
+
+
+def test_a_surface_at_a_level_is_shown_by_points_as_far_from_it():
+    """Dense and sparse halves of a sphere, meshed 0.07 outside: farther off than 1.4 × the dense half's reach."""
+    points = np.random.default_rng(0).normal(size=(26_000, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    points = points[(points[:, 2] > 0) | (np.arange(26_000) % 4 == 0)]
+    directions = np.random.default_rng(1).normal(size=(2000, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    hull = ConvexHull(directions)
+    ball = Surface(1.07 * directions, hull.simplices.astype(np.int64), directions)
+    assert shown_part(ball, points).measure() < 0.9 * ball.measure()
+    assert shown_part(ball, points, level=0.07).measure() == ball.measure()

@@ -19,6 +19,7 @@ from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.coarse_surface import CoarseSurfaceSettings
 from phase_recon.geometry.winding import WindingSettings
 from phase_recon.model.loss.phase import PhaseLoss
+from phase_recon.model.optimizer import Optimizers
 from phase_recon.reconstruction import state
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
@@ -430,3 +431,33 @@ def test_signals_are_python_s_again_after_the_training(tmp_path, circle):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     train(tiny(), circle, tmp_path)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_mended_run_keeps_the_frequencies_that_its_start_was_given(monkeypatch, tmp_path):
+    """A network that never hits its start has 4 in place of 2; the run fails at step 8, and goes on from step 5."""
+    monkeypatch.setattr(state, "MISFIT", -1.0)
+
+    class Brittle(Optimizers):
+        def step(self, loss: torch.Tensor, learning_rate: float) -> None:
+            breaks = learning_rate > 0.003 and self.members[0].state["steps"] >= 7
+            super().step(loss * torch.nan if breaks else loss, learning_rate)
+
+    noise = np.random.default_rng(0).normal(0, 0.01, (2, 500))
+    angle = np.linspace(0, 2 * np.pi, 500, endpoint=False)
+    cloud = PointCloud(((1 + noise[0]) * [np.cos(angle), np.sin(angle)]).T)
+    keys = ("train.learning_rate_schedule=[{Type=Step, Initial=0.004, Interval=1000, Factor=1}]", "train.nepoch=12",
+            "train.checkpoint_frequency=5", "train.status_frequency=1", "train.optimizer=adam", "train.start=winding",
+            "train.estimate_normals=true", "train.smooth_points=true", "network.inputs.use_FFM=true")  # fmt: skip
+    fitted = state._fit_values
+
+    def sturdy(*arguments: Any) -> None:
+        monkeypatch.setattr(state, "Optimizers", Optimizers)
+        fitted(*arguments)
+        monkeypatch.setattr(state, "Optimizers", Brittle)
+
+    monkeypatch.setattr(state, "_fit_values", sturdy)
+    monkeypatch.setattr(state, "Optimizers", Brittle)
+    checkpoint = train(tiny(*keys), cloud, tmp_path, preprocessing=COARSE).load_checkpoint()
+    assert checkpoint["epoch"] == 12
+    assert checkpoint["mending"]["since"] == 5
+    assert checkpoint["config"]["network"]["inputs"]["k"] == 4

@@ -18,6 +18,7 @@ from phase_recon.surface import sparse_grid
 from phase_recon.surface.extract import check_within, extract_surface, refine
 from phase_recon.surface.files import read_surface, write_surface
 from phase_recon.surface.surface import Surface, carry_colours, renumbered, substantial_components, transform
+from phase_recon.utils import memory
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.general import unit
 
@@ -586,3 +587,24 @@ def test_small_pieces_that_the_cloud_shows_are_kept():
     assert left_out(np.concatenate([points, points[:12_000], points[:12_000], points[:12_000]])) == 2  # or too thin
     far = points + np.where(np.arange(len(points)) < 12_000, 0, 0.3)[:, None]
     assert left_out(far) == 2
+
+
+def test_an_open_curve_is_not_filled_in_svg(tmp_path):
+    line = Surface(np.array([[0.0, 0], [1, 0], [1, 1]]), np.array([[0, 1], [1, 2]]))
+    write_surface(tmp_path / "s.svg", line)
+    assert 'fill="none"' in (tmp_path / "s.svg").read_text()
+
+
+@pytest.mark.parametrize("kind", [".stl", ".glb"])
+def test_single_precision_says_what_made_it(tmp_path, kind):
+    write_surface(tmp_path / f"s{kind}", full_surface(3), "solid work of mine")
+    content = (tmp_path / f"s{kind}").read_bytes()
+    assert b"solid work of mine" in content[:400]
+    assert not content.startswith(b"solid")  # which begins a text STL
+    assert len(read_surface(tmp_path / f"s{kind}").cells) == len(full_surface(3).cells)
+
+
+def test_a_grid_that_the_memory_cannot_hold_is_refused(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 10**6)
+    with pytest.raises(UserError, match=r"a grid of 256 × 256 × 256 cells .* choose a coarser plot\.resolution, or"):
+        extract_surface(ball(0.6), LOWER, UPPER, 256)
