@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
+from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud, point_cloud
 from phase_recon.datasets.selection import Selection
 from phase_recon.utils.errors import UserError
 
@@ -220,3 +220,57 @@ class TestGaussians:
         np.testing.assert_allclose(cloud.points, POINTS[~faint], atol=1e-6)
         assert cloud.note is not None
         assert cloud.note.endswith(f"left out: {faint.sum()} points of opacity below {least:g} (--min-opacity)")
+
+
+class TestTextAtItsEnds:
+    @pytest.mark.parametrize("block", [64, 256, 1000])
+    def test_a_last_line_without_an_end_over_two_blocks(
+        self, tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("phase_recon.datasets.table.BLOCK_BYTES", block)
+        text = rows(POINTS).rstrip("\n")
+        for spaces in range(block):  # so that a block ends in each place of the last line
+            cloud = load(tmp_path, "a.xyz", "\n" * spaces + text)
+            np.testing.assert_array_equal(cloud.points, POINTS)
+
+    def test_a_commented_header_ends_like_its_rows(self, tmp_path: Path) -> None:
+        content = "# y,x,z,\n" + rows(POINTS, ",", ",\n")
+        np.testing.assert_array_equal(load(tmp_path, "a.csv", content).points, POINTS[:, [1, 0, 2]])
+
+    def test_an_opacity_that_is_of_no_gaussian_says_nothing(self, tmp_path: Path) -> None:
+        content = "x,y,z,opacity\n" + rows(np.c_[POINTS, np.zeros(N)], ",")
+        np.testing.assert_array_equal(load(tmp_path, "a.csv", content).points, POINTS)
+
+    def test_the_note_on_a_counter_names_what_else_is_left_out(self, tmp_path: Path) -> None:
+        content = rows(np.c_[np.arange(N), POINTS, 7.5 * np.ones(N)])
+        cloud = load(tmp_path, "a.xyz", content)
+        np.testing.assert_array_equal(cloud.points, POINTS)
+        note = "the first column counts the rows and was left out; of the others, column 4 without a name left out"
+        assert cloud.note == note
+
+
+class TestUnmeasured:
+    def test_pixels_at_the_origin_may_have_normals_that_are_nan(self, tmp_path: Path) -> None:
+        nothing = np.tile([0, 0, 0, np.nan, np.nan, np.nan], (12, 1))
+        content = "x,y,z,nx,ny,nz\n" + rows(np.r_[np.c_[POINTS, NORMALS], nothing], ",")
+        cloud = load(tmp_path, "a.csv", content, normals=True)
+        np.testing.assert_array_equal(cloud.points, POINTS)
+
+    def test_a_ptx_that_is_mostly_empty(self, tmp_path: Path) -> None:
+        head = "1000\n1\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n"
+        content = head + rows(POINTS) + "0 0 0\n" * (1000 - N)
+        np.testing.assert_array_equal(load(tmp_path, "a.ptx", content).points, POINTS)
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object) -> list[str]:
+        raise PermissionError
+
+    monkeypatch.setattr("phase_recon.datasets.readers.os.listdir", refuse)
+    with pytest.raises(UserError, match=r"b\.xyz: no such file: check the path"):
+        load_point_cloud(tmp_path / "b.xyz")
+
+
+def test_what_a_masked_array_hides_is_not_there() -> None:
+    hidden = np.ma.masked_array(POINTS, mask=np.arange(N)[:, None] < [3, 3, 3])
+    np.testing.assert_array_equal(point_cloud(hidden).points, POINTS[3:])

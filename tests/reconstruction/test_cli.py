@@ -504,6 +504,10 @@ def test_reconstruct_says_what_is_wrong(shapes: Any):
         reconstruct(shapes[0], overrides={"train.nepoch": object()})
     with pytest.raises(UserError, match=r"^overrides: train\.sensor is for reading a file, and does nothing here: gi"):
         reconstruct(shapes[0], overrides={"train.sensor": [0, 0]})
+    with pytest.raises(UserError, match=r"overrides: train\.voxel is for reading a file, .*: select the points before"):
+        reconstruct(shapes[0], overrides={"train": {"voxel": 0.1}})
+    with pytest.raises(UserError, match=r"points: expected an array of numbers, \(N, 2\) or \(N, 3\): "):
+        reconstruct([[0, 0, 0], [1, 1]])
     assert set(READING) - set(OF_FILES) == {"train.drop_invalid"}  # which holds for arrays, too
     broken = np.append(shapes[0], [[np.nan, 0.0]], axis=0)
     with pytest.raises(UserError, match=r"train\.drop_invalid=true"):
