@@ -133,6 +133,7 @@ def _head(options: argparse.Namespace, losses: list[str], done: int) -> str:
     some += f"--losses {','.join(losses)} " if losses != list(LOSSES) else ""
     missing = f" **{count - done} of {count} tables are still missing;** the same command makes them." if (
         done < count) else ""  # fmt: skip
+    shapes, kinds = (",".join(dict.fromkeys(name.split("-")[part] for name in clouds)) for part in (0, 1))
     return f"""# Losses side by side
 
     python code/benchmarks/comparison.py {some}--steps {",".join(map(str, options.steps))} --batch {options.batch} \
@@ -149,8 +150,11 @@ d_C is the Chamfer distance (L1, the mean of the two directed means), d_H the Ha
 unit, in which the shapes have bounding radius 1; meshes have 192 cells along the longest side. The eikonal error is the
 mean of | ‖∇w‖ − 1 |, in the cloud's box × {BOX:g}, and within {BAND:g} of the bounding radius from the points. Seconds
 are of the whole command. The clouds are made by [make_clouds.py](../code/benchmarks/make_clouds.py). "{WITH_DETAIL}"
-is PHASE with the correction that a run of ours solves for after its last step, which no other loss has; Screened
-Poisson's normals come from tangent planes. Occupancy is missing, as it needs normals.
+is PHASE with the correction that a run of ours solves for after its last step, which no other loss has: its command is
+the same with `--losses phase` and without `train.detail=false`. Screened Poisson's normals come from tangent planes.
+Occupancy is missing, as it needs normals. The commands below run where this one puts the clouds:
+
+    python code/benchmarks/make_clouds.py . --shapes {shapes} --kinds {kinds} --no-sensors
 """
 
 

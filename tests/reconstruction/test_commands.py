@@ -3,12 +3,15 @@
 import errno
 import os
 import signal
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
+from conftest import ROOT
 from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbers
 from phase_recon.utils.errors import UserError
 
@@ -123,25 +126,25 @@ def test_clouds_per_hour_of_a_cloud_that_cannot_be_read(tmp_path: Path, monkeypa
     assert capsys.readouterr().err.rstrip().endswith("empty0.xyz is empty: expected points")
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 3 GiB")])
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.\nTried to get 3 GiB")])
 def test_too_little_memory_is_said_in_a_line(error, capsys):
-    def command(options):
-        raise error
-
-    assert exit_status(Parser(), [], command, "stopped") == 2
+    assert ended(raising(error)) == 2
     said = capsys.readouterr().err
-    what = "the machine's is full" if isinstance(error, MemoryError) else "CUDA out of memory. Tried to allocate 3 GiB"
+    what = "the machine's is full" if isinstance(error, MemoryError) else "CUDA out of memory. Tried to get 3 GiB"
     assert said.startswith(f"error: out of memory ({what}): read fewer points (train.voxel), or lower plot.resolution")
     assert said.count("\n") == 1
 
 
 def test_a_reader_that_has_ended_ends_the_command_quietly(tmp_path):
     """As in ``phase-recon … | head -1``."""
-    code = "import phase_recon.reconstruction.commands as c, sys\n" \
-           "def say(options):\n    for i in range(100000): print(i)\n" \
-           "sys.exit(c.exit_status(c.Parser(), [], say, 'stopped'))"  # fmt: skip
+    code = (
+        "import phase_recon.reconstruction.commands as c, sys\n"
+        "def say(options):\n    for i in range(100000): print(i)\n"
+        "sys.exit(c.exit_status(c.Parser(), [], say, 'stopped'))"
+    )
     path = {**os.environ, "PYTHONPATH": str(ROOT / "code")}
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=path) as run:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], env=path, **pipes) as run:
         assert run.stdout is not None
         assert run.stderr is not None
         run.stdout.readline()
