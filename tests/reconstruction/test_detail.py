@@ -11,7 +11,7 @@ from phase_recon.model.grid import SplineGrid, nodes_about
 from phase_recon.reconstruction import detail
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.detail import Data, choose_lambda, data_at, solve, spacing_of
-from phase_recon.reconstruction.evaluation import resolution_for, surface_of
+from phase_recon.reconstruction.evaluation import distances_to_faces, resolution_for, surface_of
 from phase_recon.reconstruction.field import DetailedField, NeuralField, load_field
 from phase_recon.reconstruction.training import fit
 from phase_recon.utils.config import load_config
@@ -27,6 +27,23 @@ def round_field(radius):
         return length - radius, x / length[:, None]
 
     return field
+
+
+class Ball:
+    """The signed distance to a ball about the origin, as far as it is asked as a field, in a box that is 8 wide."""
+
+    spacing = 0.02
+
+    def __init__(self, radius, d):
+        self.radius, self.dimension = radius, d
+        self.upper = np.full(d, 4.0)
+        self.lower = -self.upper
+
+    def normalised(self, x):
+        return self.normalised_value_and_gradient(x)[0]
+
+    def normalised_value_and_gradient(self, x):
+        return round_field(self.radius)(x)
 
 
 def on_sphere(count, d, seed=0):
@@ -234,7 +251,7 @@ def test_a_run_ends_with_its_detail_in_field_checkpoint_and_mesh(tmp_path, shape
     assert curve.is_closed()
     assert resolution_for(field) >= 256 == resolution_for(field.base)
     sides = field.upper - field.lower
-    assert resolution_for(field.base, longest=False) == round(256 * sides.min() / sides.max())
+    assert resolution_for(field.base, None, longest=False) == round(256 * sides.min() / sides.max())
 
     more = load_config(TINY, ("train.detail=false", "train.nepoch=12"), check_model)  # goes on without detail
     field, epoch = fit(more, cloud, torch.device("cpu"), lines.append, checkpoint=experiment.load_checkpoint())
@@ -270,3 +287,20 @@ def test_few_different_points_show_no_detail():
     field, _ = fit(config, PointCloud(corners), torch.device("cpu"), lines.append)
     assert isinstance(field, NeuralField)
     assert "detail: the points show none that the network lacks (train.detail)" in lines
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_cells_are_finer_where_points_are_more_exact_than_flat_faces(d):
+    """A ball of radius 0.5 with a grid of spacing 0.02 about it that adds nothing; flat faces are off by h² / 12 R."""
+    directions, h = on_sphere(3000, d), 0.02
+    base = Ball(0.5, d)
+    flat = h**2 / 12 / 0.5
+    for noise, cell in ((0.0, 0.5), (0.5 * flat, 0.707), (4 * flat, 1.0)):
+        signs = np.where(np.arange(3000) % 2, 1.0, -1.0)
+        points = (0.5 + noise * signs)[:, None] * directions
+        off, between = distances_to_faces(base, points, h)
+        assert off == pytest.approx(noise, abs=2e-7)
+        assert between == pytest.approx(flat, rel=0.05)
+        assert resolution_for(base, points) == pytest.approx(max(8 / (cell * h), 256), rel=0.03)
+    assert resolution_for(base) == 400
+    assert distances_to_faces(base, points + 100, h) == (0.0, 0.0)
