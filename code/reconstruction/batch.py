@@ -29,7 +29,7 @@ from typing import IO, Any
 
 from phase_recon.reconstruction.batch_table import read_record, result_of, write_record, write_tables
 from phase_recon.reconstruction.names import folder_name
-from phase_recon.reconstruction.output import OFFSET, followed, stays
+from phase_recon.reconstruction.output import followed, stays
 from phase_recon.utils.config import Config, to_hocon
 from phase_recon.utils.distributed import (
     environment_of_job,
@@ -41,7 +41,7 @@ from phase_recon.utils.distributed import (
 )
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import TIMESTAMP, Experiment, in_utf8
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import offset_of_mesh, write_whole
 from phase_recon.utils.interrupt import deferred_signals
 from phase_recon.utils.locations import find_file
 
@@ -283,7 +283,7 @@ def copy_surface(run: Path, output: Path | None) -> None:
         path, surface = followed(output / f"{run.name}{result.mesh.suffix}"), result.mesh.read_bytes()
         if path.exists() and path.read_bytes() != surface:
             print(f"{path}: another file was there, and is replaced", flush=True)
-        offset, beside = (file.with_name(f"{file.name}{OFFSET}") for file in (result.mesh, path))
+        offset, beside = offset_of_mesh(result.mesh), offset_of_mesh(path)
         if offset.is_file():  # of a mesh in single precision that is far from the origin
             write_whole(beside, offset.read_bytes())
         else:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phase_recon.datasets.readers import READERS
-from phase_recon.reconstruction.output import MADE_BY, OFFSET
+from phase_recon.reconstruction.output import MADE_BY
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import OFFSET
 from phase_recon.utils.locations import find_file
 
 COMMENT_WITHIN = 400  # bytes: the comment of a surface of ours is among the first of its file, of which .glb has most

@@ -23,7 +23,7 @@ EXIT_STATUSES = """exit statuses:
   2    a mistake that you can mend, said in one line that begins with "error:"
   130  stopped by Ctrl-C (143: by SIGTERM); the last line says what is saved"""
 
-
+ONE_LENGTH = "--steps and --minutes: one or the other; a run ends by its steps or by the clock"
 OUT_OF_MEMORY = (
     "out of memory ({}): read fewer points (train.voxel), or lower plot.resolution, train.points_batch or "
     "train.pts_in_omega; on a GPU, --gpu cpu may do"

@@ -36,7 +36,7 @@ import torch
 
 from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
 from phase_recon.geometry.points import Normalisation
-from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
+from phase_recon.reconstruction.commands import ONE_LENGTH, Parser, common_flag, exit_status
 from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import DetailedField, NeuralField, field_from_checkpoint
 from phase_recon.reconstruction.input_cloud import READING
@@ -114,7 +114,7 @@ def compare(options: argparse.Namespace, command: str) -> None:
         UserError: the options, the cloud or the target are wrong; or no run gave a surface.
     """
     if options.steps is not None and options.minutes is not None:
-        raise UserError("--steps and --minutes: one or the other; a run ends by its steps or by the clock")
+        raise UserError(ONE_LENGTH)
     _, device = choose_device(options.gpu)
     if (options.cloud is None) == (options.input is None):
         raise UserError("give one point cloud: phase-recon compare CLOUD, or --input PATH")

@@ -1,4 +1,4 @@
-"""The detail that a network misses: a correction g on sparse grids, solved linearly about the trained field.
+"""The detail that a network misses: a correction g on a sparse grid, solved linearly about the trained field.
 
 With w_0 the network's signed distance, x_i the points and n_i the normals there, g minimises
 
@@ -10,17 +10,20 @@ its area, ∫ ‖∇g‖², stands the energy of bending: measured, it leaves le
 it lets a face or an edge move as a whole (docs/ABLATION.md). Without the normal term g would bring all points nearer by
 making the field flat.
 
-All three terms are squares of what is linear in the unknowns, the coefficients of ``model.grid``. One grid after the
-other, the coarsest first, is solved by conjugate gradients for what the coarser ones leave. With s the points' spacing
-and σ their noise, κ = λ s^(4-d) and ν = λ s² + σ², so that λ alone says how smooth g is to be, and noise does not make
-the field flat. λ is found by cross-validation: what a solve on some of the points tells of the others is detail, what
-it does not is noise. Where no λ brings the others nearer to the surface, there is nothing to add.
+All three terms are squares of what is linear in the unknowns, the coefficients of a grid of ``model.grid`` whose nodes
+are as far apart as the points; conjugate gradients find them. With s that spacing and σ the points' noise,
+κ = λ s^(4-d) and ν = λ s² + σ², so that λ alone says how smooth g is to be, and noise does not make the field flat. λ
+is found by cross-validation: what a solve on some of the points tells of the others is detail, what it does not is
+noise. Where no λ brings the others nearer to the surface, there is nothing to add.
+
+A second grid of four times the spacing gained 2 % in the mean, and put blobs where no point is near, as what bends
+little goes on as a plane does (docs/ABLATION_NOTEBOOK.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -44,11 +47,7 @@ NOISE_WIDTHS = 3.0  # × noise: the least spacing; a finer grid could hold each 
 SAMPLED = 3000  # points that tell the spacing
 FEWEST = 10_000  # points that count, however short the time is: they take a second
 SECONDS, SECONDS_PER_POINT = 3.0, 6e-5  # that a correction takes on two cores (measured)
-# × s: spacings of the grids, the coarsest first. One of 4 before it gained 2 % in the mean, and put blobs where no
-# point is near, as what bends little goes on as a plane does (docs/ABLATION_NOTEBOOK.md)
-LEVELS = (1,)
 GIVEN = 10.0  # weight of a normal that was given over that of one that was estimated
-MEANS = 3  # on all but the finest grid, points nearer to each other than a third of its spacing are taken as their mean
 TRIED = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)  # values of λ, in the order of comparison
 PATCHES, PATCH = 4, 3000  # parts of the cloud that tell λ, and points in each
 HELD_OUT = 5  # every fifth point of a patch is held out
@@ -73,7 +72,6 @@ class Data:
         gradients: the field's there (N, d).
         normals: what these are to be (N, d).
         trust: in the slopes (N,), 0 to 1, or of given normals to GIVEN.
-        weights: how many points each stands for (N,).
     """
 
     points: Array
@@ -81,7 +79,6 @@ class Data:
     gradients: Array
     normals: Array
     trust: Array
-    weights: Array
 
     def __getitem__(self, index: npt.NDArray[Any]) -> Data:
         return Data(
@@ -90,32 +87,6 @@ class Data:
             self.gradients[index],
             self.normals[index],
             self.trust[index],
-            self.weights[index],
-        )
-
-    def with_correction(self, grid: SplineGrid) -> Data:
-        """What is left to do once a grid is added."""
-        value, gradient = grid.at(self.points)
-        return replace(self, values=self.values + value, gradients=self.gradients + gradient)
-
-    def means(self, cell: float) -> Data:
-        """One place for all points in a cubical cell: their mean."""
-        _, place, count = np.unique(
-            keys_of(np.floor(self.points / cell).astype(np.int64)), return_inverse=True, return_counts=True
-        )
-
-        def mean(values: Array) -> Array:
-            if values.ndim == 1:
-                return np.asarray(np.bincount(place, values) / count)
-            return np.stack([np.bincount(place, column) / count for column in values.T], axis=1)
-
-        return Data(
-            mean(self.points),
-            mean(self.values),
-            mean(self.gradients),
-            mean(self.normals),
-            mean(self.trust),
-            count.astype(np.float64),
         )
 
 
@@ -189,21 +160,28 @@ def data_at(
     turned = np.where(((normals * own).sum(axis=1) < 0) & (not oriented), -1.0, 1.0)
     wanted = np.where(known[:, None], turned[:, None] * normals, own)
     trust = np.where(known, trust * (GIVEN if oriented else 1.0), 1.0)
-    return Data(points, value, gradient, wanted, trust, np.ones(len(points)))
+    return Data(points, value, gradient, wanted, trust)
 
 
 def solve(data: Data, spacing: float, lambda_: float, noise: float) -> SplineField:
-    """The correction for a λ, of points with a spacing and a noise, all normalised."""
-    grids = []
-    for level in LEVELS:
-        finest = level == LEVELS[-1]
-        h = level * spacing
-        use = data if finest else data.means(h / MEANS)
-        grid = _in_blocks(use, h, spacing, lambda_, noise, 0 if finest else 1)
-        grids.append(grid)
-        if not finest:
-            data = data.with_correction(grid)
-    return SplineField(tuple(grids))
+    """The correction for a λ, of points with a spacing and a noise, all normalised.
+
+    Many points are cut into boxes, each solved alone with a margin about it.
+    """
+
+    def part(box: tuple[Array, Array]) -> tuple[SplineGrid, npt.NDArray[np.bool_]]:
+        lower, upper = box
+        margin = HALO * spacing
+        inside = ((data.points >= lower - margin) & (data.points < upper + margin)).all(axis=1)
+        grid = _solve_grid(data[np.flatnonzero(inside)], spacing, lambda_, noise)
+        places = grid.nodes * spacing
+        return grid, np.asarray(((places >= lower) & (places < upper)).all(axis=1))
+
+    parts = in_threads(part, _boxes(data.points), BLOCKS_AT_ONCE)
+    nodes = np.concatenate([grid.nodes[own] for grid, own in parts])
+    order = np.argsort(keys_of(nodes))
+    coefficients = np.concatenate([grid.coefficients[own] for grid, own in parts])
+    return SplineField((SplineGrid(spacing, nodes[order], coefficients[order]),))
 
 
 def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:
@@ -242,22 +220,6 @@ def _distances(values: Array, gradients: Array) -> Array:
     return distances
 
 
-def _in_blocks(data: Data, h: float, spacing: float, lambda_: float, noise: float, ring: int) -> SplineGrid:
-    """One grid's coefficients; many points are cut into boxes, each solved alone with a margin about it."""
-
-    def part(box: tuple[Array, Array]) -> tuple[SplineGrid, npt.NDArray[np.bool_]]:
-        lower, upper = box
-        inside = ((data.points >= lower - HALO * h) & (data.points < upper + HALO * h)).all(axis=1)
-        grid = _solve_grid(data[np.flatnonzero(inside)], h, spacing, lambda_, noise, ring)
-        places = grid.nodes * h
-        return grid, np.asarray(((places >= lower) & (places < upper)).all(axis=1))
-
-    parts = in_threads(part, _boxes(data.points), BLOCKS_AT_ONCE)
-    nodes = np.concatenate([grid.nodes[own] for grid, own in parts])
-    order = np.argsort(keys_of(nodes))
-    return SplineGrid(h, nodes[order], np.concatenate([grid.coefficients[own] for grid, own in parts])[order])
-
-
 def _boxes(points: Array) -> list[tuple[Array, Array]]:
     """Boxes that fill space, each with at most BLOCK_POINTS of the points (N, d): halved at the median."""
     d = points.shape[1]
@@ -280,15 +242,14 @@ def _boxes(points: Array) -> list[tuple[Array, Array]]:
     return done
 
 
-def _solve_grid(data: Data, h: float, spacing: float, lambda_: float, noise: float, ring: int) -> SplineGrid:
-    """The coefficients of one grid, whose nodes are those that the points see, and so many rings about them."""
-    d = data.points.shape[1]
-    place = data.points / h
+def _solve_grid(data: Data, spacing: float, lambda_: float, noise: float) -> SplineGrid:
+    """The coefficients of the grid whose nodes are those that the points see."""
+    place = data.points / spacing
     nearest = np.rint(place).astype(np.int64)
-    nodes = nodes_about(nearest, 1 + ring)
-    matrix, wanted = _rows(data, place, nearest, keys_of(nodes), h, lambda_ * spacing**2 + noise**2)
+    nodes = nodes_about(nearest, 1)
+    matrix, wanted = _rows(data, place, nearest, keys_of(nodes), spacing, lambda_ * spacing**2 + noise**2)
     bends = _bends(nodes)
-    transposed, bending = matrix.T.tocsr(), np.float32(lambda_ * (h / spacing) ** (d - 4)) * (bends.T @ bends).tocsr()
+    transposed, bending = matrix.T.tocsr(), np.float32(lambda_) * (bends.T @ bends).tocsr()
 
     def apply(c: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         image: npt.NDArray[np.float32] = transposed @ (matrix @ c) + bending @ c + np.float32(RIDGE) * c
@@ -297,11 +258,11 @@ def _solve_grid(data: Data, h: float, spacing: float, lambda_: float, noise: flo
     squares = matrix.copy()
     squares.data **= 2
     diagonal = np.asarray(squares.sum(axis=0)).ravel() + bending.diagonal() + RIDGE
-    return SplineGrid(h, nodes, _conjugate_gradients(apply, transposed @ wanted, diagonal.astype(np.float32)))
+    return SplineGrid(spacing, nodes, _conjugate_gradients(apply, transposed @ wanted, diagonal.astype(np.float32)))
 
 
 def _rows(
-    data: Data, place: Array, nearest: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], h: float, nu: float
+    data: Data, place: Array, nearest: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], spacing: float, nu: float
 ) -> tuple[sparse.csr_matrix, npt.NDArray[np.float32]]:
     """The data and normal terms as rows of a matrix ((1 + d) N, M) and what they should give ((1 + d) N,)."""
     n, d = place.shape
@@ -317,11 +278,10 @@ def _rows(
             row = (row[:, :, None] * along[:, axis, None, :]).reshape(n, -1)
         return row.astype(np.float32)
 
-    root = np.sqrt(data.weights)
-    sloped = root * np.sqrt(nu * data.trust)
-    entries = np.concatenate([rows(-1, root), *(rows(axis, sloped / h) for axis in range(d))])
+    sloped = np.sqrt(nu * data.trust)
+    entries = np.concatenate([rows(-1, np.ones(n)), *(rows(axis, sloped / spacing) for axis in range(d))])
     missing = data.normals - data.gradients
-    wanted = np.concatenate([-root * data.values, *(sloped * missing[:, axis] for axis in range(d))])
+    wanted = np.concatenate([-data.values, *(sloped * missing[:, axis] for axis in range(d))])
     count = 3**d
     starts = np.arange(0, (1 + d) * n * count + 1, count)
     indices = np.tile(columns.astype(np.int32).ravel(), 1 + d)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from phase_recon.datasets.pointcloud import PointCloud, load_points
+from phase_recon.reconstruction.detail import FLATTEST
 from phase_recon.reconstruction.field import Field
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
 from phase_recon.reconstruction.output import MADE_BY
@@ -36,7 +37,6 @@ SAMPLES = 1_000_000  # of a surface for its distances to a target, as the publis
 CELL = 1.0  # × spacing of the field's finest grid: side of a cell; with 1.5 flat faces were a fifth of the error,
 FINEST_CELL = 0.5  # and at least, where the points lie nearer to the field than flat faces would
 LOOKED_AT = 2000  # points of the cloud that tell that
-FLATTEST = 0.3  # slope that is believed where a distance is taken from a value
 CLOUD_SAMPLES = 100_000  # of a surface for its distances to the input
 # Share of a surface that the points show, below which the cloud is taken to be open: of 46 bodies, scanned with holes
 # too, it was 0.76 to 1, of sheets, views and terrains 0.31 to 0.71, of a ball and a tube without their ends 0.84.
@@ -82,7 +82,7 @@ def surface_of(
         cloud: what keeps small components of the surface that it shows, and where colours come from, or None.
         plot: grid and level.
         announce: receives lines about the extraction, or None.
-        resolution: instead of plot.resolution, for a preview.
+        resolution: instead of plot.resolution.
         allow_open: whether a surface may leave Ω even if plot.allow_open is false.
 
     Raises:
@@ -261,7 +261,10 @@ def evaluate(
         announce(f"{outside} points are outside of Ω, and in no picture or measurement")
 
     started = time.monotonic()
-    surface = surface_of(field, cloud, plot, announce)
+    resolution = plot.resolution
+    if resolution is None:
+        resolution = resolution_for(field, field.normalisation.apply(cloud.points), plot.is_uniform_grid)
+    surface = surface_of(field, cloud, plot, announce, resolution)
     if plot.save_ply:
         curve = field.dimension == 2
         written["curve" if curve else "mesh"] = path = (
@@ -298,8 +301,7 @@ def evaluate(
         "epoch": epoch,
         "surface": None if saved_as is None else saved_as.name,
         "seconds_extraction": round(extraction, 3),
-        "resolution": plot.resolution
-        or resolution_for(field, field.normalisation.apply(cloud.points), plot.is_uniform_grid),
+        "resolution": resolution,
         "scale": field.normalisation.scale,
         "components": surface.components()[0],
         "closed": surface.is_closed(),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phase_recon.reconstruction.commands import EXIT_STATUSES, Parser, common_flag
+from phase_recon.reconstruction.commands import EXIT_STATUSES, ONE_LENGTH, Parser, common_flag
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.overrides import Override, given
 
@@ -221,7 +221,7 @@ def check_flags(options: argparse.Namespace, size: int) -> None:
     if options.output is not None and not (names_one or options.eval or options.is_continue):
         raise UserError(f"--output {options.output}: of which cloud? Name it: phase-recon CLOUD -o {options.output}")
     if options.steps is not None and options.minutes is not None:
-        raise UserError("--steps and --minutes: one or the other; a run ends by its steps or by the clock")
+        raise UserError(ONE_LENGTH)
 
 
 def check_flags_for_many(options: argparse.Namespace) -> None:

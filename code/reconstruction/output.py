@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import offset_of_mesh
 
 MADE_BY = "made by PHASE"  # begins the comment in a surface of ours
-OFFSET = ".offset.txt"  # ends the name of the file beside a mesh in single precision that is far from the origin
 # the extensions that surface/files.py writes, which takes a second to import; a test holds them equal
 MESHES, CURVES = (".ply", ".obj", ".stl", ".glb"), (".ply", ".svg", ".npz")
 
@@ -68,7 +68,7 @@ def replacing(path: Path, may_replace: bool) -> list[str]:
     Raises:
         UserError: there is one, and it may not be replaced.
     """
-    there = [file for file in (path, path.with_name(f"{path.name}{OFFSET}")) if file.exists()]
+    there = [file for file in (path, offset_of_mesh(path)) if file.exists()]
     if there and not may_replace:
         raise stays(there[0], "name")
     return [f"note: {file} is there, and will be replaced (--set plot.overwrite=false refuses)" for file in there]

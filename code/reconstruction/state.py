@@ -146,12 +146,15 @@ def begin(run: Run) -> tuple[Run, State]:
         state = _new(run)
 
 
-def resume(run: Run, checkpoint: dict[str, Any]) -> State:
-    """The state that a checkpoint holds.
+def resume(run: Run, checkpoint: dict[str, Any]) -> tuple[Run, State]:
+    """The state that a checkpoint holds, with as many Fourier frequencies as ``begin`` gave its network.
 
     Raises:
         UserError: it is not of this cloud, network or optimiser.
     """
+    k = checkpoint["config"]["network"]["inputs"].get("k")
+    if run.most_frequencies > 0 and k is not None:
+        run = replace(run, config=with_frequencies(run.config, k))
     state, scene, path = _new(run), run.scene, run.config.train.input_path
     if checkpoint["cloud"] != scene.fingerprint:
         raise UserError(
@@ -182,7 +185,7 @@ def resume(run: Run, checkpoint: dict[str, Any]) -> State:
             "optimizer, than configured: leave network.inputs and train.optimizer as they were, and go on with the "
             "version that saved it"
         ) from None
-    return state
+    return run, state
 
 
 def checkpoint_of(run: Run, state: State, status: Status) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,7 @@ from phase_recon.model.loss.base import Loss
 from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.model.optimizer import Cosine, Step
 from phase_recon.model.sampling import Sampler
-from phase_recon.reconstruction.adapt import adapt, leaves_frequencies_open, most_frequencies, with_frequencies
+from phase_recon.reconstruction.adapt import adapt, most_frequencies
 from phase_recon.reconstruction.build_model import kernels_for
 from phase_recon.reconstruction.detail import correction_of, seconds_for
 from phase_recon.reconstruction.field import DetailedField, Field
@@ -116,8 +115,6 @@ def fit(
     _announce(scene, announce)
     if observe is not None:
         observe(scene)
-    if checkpoint is not None and leaves_frequencies_open(config):
-        config = with_frequencies(config, checkpoint["config"]["network"]["inputs"].get("k"))
     most = most_frequencies(config, scene.scale.spacing)
     config = adapt(config, scene.scale.spacing, scene.scale.noise_shown)
     problems: list[str] = []
@@ -135,9 +132,6 @@ def fit(
         except Failure as failure:
             checkpoint = course.mend(failure, clock.seconds, over=budget is not None and clock.seconds >= budget)
             clock.spent = course.mending.spent
-            if checkpoint is not None and most > 0:  # the network may have been given more frequencies at its start
-                own = with_frequencies(config, checkpoint["config"]["network"]["inputs"].get("k"))
-                run = replace(run, config=own)
             announce(f"warning: {failure}; going on {course.mending.action} (train.mend = true)")
 
 
@@ -189,7 +183,7 @@ def _announce(scene: Scene, announce: Announce) -> None:
 
 def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
     """``fit``, up to the end or a Failure."""
-    run, state = begin(run) if checkpoint is None else (run, resume(run, checkpoint))
+    run, state = begin(run) if checkpoint is None else resume(run, checkpoint)
     config, t, clock, course, ranks = run.config, run.config.train, run.clock, run.course, run.ranks
     loss, schedule = state.field.loss, schedule_of(config.train.learning_rate_schedule[0])
     step = Repeated(partial(_step, state, ranks), run.device, state.generator, run.recorded)

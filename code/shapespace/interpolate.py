@@ -16,6 +16,7 @@ from phase_recon.shapespace.space import CODE, Space
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import offset_of_mesh
 
 
 def end_of_path(space: Space, given: str, announce: Announce) -> Tensor:
@@ -75,7 +76,7 @@ def write_path(
         path = folder / f"{number:03d}.{kind}"
         if note := write_surface(path, surface):
             announce(note)
-        there -= {path, path.with_name(f"{path.name}.offset.txt")}
+        there -= {path, offset_of_mesh(path)}
         surfaces.append(surface)
     for path in there:  # an earlier path had more surfaces
         path.unlink()

@@ -4,7 +4,7 @@
     python code/shapespace/run.py train bodies/train                          # train a space on a folder of clouds
     python code/shapespace/run.py eval bodies/test --target bodies/truth      # fit codes to clouds it has not seen
     python code/shapespace/run.py interpolate body_0000 body_0007             # the path between two of its shapes
-    python code/shapespace/run.py dfaust --scans scans --out processed        D-FAUST's scans in the layout of IGR
+    python code/shapespace/run.py dfaust --scans scans --out processed        # D-FAUST's scans in the layout of IGR
 
 Runs are folders like those of reconstruction/run.py: exps/<expname>/<time of start>/. ``train --is-continue`` goes on
 with one. code/shapespace/setup.conf explains every key.
@@ -27,7 +27,7 @@ if not __package__:  # started as a file: the package is the folder above
     del sys.path[0]
     require_packages()
 
-from phase_recon.reconstruction.commands import exit_status
+from phase_recon.reconstruction.commands import ONE_LENGTH, exit_status
 from phase_recon.reconstruction.flags import GOES_ON_WITH_ITS_SEED, inputs
 from phase_recon.reconstruction.training import Interrupted
 from phase_recon.shapespace import flags
@@ -85,7 +85,7 @@ def train(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> None:
     """Train, as every rank does; the first alone writes."""
     if options.steps is not None and options.minutes is not None:
-        raise UserError("--steps and --minutes: one or the other; a run ends by its steps or by the clock")
+        raise UserError(ONE_LENGTH)
     if options.checkpoint != "latest" and not options.is_continue:
         raise UserError("--checkpoint names something to load: add --is-continue")
     config = load_space_config(options.conf, flags.overrides(options))

@@ -4,8 +4,8 @@ Each step looks at some of the shapes, and moves the network and their codes.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -182,9 +182,7 @@ def fit_space(
     schedules = [schedule_of(entry) for entry in t.learning_rate_schedule]
     writer = tensorboard(experiment, announce) if t.tensorboard and experiment is not None else None
 
-    def write(action: Callable[[], object]) -> None:
-        write_or_warn(action, t.on_save_error, announce)
-
+    write = partial(write_or_warn, on_save_error=t.on_save_error, announce=announce)
     with (
         subnormals_as_zero(),
         deferred_signals(second_acts=ranks.size == 1) as stop,

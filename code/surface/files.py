@@ -15,7 +15,7 @@ import trimesh
 from phase_recon.surface.surface import Surface, offset_of, polylines, transform
 from phase_recon.utils.archive import check_archive, check_gltf, read_array
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import offset_of_mesh, write_whole
 from phase_recon.utils.general import eight_bit, unique_rows
 
 Bytes = Callable[[Surface, str], bytes]
@@ -44,7 +44,7 @@ def write_surface(path: Path | str, surface: Surface, metadata_comment: str | No
         )
     single = kind in (".stl", ".glb") and len(surface.vertices) > 0
     offset = offset_of(surface.vertices, FAR) if single else np.zeros(surface.dimension)
-    beside = path.with_name(f"{path.name}.offset.txt")
+    beside = offset_of_mesh(path)
     if single:  # first of all that of another surface of this name: cut off in between, an offset is missing, not wrong
         beside.unlink(missing_ok=True)
     if not offset.any():

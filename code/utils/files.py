@@ -15,7 +15,13 @@ import numpy.typing as npt
 
 from phase_recon.utils.errors import UserError
 
+OFFSET = ".offset.txt"  # ends the name of the file beside a mesh in single precision that is far from the origin
 TEMPORARY = re.compile(r"\..+\.\d+\.\d{16,}")  # .<name>.<process>.<nanoseconds>, of write_whole
+
+
+def offset_of_mesh(path: Path) -> Path:
+    """The file beside a mesh that holds what its vertices, in single precision, are less than they should be."""
+    return path.with_name(f"{path.name}{OFFSET}")
 
 
 def write_whole(path: Path | str, content: bytes, remedy: str = "choose another folder") -> None:

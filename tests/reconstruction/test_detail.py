@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 from conftest import TINY
 from phase_recon.datasets.pointcloud import PointCloud
-from phase_recon.model.grid import SplineGrid, nodes_about
+from phase_recon.model.grid import nodes_about
 from phase_recon.reconstruction import detail
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.detail import Data, choose_lambda, data_at, solve, spacing_of
@@ -90,31 +90,30 @@ def test_the_solution_is_the_least_of_the_three_terms():
     points = bumps(directions)[:, None] * directions
     generator = np.random.default_rng(3)
     data = Data(
-        points, generator.normal(size=200), generator.normal(size=(200, 3)), on_sphere(200, 3, 4),
-        generator.random(200), 1 + generator.random(200),
-    )  # fmt: skip
-    h, spacing, lambda_, noise = 0.3, 0.1, 0.5, 0.06
+        points, generator.normal(size=200), generator.normal(size=(200, 3)), on_sphere(200, 3, 4), generator.random(200)
+    )
+    spacing, lambda_, noise = 0.3, 0.5, 0.06
     before = detail.STEPS, detail.TOLERANCE
     detail.STEPS, detail.TOLERANCE = 2000, 1e-7
     try:
-        grid = detail._solve_grid(data, h, spacing, lambda_, noise, 1)
+        grid = detail._solve_grid(data, spacing, lambda_, noise)
     finally:
         detail.STEPS, detail.TOLERANCE = before
-    np.testing.assert_array_equal(grid.nodes, nodes_about(np.rint(points / h).astype(int), 2))
+    np.testing.assert_array_equal(grid.nodes, nodes_about(np.rint(points / spacing).astype(int), 1))
 
     c = torch.from_numpy(grid.coefficients.astype(np.float64)).requires_grad_(True)
-    t = torch.from_numpy(points[:, None, :] / h - grid.nodes[None]).abs()  # (N, M, 3), by definition of the spline
-    signs = torch.sign(torch.from_numpy(points[:, None, :] / h - grid.nodes[None]))
+    apart = torch.from_numpy(points[:, None, :] / spacing - grid.nodes[None])  # (N, M, 3), by definition of the spline
+    t, signs = apart.abs(), torch.sign(apart)
     b = torch.where(t < 0.5, 0.75 - t**2, torch.where(t < 1.5, 0.5 * (1.5 - t) ** 2, 0 * t))
-    slope = signs * torch.where(t < 0.5, -2 * t, torch.where(t < 1.5, t - 1.5, 0 * t)) / h
+    slope = signs * torch.where(t < 0.5, -2 * t, torch.where(t < 1.5, t - 1.5, 0 * t)) / spacing
     value = b.prod(-1) @ c
     along = [torch.stack([slope[..., a] if a == axis else b[..., a] for a in range(3)]) for axis in range(3)]
     gradient = torch.stack([factors.prod(0) @ c for factors in along], -1)
-    weights, trust = torch.from_numpy(data.weights), torch.from_numpy(data.trust)
+    trust = torch.from_numpy(data.trust)
     off = torch.from_numpy(data.gradients - data.normals) + gradient
-    energy = (weights * (torch.from_numpy(data.values) + value) ** 2).sum()
+    energy = ((torch.from_numpy(data.values) + value) ** 2).sum()
     nu = lambda_ * spacing**2 + noise**2
-    energy = energy + nu * (weights * trust * off.square().sum(-1)).sum()
+    energy = energy + nu * (trust * off.square().sum(-1)).sum()
     index = {tuple(node): number for number, node in enumerate(grid.nodes.tolist())}
     axes = np.eye(3, dtype=int)
     bending = torch.zeros((), dtype=torch.float64)
@@ -127,9 +126,9 @@ def test_the_solution_is_the_least_of_the_three_terms():
                 if None not in near:
                     factors = torch.tensor([1.0, -2.0, 1.0] if i == j else [1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
                     bending = bending + (factors @ c[near]) ** 2
-    energy = energy + lambda_ * spacing / h * bending  # κ h^(d - 4) with κ = λ s^(4 - d), d = 3
+    energy = energy + lambda_ * bending  # κ s^(d - 4) with κ = λ s^(4 - d)
     force = torch.autograd.grad(energy, c)[0]
-    start = torch.autograd.grad((weights * (torch.from_numpy(data.values) + b.prod(-1) @ c) ** 2).sum(), c)[0]
+    start = torch.autograd.grad(((torch.from_numpy(data.values) + b.prod(-1) @ c) ** 2).sum(), c)[0]
     assert float(force.abs().max()) < 1e-3 * float(start.abs().max())
 
 
@@ -189,7 +188,7 @@ def test_the_correction_dies_out_away_from_the_points():
     spacing = spacing_of(data.points)
     found = solve(data, spacing, 0.1, 0.0)
     places = np.random.default_rng(1).uniform(-8, 8, (3000, 3))
-    reach = np.sqrt(3) * 4 * max(detail.LEVELS) * spacing  # half a cell, two rings, and 1.5 for a spline: 4
+    reach = np.sqrt(3) * 4 * spacing  # half a cell, a ring, and 1.5 for a spline are less
     far = cKDTree(data.points).query(places)[0] > reach
     assert far.sum() > 500
     assert not found.at(places)[0][far].any()
@@ -212,23 +211,6 @@ def test_points_that_come_many_times_have_the_spacing_of_different_ones():
     np.testing.assert_array_equal(once, points)
     area = 4 * np.pi / 500
     assert spacing_of(once) == pytest.approx(np.sqrt(area), rel=0.1)
-
-
-def test_means_weigh_what_they_stand_for():
-    points = np.array([[0.1, 0.1, 0.1], [0.3, 0.3, 0.1], [0.9, 0.1, 0.1]])
-    data = Data(points, np.array([1.0, 3.0, 5.0]), points, points, np.array([0.0, 1.0, 1.0]), np.ones(3))
-    mean = data.means(0.5)
-    np.testing.assert_allclose(mean.points, [[0.2, 0.2, 0.1], [0.9, 0.1, 0.1]])
-    np.testing.assert_allclose(mean.values, [2.0, 5.0])
-    np.testing.assert_allclose(mean.weights, [2.0, 1.0])
-    np.testing.assert_allclose(mean.trust, [0.5, 1.0])
-
-
-def test_a_grid_is_added_to_what_is_left():
-    points = on_sphere(50, 3)
-    grid = SplineGrid(1.0, nodes_about(np.zeros((1, 3), dtype=int), 4), np.full(729, 0.25, dtype=np.float32))
-    data = data_of(points).with_correction(grid)
-    np.testing.assert_allclose(data.values, 0.4 + 0.25, atol=1e-6)
 
 
 def test_a_run_ends_with_its_detail_in_field_checkpoint_and_mesh(tmp_path, shapes):
