@@ -10,29 +10,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from conftest import Command, records
 from phase_recon.reconstruction import batch
 from phase_recon.reconstruction.batch import reason_of
-from phase_recon.reconstruction.batch_clouds import common_folder, find_clouds, names_many
-from phase_recon.reconstruction.batch_table import (
-    COLUMNS,
-    DISTANCES,
-    read_record,
-    result_of,
-    write_record,
-    write_tables,
-)
-from phase_recon.reconstruction.output import MADE_BY
-from phase_recon.surface.files import write_surface
-from phase_recon.surface.surface import Surface, transform
-from phase_recon.utils.errors import UserError
+from phase_recon.reconstruction.batch_table import COLUMNS, DISTANCES, read_record, write_record
 from phase_recon.utils.experiment import Experiment
 
 # Writes its arguments and threads to calls/<cloud>.<number>, then does what the first word of the cloud says
@@ -149,16 +135,6 @@ def test_the_table_and_the_page_hold_what_the_runs_left(command: Command, scans:
     assert "2 clouds: 1 done, 1 failed" in page
     assert '<span class="failed">failed</span><br>killed by SIGKILL' in page
     assert (folder / "killed" / "output.log").read_text() == "some progress\n"
-
-
-def test_texts_cannot_break_the_page(tmp_path: Path):
-    (tmp_path / "a").mkdir()
-    write_record(tmp_path / "a", {"input": '/x/"><b>.xyz', "state": "failed", "reason": "<script>"})
-    write_tables(tmp_path)
-    page = (tmp_path / "table.html").read_text()
-    assert "&lt;script&gt;" in page
-    assert "<script>" not in page
-    assert '"><b>' not in page
 
 
 def test_the_same_command_does_what_is_missing_only(command: Command, scans: Path):
@@ -379,35 +355,6 @@ def test_a_real_folder_of_clouds(command: Command, clouds: tuple[Path, Path], tm
     assert rows(folder)["circle"]["state"] == "done"
 
 
-def test_what_names_many_clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "scan[1].ply").write_text("")
-    (tmp_path / "@x.ply").write_text("")
-    assert [names_many(given, tmp_path) for given in ("*.ply", "@list.txt", str(tmp_path))] == [True] * 3
-    assert [names_many(given, tmp_path) for given in ("scan[1].ply", "@x.ply", "no.ply", None)] == [False] * 4
-
-
-def test_folders_globs_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("b.ply", "a.xyz", "notes.md", ".hidden.ply", "in/c.npy", "run/config.conf", "run/x/surface.ply"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("")
-    (tmp_path / "in" / "list.txt").write_text("# of today\nc.npy\n\n../b.ply\nnot there.ply\nc.npy\n")
-
-    def found(given: str) -> list[str]:
-        return [path.relative_to(tmp_path).as_posix() for path in find_clouds(given, tmp_path)]
-
-    assert found(str(tmp_path)) == ["a.xyz", "b.ply", "in/c.npy", "in/list.txt"]
-    assert found("*.*y*") == ["a.xyz", "b.ply"]
-    assert found("**/*.ply") == ["b.ply", "run/x/surface.ply"]
-    assert found("@in/list.txt") == ["in/c.npy", "b.ply", "in/not there.ply"]
-    (tmp_path / "in" / "list.txt").write_text("c.npy\n", encoding="utf-8-sig")  # as Windows' editor does
-    assert found("@in/list.txt") == ["in/c.npy"]
-    for name in ("scan[1].ply", "scan1.ply", "@x.ply"):  # as a shell hands them over
-        (tmp_path / name).write_text("")
-        assert found(name) == [name]
-
-
 def test_a_path_of_the_list_that_is_not_there_fails_alone(command: Command, scans: Path):
     put(scans, a="fine")
     (scans / "list.txt").write_text("a.xyz\ngone.xyz\n")
@@ -452,40 +399,6 @@ def test_a_reason_is_the_signal_or_the_last_word(status: int, output: bytes, rea
     assert reason_of(status, output) == reason
 
 
-def test_a_table_that_changes_while_it_is_written_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from phase_recon.reconstruction import batch_table
-
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        write_record(tmp_path / name, {"input": name})
-    write: Callable[[Path, bytes], None] = batch_table.write_whole
-
-    def slow(path: Path, content: bytes) -> None:
-        if path.name == "table.csv" and read_record(tmp_path / "b")["state"] == "waiting":
-            write_record(tmp_path / "b", {"input": "b", "state": "done"})  # another process, meanwhile
-        write(path, content)
-
-    monkeypatch.setattr(batch_table, "write_whole", slow)
-    write_tables(tmp_path)
-    assert rows(tmp_path)["b"]["state"] == "done"
-
-
-def test_a_result_is_one_whose_metrics_are_there(tmp_path: Path):
-    for epoch, text in (("9", '{"epoch": 9}'), ("10", '{"epoch": 10}'), ("11", '{"ep')):
-        (tmp_path / "evaluation" / epoch).mkdir(parents=True)
-        (tmp_path / "evaluation" / epoch / "metrics.json").write_text(text)
-    result = result_of(tmp_path)
-    assert result is not None
-    assert (result.metrics["epoch"], result.mesh, result.page) == (10, None, None)
-    assert result_of(tmp_path / "evaluation") is None
-
-
-def test_a_record_that_is_no_record_is_an_error(tmp_path: Path):
-    (tmp_path / "cloud.json").write_text("{")
-    with pytest.raises(UserError, match=r"cloud\.json: not a readable record: remove it"):
-        read_record(tmp_path)
-
-
 def test_a_run_that_ended_while_its_command_was_stopped_is_done(scans: Path, tmp_path: Path):
     put(scans, a="fine")
     work = batch.Batch(tmp_path, ["a"], 1, "cpu", None, [])
@@ -516,20 +429,6 @@ def test_stations_that_changed_are_read_again(command: Command, scans: Path, tmp
         assert len(calls(scans, "a")) == times
 
 
-def test_surfaces_of_any_format_in_a_folder_below_are_no_clouds(tmp_path: Path):
-    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=float)
-    body = Surface(corners, np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]))
-    meshes = tmp_path / "scans" / "meshes"
-    meshes.mkdir(parents=True)
-    put(tmp_path / "scans", a="1 2 3")
-    for kind in ("ply", "obj", "stl", "glb", "npz"):
-        write_surface(meshes / f"{kind}.{kind}", transform(body, 1.0, np.full(3, 1e7)), f"{MADE_BY}, in its unit")
-    assert (meshes / "stl.stl.offset.txt").is_file()
-    assert find_clouds(str(tmp_path / "scans"), tmp_path, meshes) == [tmp_path / "scans" / "a.xyz"]
-    (meshes / "mine.stl").write_bytes(b"a mesh of mine")
-    assert find_clouds(str(tmp_path / "scans"), tmp_path, meshes)[1:] == [meshes / "mine.stl"]
-
-
 def test_surfaces_that_no_run_keeps_cannot_be_copied(command: Command, scans: Path, tmp_path: Path):
     put(scans, a="fine")
     done = command("--input", scans, "-o", tmp_path / "meshes", "--set", "plot.save_ply=false")
@@ -541,23 +440,3 @@ def test_a_cloud_that_is_given_twice_is_one_run(command: Command, scans: Path):
     put(scans, a="fine", b="fine")
     assert "2 clouds" in command(scans, scans / "a.xyz").out
     assert len(calls(scans, "a")) == 1
-
-
-def test_a_result_names_its_own_surface(tmp_path: Path):
-    """The files of another evaluation, in another format, may lie beside it."""
-    folder = tmp_path / "evaluation" / "10"
-    folder.mkdir(parents=True)
-    for name in ("surface.obj", "surface.ply", "surface.png"):
-        (folder / name).touch()
-    cases = (('{"surface": "surface.ply"}', "surface.ply"), ("{}", "surface.obj"), ('{"surface": null}', None))
-    for text, name in cases:
-        (folder / "metrics.json").write_text(text)
-        result = result_of(tmp_path)
-        assert result is not None
-        assert (None if result.mesh is None else result.mesh.name) == name
-
-
-def test_files_on_two_drives_have_no_common_folder(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Path, "is_relative_to", lambda self, other: False)
-    with pytest.raises(UserError, match=r"b\.ply: is on another drive than .*a\.ply; give the clouds of a drive at a "):
-        common_folder([Path("/c/a.ply"), Path("/d/b.ply")])
