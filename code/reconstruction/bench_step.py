@@ -82,7 +82,8 @@ def measure(
     best: Callable[..., float],
 ) -> str:
     """What is printed of a network; its steps are done in each of the ways, the last of which counts."""
-    optimizers, loss, batch = Optimizers(network, "muon"), PhaseLoss(), sampler.draw(generator)
+    loss, batch = PhaseLoss(), sampler.draw(generator)
+    optimizers = Optimizers(network, "muon", half=multiplies_bfloat16(batch.omega.device))
     width, points = network.layers()[1].in_features, len(batch.omega)
     rounds = 10 if width < 512 else 4
 

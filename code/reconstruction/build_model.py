@@ -69,13 +69,18 @@ def kernels_for(config: Config, device: torch.device, problems: list[str]) -> Ke
     """
     if not issubclass(find_class(config.train.network_class), ImplicitNet):
         return Kernels()
-    half = config.train.bfloat16 and multiplies_bfloat16(device)
+    half = in_bfloat16(config, device)
     if config.train.compile and device.type == "cpu":
         try:
             return CompiledKernels(half)
         except UserError as problem:
             problems.append(str(problem))
     return Kernels(half)
+
+
+def in_bfloat16(config: Config, device: torch.device) -> bool:
+    """Whether a training multiplies in bfloat16: where that is wanted, and the device does it fast."""
+    return config.train.bfloat16 and multiplies_bfloat16(device)
 
 
 def check_model(config: Config, problems: list[str]) -> None:

@@ -23,7 +23,7 @@ from phase_recon.model.sampling import (
     neighbour_distance,
 )
 from phase_recon.reconstruction.adapt import with_frequencies
-from phase_recon.reconstruction.build_model import build_model
+from phase_recon.reconstruction.build_model import build_model, in_bfloat16
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.hole_holding import HeldGaps, HoleHoldingSettings
 from phase_recon.reconstruction.preprocess import Scene
@@ -113,7 +113,13 @@ def _new(run: Run) -> State:
     return State(
         field=NeuralField(network, loss, domain.normalisation, domain.lower, domain.upper, device),
         optimizers=Optimizers(
-            network, t.optimizer, t.weight_decay, t.clip_gradient, run.ranks.average_gradients, t.momentum
+            network,
+            t.optimizer,
+            t.weight_decay,
+            t.clip_gradient,
+            run.ranks.average_gradients,
+            t.momentum,
+            in_bfloat16(config, device),
         ),
         generator=torch.Generator(device).manual_seed(run.course.mending.seed),
         sampler=sampler_of(config, scene, loss, device),
@@ -243,7 +249,7 @@ def sampler_of(config: Config, scene: Scene, loss: Loss, device: torch.device) -
 def _fit_values(run: Run, state: State, places: Tensor, values: Tensor) -> None:
     """Bring a network near given values (M,) at places (M, d): some steps of least absolute deviations."""
     network = state.field.network
-    optimizers = Optimizers(network, run.config.train.optimizer)
+    optimizers = Optimizers(network, run.config.train.optimizer, half=in_bfloat16(run.config, run.device))
 
     def step(rate: float | Tensor) -> None:
         chosen = torch.randint(len(places), (START_BATCH,), device=run.device, generator=state.generator)

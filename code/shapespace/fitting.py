@@ -14,6 +14,7 @@ from phase_recon.model.latent import CodedNet
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.optimizer import Adam, Cosine, Optimizers
 from phase_recon.model.sampling import Sampler, together
+from phase_recon.reconstruction.build_model import in_bfloat16
 from phase_recon.reconstruction.state import sampler_of
 from phase_recon.shapespace.shapes import in_frame, prepare_shape
 from phase_recon.shapespace.space import Space
@@ -112,7 +113,8 @@ def refined(space: Space, code: Tensor, cloud: PointCloud, seed: int = 0) -> Spa
     t = space.config.train
     sampler = sampler_for(space, cloud, t.shapes_batch)
     loss, network = space.loss.at(1.0), copy.deepcopy(space.network)
-    optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, momentum=t.momentum)
+    half = in_bfloat16(space.config.single, space.device)
+    optimizers = Optimizers(network, t.optimizer, t.weight_decay, t.clip_gradient, momentum=t.momentum, half=half)
     generator = torch.Generator(space.device).manual_seed(seed)
     rate = Cosine(REFINING_RATE, LAST_RATE * REFINING_RATE)
     with subnormals_as_zero():

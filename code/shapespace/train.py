@@ -15,6 +15,7 @@ from phase_recon.model.latent import CodedNet
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.optimizer import Adam, Optimizers
 from phase_recon.model.sampling import Sampler, together
+from phase_recon.reconstruction.build_model import in_bfloat16
 from phase_recon.reconstruction.progress import NO_STEP, Clock, Status, progress_bar, tensorboard
 from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure
 from phase_recon.reconstruction.state import write_or_warn
@@ -49,8 +50,9 @@ class Training:
         self.space = new_space(config, shapes.names, shapes.domain, shapes.noise, device, problems)
         self.codes = self.space.codes.requires_grad_()
         self.optimizers = Optimizers(
-            self.space.network, t.optimizer, t.weight_decay, t.clip_gradient, ranks.average_gradients, t.momentum
-        )
+            self.space.network, t.optimizer, t.weight_decay, t.clip_gradient, ranks.average_gradients, t.momentum,
+            in_bfloat16(config.single, device),
+        )  # fmt: skip
         self.of_codes = Adam([self.codes], 0.0)
         self.generator = torch.Generator(device).manual_seed(t.seed)
         self.samplers: list[Sampler] = shapes.samplers(config, self.space.loss, device)

@@ -9,6 +9,7 @@ import torch
 from conftest import TINY
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.model import kernels as module
+from phase_recon.model import optimizer
 from phase_recon.model.kernels import CompiledKernels, Kernels
 from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.model.network import ImplicitNet
@@ -245,6 +246,19 @@ def test_what_gains_by_it_is_compiled_and_in_bfloat16(monkeypatch, able):
     assert chosen("train.bfloat16=false") == (True, False)
     assert chosen("train.network_class=model.siren.SirenNet") == chosen(device="meta") == (False, False)
     assert problems == []
+
+
+@pytest.mark.parametrize(("able", "keys", "used"), [
+    (True, (), torch.bfloat16), (False, (), torch.float32), (True, ("train.bfloat16=false",), torch.float32)
+])  # fmt: skip
+def test_the_optimiser_of_a_run_multiplies_in_what_is_fast(monkeypatch, shapes, able, keys, used):
+    """On a processor without products in bfloat16 a step would take three times as long."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    seen = set()
+    monkeypatch.setattr(optimizer, "_orthogonal", lambda x: seen.add(x.dtype) or x)
+    config = load_config(TINY, ["train.optimizer=muon", "train.compile=false", "train.nepoch=2", *keys], check_model)
+    fit(config, PointCloud(shapes[0]), CPU, lambda line: None)
+    assert seen == {used}
 
 
 @pytest.mark.parametrize("key", ["train.compile=true", "train.compile=false"])

@@ -133,7 +133,8 @@ def test_muon_s_step_is_nearly_orthogonal_and_has_adam_s_size():
 
 @pytest.mark.parametrize("shape", [(64, 64), (48, 64), (64, 48)])
 @pytest.mark.parametrize("least", [1.0, 0.01, 1e-9])
-def test_singular_values_come_near_to_one(shape, least):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_singular_values_come_near_to_one(shape, least, dtype):
     """Those above 0.003 of the norm come to between 0.7 and 1.2 (Jordan et al. 2024), but for rounding.
 
     None goes beyond, and none is turned by more than the rounding of what is as small. With a least of 1e-9 most are
@@ -142,18 +143,20 @@ def test_singular_values_come_near_to_one(shape, least):
     size = min(shape)
     left, right = (torch.linalg.qr(torch.randn(n, n, generator=torch.Generator().manual_seed(n)))[0] for n in shape)
     left, right, values = left[:, :size], right[:, :size], torch.logspace(0, math.log10(least), size)
-    made = left.T @ _orthogonal((left * values @ right.T)[None])[0].float() @ right
+    made = left.T @ _orthogonal((left * values @ right.T)[None].to(dtype))[0].float() @ right
     became = torch.diag(made)
     assert became[values > 0.003 * values.norm()].min() > 0.65
     assert became.max() < 1.25
     assert torch.allclose(made, torch.diag(became), atol=0.15)
 
 
-def test_a_single_singular_value_stays_bounded():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_single_singular_value_stays_bounded(dtype):
     """The whole norm is one value, which rounding in bfloat16 may carry beyond one."""
     for seed in range(20):
         u, v = torch.randn(2, 128, 1, generator=torch.Generator().manual_seed(seed)).unbind()
-        assert torch.linalg.matrix_norm(_orthogonal((u @ v.T)[None]).float(), 2).item() == pytest.approx(1, abs=0.35)
+        made = _orthogonal((u @ v.T)[None].to(dtype)).float()
+        assert torch.linalg.matrix_norm(made, 2).item() == pytest.approx(1, abs=0.35)
 
 
 @pytest.mark.parametrize("name", ["adam", "muon"])
@@ -285,7 +288,7 @@ def test_matrices_taken_together_move_as_one_by_one(momentum):
     shapes = [(12, 12), (8, 20), (12, 12), (20, 8), (8, 20), (20, 8)]
     first = [torch.randn(shape, generator=generator) for shape in shapes]
     ours, theirs = ([torch.nn.Parameter(matrix.clone()) for matrix in first] for _ in range(2))
-    member = Muon(ours, 0.1, momentum)
+    member = Muon(ours, 0.1, momentum, half=True)  # as torch's does
     reference = torch.optim.Muon(
         theirs, lr=0.01, weight_decay=0.1, momentum=momentum, adjust_lr_fn="match_rms_adamw"
     )
