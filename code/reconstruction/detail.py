@@ -11,7 +11,7 @@ it lets a face or an edge move as a whole (docs/ABLATION.md). Without the normal
 making the field flat.
 
 All three terms are squares of what is linear in the unknowns, the coefficients of a grid of ``model.grid`` whose nodes
-are as far apart as the points; conjugate gradients find them. With s that spacing and σ the points' noise,
+are as far apart as the points (``detail_system``). With s that spacing and σ the points' noise,
 κ = λ s^(4-d) and ν = λ s² + σ², so that λ alone says how smooth g is to be, and noise does not make the field flat. λ
 is found by cross-validation: what a solve on some of the points tells of the others is detail, what it does not is
 noise. Where no λ brings the others nearer to the surface, there is nothing to add.
@@ -23,21 +23,18 @@ little goes on as a plane does (docs/ABLATION_NOTEBOOK.md).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import sparse
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.points import Source
-from phase_recon.model.grid import SplineField, SplineGrid, keys_of, nodes_about, spline_weights
+from phase_recon.model.grid import SplineField
+from phase_recon.reconstruction.detail_system import Data, solve
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.preprocess import Scene
-from phase_recon.utils.general import different, in_threads, thinned
+from phase_recon.utils.general import different, thinned
 
 Array = npt.NDArray[np.float64]
 ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -54,40 +51,7 @@ HELD_OUT = 5  # every fifth point of a patch is held out
 SURE = 1.0  # standard errors by which points that are held out must come nearer, though the network has seen them
 FEWEST_HELD_OUT = 5  # of a cloud of fewer different points than give so many nothing is told
 FLATTEST = 0.3  # slope that is believed where a distance is taken from a value
-STEPS, TOLERANCE = 40, 3e-3  # of the conjugate gradients: at most, and the residual at which they end, relative
-RIDGE = 1e-6  # on the diagonal, which far from all points is zero
-BLOCK_POINTS = 120_000  # points in a block of a grid, at most: each block is solved alone, in some 0.4 GB,
-HALO = 12  # with so many spacings of the grid as a margin about it,
-BLOCKS_AT_ONCE = 4  # and no more of them than these at a time, however many processors there are
 NEIGHBOURS = 16  # that tell the spacing
-
-
-@dataclass(frozen=True)
-class Data:
-    """What the correction is to do at some points.
-
-    Attributes:
-        points: (N, d), normalised.
-        values: the field there (N,), which the correction is to take away.
-        gradients: the field's there (N, d).
-        normals: what these are to be (N, d).
-        trust: in the slopes (N,), 0 to 1, or of given normals to GIVEN.
-    """
-
-    points: Array
-    values: Array
-    gradients: Array
-    normals: Array
-    trust: Array
-
-    def __getitem__(self, index: npt.NDArray[Any]) -> Data:
-        return Data(
-            self.points[index],
-            self.values[index],
-            self.gradients[index],
-            self.normals[index],
-            self.trust[index],
-        )
 
 
 def correction_of(
@@ -163,27 +127,6 @@ def data_at(
     return Data(points, value, gradient, wanted, trust)
 
 
-def solve(data: Data, spacing: float, lambda_: float, noise: float) -> SplineField:
-    """The correction for a λ, of points with a spacing and a noise, all normalised.
-
-    Many points are cut into boxes, each solved alone with a margin about it.
-    """
-
-    def part(box: tuple[Array, Array]) -> tuple[SplineGrid, npt.NDArray[np.bool_]]:
-        lower, upper = box
-        margin = HALO * spacing
-        inside = ((data.points >= lower - margin) & (data.points < upper + margin)).all(axis=1)
-        grid = _solve_grid(data[np.flatnonzero(inside)], spacing, lambda_, noise)
-        places = grid.nodes * spacing
-        return grid, np.asarray(((places >= lower) & (places < upper)).all(axis=1))
-
-    parts = in_threads(part, _boxes(data.points), BLOCKS_AT_ONCE)
-    nodes = np.concatenate([grid.nodes[own] for grid, own in parts])
-    order = np.argsort(keys_of(nodes))
-    coefficients = np.concatenate([grid.coefficients[own] for grid, own in parts])
-    return SplineField((SplineGrid(spacing, nodes[order], coefficients[order]),))
-
-
 def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:
     """The λ of TRIED with which points that are held out come nearest to the surface, or None.
 
@@ -218,120 +161,3 @@ def _distances(values: Array, gradients: Array) -> Array:
     """To the zero set (N,), to first order: a field is not nearer to its points by being flatter there, or steeper."""
     distances: Array = np.abs(values) / np.clip(np.linalg.norm(gradients, axis=1), FLATTEST, 1.0)
     return distances
-
-
-def _boxes(points: Array) -> list[tuple[Array, Array]]:
-    """Boxes that fill space, each with at most BLOCK_POINTS of the points (N, d): halved at the median."""
-    d = points.shape[1]
-    todo = [(points, np.full(d, -np.inf), np.full(d, np.inf))]
-    done = []
-    while todo:
-        some, lower, upper = todo.pop()
-        if len(some) <= BLOCK_POINTS:
-            done.append((lower, upper))
-            continue
-        axis = int(np.ptp(some, axis=0).argmax())
-        cut = float(np.median(some[:, axis]))
-        left = some[:, axis] < cut
-        if not left.any():  # more than half of them lie at one end, as on a flat floor
-            cut = float(some[some[:, axis] > cut, axis].min())
-            left = some[:, axis] < cut
-        low, high = lower.copy(), upper.copy()
-        low[axis] = high[axis] = cut
-        todo += [(some[left], lower, high), (some[~left], low, upper)]
-    return done
-
-
-def _solve_grid(data: Data, spacing: float, lambda_: float, noise: float) -> SplineGrid:
-    """The coefficients of the grid whose nodes are those that the points see."""
-    place = data.points / spacing
-    nearest = np.rint(place).astype(np.int64)
-    nodes = nodes_about(nearest, 1)
-    matrix, wanted = _rows(data, place, nearest, keys_of(nodes), spacing, lambda_ * spacing**2 + noise**2)
-    bends = _bends(nodes)
-    transposed, bending = matrix.T.tocsr(), np.float32(lambda_) * (bends.T @ bends).tocsr()
-
-    def apply(c: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        image: npt.NDArray[np.float32] = transposed @ (matrix @ c) + bending @ c + np.float32(RIDGE) * c
-        return image
-
-    squares = matrix.copy()
-    squares.data **= 2
-    diagonal = np.asarray(squares.sum(axis=0)).ravel() + bending.diagonal() + RIDGE
-    return SplineGrid(spacing, nodes, _conjugate_gradients(apply, transposed @ wanted, diagonal.astype(np.float32)))
-
-
-def _rows(
-    data: Data, place: Array, nearest: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], spacing: float, nu: float
-) -> tuple[sparse.csr_matrix, npt.NDArray[np.float32]]:
-    """The data and normal terms as rows of a matrix ((1 + d) N, M) and what they should give ((1 + d) N,)."""
-    n, d = place.shape
-    cells, cell = np.unique(keys_of(nearest), return_index=True, return_inverse=True)[1:]
-    step = np.stack(np.meshgrid(*[(-1, 0, 1)] * d, indexing="ij"), axis=-1).reshape(-1, d)
-    columns = np.stack([np.searchsorted(keys, keys_of(nearest[cells] + s)) for s in step], axis=1)[cell]
-    values, slopes = spline_weights(place - nearest)
-
-    def rows(of_slope: int, scale: Array) -> npt.NDArray[np.float32]:
-        row = scale[:, None]
-        for axis in range(d):
-            along = slopes if axis == of_slope else values
-            row = (row[:, :, None] * along[:, axis, None, :]).reshape(n, -1)
-        return row.astype(np.float32)
-
-    sloped = np.sqrt(nu * data.trust)
-    entries = np.concatenate([rows(-1, np.ones(n)), *(rows(axis, sloped / spacing) for axis in range(d))])
-    missing = data.normals - data.gradients
-    wanted = np.concatenate([-data.values, *(sloped * missing[:, axis] for axis in range(d))])
-    count = 3**d
-    starts = np.arange(0, (1 + d) * n * count + 1, count)
-    indices = np.tile(columns.astype(np.int32).ravel(), 1 + d)
-    matrix = sparse.csr_matrix((entries.ravel(), indices, starts), shape=((1 + d) * n, len(keys)))
-    return matrix, wanted.astype(np.float32)
-
-
-def _bends(nodes: npt.NDArray[np.int64]) -> sparse.csr_matrix:
-    """A matrix (E, M) of second differences at nodes (M, d), the sum of whose squares is h^(4-d) ∫ ‖∇²g‖² dx (derived).
-
-    They are those along each axis, and √2 times the mixed ones of two axes, which count twice in ‖∇²g‖².
-    """
-    keys, d = keys_of(nodes), nodes.shape[1]
-    axes = np.eye(d, dtype=np.int64)
-    stencils = [[(-e, 1.0), (0 * e, -2.0), (e, 1.0)] for e in axes]
-    root = float(np.sqrt(2))
-    for a, b in combinations(axes, 2):
-        stencils.append([(0 * a, root), (a, -root), (b, -root), (a + b, root)])
-    parts = []
-    for stencil in stencils:
-        columns, there = [], np.ones(len(nodes), dtype=bool)
-        for step, _ in stencil:
-            wanted = keys_of(nodes + step)
-            found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-            there &= keys[found] == wanted
-            columns.append(found)
-        rows = np.stack([column[there] for column in columns], axis=1)
-        weights = np.tile(np.array([weight for _, weight in stencil], dtype=np.float32), len(rows))
-        starts = np.arange(0, rows.size + 1, len(stencil))
-        parts.append(sparse.csr_matrix((weights, rows.ravel(), starts), shape=(len(rows), len(nodes))))
-    return sparse.vstack(parts, format="csr")
-
-
-def _conjugate_gradients(
-    apply: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]],
-    wanted: npt.NDArray[np.float32],
-    diagonal: npt.NDArray[np.float32],
-) -> npt.NDArray[np.float32]:
-    """The solution of apply(c) = wanted, preconditioned by the diagonal (Hestenes & Stiefel 1952)."""
-    c, residual = np.zeros_like(wanted), wanted.copy()
-    direction = residual / diagonal
-    square = start = float(residual @ direction)
-    for _ in range(STEPS):
-        if square <= TOLERANCE**2 * start:
-            break
-        image = apply(direction)
-        length = np.float32(square / float(direction @ image))
-        c += length * direction
-        residual -= length * image
-        scaled = residual / diagonal
-        before, square = square, float(residual @ scaled)
-        direction = scaled + np.float32(square / before) * direction
-    return c
