@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 
-.PHONY: demo test lint results benchmark compare speed bench-step bench-start scaling torture .venv reproduce comparison spaces
+.PHONY: demo test lint results benchmark compare speed bench-step bench-detail bench-start scaling torture .venv reproduce comparison spaces
 
 demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
@@ -43,6 +43,9 @@ comparison: .venv/installed
 
 bench-step: .venv/installed
 	.venv/bin/python code/reconstruction/bench_step.py
+
+bench-detail: .venv/installed
+	.venv/bin/python code/reconstruction/bench_detail.py
 
 # seconds of each part of a whole command; INPUT is a cloud, data/bunny.xyz if none is given
 bench-start: .venv/installed

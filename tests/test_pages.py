@@ -23,7 +23,7 @@ PAGES = sorted([README, ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md
 # Pages of the versions that they name, with the files, flags and keys of these
 OF_THE_PAST = {"ABLATION_NOTEBOOK.md", "RESULTS_EARLIER.md"}
 PRESENT = [page for page in PAGES if page.name not in OF_THE_PAST]
-COMMANDS = ("run", "compare", "orient", "benchmark", "bench_step", "bench_start", "bench_jobs")
+COMMANDS = ("run", "compare", "orient", "benchmark", "bench_step", "bench_detail", "bench_start", "bench_jobs")
 
 MOST_WORDS = 1200
 # Flags of torchrun, Slurm, the fuzzer and the script of data/; and files that a reader is to make, or has

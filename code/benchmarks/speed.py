@@ -1,15 +1,17 @@
-"""docs/SPEED.md: the error against the time that it takes, and time and memory against the number of points.
+"""docs/SPEED.md: the error against the time that it takes, time and memory against the number of points, the detail of
+a dense cloud, and what share of the machine's peak the work has.
 
-    python code/benchmarks/speed.py                                          # both, in about an hour
-    python code/benchmarks/speed.py --minutes 0.25,1 --points 10000,100000   # less of both
+    python code/benchmarks/speed.py                                          # all, in about an hour
+    python code/benchmarks/speed.py --minutes 0.25,1 --points 10000,100000   # less
 
 Ours runs without normals. Beside it are Screened Poisson, with normals propagated along tangent planes and with the
 true ones, and iterated Poisson. What is in --out already is not done again.
 """
 
 import argparse
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,7 @@ if not __package__:  # started as a file: the package is the folder above
 import numpy as np
 from matplotlib.figure import Figure
 
+from phase_recon.benchmarks.closeup import draw_closeup
 from phase_recon.benchmarks.make_clouds import make_clouds
 from phase_recon.benchmarks.scanner import sampled
 from phase_recon.benchmarks.shapes import SHAPES
@@ -32,8 +35,9 @@ from phase_recon.reconstruction.provenance import commit, load, machine
 from phase_recon.reconstruction.trials import Row, cell, markdown
 from phase_recon.report.plots import save_figure
 from phase_recon.surface.files import read_surface
+from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import npz_of, write_whole
-from phase_recon.utils.locations import ROOT
+from phase_recon.utils.locations import PACKAGE, ROOT
 
 CLOUDS = (("pipe_flange", "scan"), ("knot", "exact"), ("spider", "noisy"), ("pitted_ball", "dense"))  # error and time
 PEERS = {"poisson9": "tangent planes + Poisson, depth 9", "ipsr9": "iterated Poisson, depth 9",
@@ -41,6 +45,8 @@ PEERS = {"poisson9": "tangent planes + Poisson, depth 9", "ipsr9": "iterated Poi
 OURS = "ours"
 GROWING = "pitted_ball"  # the shape that is sampled by more and more points
 NOISE = 0.0003  # of these points, a share of the bounding radius
+DETAIL = "pitted_ball-dense"  # the cloud whose detail is drawn
+PEAKS = ("bench_step.py", "bench_detail.py")  # print the shares of the machine's peak
 COST_PEERS = ("poisson9", "poisson10+normals")
 SIDE, DPI = 4.2, 110  # inches and dots per inch of a panel of a picture
 
@@ -96,7 +102,7 @@ def numbers(text: str) -> list[float]:
 
 
 def command(options: argparse.Namespace) -> None:
-    """Measure, and write SPEED.md, error_time.png and cost.png.
+    """Measure, and write SPEED.md, error_time.png, cost.png and, where the cloud for it was measured, detail.png.
 
     Raises:
         UserError: a file cannot be written.
@@ -106,7 +112,9 @@ def command(options: argparse.Namespace) -> None:
     grown = [(case, count, list(cost_rows(case, options))) for case, count in cost_cases(options.out, options.points)]
     draw(options.docs / "error_time.png", [error_panel(case, rows) for case, rows in timed])
     draw(options.docs / "cost.png", cost_panels(grown))
-    write_whole(options.docs / "SPEED.md", page(options, timed, grown).encode())
+    detail = draw_detail(options.docs / "detail.png", timed)
+    peaks = {script: printed(script) for script in PEAKS}
+    write_whole(options.docs / "SPEED.md", page(options, timed, grown, detail, peaks).encode())
     print(f"page: {options.docs / 'SPEED.md'}")
 
 
@@ -194,10 +202,39 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
     save_figure(figure, path)
 
 
+def draw_detail(path: Path, timed: Sequence[tuple[Case, Sequence[Row]]]) -> bool:
+    """Draw a part of a dense cloud's surfaces, by ours in its longest time and by the peers; returns whether it is."""
+    for case, rows in timed:
+        there = {row["method"]: row for row in rows if "written" in row and "failed" not in row}
+        if case.name == DETAIL and OURS in there:
+            surfaces = {"truth": read_surface(case.target)}
+            for method, name in {OURS: OURS, **PEERS}.items():
+                if method in there:
+                    surfaces[name] = read_surface(there[method]["written"]["mesh"])
+            draw_closeup(path, surfaces)
+            return True
+    return False
+
+
+def printed(script: str) -> str:
+    """What a benchmark prints.
+
+    Raises:
+        UserError: it fails.
+    """
+    command = [sys.executable, str(PACKAGE / "reconstruction" / script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"{script}: failed: {done.stderr.strip() or done.returncode}")
+    return done.stdout.strip()
+
+
 def page(
     options: argparse.Namespace,
     timed: Sequence[tuple[Case, Sequence[Row]]],
     grown: Sequence[tuple[Case, int, Sequence[Row]]],
+    detail: bool,
+    peaks: Mapping[str, str],
 ) -> str:
     """The Markdown of docs/SPEED.md."""
     minutes, points = (",".join(f"{value:g}" if value < 1e4 else str(int(value)) for value in values)
@@ -213,6 +250,16 @@ def page(
 
     errors = [[case.name, *line(row)] for case, rows in timed for row in rows]
     costs = [[count, *line(row)] for _, count, rows in grown for row in rows]
+    shown = f"""## Detail
+
+![The same part of the surfaces of {DETAIL}](detail.png)
+
+The part of the true surface of {DETAIL} where its normals differ most; ours in the longest of the times above.
+
+""" if detail else ""  # fmt: skip
+    shares = "\n".join(
+        f"    python code/reconstruction/{script}\n\n```\n{text}\n```\n" for script, text in peaks.items()
+    )
     return f"""# Speed
 
     python code/benchmarks/speed.py --minutes {minutes} --points {points} --seed {options.seed}
@@ -233,7 +280,12 @@ are those of [make_clouds.py](../code/benchmarks/make_clouds.py).
 
 ![Seconds, memory and Chamfer distance against the number of points](cost.png)
 
-{markdown(["points", "method", *header], costs)}"""
+{markdown(["points", "method", *header], costs)}
+{shown}## Shares of the machine's peak
+
+A step of the training is matrix products; the detail is solved for by reading matrices.
+
+{shares}"""
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phase_recon.benchmarks.sides import calibration, main, sides_of
+from phase_recon.benchmarks.sides import RIGHT, WRONG, calibration, main, sides_of
 from phase_recon.datasets.pointcloud import PointCloud
 
 
@@ -14,14 +14,17 @@ def sphere(count=1500):
 
 def test_wrong_sides_are_counted():
     points = sphere()
-    right, outward, _ = sides_of(PointCloud(points, points))
-    assert len(outward) == 1500
-    assert right["sure %"] > 99
-    assert right["wrong of sure %"] == right["wrong of all %"] == 0
+    right = sides_of(PointCloud(points, points))
+    assert len(right.outward) == 1500
+    assert right.row["sure %"] > 99
+    assert right.row["wrong of sure %"] == right.row["wrong of all %"] == 0
     turned = np.where(np.arange(1500)[:, None] < 300, -points, points)
-    row, _, wrong = sides_of(PointCloud(points, turned))
-    assert row["wrong of all %"] == pytest.approx(20)
-    assert wrong.mean() == pytest.approx(0.2)
+    some = sides_of(PointCloud(points, turned))
+    assert some.row["wrong of all %"] == pytest.approx(20)
+    assert some.wrong.mean() == pytest.approx(0.2)
+    red = (some.colours == WRONG).all(axis=1)
+    assert red.mean() == pytest.approx(some.row["sure %"] / 100 * some.row["wrong of sure %"] / 100)
+    np.testing.assert_array_equal(some.points[red], points[:300][(right.colours == RIGHT).all(axis=1)[:300]])
 
 
 def test_each_cloud_counts_the_same_in_the_calibration():
@@ -40,11 +43,13 @@ def test_each_cloud_counts_the_same_in_the_calibration():
 
 def test_the_command_prints_a_row_a_cloud(tmp_path, capsys):
     np.savez(tmp_path / "ball.npz", points=sphere(), normals=sphere())
-    assert main([str(tmp_path), "--picture", str(tmp_path / "calibration.png")]) == 0
+    pictures = ["--picture", str(tmp_path / "calibration.png"), "--worst", str(tmp_path / "worst.png")]
+    assert main([str(tmp_path), *pictures]) == 0
     out = capsys.readouterr().out
     assert "| ball | 1500 |" in out
     assert "worst 0, of 1 clouds" in out
     assert "| stated probability |" in out
     assert (tmp_path / "calibration.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "worst.png").read_bytes().startswith(b"\x89PNG")
     assert main([str(tmp_path / "none")]) == 2
     assert "no .npz with points and normals" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from conftest import ROOT
 from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbers
 from phase_recon.utils.errors import UserError
 
-COMMANDS = ["run", "compare", "benchmark", "poisson", "bench_step", "bench_start", "bench_jobs"]
+COMMANDS = ["run", "compare", "benchmark", "poisson", "bench_step", "bench_detail", "bench_start", "bench_jobs"]
 
 
 def ended(command, *flags: str) -> int:

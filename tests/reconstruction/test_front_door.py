@@ -444,7 +444,8 @@ def test_a_forecast_grows_with_the_steps_and_the_network():
 
 
 @pytest.mark.parametrize(
-    "script", ["run.py", "compare.py", "benchmark.py", "poisson.py", "bench_step.py", "bench_start.py"]
+    "script",
+    ["run.py", "compare.py", "benchmark.py", "poisson.py", "bench_step.py", "bench_detail.py", "bench_start.py"],
 )
 def test_missing_packages_are_one_line(script, tmp_path):
     """Python alone, with nothing installed: -S leaves the packages of the environment out."""
