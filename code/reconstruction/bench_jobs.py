@@ -6,7 +6,6 @@ Results go to a temporary folder, which is removed. The machine should have noth
 """
 
 import argparse
-import os
 import shlex
 import shutil
 import subprocess
@@ -26,6 +25,7 @@ if not __package__:  # started as a file: the package is the folder above
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status, whole_numbers
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.locations import ROOT
+from phase_recon.utils.memory import processors
 
 
 def clouds_per_hour(cloud: Path, clouds: int, jobs: int, further: list[str]) -> float:
@@ -73,8 +73,7 @@ def bench(options: argparse.Namespace) -> None:
     Raises:
         UserError: there is no such cloud, or a command failed.
     """
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"{options.clouds} clouds, {options.steps} steps each, {processors} processors\n")
+    print(f"{options.clouds} clouds, {options.steps} steps each, {processors()} processors\n")
     print("| jobs | clouds per hour | times |\n|---|---|---|", flush=True)
     first = 0.0
     for jobs in options.jobs:

@@ -27,6 +27,7 @@ from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
 from phase_recon.reconstruction.output import check_folder, followed, replacing
 from phase_recon.reconstruction.preprocess import ORIENTING, arrangement_note, prepare, sensor_warning
 from phase_recon.utils.config import load_config
+from phase_recon.utils.distributed import keep_to_processors
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.locations import find_configuration
@@ -71,6 +72,7 @@ def orient(options: argparse.Namespace) -> None:
         print(line)
     for line in replacing(output, config.plot.overwrite):
         print(line)
+    keep_to_processors()
     scene = prepare(config, cloud, stages=ORIENTING)
     for note in (arrangement_note(scene), sensor_warning(scene)):
         if note is not None:

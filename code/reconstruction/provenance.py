@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from phase_recon.utils.locations import PACKAGE, ROOT
+from phase_recon.utils.memory import processors
 
 CODE = (".py", ".c", ".conf")  # endings of the files that decide a result
 
@@ -44,9 +45,8 @@ def machine() -> str:
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):  # not Linux
         pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = f", OMP_NUM_THREADS={threads}" if (threads := os.environ.get("OMP_NUM_THREADS")) else ""
-    return f"{model} with {cores} cores{threads} (Python {platform.python_version()}, torch {torch.__version__})"
+    return f"{model} with {processors()} cores{threads} (Python {platform.python_version()}, torch {torch.__version__})"
 
 
 def load() -> str:

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.memory import processors
 
 TIMEOUT = timedelta(minutes=10)  # for the other ranks: much longer than rank 0 needs for a checkpoint or a preview
 # environment variables that torchrun sets
@@ -177,6 +178,7 @@ def choose_device(gpu: str) -> tuple[torch.device, str]:
     Raises:
         UserError: there is no such GPU, there are fewer GPUs than processes, or the word is unknown.
     """
+    keep_to_processors()
     count = torch.cuda.device_count()
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if gpu == "cpu" or (gpu in ("auto", "ignore") and count == 0):
@@ -322,14 +324,22 @@ def environment_of_job(jobs: int) -> dict[str, str]:
     The threads are OMP_NUM_THREADS if it is set, else as many as this process may use processors, divided by ``jobs``.
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, (int(given) if given.isdecimal() else processors) // jobs)
+    threads = max(1, (int(given) if given.isdecimal() else processors()) // jobs)
     kept = {
         name: value
         for name, value in os.environ.items()
         if name not in LAUNCHER and not name.startswith("TORCHELASTIC_")
     }
     return kept | dict.fromkeys(THREADS, str(threads))
+
+
+def keep_to_processors() -> None:
+    """Let torch have no more threads than this process can keep busy, unless OMP_NUM_THREADS says how many.
+
+    By itself torch takes as many as the machine has processors, in a container that may have the time of two, too.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and (count := processors()) < torch.get_num_threads():
+        torch.set_num_threads(count)
 
 
 def _freest_gpu() -> int:

@@ -1,5 +1,9 @@
-"""The machine's free memory, and errors for work that does not fit into it, before anything is allocated."""
+"""What a process may use of its machine, within the limits of a container or a batch system: memory and processors.
 
+Work that does not fit into the memory is refused before anything is allocated.
+"""
+
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,31 +28,59 @@ def available_memory() -> int:
     return max(min([free, *_left_by_groups()]), 0)
 
 
+def processors() -> int:
+    """The processors that this process can keep busy: those that it may run on, and no more than a container's limit.
+
+    A limit is of processor time, not of processors. More threads than that run out of it together, and then all wait.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([allowed, *_processors_of_groups()])
+
+
 def _left_by_groups() -> Iterator[int]:
-    """The bytes that the limits of this process's control groups leave, as containers and batch systems set them.
+    """The bytes that the limits of this process's control groups leave."""
+    for folder, first in _groups("memory"):
+        limit, used = ("memory.limit_in_bytes", "memory.usage_in_bytes") if first else ("memory.max", "memory.current")
+        try:
+            counts = dict(line.split() for line in Path(f"{folder}/memory.stat").read_text().splitlines())
+            total = "total_" if first else ""  # of the groups below, too
+            cached = sum(int(counts.get(f"{total}{name}_file", 0)) for name in ("active", "inactive"))
+            # what only caches files is given back when it is needed
+            yield int(Path(f"{folder}/{limit}").read_text()) - int(Path(f"{folder}/{used}").read_text()) + cached
+        except (OSError, ValueError):  # no such group, or no limit
+            continue
+
+
+def _processors_of_groups() -> Iterator[int]:
+    """The processors, rounded up, of which the limits of this process's control groups let it have the time."""
+    for folder, first in _groups("cpu"):
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if first else ("cpu.max",)
+        try:
+            quota, period = map(int, " ".join(Path(f"{folder}/{name}").read_text() for name in names).split())
+        except (OSError, ValueError):  # no such group, or no limit
+            continue
+        if quota > 0 and period > 0:
+            yield math.ceil(quota / period)
+
+
+def _groups(controller: str) -> Iterator[tuple[str, bool]]:
+    """The folders of this process's control groups, by which containers and batch systems limit it.
 
     Both versions of control groups are asked, each from the process's own group up to the root.
+
+    Yields:
+        A folder, and whether it is of the first version.
     """
     try:
         groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     except OSError:
         groups = []
     places = [("", parts[2]) for parts in groups if parts[0] == "0"] or [("", "/")]
-    places += [("memory", parts[2]) for parts in groups if "memory" in parts[1].split(",")]
-    for controller, group in places:
-        limit, used = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controller else (
-            "memory.max", "memory.current")  # fmt: skip
+    places += [(controller, parts[2]) for parts in groups if controller in parts[1].split(",")]
+    for first, group in places:
         above = group.strip("/").split("/")
         for depth in range(len(above), -1, -1):
-            folder = "/".join(part for part in ("/sys/fs/cgroup", controller, *above[:depth]) if part)
-            try:
-                counts = dict(line.split() for line in Path(f"{folder}/memory.stat").read_text().splitlines())
-                total = "total_" if controller else ""  # of the groups below, too
-                cached = sum(int(counts.get(f"{total}{name}_file", 0)) for name in ("active", "inactive"))
-                # what only caches files is given back when it is needed
-                yield int(Path(f"{folder}/{limit}").read_text()) - int(Path(f"{folder}/{used}").read_text()) + cached
-            except (OSError, ValueError):  # no such group, or no limit
-                continue
+            yield "/".join(part for part in ("/sys/fs/cgroup", first, *above[:depth]) if part), bool(first)
 
 
 def require_memory(needed: float, what: str, remedy: str) -> None:

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from phase_recon.utils.distributed import Repeated, _freest_gpu, multiplies_bfloat16, wait_for
+from phase_recon.utils import distributed
+from phase_recon.utils.distributed import Repeated, _freest_gpu, choose_device, multiplies_bfloat16, wait_for
 
 CPU = torch.device("cpu")
 
@@ -55,3 +56,17 @@ def test_the_freest_gpu_is_counted_among_those_that_torch_sees(monkeypatch, seen
 def test_nobody_waits_for_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: pytest.fail("there is no GPU"))
     wait_for(CPU)
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, 1), ("2", 2)])
+def test_torch_has_no_more_threads_than_a_container_has_processors(monkeypatch, given, wanted):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:  # the user's own word counts
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    monkeypatch.setattr(distributed, "processors", lambda: 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert choose_device("cpu") == (CPU, f"device: CPU, threads: {wanted}")
+    finally:
+        torch.set_num_threads(before)

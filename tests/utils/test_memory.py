@@ -1,9 +1,11 @@
-"""Memory that is free: within a container's limit, where what only caches files is given back."""
+"""What a process may use within a container's limits: memory, of which cached files are given back, and processors."""
+
+import os
 
 import pytest
 
 from phase_recon.utils import memory
-from phase_recon.utils.memory import available_memory
+from phase_recon.utils.memory import available_memory, processors
 
 
 def lay(files, monkeypatch, tmp_path):
@@ -48,3 +50,22 @@ def test_the_limit_of_a_job_holds_for_the_groups_below_it(monkeypatch, tmp_path,
     }
     lay(files, monkeypatch, tmp_path)
     assert available_memory() == 5_000_000 - 3_000_000 + 500_000
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/\n", {"cpu.max": "250000 100000\n"}, 3),  # two and a half
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 8),
+        ("0::/\n", {"cpu.max": "1600000 100000\n"}, 8),  # more than it may run on
+        ("0::/\n", {}, 8),
+        ("0::/job/step\n", {"job/cpu.max": "100000 50000\n", "job/step/cpu.max": "max 100000\n"}, 2),
+        ("3:cpu,cpuacct:/a\n0::/\n", {"cpu/a/cpu.cfs_quota_us": "20000\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, 1),
+        ("3:cpu,cpuacct:/a\n0::/\n", {"cpu/a/cpu.cfs_quota_us": "-1\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, 8),
+    ],
+)
+def test_processors_are_those_of_which_a_container_has_the_time(monkeypatch, tmp_path, groups, files, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    lay({"/proc/self/cgroup": groups} | {f"/sys/fs/cgroup/{name}": text for name, text in files.items()},
+        monkeypatch, tmp_path)  # fmt: skip
+    assert processors() == expected
