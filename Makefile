@@ -65,8 +65,10 @@ lint: .venv/installed
 
 .venv: .venv/installed
 
-# the stamp is touched last, so that an installation cut short is done again
+# Compiled by all processors, which pip does not; some packages have files for other Pythons, which do not compile. The
+# stamp is touched last, so that an installation cut short is done again.
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --requirement requirements.txt
+	.venv/bin/python -m pip install --quiet --no-compile --requirement requirements.txt
+	.venv/bin/python -m compileall -qq -j 0 .venv code || true
 	touch $@

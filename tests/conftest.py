@@ -6,6 +6,8 @@ import os
 # processes are busy. Set before torch is imported, and handed on to the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import copy
+import functools
 import json
 import math
 import signal
@@ -18,10 +20,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyhocon
 import pytest
 
 from phase_recon.model.network import value_and_gradient
 from phase_recon.reconstruction.run import main
+from phase_recon.report import render
+
+# setup.conf is read a thousand times, of which each would take a tenth of a second
+parsed = functools.cache(pyhocon.ConfigFactory.parse_string)
+pyhocon.ConfigFactory.parse_string = lambda text, **keys: copy.deepcopy(parsed(text, **keys))
 
 # A shell that starts the tests in the background has them, and the commands they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -63,6 +71,14 @@ class Field:
 
     def value_and_gradient(self, x):
         return value_and_gradient(self.formula, x)
+
+
+@pytest.fixture(autouse=True)
+def few_rays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture takes 3 s of rays, of which a tenth shows as well that it is drawn; how, tests/report looks at."""
+    if request.path.parent.name != "report":
+        monkeypatch.setattr(render, "SUBPIXELS", 1)
+        monkeypatch.setattr(render, "AMBIENT_RAYS", 1)
 
 
 @pytest.fixture(scope="session")
