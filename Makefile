@@ -8,8 +8,10 @@ PYTHON ?= python3
 demo: .venv/installed
 	.venv/bin/python code/reconstruction/run.py --conf setup.conf --input data/bunny.xyz
 
-test: lint
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+# the types are checked beside the tests, as a minute of one processor is
+test: .venv/installed
+	.venv/bin/ruff check code data tests
+	.venv/bin/python tests/check_types.py & types=$$!; .venv/bin/python -m pytest -n 2 --dist loadfile && wait $$types
 
 # DATA is a folder of scans and meshes; see code/reconstruction/benchmark.py for what else can be asked
 benchmark: .venv/installed
