@@ -31,10 +31,6 @@ class FourierFeatureMapping(nn.Module):
             raise ValueError(f"k: must be at least 1, got {k}")
         self.register_buffer("frequencies", torch.tensor([0.5 * math.pi * 2**i for i in range(k)]), persistent=False)
 
-    def width(self, d: int) -> int:
-        """The number of features of a point in d dimensions."""
-        return d * (1 + 2 * len(self.frequencies))
-
     def forward(self, x: Tensor) -> Tensor:
         """The features (..., d (1 + 2k)) of points (..., d)."""
         angles = x @ self._angle_slopes(x)

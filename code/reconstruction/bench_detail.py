@@ -32,6 +32,7 @@ from phase_recon.utils.general import in_threads
 ROUNDS = 5  # of which the fastest counts
 COPIED = 1 << 28  # bytes that are copied: more than the caches hold
 LAMBDA = 0.01  # of the equations; their pattern is the same for all
+HEIGHT, WAVES = 0.01, np.array([40.0, 30.0, 20.0])  # of the waves on the sphere that are solved for, of radius 1
 FEWEST = 100  # points of a block that is timed
 
 
@@ -45,7 +46,7 @@ def lines(points: int) -> Iterator[str]:
         raise UserError(f"--points {points}: expected {FEWEST} to {BLOCK_POINTS}, the points of a block")
     sphere = np.random.default_rng(0).standard_normal((points, 3))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
-    data = Data(sphere, np.zeros(points), sphere, sphere, np.ones(points))
+    data = Data(sphere, HEIGHT * np.sin(sphere @ WAVES), sphere, sphere, np.ones(points))
     spacing, started = spacing_of(sphere), time.perf_counter()
     nodes, system = system_of(data, spacing, LAMBDA, 0.0)
     made = time.perf_counter()

@@ -6,6 +6,16 @@ import pytest
 import torch
 
 from phase_recon.reconstruction import bench_detail
+from phase_recon.reconstruction.detail_system import System
+
+
+def test_there_is_something_to_solve_for(monkeypatch):
+    """Of a field without error the solution would be zero, at once."""
+    seen = []
+    monkeypatch.setattr(bench_detail, "COPIED", 1 << 20)
+    monkeypatch.setattr(System, "solution", lambda system: seen.append(abs(system.wanted).max()))
+    list(bench_detail.lines(400))
+    assert seen[0] > 0
 
 
 def test_it_prints_what_is_solved_and_shares_of_the_copy(monkeypatch, capsys):
