@@ -16,8 +16,8 @@ from phase_recon.utils.experiment import Experiment
 
 Announce = Callable[[str], None]
 
-# of a time budget in minutes, and what would do
-NO_STEP = "--minutes {:g} (train.time_budget): they were over before the first step; give {}"
+# × a time budget, and seconds: so long are the steps, though what came before them took longer than was left
+LEAST_SHARE, LEAST_SECONDS = 1 / 3, 10.0
 MEASURABLE = 1e-6  # of the cloud's radius: noise below this is rounding, of files in single precision too
 
 
@@ -32,6 +32,7 @@ class Clock:
         start: when this process started, by ``time.monotonic``.
         spent: seconds of the budget that were over when the run started anew, else 0.
         period: minutes between two times that ``struck`` is true; None for never.
+        least: seconds of steps that a run has, whatever its budget.
     """
 
     nepoch: int
@@ -40,14 +41,24 @@ class Clock:
     start: float
     spent: float = 0.0
     period: float | None = None
+    least: float = 0.0
 
     def __post_init__(self) -> None:
         self._counted = self.seconds
         self._begun = 0, 0.0  # the step and the second at which the steps of this process began
 
-    def begin_steps(self, epoch: int) -> None:
-        """Note that the steps begin now: what came before them says nothing of how long they take."""
+    def begin_steps(self, epoch: int) -> float:
+        """Note that the steps begin now: what came before them says nothing of how long they take.
+
+        Returns:
+            The seconds by which the budget grew, so that a run that begins has ``least`` for its steps.
+        """
         self._begun = epoch, self.seconds
+        if self.budget is None or epoch > 0:
+            return 0.0
+        missing = max(self.seconds + self.least - self.budget, 0.0)
+        self.budget += missing
+        return missing
 
     @property
     def seconds(self) -> float:

@@ -22,7 +22,8 @@ from phase_recon.reconstruction.field import DetailedField, Field
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
 from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, arrangement_note, prepare, sensor_warning
 from phase_recon.reconstruction.progress import (
-    NO_STEP,
+    LEAST_SECONDS,
+    LEAST_SHARE,
     Announce,
     Clock,
     Status,
@@ -41,7 +42,6 @@ from phase_recon.utils.interrupt import deferred_signals
 THIN = 0.05  # × bounding radius: a body thinner than this is likely to come out wrong,
 NEEDLE = 0.025  # and one thinner than this along two axes in several components
 DETAIL_SHARE = 0.4  # of a time budget, at most, for the correction after the last step
-LEAST_SECONDS = 10.0  # of steps, below which a time budget is not advised
 AWAITED = 240.0  # s that other ranks wait for it, at most; after 600 they give up
 MIXED = 0.75  # share of the given normals that point outward, below which the user is warned
 
@@ -93,10 +93,10 @@ def fit(
         observe: called with what the preprocessing found, before the first step.
 
     Raises:
-        UserError: the checkpoint does not belong to this cloud, network or optimiser; a time budget was over before
-            the first step; the cloud is a needle; a file cannot be written; a batch that cannot be dealt evenly to the
-            ranks; another rank has ended; or, as Failure, the loss is no longer finite, no surface is left, or it
-            leaves Ω, and that for the second time, as the first is mended if train.mend.
+        UserError: the checkpoint does not belong to this cloud, network or optimiser; the cloud is a needle; a file
+            cannot be written; a batch that cannot be dealt evenly to the ranks; another rank has ended; or, as Failure,
+            the loss is no longer finite, no surface is left, or it leaves Ω, and that for the second time, as the first
+            is mended if train.mend.
         Interrupted: Ctrl-C or SIGTERM came; the state is saved if there is an experiment.
     """
     started = time.monotonic() if started is None else started
@@ -104,7 +104,8 @@ def fit(
     budget = seconds_of_steps(config, len(cloud.points), reserve)
     seconds = 0.0 if checkpoint is None else checkpoint["seconds"]
     course = course_of(config, checkpoint, experiment, alone=ranks.size == 1)
-    clock = Clock(t.nepoch, budget, seconds, started, course.mending.spent, t.checkpoint_minutes)
+    least = 0.0 if t.time_budget is None else min(LEAST_SHARE * 60 * t.time_budget, LEAST_SECONDS)
+    clock = Clock(t.nepoch, budget, seconds, started, course.mending.spent, t.checkpoint_minutes, least)
     if config.network.has_normals and cloud.normals is None:
         raise UserError("network.has_normals = true, but the cloud has no normals: set it to false, or give some")
     for key in ("points_batch", "pts_in_omega"):
@@ -130,7 +131,8 @@ def fit(
             with subnormals_as_zero():
                 return _fit(run, checkpoint)
         except Failure as failure:
-            checkpoint = course.mend(failure, clock.seconds, over=budget is not None and clock.seconds >= budget)
+            over = clock.budget is not None and clock.seconds >= clock.budget
+            checkpoint = course.mend(failure, clock.seconds, over)
             clock.spent = course.mending.spent
             announce(f"warning: {failure}; going on {course.mending.action} (train.mend = true)")
 
@@ -205,7 +207,13 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
         if checkpoint is not None:
             status.load_state_dict(checkpoint.get("status", {}), run.device)
         begun = state.epoch
-        clock.begin_steps(begun)
+        if missing := clock.begin_steps(begun):
+            assert t.time_budget is not None
+            enough = math.ceil(10 * t.time_budget + missing / (1 - DETAIL_SHARE) / 6) / 10  # the detail has its share
+            run.announce(
+                f"note: what comes before the steps took {clock.seconds:.0f} s of the {t.time_budget:g} minutes of "
+                f"train.time_budget, so the run takes longer than that; --minutes {enough:g} would do"
+            )
         while (progress := ranks.agree(clock.progress(state.epoch), stop)) < 1:
             timed = t.checkpoint_minutes is not None and ranks.from_first(clock.struck())
             if state.epoch > begun and (timed or _due(state.epoch, t.checkpoint_frequency)):
@@ -224,12 +232,6 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
             status.add(terms)
             if _due(state.epoch, t.status_frequency):
                 status.report(state.epoch, rate)
-        if state.epoch == 0 and not stop.signal:
-            assert t.time_budget is not None
-            assert clock.budget is not None
-            missing = clock.seconds - clock.budget + LEAST_SECONDS  # s; of a longer time the detail has its share, too
-            enough = math.ceil(10 * t.time_budget + missing / (1 - DETAIL_SHARE) / 6) / 10
-            raise UserError(NO_STEP.format(t.time_budget, f"{enough:g} or more"))
         if status.pending and not stop.signal:  # a run that goes on later reports them when they are due
             status.report(state.epoch, rate)
         try:

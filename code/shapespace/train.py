@@ -16,7 +16,7 @@ from phase_recon.model.loss.base import Loss
 from phase_recon.model.optimizer import Adam, Optimizers
 from phase_recon.model.sampling import Sampler, together
 from phase_recon.reconstruction.build_model import in_bfloat16
-from phase_recon.reconstruction.progress import NO_STEP, Clock, Status, progress_bar, tensorboard
+from phase_recon.reconstruction.progress import Clock, Status, progress_bar, tensorboard
 from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure
 from phase_recon.reconstruction.state import write_or_warn
 from phase_recon.reconstruction.training import Interrupted, schedule_of
@@ -217,7 +217,9 @@ def fit_space(
             if t.status_frequency > 0 and training.epoch % t.status_frequency == 0:
                 status.report(training.epoch, rate)
         if training.epoch == 0 and not stop.signal:
-            raise UserError(NO_STEP.format(t.time_budget, "more"))
+            raise UserError(
+                f"--minutes {t.time_budget:g} (train.time_budget): they were over before the first step; give more"
+            )
         if status.pending and not stop.signal:  # a run that goes on later reports them when they are due
             status.report(training.epoch, rate)
         save(last=True)

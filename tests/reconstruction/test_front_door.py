@@ -420,6 +420,15 @@ def test_how_far_a_run_is(monkeypatch):
     assert Clock(100, None, before=0.0, start=1000.0).state(100) == "100% done after 10 s"
 
 
+def test_a_run_that_begins_late_still_has_the_least_seconds_for_its_steps(monkeypatch):
+    monkeypatch.setattr("time.monotonic", lambda: 1010.0)
+    late, soon, later = (Clock(100, 12.0, 0.0, 1000.0, least=least) for least in (5.0, 1.0, 5.0))
+    assert (late.begin_steps(0), late.budget) == (3.0, 15.0)
+    assert (soon.begin_steps(0), soon.budget) == (0.0, 12.0)
+    assert (later.begin_steps(40), later.budget) == (0.0, 12.0)  # one that goes on has had steps
+    assert Clock(100, None, 0.0, 1000.0, least=5.0).begin_steps(0) == 0.0
+
+
 def test_a_forecast_grows_with_the_steps_and_the_network():
     import torch
 
