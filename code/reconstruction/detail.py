@@ -32,7 +32,8 @@ from scipy.spatial import cKDTree
 from phase_recon.geometry.points import Source
 from phase_recon.model.grid import SplineField
 from phase_recon.reconstruction.detail_system import Data, solve
-from phase_recon.reconstruction.field import NeuralField
+from phase_recon.reconstruction.field import DetailedField, NeuralField
+from phase_recon.reconstruction.openings import opened
 from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.utils.general import different, thinned
 
@@ -59,8 +60,8 @@ def correction_of(
 ) -> SplineField | None:
     """What the points of a scene know and its field misses; None if that is nothing.
 
-    Every row of the cloud that is no outlier counts, as it was given; the normal there is that of the nearest point
-    that was trained on.
+    First it opens what the network has filled (``openings``). Then every row of the cloud that is no outlier counts, as
+    it was given; the normal there is that of the nearest point that was trained on.
 
     Args:
         field: the trained field.
@@ -73,6 +74,9 @@ def correction_of(
     if len(points) > count:
         points = thinned(points, int(count))
         announce(f"detail: of {len(points):,} points, as more would take longer than there is time")
+    openings, found = opened(field, scene)
+    if found:
+        announce(f"detail: openings that the network had filled, and that are open now: {found} (train.detail)")
     normals, trust = np.zeros_like(points), np.zeros(len(points))
     if scene.normals != "none":
         measured = scene.points[np.flatnonzero(scene.points.source == Source.MEASURED)]
@@ -80,16 +84,17 @@ def correction_of(
         normals, trust = measured.normals[nearest], measured.confidence[nearest]
     lambda_, noise = None, scene.scale.noise
     if len(points) >= FEWEST_HELD_OUT * HELD_OUT:
-        data = data_at(points, normals, trust, field.normalised_value_and_gradient, scene.normals == "given")
+        so_far = DetailedField(field, openings).normalised_value_and_gradient
+        data = data_at(points, normals, trust, so_far, scene.normals == "given")
         spacing = max(spacing_of(points), NOISE_WIDTHS * noise, FINEST)
         lambda_ = choose_lambda(data, spacing, noise)
     if lambda_ is None:
         announce("detail: the points show none that the network lacks (train.detail)")
-        return None
-    correction = solve(data, spacing, lambda_, noise)
+        return openings if found else None
+    detail = solve(data, spacing, lambda_, noise)
     unit = scene.domain.normalisation.scale
     announce(f"detail: added down to the points' spacing of {spacing * unit:.3g}, λ = {lambda_:g} (train.detail)")
-    return correction
+    return SplineField((*openings.grids, *detail.grids))
 
 
 def seconds_for(count: int) -> float:

@@ -1,0 +1,109 @@
+"""Openings of the shape that the network has filled, such as the holes of screws, and the correction that opens them.
+
+A short training leaves the field of a narrow opening near zero with either sign: few of the points that are drawn lie
+there, so it is learned last. But the oriented points tell that it is outside (``geometry.outside``). A correction on a
+sparse grid, as of the detail, makes the field positive there, and zero at the points about.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from phase_recon.geometry.outside import surely_outside
+from phase_recon.geometry.points import Source
+from phase_recon.model.grid import SplineField
+from phase_recon.reconstruction.detail_system import Data, solve
+from phase_recon.reconstruction.field import NeuralField
+from phase_recon.reconstruction.preprocess import Scene
+
+Array = npt.NDArray[np.float64]
+
+LINKED = 1.8  # × cell: places of one opening that are neighbours lie within √3
+
+
+@dataclass(frozen=True)
+class OpeningSettings:
+    """What is a filled opening, and how it is opened. Chosen on simulated scans and noisy clouds.
+
+    Attributes:
+        begins: × spacing of the points: places nearer to a point tell nothing.
+        smallest: × spacing: side of a cube (2D: a square), below whose volume an opening may be noise.
+        widest: × spacing: the farthest place of an opening is nearer to the points than that, or than this in
+        widest_least: normalised units. What is wider is no fault of the network's, but what the loss makes of a part
+            that was not scanned.
+        distance: × distance to the nearest point: the field that is asked for in the opening.
+        grid: × cell of the places: the spacing of the correction's nodes.
+        about: × the same: distance from an opening up to which points take part.
+        smoothness: λ of the correction; between 1 and 0.01 there is little difference.
+    """
+
+    begins: float = 0.25
+    smallest: float = 0.5
+    widest: float = 2.0
+    widest_least: float = 0.1
+    distance: float = 0.5
+    grid: float = 1.33
+    about: float = 3.0
+    smoothness: float = 0.1
+
+
+def opened(field: NeuralField, scene: Scene, settings: OpeningSettings | None = None) -> tuple[SplineField, int]:
+    """The correction that opens what a field has filled, of no grid where that is nothing; and the number of openings.
+
+    Args:
+        field: the trained field, negative inside.
+        scene: what it was trained on.
+        settings: what is a filled opening.
+    """
+    s = settings or OpeningSettings()
+    found = filled_openings(field, scene, s)
+    if found is None:
+        return SplineField(()), 0
+    places, distances, opening, cell = found
+    spacing = s.grid * cell
+    points = scene.points.positions[scene.points.source != Source.HOLE]
+    points = points[cKDTree(places).query(points, workers=-1)[0] < s.about * spacing]
+    every = np.concatenate([points, places])
+    wanted = np.concatenate([np.zeros(len(points)), s.distance * distances])
+    nothing = np.zeros_like(every)  # the slopes are left to the detail
+    data = Data(every, _values(field, every) - wanted, nothing, nothing, nothing[:, 0])
+    return solve(data, spacing, s.smoothness, noise=0.0), opening
+
+
+def filled_openings(field: NeuralField, scene: Scene, s: OpeningSettings) -> tuple[Array, Array, int, float] | None:
+    """Places (M, d) in openings that the field has filled, their distances from the points (M,), and the number of
+    openings and the width of the places' cells; None where there are none, or the sides of the points are not known.
+    """
+    points, spacing = scene.points, scene.scale.trained_spacing
+    measured = points[np.flatnonzero(points.source == Source.MEASURED)]
+    known = scene.normals != "none" and scene.coarse_surface is not None
+    if not known or spacing <= 0 or measured.oriented.mean() <= scene.settings.believed:
+        return None
+    areas = measured.area * np.maximum(2 * measured.outward - 1, 0)
+    places, cell = surely_outside(measured.positions, measured.normals, areas, spacing, scene.scale.noise_left)
+    widest = max(s.widest * spacing, s.widest_least)
+    distances = cKDTree(points.positions).query(places, distance_upper_bound=widest + cell, workers=-1)[0]
+    asked = (distances > s.begins * spacing) & np.isfinite(distances)
+    places, distances = places[asked], distances[asked]
+    inside = _values(field, places) < 0
+    places, distances = places[inside], distances[inside]
+    pairs = cKDTree(places).query_pairs(LINKED * cell, output_type="ndarray")
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(places),) * 2)
+    count, opening = connected_components(links, directed=False)
+    farthest = np.zeros(count)
+    np.maximum.at(farthest, opening, distances)
+    volume = np.bincount(opening, minlength=count) * cell**scene.dimension
+    sound = (volume > (s.smallest * spacing) ** scene.dimension) & (farthest < widest)
+    kept = sound[opening]
+    return (places[kept], distances[kept], int(sound.sum()), cell) if kept.any() else None
+
+
+def _values(field: NeuralField, places: Array) -> npt.NDArray[np.float32]:
+    """The field (N,) at places (N, d)."""
+    from phase_recon.surface.sparse_grid import evaluate  # half a second, and not before the first step
+
+    return evaluate(field.normalised, places)

@@ -1,0 +1,69 @@
+"""Places that are surely outside, about shapes whose inside is known."""
+
+import numpy as np
+import pytest
+
+from phase_recon.geometry.outside import OutsideSettings, surely_outside
+
+DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
+FEW = OutsideSettings(most_nodes=100_000)
+
+
+def sphere(count, d, seed=0):
+    points = np.random.default_rng(seed).standard_normal((count, d))
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+@DIMENSIONS
+def test_about_a_sphere_all_that_is_outside_is_found_and_nothing_inside(d):
+    points = sphere(3000, d)
+    places, cell = surely_outside(points, points, np.ones(3000), 0.05, 0.0, FEW)
+    radius = np.linalg.norm(places, axis=1)
+    assert radius.min() > 1
+    nodes = places[0] + cell * np.rint((places - places[0]) / cell)
+    np.testing.assert_allclose(nodes, places, atol=1e-9)  # of one grid
+    shell = (radius > 1.05) & (radius < 1.1)
+    volume = (1.1**d - 1.05**d) * (np.pi if d == 2 else 4 / 3 * np.pi)
+    assert shell.sum() * cell**d == pytest.approx(volume, rel=0.1)  # all of it
+
+
+@DIMENSIONS
+def test_the_hollow_of_a_ball_is_outside_and_what_lies_between_is_not(d):
+    outer, inner = sphere(4000, d), 0.5 * sphere(4000, d, seed=1)
+    normals = np.concatenate([outer, -2 * inner])
+    areas = np.concatenate([np.ones(4000), np.full(4000, 0.5 ** (d - 1))])
+    places, _ = surely_outside(np.concatenate([outer, inner]), normals, areas, 0.05, 0.0, FEW)
+    radius = np.linalg.norm(places, axis=1)
+    assert (radius < 0.4).any()
+    assert not ((radius > 0.55) & (radius < 0.98)).any()
+
+
+def test_the_unit_of_the_areas_does_not_matter_and_wrong_ones_are_mended():
+    points = sphere(3000, 3)
+    whole, _ = surely_outside(points, points, np.ones(3000), 0.05, 0.0, FEW)
+    tenth, _ = surely_outside(points, points, np.full(3000, 0.1), 0.05, 0.0, FEW)
+    np.testing.assert_array_equal(whole, tenth)
+    uneven = np.where(points[:, 0] > 0, 1.0, 0.5)
+    places, _ = surely_outside(points, points, uneven, 0.05, 0.0, FEW)
+    assert np.linalg.norm(places, axis=1).min() > 1
+
+
+def test_of_many_points_some_tell_as_much():
+    points = sphere(5000, 3)
+    some = OutsideSettings(most_nodes=100_000, points=2000)
+    places, _ = surely_outside(points, points, np.ones(5000), 0.05, 0.0, some)
+    assert np.linalg.norm(places, axis=1).min() > 1
+    assert len(places) > 10_000
+
+
+def test_a_grid_is_as_fine_as_spacing_noise_and_memory_allow():
+    points = sphere(1000, 3)
+    cells = [surely_outside(points, points, np.ones(1000), spacing, noise, FEW)[1]
+             for spacing, noise in ((1.0, 0.0), (0.1, 0.15), (1e-9, 0.0))]  # fmt: skip
+    assert cells[:2] == [pytest.approx(0.2), pytest.approx(0.3)]
+    assert 2.4**3 / cells[2] ** 3 == pytest.approx(100_000, rel=0.1)
+
+
+def test_where_the_normals_point_inward_nothing_is_known():
+    points = sphere(1000, 3)
+    assert len(surely_outside(points, -points, np.ones(1000), 0.1, 0.0, FEW)[0]) == 0
