@@ -90,14 +90,16 @@ def filled_openings(field: NeuralField, scene: Scene, s: OpeningSettings) -> tup
     asked = (distances > s.begins * spacing) & np.isfinite(distances)
     places, distances = places[asked], distances[asked]
     inside = _values(field, places) < 0
-    places, distances = places[inside], distances[inside]
+    free, places, distances = places[~inside], places[inside], distances[inside]
     pairs = cKDTree(places).query_pairs(LINKED * cell, output_type="ndarray")
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(places),) * 2)
     count, opening = connected_components(links, directed=False)
     farthest = np.zeros(count)
     np.maximum.at(farthest, opening, distances)
     volume = np.bincount(opening, minlength=count) * cell**scene.dimension
-    sound = (volume > (s.smallest * spacing) ** scene.dimension) & (farthest < widest)
+    leads_out = np.zeros(count, dtype=bool)  # others would become bubbles
+    leads_out[opening[np.isfinite(cKDTree(free).query(places, distance_upper_bound=LINKED * cell)[0])]] = True
+    sound = (volume > (s.smallest * spacing) ** scene.dimension) & (farthest < widest) & leads_out
     kept = sound[opening]
     return (places[kept], distances[kept], int(sound.sum()), cell) if kept.any() else None
 

@@ -94,6 +94,13 @@ def test_what_is_as_small_as_noise_stays(scene):
     assert opened(Filled(scene, 0.1, radius=0.02, height=0.02), scene, smaller)[1] == 1
 
 
+def test_what_leads_nowhere_stays_as_it_would_become_a_bubble(scene):
+    field = Filled(scene, 0.1, radius=0.1, height=0.08)
+    sealed = Filled(scene, 0.1, radius=10.0, height=10.0)
+    assert opened(field, scene)[1] == 1
+    assert opened(sealed, scene)[1] == 0
+
+
 def test_a_wide_hole_is_left_to_the_loss():
     wide = scene_of(ring_cloud(0.4))
     assert opened(Filled(wide, 0.4, radius=0.4, height=0.1), wide)[1] == 0
