@@ -61,13 +61,13 @@ def test_of_noise_alone_nothing_is_added(d):
 
 
 def test_the_correction_keeps_to_its_time(monkeypatch):
-    """In 4 s there is time for 100 of 400 points; no fewer than so many count, however short the time is."""
+    """In 1 s beyond what any takes there is time for 100 of 400 points; so many count, however short the time is: 50."""
     config = load_config(TINY, ("train.detail=false", "train.nepoch=5"), check_model)
     scenes, lines = [], []
     field, _ = fit(config, PointCloud(on_sphere(400, 2)), torch.device("cpu"), lines.append, observe=scenes.append)
     monkeypatch.setattr(detail, "SECONDS_PER_POINT", 0.01)
     monkeypatch.setattr(detail, "FEWEST", 50)
-    for seconds, count in ((4.0, 100), (0.0, 50)):
+    for seconds, count in ((detail.SECONDS + 1.0, 100), (0.0, 50)):
         lines.clear()
         detail.correction_of(field, scenes[0], lines.append, seconds)
         assert lines[0] == f"detail: of {count} points, as more would take longer than there is time"
