@@ -61,7 +61,7 @@ def test_of_noise_alone_nothing_is_added(d):
 
 
 def test_the_correction_keeps_to_its_time(monkeypatch):
-    """In 1 s beyond what any takes there is time for 100 of 400 points; so many count, however short the time is: 50."""
+    """In 1 s beyond what any takes there is time for 100 of 400 points; 50 count, however short the time is."""
     config = load_config(TINY, ("train.detail=false", "train.nepoch=5"), check_model)
     scenes, lines = [], []
     field, _ = fit(config, PointCloud(on_sphere(400, 2)), torch.device("cpu"), lines.append, observe=scenes.append)
