@@ -13,11 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_dilation, map_coordinates
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
-from phase_recon.geometry.neighbours import TINY, spacing
+from phase_recon.geometry.neighbours import TINY, connected_places, spacing
 from phase_recon.geometry.points import Domain, walls
 from phase_recon.geometry.rbf import Biharmonic
 from phase_recon.geometry.visibility import Space, lines_of_sight
@@ -26,9 +24,6 @@ from phase_recon.utils.general import thinned, unique_rows, unit
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.int64]
-
-
-LINKED = 1.8  # × cell of the grid: places on one surface that are neighbours lie within √3
 
 
 @dataclass(frozen=True)
@@ -292,9 +287,7 @@ def _closed_holes(
     closed = np.full(len(filling), -1)
     if not len(filling):
         return closed
-    pairs = cKDTree(filling).query_pairs(LINKED * cell, output_type="ndarray")
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(filling),) * 2)
-    count, hole = connected_components(links, directed=False)
+    count, hole = connected_places(filling, cell)
     asked = np.arange(1, min(s.rim_asked, len(points)) + 1)
     share = agree[cKDTree(points).query(filling, asked, workers=-1)[1]].mean(axis=1)
     try:

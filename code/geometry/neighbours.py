@@ -5,6 +5,8 @@ Every other file asks here. A point is its own nearest; ``others`` counts the po
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from phase_recon.utils.general import ratio, thinned
@@ -19,6 +21,7 @@ DENSITY_OTHERS = 16  # other points by whose distance a density is told
 SAMPLED = 2000  # points that tell the spacing, the noise and the density of a cloud: their median varies by 1 %
 DECAY = -2.0  # a neighbour's weight is exp(-2 r²), r its distance as a share of the farthest neighbour's
 PLACES = 1 << 14  # at a time: arrays of 10 MB
+LINKED = 1.8  # × cell of a grid: places on one surface, or in one volume, that are neighbours lie within √3
 TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -98,3 +101,16 @@ def areas(points: Array, largest: float) -> Array:
     """
     distance = distance_to_other(points, points, DENSITY_OTHERS)
     return np.asarray(np.clip(ratio(distance, np.median(distance)) ** (points.shape[1] - 1), 1.0, largest))
+
+
+def connected_places(places: Array, cell: float) -> tuple[int, npt.NDArray[np.int32]]:
+    """The number of connected components of places (N, d) on a grid's nodes or edges, and that of each place (N,).
+
+    Args:
+        places: any number of them.
+        cell: the width of the grid's cells.
+    """
+    pairs = cKDTree(places).query_pairs(LINKED * cell, output_type="ndarray")
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(places),) * 2)
+    count, component = connected_components(links, directed=False)
+    return count, component

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phase_recon.geometry.winding import HALF, WindingGrid, WindingSettings
-from phase_recon.utils.general import ratio
+from phase_recon.utils.general import ratio, thinned
 
 Array = npt.NDArray[np.float64]
 
@@ -62,9 +62,8 @@ def surely_outside(
     size = np.ptp(points, axis=0)
     volume = float(np.prod(size + 2 * winding.margin * size.max()))
     cell = max(s.finest * spacing, s.noise * noise, (volume / s.most_nodes) ** (1 / d))
-    if len(points) > s.points:
-        some = np.sort(np.random.default_rng(0).choice(len(points), s.points, replace=False))
-        points, normals, areas = points[some], normals[some], areas[some]
+    some = thinned(np.arange(len(points)), s.points)
+    points, normals, areas = points[some], normals[some], areas[some]
     grid = WindingGrid(points, cell, winding)
     values = grid.winding(normals * areas[:, None], s.width)
     on_surface = float(np.median(grid.at_points(values)))

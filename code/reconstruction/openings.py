@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from phase_recon.geometry.neighbours import LINKED, connected_places
 from phase_recon.geometry.outside import surely_outside
 from phase_recon.geometry.points import Source
 from phase_recon.model.grid import SplineField
@@ -21,8 +20,6 @@ from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.preprocess import Scene
 
 Array = npt.NDArray[np.float64]
-
-LINKED = 1.8  # × cell: places of one opening that are neighbours lie within √3
 
 
 @dataclass(frozen=True)
@@ -91,9 +88,7 @@ def filled_openings(field: NeuralField, scene: Scene, s: OpeningSettings) -> tup
     places, distances = places[asked], distances[asked]
     inside = _values(field, places) < 0
     free, places, distances = places[~inside], places[inside], distances[inside]
-    pairs = cKDTree(places).query_pairs(LINKED * cell, output_type="ndarray")
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(places),) * 2)
-    count, opening = connected_components(links, directed=False)
+    count, opening = connected_places(places, cell)
     farthest = np.zeros(count)
     np.maximum.at(farthest, opening, distances)
     volume = np.bincount(opening, minlength=count) * cell**scene.dimension

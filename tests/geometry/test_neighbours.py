@@ -7,6 +7,7 @@ from scipy.spatial import cKDTree
 from phase_recon.geometry.neighbours import (
     areas,
     closeness,
+    connected_places,
     density,
     density_of,
     distance_to_other,
@@ -72,3 +73,11 @@ def test_neighbours_on_the_own_sheet_come_first():
     index = nearest_on_sheet(points, place, 5, step)[1]
     assert (index < 121).all()
     assert (nearest_on_sheet(points, place, 5, None)[1] >= 121).any()
+
+
+def test_places_of_a_grid_are_connected_across_the_diagonal_of_a_cell_and_no_farther():
+    places = 0.5 * np.array([[0, 0, 0], [1, 1, 1], [3, 1, 1], [3, 2, 2]], dtype=np.float64)
+    count, component = connected_places(places, 0.5)
+    assert count == 2
+    assert component[0] == component[1] != component[2] == component[3]
+    assert connected_places(places[:0], 0.5)[0] == 0
