@@ -229,12 +229,14 @@ def poisson(cloud: Path, *flags: str) -> list[str]:
 def measured(case: Case, method: str, seed: int, command: list[str], out: Path) -> Row:
     """The row of one command: run and measured, each unless it has been."""
     folder = out / "results" / case.name
-    run = run_once(folder, f"{method}-{seed}", command, [case.cloud])
+    peer = HERE / "poisson.py" if str(HERE / "poisson.py") in command else None
+    run = run_once(folder, f"{method}-{seed}", command, [case.cloud], peer)
     row = {"case": case.name, "method": method, "seed": seed, **run}
     if "failed" not in run:
         mesh = Path(run["written"]["mesh"])
         request = checksums([mesh, case.target, case.cloud])
-        row |= remembered(folder, f"{method}-{seed}-measures", request, lambda stem: _measures(case, mesh))
+        name, module = f"{method}-{seed}-measures", Path(__file__).resolve()
+        row |= remembered(folder, name, request, lambda stem: _measures(case, mesh), module)
     return row
 
 

@@ -1,9 +1,11 @@
 """Of what commit, and on what machine, a page of figures is."""
 
+import ast
 import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -28,13 +30,42 @@ def commit() -> str:
 
 
 @cache
-def version_of_code() -> str:
-    """A checksum of all files of the package that decide a result, and of setup.conf."""
-    files = [path for path in sorted(PACKAGE.rglob("*")) if path.suffix in CODE and path.is_file()]
+def version_of_code(module: Path | None = None) -> str:
+    """A checksum of all files of the package that decide a result, and of setup.conf.
+
+    Of a module that no configuration tells what else to load, it is of the module and of what it imports, at any depth.
+    """
+    if module is None:
+        files = [ROOT / "setup.conf", *(path for path in PACKAGE.rglob("*") if path.suffix in CODE and path.is_file())]
+    else:
+        files = list(_imported(module))
     digest = hashlib.sha256()
-    for path in (ROOT / "setup.conf", *files):
+    for path in sorted(files):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _imported(module: Path) -> set[Path]:
+    """The files of a module of the package and of all modules of it that it imports, at any depth."""
+    found, left = {module}, [module]
+    while left:
+        files = {PACKAGE.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in _names(left.pop())}
+        new = {file for file in files if file.is_file()} - found
+        found |= new
+        left += new
+    return found
+
+
+def _names(module: Path) -> Iterator[str]:
+    """The dotted names in the import statements of a module that may be modules of the package."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (name for name in names if name.startswith("phase_recon."))
 
 
 def machine() -> str:

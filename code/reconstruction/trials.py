@@ -2,7 +2,8 @@
 
 Every method runs as a command of its own, so that its time is wall clock of the whole command and its memory the
 peak of it. What was computed is kept in a record, a JSON file named by all that was asked for and by the version of the
-code: the same request is read back, another one has a record of its own, and what failed is tried again.
+code: the same request is read back, another one has a record of its own, and what failed is tried again. The version is
+of all code, or of that alone which a peer or a measurement uses: its record outlives a change of ours.
 """
 
 import csv
@@ -30,7 +31,9 @@ from phase_recon.utils.files import write_whole
 Row = dict[str, Any]
 
 
-def remembered(folder: Path, name: str, request: Mapping[str, Any], compute: Callable[[Path], Row]) -> Row:
+def remembered(
+    folder: Path, name: str, request: Mapping[str, Any], compute: Callable[[Path], Row], module: Path | None = None
+) -> Row:
     """What ``compute`` gives for a request, from its record in a folder if there is one.
 
     Args:
@@ -40,11 +43,12 @@ def remembered(folder: Path, name: str, request: Mapping[str, Any], compute: Cal
         compute: gets the record's path without its suffix, under which it may keep files of its own. It gives what
             JSON can hold; the files that a result needs stand under "written", by what they are, and without them
             the record is of no use.
+        module: file of the package that, with what it imports, is all the code that the result depends on; None: all.
 
     Returns:
         The result; where ``compute`` raised UserError, {"failed": its text}, which is not kept.
     """
-    asked = {**request, "code": version_of_code()}
+    asked = {**request, "code": version_of_code(module)}
     text = json.dumps(asked, sort_keys=True)
     stem = folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
     path = stem.with_name(f"{stem.name}.json")  # a name may have dots
@@ -61,7 +65,9 @@ def remembered(folder: Path, name: str, request: Mapping[str, Any], compute: Cal
     return result
 
 
-def run_once(folder: Path, name: str, command: Sequence[str], reads: Iterable[Path]) -> Row:
+def run_once(
+    folder: Path, name: str, command: Sequence[str], reads: Iterable[Path], module: Path | None = None
+) -> Row:
     """Run a command, unless the same one has been run on the same files.
 
     Args:
@@ -69,14 +75,14 @@ def run_once(folder: Path, name: str, command: Sequence[str], reads: Iterable[Pa
         name: of the method.
         command: its words; "{mesh}" stands for the file to which it writes its mesh. run.py names its own.
         reads: the files whose content the result depends on.
+        module: as ``remembered`` takes it.
 
     Returns:
         seconds (wall clock), megabytes (peak) and written, which has "mesh" and all else that run.py wrote; or
         failed, the reason.
     """
-    return remembered(
-        folder, name, {"command": list(command), "reads": checksums(reads)}, lambda stem: _run(command, stem)
-    )
+    request = {"command": list(command), "reads": checksums(reads)}
+    return remembered(folder, name, request, lambda stem: _run(command, stem), module)
 
 
 def checksums(files: Iterable[Path]) -> dict[str, int]:

@@ -54,7 +54,7 @@ def test_a_command_runs_once_until_it_or_its_file_changes(tmp_path, script, monk
 
 def test_another_version_of_the_code_computes_anew(tmp_path, monkeypatch):
     assert remembered(tmp_path, "a", {}, lambda stem: {"v": 1}) == {"v": 1}
-    monkeypatch.setattr(trials, "version_of_code", lambda: "another")
+    monkeypatch.setattr(trials, "version_of_code", lambda module: "another")
     assert remembered(tmp_path, "a", {}, lambda stem: {"v": 2}) == {"v": 2}
 
 
@@ -70,6 +70,24 @@ def test_the_version_is_of_every_file_that_decides(tmp_path, monkeypatch):
     (tmp_path / "room" / "page.md").write_text("words")
     found.add(version_of_code.__wrapped__())
     assert len(found) == 4
+
+
+def test_the_version_of_a_module_is_of_what_it_imports_at_any_depth(tmp_path, monkeypatch):
+    (tmp_path / "room").mkdir()
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+    files = {"peer.py": "import numpy\nfrom phase_recon.room import near\n", "room/far.py": "x = 1\n",
+             "room/near.py": "def f():\n    import phase_recon.room.far\n", "room/other.py": "y = 1\n"}  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    def version() -> str:
+        return version_of_code.__wrapped__(tmp_path / "peer.py")
+
+    before = version()
+    (tmp_path / "room" / "other.py").write_text("y = 2\n")
+    assert version() == before
+    (tmp_path / "room" / "far.py").write_text("x = 2\n")
+    assert version() != before
 
 
 def test_what_run_py_says_it_wrote_is_found(tmp_path, monkeypatch):
