@@ -3,9 +3,8 @@
 The winding number (``winding``) gives coarse normals, and each votes for the side of the points about it. Where a sheet
 was scanned from one side only, such as the floor of a cup seen from above, the winding number takes either side of it
 for the inside. So votes are spread along the sheets of the surface, from the walls of the cup to its floor. Where they
-leave a side open, it is asked from where the point can be seen (``visibility``), and on thin walls, which no grid
-resolves, outside is away from the other sheet. Two views of one sheet that were put together badly look like a thin
-wall; but their coarse normals point the same way.
+leave a side open, it is asked from where the point can be seen (``visibility``). On a thin wall outside is away from
+its other sheet, whatever the winding number says, which no grid resolves there.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import on_opposite_sheet
 from phase_recon.geometry.patches import PatchSettings, odd_patches, of_one_sheet, seen_together
-from phase_recon.geometry.visibility import Space, seen_sides
+from phase_recon.geometry.visibility import Space, between_seen_sheets, seen_sides, steps_aside, way_of
 from phase_recon.geometry.winding import CoarseNormals
 from phase_recon.utils.general import ratio, thinned, unit
 
@@ -37,10 +36,10 @@ class OrientationSettings:
         wall_vote: the same on a thin wall, where few votes are wrong, but many a neighbour is taken for one on the
             other sheet.
         asked: points that are asked from where they can be seen, at most: of those whose side the votes leave open,
-            and of those near another sheet.
+            and of those beside another sheet.
         patches: which patches of a sheet are the wrong way round.
         seen_vote: votes that this is worth, as it speaks for the points about that are not asked.
-        wall_asked: of the points asked near a point, how many tell whether it is on a thin wall.
+        wall_asked: of the points asked near a point, so many tell whether it is on a thin wall.
         wall_share: share of them that must.
         facing_asked: nearest points of which those on the other sheet tell whether there are two sheets in fact:
         facing_share: share of them whose coarse normals must be opposite.
@@ -48,7 +47,8 @@ class OrientationSettings:
         by_votes: pairs of the spread votes, and the probability that a side with these is right.
         by_normal: pairs of the cosine between the normal and the coarse normal, and the same. Where they are at odds,
             the grid does not resolve the surface.
-        by_wall: the same on a thin wall, whose side does not hang on the coarse normal.
+        by_wall: the same on a thin wall, whose side does not hang on the coarse normal: opposite ones are of a sheet
+            that the winding number has the wrong way round, and those at right angles are of an edge.
         precision: relative residual at which the equations of the votes are solved.
     """
 
@@ -65,7 +65,7 @@ class OrientationSettings:
     open: float = 0.35
     by_votes: Pairs = ((0.0, 0.6), (0.2, 0.8), (0.3, 0.9), (0.4, 0.975), (0.45, 0.99), (0.6, 0.998), (0.8, 0.9998))
     by_normal: Pairs = ((-1.0, 0.95), (0.5, 0.96), (0.85, 0.99), (0.95, 0.9998))
-    by_wall: Pairs = ((-1.0, 0.8), (0.0, 0.95), (0.5, 0.99), (0.85, 0.9998))
+    by_wall: Pairs = ((-0.5, 0.998), (-0.3, 0.97), (0.3, 0.97), (0.5, 0.99), (0.85, 0.998), (0.95, 0.9998))
     precision: float = 1e-3
 
 
@@ -87,16 +87,16 @@ def orient(
         coarse: the coarse normals of the cloud.
         points: the cloud (N, d), normalised.
         normals: unit normals there (N, d), of any sign.
-        opposite: step (N, d) from each point to another sheet that is near, zero without one; None without any. If
-            the points can be seen from the other side, a wall is between, and outside is away from the other sheet.
+        opposite: step (N, d) from each point to another sheet that is near, zero without one; None without any.
         settings: how votes are spread.
     """
     s = settings or OrientationSettings()
     space, nearest = Space(points), coarse.at(points)
     opposite = np.zeros_like(points) if opposite is None else opposite_in_fact(points, nearest, opposite, s)
     cosine = (normals * nearest).sum(axis=-1)
-    walls = on_thin_walls(space, points, normals, opposite, s)
-    own = np.where(walls, -np.sign((normals * opposite).sum(axis=-1)), cosine * np.abs(cosine))
+    outside = outside_of_walls(space, points, normals, opposite, s)
+    walls = outside != 0
+    own = np.where(walls, outside, cosine * np.abs(cosine))
     weight = np.where(walls, s.wall_vote, s.own_vote)
     links = sheet_links(points, normals, opposite, s)
     votes = spread_votes(links, own, weight, s)
@@ -143,21 +143,25 @@ def opposite_in_fact(points: Array, coarse: Array, opposite: Array, s: Orientati
     return believed
 
 
-def on_thin_walls(space: Space, points: Array, normals: Array, opposite: Array, s: OrientationSettings) -> Mask:
-    """Which points (N, d), with unit normals (N, d), lie on a thin wall: a step (N, d) away is its other side.
+def outside_of_walls(space: Space, points: Array, normals: Array, opposite: Array, s: OrientationSettings) -> Array:
+    """The outer side of thin walls as a side of the normals (N, d) at points (N, d): 1 or -1 (N,); 0 where no wall is.
 
-    Between the sheets is a wall, and no gap, if one sees the points from the other side. As one may see into a vessel
-    here but not there, some of the nearest points, on both sheets, tell.
+    A point is on one if another sheet is near, a step (N, d) away or beside it, and both sheets can be seen, each from
+    the side away from the other. As one may see into a vessel here but not there, some of the nearest points tell.
     """
-    near = np.flatnonzero(opposite.any(axis=1))
-    walls = np.zeros(len(points), dtype=bool)
+    known = opposite.any(axis=1)
+    steps = opposite.copy()
+    steps[~known] = steps_aside(space, points[~known], normals[~known])
+    near = np.flatnonzero(steps.any(axis=1))
+    outside = np.zeros(len(points))
     if len(near):
         asked = thinned(near, s.asked)
-        seen = seen_sides(space, points[asked], normals[asked], opposite[asked]) != 0
+        walls = between_seen_sheets(space, points[asked], normals, steps[asked])
         nearest = np.arange(1, min(s.wall_asked, len(asked)) + 1)
         telling = cKDTree(points[asked]).query(points[near], nearest, workers=-1)[1]
-        walls[near] = seen[telling].mean(axis=1) > s.wall_share
-    return walls
+        near = near[walls[telling].mean(axis=1) > s.wall_share]
+        outside[near] = -way_of(normals[near], steps[near])
+    return outside
 
 
 def sheet_links(points: Array, normals: Array, opposite: Array | None, s: OrientationSettings) -> csr_array:

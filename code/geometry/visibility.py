@@ -5,8 +5,9 @@ cloud, and those from its other side do not, the point was seen from the one, an
 of a deep hollow whose walls were not scanned, which the winding number cannot: the hollow looks as full as it looks
 empty. Where both sides let rays out, or neither does, nothing is told.
 
-Where another sheet is near, it stands in the way of the rays on its side. Then it is a thin wall that is between if the
-point was seen from its other side, and a narrow gap if not.
+Where another sheet is near, it stands in the way of the rays on its side. If both sheets can be seen, each from the
+side away from the other, a thin wall is between: the sheets on both sides of a narrow gap could be seen so only from
+within their bodies.
 
 Where it is known where the sensors stood, what is between a point and its sensor is empty; so a point that another part
 of the cloud hides from its sensor tells that the sensor did not stand there.
@@ -119,25 +120,41 @@ class Space:
         return out
 
 
-def seen_sides(
-    space: Space, places: Array, directions: Array, opposite: Array | None = None
-) -> npt.NDArray[np.int64]:
+def seen_sides(space: Space, places: Array, directions: Array) -> npt.NDArray[np.int64]:
     """On which side of some places on a cloud one can see them (N,): 1 for that of the directions, -1, or 0 if unknown.
 
     Args:
         space: about the cloud.
         places: some of its points (N, d).
         directions: unit normals there (N, d), of any sign.
-        opposite: step (N, d) from each place to another sheet that is near, on whose side nobody looks; zero without
-            one, None without any.
     """
     s = space.settings
     beside = sheets_beside(space, places, directions)
-    escaped = rays_out(space, places, directions, opposite, beside)
-    near = beside & (way_of(directions, opposite)[:, None] != [-1, 1])
+    escaped = rays_out(space, places, directions, beside=beside)
     behind, before = (escaped < 0).sum(axis=1), (escaped > 0).sum(axis=1)
     told = [(a <= s.other * b) & (b >= s.least) for a, b in ((behind, before), (before, behind))]
-    return np.where(near.any(axis=1), 0, told[0].astype(np.int64) - told[1])
+    return np.where(beside.any(axis=1), 0, told[0].astype(np.int64) - told[1])
+
+
+def between_seen_sheets(space: Space, places: Array, directions: Array, steps: Array) -> npt.NDArray[np.bool_]:
+    """Whether some places and the other sheets near them can both be seen, each from the side away from the other (N,).
+
+    Args:
+        space: about the cloud.
+        places: some of its points (N, d).
+        directions: unit normals of all its points (M, d), of any sign.
+        steps: from the places to the other sheets (N, d).
+    """
+    s = space.settings
+    own, other = (space.tree.query(at, workers=-1)[1] for at in (places, places + steps))
+    facing = np.abs((directions[other] * unit(steps)).sum(axis=1)) > s.steep
+
+    def seen(index: npt.NDArray[np.int64], hidden: Array) -> npt.NDArray[np.bool_]:
+        """Of points (N,), on one side of which the hidden directions (N, d) are."""
+        escaped = rays_out(space, np.asarray(space.tree.data)[index], directions[index], hidden)
+        return np.asarray((escaped != 0).sum(axis=1) >= s.least)
+
+    return np.asarray(facing & seen(own, steps) & seen(other, -steps))
 
 
 def rays_out(
@@ -181,6 +198,14 @@ def sheets_beside(space: Space, places: Array, directions: Array) -> npt.NDArray
             nearest = space.tree.query(places + way * offset * directions, workers=-1)[0]
             beside[:, column] |= nearest <= space.settings.alone * offset
     return beside
+
+
+def steps_aside(space: Space, places: Array, directions: Array) -> Array:
+    """The steps (N, d) from places (N, d) to a sheet beside them on one side alone (``sheets_beside``); else zero."""
+    beside = sheets_beside(space, places, directions)
+    way = (beside[:, 1].astype(np.float64) - beside[:, 0])[:, None] * directions
+    far = space.tree.query(places + space.clear * way, workers=-1)[0] > space.settings.alone * space.clear
+    return np.asarray(np.where(far, space.clear / 2, space.clear)[:, None] * way)
 
 
 def way_of(directions: Array, opposite: Array | None) -> Array:

@@ -5,8 +5,8 @@ import pytest
 
 from phase_recon.geometry.orientation import (
     OrientationSettings,
-    on_thin_walls,
     orient,
+    outside_of_walls,
     probability,
     sheet_links,
     spread_votes,
@@ -148,6 +148,27 @@ def test_both_sides_of_a_thin_wall_are_outside_of_it():
     assert (unaware >= SURE).mean() < 0.1  # opposite votes cancel
 
 
+def test_the_floor_of_a_cup_looks_up_though_its_coarse_normals_look_down():
+    """The floor is 0.06 thick. Few points are on its inner side, and these have the coarse normals of the bottom."""
+    random = np.random.default_rng(0)
+    angle, height = random.uniform(0, 2 * np.pi, 16_000), random.uniform(0, 1.2, 16_000)
+    around = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=-1)
+    wall = np.where(np.arange(16_000)[:, None] % 2, 0.5, 0.45) * around + height[:, None] * [0, 0, 1]
+    outward = np.where(np.arange(16_000)[:, None] % 2, around, -around)
+    wall[::2, 2] = np.maximum(wall[::2, 2], 0.06)
+    disc = np.sqrt(random.random((6_600, 1))) * 0.45 * around[:6_600]
+    floor = np.arange(6_600) < 600
+    disc[floor, 2] = 0.06
+    points, down = np.concatenate([wall, disc]), np.tile([0.0, 0.0, -1.0], (6_600, 1))
+    true = np.concatenate([outward, np.where(floor[:, None], -down, down)])
+    coarse = CoarseNormals(points, np.concatenate([outward, down]))
+    turned, sure = orient(coarse, points, np.where(random.random((len(points), 1)) < 0.5, -1.0, 1.0) * true)
+    right, of_floor = (turned * true).sum(axis=1) > 0, np.append(np.zeros(16_000, dtype=bool), floor)
+    assert right[of_floor].mean() > 0.97
+    assert (sure[of_floor] >= SURE).mean() > 0.75  # near the edge, neighbours are on the wall
+    assert right[sure >= SURE].mean() > 0.999
+
+
 def test_two_views_of_one_sheet_are_no_thin_wall():
     """The same points as two views of a solid half ball, put together badly: its coarse normals tell."""
     points, outward, steps = bowl(8000, 0.01)
@@ -168,10 +189,13 @@ def test_between_two_bodies_is_a_gap_and_no_wall():
     points = np.concatenate(boxes)
     near = np.isclose(np.abs(points[:, 0]), 0.02)
     across = np.tile([1.0, 0.0, 0.0], (len(points), 1))
-    steps = np.where(near[:, None], -2 * points * [1, 0, 0], 0)
     assert near.sum() > 3000
-    assert on_thin_walls(Space(points), points, across, steps, S).mean() < 0.01
-    assert on_thin_walls(Space(points), points, across, np.zeros_like(points), S).sum() == 0
+    none = np.zeros_like(points)
+    assert (outside_of_walls(Space(points), points, across, none, S)[near] != 0).mean() < 0.01
+    steps = np.where(near[:, None], -2 * points * [1, 0, 0], 0)
+    assert (outside_of_walls(Space(points), points, across, steps, S) != 0).mean() < 0.01
+    plate = points[near & (points[:, 0] > 0) | np.isclose(points[:, 0], 2.02)]  # two faces of a box, 2 apart
+    assert not outside_of_walls(Space(plate), plate, across[: len(plate)], none[: len(plate)], S).any()
 
 
 def test_both_terraces_of_a_cliff_have_one_side():

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from conftest import box_with_hollow
-from phase_recon.geometry.visibility import Space, lines_of_sight, rays_out, seen_sides, unhidden
+from phase_recon.geometry.visibility import (
+    Space,
+    between_seen_sheets,
+    lines_of_sight,
+    rays_out,
+    seen_sides,
+    steps_aside,
+    unhidden,
+)
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
@@ -54,24 +62,47 @@ def test_of_two_sheets_nearer_than_the_rays_start_nothing_is_said(d, gap):
     assert (seen_sides(Space(points), lower, up) == 0).mean() > 0.99
 
 
-@DIMENSIONS
-def test_a_thin_shell_is_seen_from_the_side_without_the_other_sheet(d):
-    """Its steps known, the outer sheet is seen from outside, though rays inwards would start beyond the inner one."""
-    outward = ball(10_000, d)
-    outer, inner = outward[::2], 0.97 * outward[1::2]
-    points, asked = np.concatenate([outer, inner]), outer[:300]
-    for way in (1, -1):
-        told = seen_sides(Space(points), asked, way * asked, -0.03 * asked)
-        assert (told == way).mean() > 0.97
-    assert (seen_sides(Space(points), asked, asked) == 1).mean() < 0.3  # without
+def two_sheets(d, gap, back):
+    """Two parallel faces of 5 000 points each, a gap apart, and with ``back`` those that close a box behind each."""
+    random = np.random.default_rng(0)
+    faces = random.uniform(-1, 1, (10_000, d))
+    faces[:, -1] = np.where(np.arange(10_000) % 2, gap / 2, -gap / 2)
+    boxes = random.uniform(-1, 1, (60_000, d))
+    axis = random.integers(0, d, 60_000)
+    boxes[np.arange(60_000), axis] = np.where(random.random(60_000) < 0.5, -1.0, 1.0)
+    boxes[:, -1] += np.where(np.arange(60_000) % 2, 1 + gap / 2, -1 - gap / 2)
+    points = np.concatenate([faces, boxes]) if back else faces
+    up = np.tile(np.eye(d)[-1], (len(points), 1))
+    near = np.flatnonzero((np.abs(points[:, :-1]) < 0.8).all(axis=1)[:10_000])[:300]
+    return points, up, near
 
 
 @DIMENSIONS
-def test_within_a_closed_shell_and_behind_a_narrow_gap_nobody_looks(d):
+@pytest.mark.parametrize("way", [1, -1])
+def test_the_step_to_a_sheet_beside_is_to_the_side_on_which_it_is(d, way):
+    points, up, near = two_sheets(d, 0.05, back=False)
+    steps = steps_aside(Space(points), points[near], way * up[near])
+    assert np.all(steps[:, :-1] == 0)
+    assert (steps[:, -1] * points[near, -1] < 0).mean() > 0.97
+    assert not steps_aside(Space(points[1::2]), points[1::2], up[1::2]).any()  # without the other sheet
+
+
+@DIMENSIONS
+@pytest.mark.parametrize("way", [1, -1])
+def test_both_faces_of_a_plate_can_be_seen_and_those_beside_a_gap_cannot(d, way):
+    for back in (False, True):
+        points, up, near = two_sheets(d, 0.05, back)
+        steps = -2 * points[near] * np.eye(d)[-1]
+        told = between_seen_sheets(Space(points), points[near], way * up, steps)
+        assert told.mean() < 0.01 if back else told.mean() > 0.99
+
+
+@DIMENSIONS
+def test_a_thin_closed_shell_is_not_seen_from_within(d):
     outward = ball(20_000, d)
     outer, inner = outward[::2], 0.97 * outward[1::2]
-    points, places = np.concatenate([outer, inner]), inner[:300]
-    assert (seen_sides(Space(points), places, outward[1::2][:300], 0.03 * outward[1::2][:300]) == 0).mean() > 0.94
+    space, every = Space(np.concatenate([outer, inner])), np.concatenate([outward[::2], outward[1::2]])
+    assert between_seen_sheets(space, outer[:300], every, -0.03 * outer[:300]).mean() < 0.06  # random points gape
 
 
 @DIMENSIONS
