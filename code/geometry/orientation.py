@@ -33,8 +33,10 @@ class OrientationSettings:
     Attributes:
         neighbours: other points to which a point lends its vote, where they are on one sheet.
         own_vote: weight of a point's own vote beside one such neighbour: votes reach ten times as far as neighbours.
-        wall_vote: the same on a thin wall, where few votes are wrong, but many a neighbour is taken for one on the
-            other sheet.
+        wall_vote: the same on a thin wall whose sheets two quadrics show: few votes are wrong there, but many a
+            neighbour is taken for one on the other sheet.
+        beside_vote: the same on another thin wall. Deep in a narrow gap few points show the sheets, and one may see
+            out through a body.
         asked: points that are asked from where they can be seen, at most: of those whose side the votes leave open,
             and of those beside another sheet.
         patches: which patches of a sheet are the wrong way round.
@@ -55,6 +57,7 @@ class OrientationSettings:
     neighbours: int = 10
     own_vote: float = 0.01
     wall_vote: float = 0.3
+    beside_vote: float = 0.1
     patches: PatchSettings = field(default_factory=PatchSettings)
     asked: int = 1500
     seen_vote: float = 5.0
@@ -97,7 +100,7 @@ def orient(
     outside = outside_of_walls(space, points, normals, opposite, s)
     walls = outside != 0
     own = np.where(walls, outside, cosine * np.abs(cosine))
-    weight = np.where(walls, s.wall_vote, s.own_vote)
+    weight = np.where(walls, np.where(opposite.any(axis=1), s.wall_vote, s.beside_vote), s.own_vote)
     links = sheet_links(points, normals, opposite, s)
     votes = spread_votes(links, own, weight, s)
     untold = thinned(np.flatnonzero(np.abs(votes) <= s.open), s.asked)
@@ -147,7 +150,8 @@ def outside_of_walls(space: Space, points: Array, normals: Array, opposite: Arra
     """The outer side of thin walls as a side of the normals (N, d) at points (N, d): 1 or -1 (N,); 0 where no wall is.
 
     A point is on one if another sheet is near, a step (N, d) away or beside it, and both sheets can be seen, each from
-    the side away from the other. As one may see into a vessel here but not there, some of the nearest points tell.
+    the side away from the other. As one may see into a vessel here but not there, some of the nearest points tell:
+    those on the same sheet by having the same outer side, those on the other sheet by having the opposite one.
     """
     known = opposite.any(axis=1)
     steps = opposite.copy()
@@ -159,7 +163,10 @@ def outside_of_walls(space: Space, points: Array, normals: Array, opposite: Arra
         walls = between_seen_sheets(space, points[asked], normals, steps[asked])
         nearest = np.arange(1, min(s.wall_asked, len(asked)) + 1)
         telling = cKDTree(points[asked]).query(points[near], nearest, workers=-1)[1]
-        near = near[walls[telling].mean(axis=1) > s.wall_share]
+        outer = -unit(steps)
+        alike = np.einsum("nkd,nd->nk", outer[asked][telling], outer[near])
+        behind = on_opposite_sheet(points[asked][telling] - points[near][:, None], steps[near])
+        near = near[(walls[telling] * np.where(behind, -alike, alike)).mean(axis=1) > s.wall_share]
         outside[near] = -way_of(normals[near], steps[near])
     return outside
 
