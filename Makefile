@@ -11,7 +11,7 @@ demo: .venv/installed
 # the types are checked beside the tests, as a minute of one processor is
 test: .venv/installed
 	.venv/bin/ruff check code data tests
-	.venv/bin/python tests/check_types.py & types=$$!; .venv/bin/python -m pytest -n 2 --dist loadfile && wait $$types
+	.venv/bin/python tests/check_types.py & types=$$!; .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder && wait $$types
 
 # DATA is a folder of scans and meshes; see code/reconstruction/benchmark.py for what else can be asked
 benchmark: .venv/installed
