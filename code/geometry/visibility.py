@@ -93,6 +93,10 @@ class Space:
         # cannot jump over a full cell, from anywhere in this one
         self._stride = np.maximum(distance - 1 - points.shape[1] ** 0.5, 0.5)
 
+    def has_point(self, places: Array, within: float) -> npt.NDArray[np.bool_]:
+        """Whether a point of the cloud is nearer than that to places (N, d)."""
+        return np.asarray(np.isfinite(self.tree.query(places, distance_upper_bound=within, workers=-1)[0]))
+
     def let_out(self, at: Array, directions: Array, reach: Array | float = np.inf) -> npt.NDArray[np.bool_]:
         """Whether rays from some places (N, d) in unit directions (N, d) meet no full cell (N,).
 
@@ -195,8 +199,7 @@ def sheets_beside(space: Space, places: Array, directions: Array) -> npt.NDArray
     beside = np.zeros((len(places), 2), dtype=bool)
     for offset in (space.clear, space.clear / 2):
         for column, way in enumerate((-1, 1)):
-            nearest = space.tree.query(places + way * offset * directions, workers=-1)[0]
-            beside[:, column] |= nearest <= space.settings.alone * offset
+            beside[:, column] |= space.has_point(places + way * offset * directions, space.settings.alone * offset)
     return beside
 
 
@@ -204,8 +207,8 @@ def steps_aside(space: Space, places: Array, directions: Array) -> Array:
     """The steps (N, d) from places (N, d) to a sheet beside them on one side alone (``sheets_beside``); else zero."""
     beside = sheets_beside(space, places, directions)
     way = (beside[:, 1].astype(np.float64) - beside[:, 0])[:, None] * directions
-    far = space.tree.query(places + space.clear * way, workers=-1)[0] > space.settings.alone * space.clear
-    return np.asarray(np.where(far, space.clear / 2, space.clear)[:, None] * way)
+    far = space.has_point(places + space.clear * way, space.settings.alone * space.clear)
+    return np.asarray(np.where(far, space.clear, space.clear / 2)[:, None] * way)
 
 
 def way_of(directions: Array, opposite: Array | None) -> Array:
