@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import on_opposite_sheet
 from phase_recon.geometry.patches import PatchSettings, odd_patches, of_one_sheet, seen_together
-from phase_recon.geometry.visibility import Space, between_seen_sheets, seen_sides, steps_aside, way_of
+from phase_recon.geometry.visibility import Space, seen_sheets, seen_sides, steps_aside, way_of
 from phase_recon.geometry.winding import CoarseNormals
 from phase_recon.utils.general import ratio, thinned, unit
 
@@ -149,9 +149,10 @@ def opposite_in_fact(points: Array, coarse: Array, opposite: Array, s: Orientati
 def outside_of_walls(space: Space, points: Array, normals: Array, opposite: Array, s: OrientationSettings) -> Array:
     """The outer side of thin walls as a side of the normals (N, d) at points (N, d): 1 or -1 (N,); 0 where no wall is.
 
-    A point is on one if another sheet is near, a step (N, d) away or beside it, and both sheets can be seen, each from
-    the side away from the other. As one may see into a vessel here but not there, some of the nearest points tell:
-    those on the same sheet by having the same outer side, those on the other sheet by having the opposite one.
+    A point is on one if it can be seen from the side away from another sheet: from one that is known to be a step
+    (N, d) away, or from one beside it that can be seen from its own far side, too. As one may see into a vessel here
+    but not there, some of the nearest points tell: those on the same sheet by having the same outer side, those on the
+    other sheet by having the opposite one.
     """
     known = opposite.any(axis=1)
     steps = opposite.copy()
@@ -160,7 +161,8 @@ def outside_of_walls(space: Space, points: Array, normals: Array, opposite: Arra
     outside = np.zeros(len(points))
     if len(near):
         asked = thinned(near, s.asked)
-        walls = between_seen_sheets(space, points[asked], normals, steps[asked])
+        seen = seen_sheets(space, points[asked], normals, steps[asked])
+        walls = seen[:, 0] & (seen[:, 1] | known[asked])
         nearest = np.arange(1, min(s.wall_asked, len(asked)) + 1)
         telling = cKDTree(points[asked]).query(points[near], nearest, workers=-1)[1]
         outer = -unit(steps)

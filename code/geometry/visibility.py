@@ -5,9 +5,9 @@ cloud, and those from its other side do not, the point was seen from the one, an
 of a deep hollow whose walls were not scanned, which the winding number cannot: the hollow looks as full as it looks
 empty. Where both sides let rays out, or neither does, nothing is told.
 
-Where another sheet is near, it stands in the way of the rays on its side. If both sheets can be seen, each from the
-side away from the other, a thin wall is between: the sheets on both sides of a narrow gap could be seen so only from
-within their bodies.
+Where another sheet is near, it stands in the way of the rays on its side. If a sheet can be seen from the side away
+from the other, a thin wall is between: the sheets on both sides of a narrow gap could be seen so only from within their
+bodies. Where few points show the sheets, both must be seen.
 
 Where it is known where the sensors stood, what is between a point and its sensor is empty; so a point that another part
 of the cloud hides from its sensor tells that the sensor did not stand there.
@@ -140,8 +140,8 @@ def seen_sides(space: Space, places: Array, directions: Array) -> npt.NDArray[np
     return np.where(beside.any(axis=1), 0, told[0].astype(np.int64) - told[1])
 
 
-def between_seen_sheets(space: Space, places: Array, directions: Array, steps: Array) -> npt.NDArray[np.bool_]:
-    """Whether some places and the other sheets near them can both be seen, each from the side away from the other (N,).
+def seen_sheets(space: Space, places: Array, directions: Array, steps: Array) -> npt.NDArray[np.bool_]:
+    """Whether some places can be seen from the side away from another sheet, and that sheet from its far side (N, 2).
 
     Args:
         space: about the cloud.
@@ -158,7 +158,7 @@ def between_seen_sheets(space: Space, places: Array, directions: Array, steps: A
         escaped = rays_out(space, np.asarray(space.tree.data)[index], directions[index], hidden)
         return np.asarray((escaped != 0).sum(axis=1) >= s.least)
 
-    return np.asarray(facing & seen(own, steps) & seen(other, -steps))
+    return np.stack([seen(own, steps), facing & seen(other, -steps)], axis=-1)
 
 
 def rays_out(
