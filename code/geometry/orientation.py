@@ -154,7 +154,7 @@ def outside_of_walls(space: Space, points: Array, normals: Array, opposite: Arra
     but not there, some of the nearest points tell: those on the same sheet by having the same outer side, those on the
     other sheet by having the opposite one.
     """
-    known = opposite.any(axis=1)
+    known = np.asarray(opposite.any(axis=1))
     steps = opposite.copy()
     steps[~known] = steps_aside(space, points[~known], normals[~known])
     near = np.flatnonzero(steps.any(axis=1))
@@ -162,7 +162,7 @@ def outside_of_walls(space: Space, points: Array, normals: Array, opposite: Arra
     if len(near):
         asked = thinned(near, s.asked)
         seen = seen_sheets(space, points[asked], normals, steps[asked])
-        walls = seen[:, 0] & (seen[:, 1] | known[asked])
+        walls = np.where(known[asked], seen[:, 0], seen.all(axis=1))
         nearest = np.arange(1, min(s.wall_asked, len(asked)) + 1)
         telling = cKDTree(points[asked]).query(points[near], nearest, workers=-1)[1]
         outer = -unit(steps)
