@@ -161,7 +161,7 @@ def outside_of_walls(space: Space, points: Array, normals: Array, opposite: Arra
     outside = np.zeros(len(points))
     if len(near):
         asked = thinned(near, s.asked)
-        seen = seen_sheets(space, points[asked], normals, steps[asked])
+        seen = seen_sheets(space, asked, normals, steps[asked])
         walls = np.where(known[asked], seen[:, 0], seen.all(axis=1))
         nearest = np.arange(1, min(s.wall_asked, len(asked)) + 1)
         telling = cKDTree(points[asked]).query(points[near], nearest, workers=-1)[1]

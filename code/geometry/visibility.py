@@ -140,25 +140,27 @@ def seen_sides(space: Space, places: Array, directions: Array) -> npt.NDArray[np
     return np.where(beside.any(axis=1), 0, told[0].astype(np.int64) - told[1])
 
 
-def seen_sheets(space: Space, places: Array, directions: Array, steps: Array) -> npt.NDArray[np.bool_]:
-    """Whether some places can be seen from the side away from another sheet, and that sheet from its far side (N, 2).
+def seen_sheets(
+    space: Space, asked: npt.NDArray[np.int64], directions: Array, steps: Array
+) -> npt.NDArray[np.bool_]:
+    """Whether some points can be seen from the side away from another sheet, and that sheet from its far side (N, 2).
 
     Args:
         space: about the cloud.
-        places: some of its points (N, d).
+        asked: indices of some of its points (N,).
         directions: unit normals of all its points (M, d), of any sign.
-        steps: from the places to the other sheets (N, d).
+        steps: from those asked to the other sheets (N, d).
     """
-    s = space.settings
-    own, other = (space.tree.query(at, workers=-1)[1] for at in (places, places + steps))
+    s, points = space.settings, np.asarray(space.tree.data)
+    other = space.tree.query(points[asked] + steps, workers=-1)[1]
     facing = np.abs((directions[other] * unit(steps)).sum(axis=1)) > s.steep
 
-    def seen(index: npt.NDArray[np.int64], hidden: Array) -> npt.NDArray[np.bool_]:
-        """Of points (N,), on one side of which the hidden directions (N, d) are."""
-        escaped = rays_out(space, np.asarray(space.tree.data)[index], directions[index], hidden)
+    def seen(some: npt.NDArray[np.int64], hidden: Array) -> npt.NDArray[np.bool_]:
+        """Whether rays get out from some points (N,), but not on the side of the hidden directions (N, d)."""
+        escaped = rays_out(space, points[some], directions[some], hidden)
         return np.asarray((escaped != 0).sum(axis=1) >= s.least)
 
-    return np.stack([seen(own, steps), facing & seen(other, -steps)], axis=-1)
+    return np.stack([seen(asked, steps), facing & seen(other, -steps)], axis=-1)
 
 
 def rays_out(

@@ -36,7 +36,17 @@ import numpy.typing as npt
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction.commands import Parser, chosen, common_flag, exit_status, whole_numbers
 from phase_recon.reconstruction.target import read_target
-from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, spread, write_csv
+from phase_recon.reconstruction.trials import (
+    PEER,
+    Row,
+    cell,
+    checksums,
+    markdown,
+    remembered,
+    run_once,
+    spread,
+    write_csv,
+)
 from phase_recon.report.plots import render_side_by_side
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points, distance_to_surface, sample_surface
@@ -223,14 +233,13 @@ def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int
 
 def poisson(cloud: Path, *flags: str) -> list[str]:
     """The command of a peer on a cloud."""
-    return [sys.executable, str(HERE / "poisson.py"), str(cloud), "{mesh}", *flags]
+    return [sys.executable, str(PEER), str(cloud), "{mesh}", *flags]
 
 
 def measured(case: Case, method: str, seed: int, command: list[str], out: Path) -> Row:
     """The row of one command: run and measured, each unless it has been."""
     folder = out / "results" / case.name
-    peer = HERE / "poisson.py" if str(HERE / "poisson.py") in command else None
-    run = run_once(folder, f"{method}-{seed}", command, [case.cloud], peer)
+    run = run_once(folder, f"{method}-{seed}", command, [case.cloud])
     row = {"case": case.name, "method": method, "seed": seed, **run}
     if "failed" not in run:
         mesh = Path(run["written"]["mesh"])

@@ -41,7 +41,7 @@ from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import DetailedField, NeuralField, field_from_checkpoint
 from phase_recon.reconstruction.input_cloud import READING
 from phase_recon.reconstruction.target import read_target
-from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, remembered, run_once, write_csv
+from phase_recon.reconstruction.trials import PEER, Row, cell, checksums, markdown, remembered, run_once, write_csv
 from phase_recon.report.comparison_page import Shown, comparison_page
 from phase_recon.report.plots import PlaneField, fields_picture
 from phase_recon.report.render import Up
@@ -219,7 +219,7 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         if find_spec("open3d") is None:
             print("no row for Screened Poisson: pip install open3d")
         else:
-            poisson = [sys.executable, str(HERE / "poisson.py"), str(path), "{mesh}"]
+            poisson = [sys.executable, str(PEER), str(path), "{mesh}"]
             yield Method("Screened Poisson", [*poisson, *(["--normals"] if options.normals else [])], [path])
 
 

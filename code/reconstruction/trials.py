@@ -30,6 +30,8 @@ from phase_recon.utils.files import write_whole
 
 Row = dict[str, Any]
 
+PEER = Path(__file__).resolve().with_name("poisson.py")  # the script that runs the peers, without the rest of our code
+
 
 def remembered(
     folder: Path, name: str, request: Mapping[str, Any], compute: Callable[[Path], Row], module: Path | None = None
@@ -65,9 +67,7 @@ def remembered(
     return result
 
 
-def run_once(
-    folder: Path, name: str, command: Sequence[str], reads: Iterable[Path], module: Path | None = None
-) -> Row:
+def run_once(folder: Path, name: str, command: Sequence[str], reads: Iterable[Path]) -> Row:
     """Run a command, unless the same one has been run on the same files.
 
     Args:
@@ -75,13 +75,13 @@ def run_once(
         name: of the method.
         command: its words; "{mesh}" stands for the file to which it writes its mesh. run.py names its own.
         reads: the files whose content the result depends on.
-        module: as ``remembered`` takes it.
 
     Returns:
         seconds (wall clock), megabytes (peak) and written, which has "mesh" and all else that run.py wrote; or
         failed, the reason.
     """
     request = {"command": list(command), "reads": checksums(reads)}
+    module = PEER if str(PEER) in command else None
     return remembered(folder, name, request, lambda stem: _run(command, stem), module)
 
 

@@ -58,6 +58,16 @@ def test_another_version_of_the_code_computes_anew(tmp_path, monkeypatch):
     assert remembered(tmp_path, "a", {}, lambda stem: {"v": 2}) == {"v": 2}
 
 
+def test_a_peer_s_record_is_of_its_own_code_and_ours_of_all(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(trials, "version_of_code", lambda module: str(asked.append(module)))
+    monkeypatch.setattr(trials, "_run", lambda command, stem: {})
+    run_once(tmp_path, "poisson8", [sys.executable, str(trials.PEER), "a.xyz", "{mesh}"], [])
+    run_once(tmp_path, "ours", [sys.executable, str(trials.PEER.with_name("run.py"))], [])
+    assert trials.PEER.is_file()
+    assert asked == [trials.PEER, None]
+
+
 def test_the_version_is_of_every_file_that_decides(tmp_path, monkeypatch):
     (tmp_path / "setup.conf").write_text("a = 1")
     (tmp_path / "room").mkdir()
