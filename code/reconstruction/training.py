@@ -322,4 +322,4 @@ def schedule_of(given: LearningRate) -> Step | Cosine:
     assert given.Initial is not None
     if given.Interval is not None and given.Factor is not None:
         return Step(given.Initial, given.Interval, given.Factor)
-    return Cosine(given.Initial, given.Final or 0.0, given.Restart)
+    return Cosine(given.Initial, given.Final or 0.0, given.Restart, given.Warmup or 0.0)

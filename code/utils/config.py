@@ -36,7 +36,8 @@ class LearningRate:
     """The schedule of the learning rate, with IGR's key names.
 
     Step: Initial, times Factor after every Interval steps. Cosine: from Initial to Final along half a cosine wave; a
-    run of more than Restart steps has a warm restart there. Initial = None means that the noise of the cloud sets it.
+    run of more than Restart steps has a warm restart there. The rate rises from 0 in the share Warmup of the wave.
+    Initial = None means that the noise of the cloud sets it.
 
     Raises:
         ValueError: a line "key: what is wrong" for each key that is missing, has no meaning or is out of range.
@@ -48,9 +49,11 @@ class LearningRate:
     Factor: float | None = None
     Final: float | None = None
     Restart: int | None = None
+    Warmup: float | None = None
 
     def __post_init__(self) -> None:
         initial, interval, factor, final, restart = self.Initial, self.Interval, self.Factor, self.Final, self.Restart
+        warmup = self.Warmup
         step, most = self.Type == "Step", math.inf if initial is None else initial
         _require(
             (initial is None or initial > 0, f"Initial: expected more than 0, got {initial}"),
@@ -59,6 +62,7 @@ class LearningRate:
             (not step or factor is not None, "Factor: missing; Step multiplies the rate by Factor"),
             (not step or final is None, "Final: has no meaning for Step; remove it"),
             (not step or restart is None, "Restart: has no meaning for Step; remove it"),
+            (not step or warmup is None, "Warmup: has no meaning for Step; remove it"),
             (step or final is not None, "Final: missing; Cosine ends at Final"),
             (step or interval is None, "Interval: has no meaning for Cosine; remove it"),
             (step or factor is None, "Factor: has no meaning for Cosine; remove it"),
@@ -66,6 +70,7 @@ class LearningRate:
             (factor is None or 0 < factor <= 1, f"Factor: expected more than 0, at most 1, got {factor}"),
             (final is None or 0 <= final <= most, f"Final: expected 0 to Initial, got {final}"),
             (restart is None or restart >= 1, f"Restart: expected at least 1 step, got {restart}"),
+            (warmup is None or 0 <= warmup < 1, f"Warmup: expected a share from 0 to below 1, got {warmup}"),
         )
 
 
@@ -114,7 +119,7 @@ class TrainConfig:
     start: Literal["winding", "network"] = "winding"
     optimizer: Literal["adam", "muon"] = "muon"
     momentum: float | None = None
-    learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Final=2e-5, Restart=5000),)
+    learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Final=2e-5, Restart=5000, Warmup=0.1),)
     weight_decay: float = 0.0
     clip_gradient: float | None = None
     network_class: str = "model.network.ImplicitNet"

@@ -42,6 +42,22 @@ def test_cosine_by_hand():
     assert rate(0, 0.4) == rate(900, 0.4)
 
 
+def test_the_rate_rises_in_proportion_to_what_the_wave_is():
+    plain, rising = Cosine(1e-2, 2e-3), Cosine(1e-2, 2e-3, warm_up=0.1)
+    expected = {0.0: 0.0, 0.025: 0.25 * plain(0, 0.025), 0.05: 0.5 * plain(0, 0.05)}
+    expected |= {share: plain(0, share) for share in (0.1, 0.5, 1.0)}
+    assert {share: rising(7, share) for share in expected} == pytest.approx(expected)
+
+
+def test_a_long_run_rises_in_the_share_of_its_first_wave_alone():
+    """300 steps with a restart at 100: the rate is whole from step 10 on, not 30, and again at the restart."""
+    plain, rising = Cosine(1e-2, 2e-3, restart=100), Cosine(1e-2, 2e-3, restart=100, warm_up=0.1)
+    assert rising(5, 5 / 300) == pytest.approx(0.5 * plain(5, 5 / 300))
+    assert [rising(epoch, epoch / 300) for epoch in (10, 100, 105)] == [
+        plain(epoch, epoch / 300) for epoch in (10, 100, 105)
+    ]
+
+
 def test_a_run_shorter_than_the_restart_is_one_wave():
     once, again = Cosine(1e-2, 2e-3), Cosine(1e-2, 2e-3, restart=100)
     for steps in (10, 99, 100):

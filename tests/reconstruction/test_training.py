@@ -22,12 +22,13 @@ from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.model.optimizer import Optimizers
 from phase_recon.reconstruction import state
 from phase_recon.reconstruction.build_model import check_model
+from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
 from phase_recon.reconstruction.preprocess import PreprocessSettings
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.reconstruction.run import main
 from phase_recon.reconstruction.training import fit, seconds_of_steps
-from phase_recon.utils.config import Config, load_config
+from phase_recon.utils.config import Config, load_config, override
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint
 from phase_recon.utils.locations import find_configuration
@@ -254,6 +255,31 @@ def test_the_learning_rate_follows_the_cosine_down_to_final(tmp_path, circle):
     run = train(tiny("train.nepoch=8", "train.status_frequency=4"), circle, tmp_path)
     half_wave = [0.00005 + 0.00495 * (1 + math.cos(math.pi * step / 8)) / 2 for step in (3, 7)]
     assert [record["lr"] for record in run.records()] == pytest.approx(half_wave)
+
+
+class Seen(Exception):
+    """Enough steps were seen."""
+
+
+def test_the_first_steps_keep_the_surface_that_the_training_starts_from(circle):
+    """The points lie on it. Without a warm-up of the learning rate they come to be a twentieth of the radius off it."""
+
+    def farthest(warm_up: float) -> float:
+        schedule = f"{{Type=Cosine, Final=0.00002, Restart=5000, Warmup={warm_up}}}"
+        overrides = ["train.plot_frequency=1", f"train.learning_rate_schedule=[{schedule}]"]
+        config = override(Config().to_dict(), overrides, check_model, source="test", place="")
+        off: list[float] = []
+
+        def preview(field: NeuralField, step: int) -> None:
+            off.append(float(np.abs(field.w(circle.points)).mean()) / field.normalisation.scale)
+            if step == 10:
+                raise Seen
+
+        with pytest.raises(Seen):
+            fit(config, circle, torch.device("cpu"), lambda line: None, preview=preview, preprocessing=COARSE)
+        return max(off)
+
+    assert farthest(0.1) < 0.1 * farthest(0.0)
 
 
 def test_a_loss_that_diverges_stops_the_run_and_keeps_the_checkpoint(tmp_path, circle):

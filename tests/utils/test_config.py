@@ -81,7 +81,7 @@ def test_setup_conf_has_every_key_with_its_default():
 def test_setup_conf_explains_every_key_and_keeps_the_order():
     text = (ROOT / "setup.conf").read_text()
     lines = text.splitlines()
-    in_list = {"Type", "Initial", "Final", "Restart"}  # explained with the list's own key
+    in_list = {"Type", "Initial", "Final", "Restart", "Warmup"}  # explained with the list's own key
     keys = [
         i for i, line in enumerate(lines) if re.match(r"\s*\w+ =", line) and line.split()[0] not in in_list
     ]
@@ -205,13 +205,14 @@ def test_ranges(section, key, bad, good):
         ({"Type": "Cosine", "Initial": 1.0, "Final": 0.0}, []),
         ({"Type": "Cosine", "Final": 0.0}, []),
         (
-            {"Type": "Step", "Final": 0.1, "Restart": 5},
+            {"Type": "Step", "Final": 0.1, "Restart": 5, "Warmup": 0.1},
             [
                 "Initial: missing; Step begins with it",
                 "Interval: missing; Step lowers the rate at every Interval",
                 "Factor: missing; Step multiplies the rate by Factor",
                 "Final: has no meaning for Step; remove it",
                 "Restart: has no meaning for Step; remove it",
+                "Warmup: has no meaning for Step; remove it",
             ],
         ),
         (
@@ -230,7 +231,11 @@ def test_ranges(section, key, bad, good):
                 "Factor: expected more than 0, at most 1, got 2.0",
             ],
         ),
-        ({"Type": "Cosine", "Initial": 1.0, "Final": 0.0, "Restart": 1}, []),
+        ({"Type": "Cosine", "Initial": 1.0, "Final": 0.0, "Restart": 1, "Warmup": 0.0}, []),
+        (
+            {"Type": "Cosine", "Final": 0.0, "Warmup": 1.0},
+            ["Warmup: expected a share from 0 to below 1, got 1.0"],
+        ),
         (
             {"Type": "Cosine", "Initial": 0.1, "Final": 0.2, "Restart": 0},
             ["Final: expected 0 to Initial, got 0.2", "Restart: expected at least 1 step, got 0"],
