@@ -119,7 +119,7 @@ class TrainConfig:
     start: Literal["winding", "network"] = "winding"
     optimizer: Literal["adam", "muon"] = "muon"
     momentum: float | None = None
-    learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Final=2e-5, Restart=5000, Warmup=0.1),)
+    learning_rate_schedule: tuple[LearningRate, ...] = (LearningRate("Cosine", Final=2e-5, Restart=5000, Warmup=0.05),)
     weight_decay: float = 0.0
     clip_gradient: float | None = None
     network_class: str = "model.network.ImplicitNet"
