@@ -35,7 +35,7 @@ def nodes_of(keys: npt.NDArray[np.int64], d: int) -> Nodes:
     return np.stack(parts, axis=1) - (1 << (BITS - 1))
 
 
-def _steps(d: int, low: int = -1, high: int = 1) -> Nodes:
+def steps(d: int, low: int = -1, high: int = 1) -> Nodes:
     """All steps (K, d) from low to high along each axis, in lexicographic order."""
     return np.array(list(product(range(low, high + 1), repeat=d)), dtype=np.int64)
 
@@ -84,7 +84,7 @@ class SplineGrid:
         home = self.nodes // BRICK
         own, strides = self.nodes - BRICK * home, width ** np.arange(d)[::-1]
         beside = {-1: own == 0, 0: np.ones_like(own, dtype=bool), 1: own == BRICK - 1}  # of which bricks, axis by axis
-        for step in _steps(d):
+        for step in steps(d):
             near = np.flatnonzero(np.logical_and.reduce([beside[s][:, axis] for axis, s in enumerate(step)]))
             keys.append(keys_of(home[near] + step))
             places.append((own[near] - BRICK * step + 1) @ strides)
@@ -128,8 +128,8 @@ class SplineGrid:
             first = first * width + local[:, axis]
         found = torch.searchsorted(keys, key).clamp(max=len(keys) - 1)
         row = torch.where(keys[found] == key, found, len(keys))
-        steps = torch.from_numpy(np.ravel_multi_index(tuple(_steps(d, 0, 2).T), (width,) * d))
-        index = (row * width**d + first)[:, None] + steps
+        offsets = torch.from_numpy(np.ravel_multi_index(tuple(steps(d, 0, 2).T), (width,) * d))
+        index = (row * width**d + first)[:, None] + offsets
         about = held.view(-1)[index.view(-1)].view(-1, *(3,) * d)
         values = torch.stack([0.5 * (0.5 - f) ** 2, 0.75 - f**2, 0.5 * (0.5 + f) ** 2], dim=-1)
         return about, values, torch.stack([f - 0.5, -2 * f, f + 0.5], dim=-1) / self.spacing

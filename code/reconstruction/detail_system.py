@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from phase_recon.model.grid import SplineField, SplineGrid, keys_of, nodes_about, spline_weights
+from phase_recon.model.grid import SplineField, SplineGrid, keys_of, nodes_about, spline_weights, steps
 from phase_recon.utils.general import in_threads
 
 Array = npt.NDArray[np.float64]
@@ -166,8 +166,7 @@ def _rows(
     """The data and normal terms as rows of a matrix ((1 + d) N, M) and what they should give ((1 + d) N,)."""
     n, d = place.shape
     cells, cell = np.unique(keys_of(nearest), return_index=True, return_inverse=True)[1:]
-    step = np.stack(np.meshgrid(*[(-1, 0, 1)] * d, indexing="ij"), axis=-1).reshape(-1, d)
-    columns = np.stack([np.searchsorted(keys, keys_of(nearest[cells] + s)) for s in step], axis=1)[cell]
+    columns = np.stack([np.searchsorted(keys, keys_of(nearest[cells] + step)) for step in steps(d)], axis=1)[cell]
     values, slopes = spline_weights(place - nearest)
 
     def rows(of_slope: int, scale: Array) -> npt.NDArray[np.float32]:
