@@ -61,13 +61,19 @@ class Cosine:
 
     def __call__(self, epoch: int, progress: float) -> float:
         """The learning rate at a step, when the share ``progress`` (0 to 1) of the run is finished."""
-        if self.restart is None or epoch < self.restart:
-            share = progress if self.restart is None else max(progress, epoch / self.restart)
-            return self._wave(self.initial, share) * (min(share / self.warm_up, 1.0) if self.warm_up else 1.0)
+        if self.restart is None:
+            return self._first_wave(progress)
+        if epoch < self.restart:
+            return self._first_wave(max(progress, epoch / self.restart))
         # the run's length in steps, and the progress at the restart, if all steps take the same time
         length, begun = epoch / progress, progress * self.restart / epoch
         height = RESTART_HEIGHT * self.initial * min(length / self.restart - 1, 1.0)
         return self._wave(max(height, self.final), (progress - begun) / (1 - begun)) if begun < 1 else self.final
+
+    def _first_wave(self, share: float) -> float:
+        """The learning rate at a share of the first wave, which alone has a rise."""
+        risen = 1.0 if share >= self.warm_up else share / self.warm_up
+        return risen * self._wave(self.initial, share)
 
     def _wave(self, height: float, share: float) -> float:
         """The learning rate at a share (0 to 1, or more for the end) of a wave that begins at ``height``."""

@@ -28,7 +28,7 @@ from phase_recon.reconstruction.preprocess import PreprocessSettings
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.reconstruction.run import main
 from phase_recon.reconstruction.training import fit, seconds_of_steps
-from phase_recon.utils.config import Config, load_config, override
+from phase_recon.utils.config import Config, load_config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint
 from phase_recon.utils.locations import find_configuration
@@ -267,7 +267,7 @@ def test_the_first_steps_keep_the_surface_that_the_training_starts_from(circle):
     def farthest(warm_up: float) -> float:
         schedule = f"{{Type=Cosine, Final=0.00002, Restart=5000, Warmup={warm_up}}}"
         overrides = ["train.plot_frequency=1", f"train.learning_rate_schedule=[{schedule}]"]
-        config = override(Config().to_dict(), overrides, check_model, source="test", place="")
+        config = load_config(ROOT / "setup.conf", overrides, check_model)
         off: list[float] = []
 
         def preview(field: NeuralField, step: int) -> None:
