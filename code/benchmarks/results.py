@@ -89,7 +89,7 @@ def tables(data: Path | None, quick: bool) -> list[Table]:
 
 def main() -> int:
     """Do what is missing, then write the page and the picture; returns the exit status."""
-    parser = Parser(description=__doc__)
+    parser = Parser("[--quick] [--data FOLDER] [more flags, see below]", __doc__, script="results.py")
     parser.add_argument("--data", type=Path, help="a folder of scans and meshes, measured too")
     parser.add_argument("--quick", action="store_true", help="two shapes")
     parser.add_argument("--tables", default="", metavar="NAMES", help="some of the tables, separated by commas (all)")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 Array = npt.NDArray[np.float64]
+Reals = npt.NDArray[np.floating[Any]]
 Nodes = npt.NDArray[np.int64]
 
 BITS = 20  # of a node's index along an axis, in its key: 2^20 nodes along a side
@@ -49,14 +50,14 @@ def nodes_about(nodes: Nodes, rings: int) -> Nodes:
     return nodes_of(keys, d)
 
 
-def spline_weights(f: Array) -> tuple[Array, Array]:
+def spline_weights(f: Reals) -> tuple[Reals, Reals]:
     """The quadratic B-splines of the nearest node and its two neighbours, and their slopes.
 
     Args:
         f: the place (N, d) relative to the nearest node, -½ to ½ spacings along each axis.
 
     Returns:
-        Values (N, d, 3) and derivatives (N, d, 3), per spacing, at the nodes -1, 0 and 1.
+        Values (N, d, 3) and derivatives (N, d, 3), per spacing, at the nodes -1, 0 and 1, in the precision of f.
     """
     values = np.stack([0.5 * (0.5 - f) ** 2, 0.75 - f**2, 0.5 * (0.5 + f) ** 2], axis=-1)
     return values, np.stack([f - 0.5, -2 * f, f + 0.5], axis=-1)
@@ -131,8 +132,8 @@ class SplineGrid:
         offsets = torch.from_numpy(np.ravel_multi_index(tuple(steps(d, 0, 2).T), (width,) * d))
         index = (row * width**d + first)[:, None] + offsets
         about = held.view(-1)[index.view(-1)].view(-1, *(3,) * d)
-        values = torch.stack([0.5 * (0.5 - f) ** 2, 0.75 - f**2, 0.5 * (0.5 + f) ** 2], dim=-1)
-        return about, values, torch.stack([f - 0.5, -2 * f, f + 0.5], dim=-1) / self.spacing
+        values, slopes = map(torch.from_numpy, spline_weights(f.numpy()))
+        return about, values, slopes / self.spacing
 
 
 @dataclass(frozen=True)

@@ -41,18 +41,19 @@ class Parser(argparse.ArgumentParser):
         epilog: what stands at the end of the help.
         script: the file of the command, such as run.py.
         console: its name where it is installed.
+        command: the word after it, where one file has several commands.
     """
 
     def __init__(
         self, usage: str = "", description: str | None = None, epilog: str = EXIT_STATUSES, *,
-        script: str = "", console: str = "",
+        script: str = "", console: str = "", command: str = "",
     ) -> None:  # fmt: skip
         name = command_name(script, console)
-        if description:
+        if description and script:
             description = re.sub(rf"python code/\w+/{re.escape(script)}", lambda _: name, description)
         super().__init__(
-            prog=name, usage=f"%(prog)s {usage}" if usage else None, description=description, epilog=epilog,
-            formatter_class=_Formatter,
+            prog=f"{name} {command}".rstrip(), usage=f"%(prog)s {usage}" if usage else None,
+            description=description, epilog=epilog, formatter_class=_Formatter,
         )  # fmt: skip
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]

@@ -9,10 +9,12 @@ from phase_recon.shapespace.config import SETUP
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.overrides import Override, given
 
+NAMES = {"script": "run.py", "console": "phase-recon-shapespace"}  # of the command, as a file and installed
+
 
 def of_all(description: str, names: list[str]) -> Parser:
     """Of the command without a command: its help, and an error that names what there is."""
-    flags = Parser("COMMAND [...]", description, script="run.py", console="phase-recon-shapespace")
+    flags = Parser("COMMAND [...]", description, **NAMES)
     flags.add_argument("command", metavar="COMMAND", choices=names, help=f"{', '.join(names)}; each has a --help")
     flags.add_version_and_debug()
     return flags
@@ -20,7 +22,7 @@ def of_all(description: str, names: list[str]) -> Parser:
 
 def of_training(description: str) -> Parser:
     """Of train."""
-    flags = Parser("SHAPES [--steps N | --minutes M]", description, console="phase-recon-shapespace train")
+    flags = Parser("SHAPES [--steps N | --minutes M]", description, **NAMES, command="train")
     flags.add_argument(
         "clouds", metavar="SHAPES", nargs="*", default=[], help="a folder of clouds, a quoted glob, or @list.txt"
     )
@@ -54,7 +56,7 @@ def overrides(options: argparse.Namespace) -> list[str | Override]:
 
 def of_evaluation(description: str) -> Parser:
     """Of eval."""
-    flags = Parser("CLOUDS [--target PATH]", description, console="phase-recon-shapespace eval")
+    flags = Parser("CLOUDS [--target PATH]", description, **NAMES, command="eval")
     flags.add_argument(
         "clouds", metavar="CLOUDS", nargs="*", default=[], help="a cloud, a folder, a quoted glob, or @list.txt"
     )
@@ -68,17 +70,16 @@ def of_evaluation(description: str) -> Parser:
 
 def of_interpolation(description: str) -> Parser:
     """Of interpolate."""
-    flags = Parser("A B [--shapes N]", description, console="phase-recon-shapespace interpolate")
-    flags.add_argument(
-        "ends", metavar=("A", "B"), nargs=2, help="a shape of the training, a cloud, or the code.npz of a fit, each"
-    )
+    flags = Parser("A B [--shapes N]", description, **NAMES, command="interpolate")
+    for name in ("A", "B"):
+        flags.add_argument(name, help="a shape of the training, a cloud, or the code.npz of a fit")
     flags.add_argument("--shapes", metavar="N", type=int, default=9, help="shapes on the path, both ends included (9)")
     return _for_a_run(flags)
 
 
 def of_bodies(description: str) -> Parser:
     """Of bodies."""
-    flags = Parser("--out FOLDER", description, console="phase-recon-shapespace bodies")
+    flags = Parser("--out FOLDER", description, **NAMES, command="bodies")
     flags.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="where to write")
     flags.add_argument("--train", metavar="N", type=int, default=60, help="shapes to train on (60)")
     flags.add_argument("--test", metavar="N", type=int, default=20, help="other shapes (20)")
@@ -91,7 +92,7 @@ def of_bodies(description: str) -> Parser:
 
 def of_scans(description: str) -> Parser:
     """Of dfaust."""
-    flags = Parser("--scans FOLDER --out FOLDER", description, console="phase-recon-shapespace dfaust")
+    flags = Parser("--scans FOLDER --out FOLDER", description, **NAMES, command="dfaust")
     flags.add_argument("--scans", metavar="FOLDER", type=Path, required=True, help="of <person>/<action>/<name>.ply")
     flags.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="where to write")
     flags.add_argument("--points", metavar="N", type=int, default=250_000, help="of each scan (250000)")

@@ -157,9 +157,10 @@ def interpolate(options: argparse.Namespace) -> None:
 
     _check_alone()
     space, experiment, epoch = _trained(options)
-    names = "-".join(_name_of_end(end, space) for end in options.ends)
+    ends = (options.A, options.B)
+    names = "-".join(_name_of_end(end, space) for end in ends)
     folder = experiment.folder / "paths" / str(epoch) / names
-    for name, path in write_path(space, (options.ends[0], options.ends[1]), options.shapes, folder, _say).items():
+    for name, path in write_path(space, ends, options.shapes, folder, _say).items():
         print(f"{name + ':':9s} {path}")
 
 
