@@ -84,7 +84,7 @@ def corpus() -> list[Subject]:
     from phase_recon.reconstruction.training import fit
     from phase_recon.surface.files import write_surface
     from phase_recon.surface.surface import Surface
-    from phase_recon.utils.config import load_config
+    from phase_recon.utils.config_files import load_config
     from phase_recon.utils.experiment import Experiment
 
     rng = np.random.default_rng(7)
@@ -359,7 +359,7 @@ def _target(path: Path) -> None:
 
 def _configuration(path: Path) -> None:
     from phase_recon.reconstruction.build_model import check_model
-    from phase_recon.utils.config import load_config, to_hocon
+    from phase_recon.utils.config_files import load_config, to_hocon
 
     config = load_config(path, (), check_model)
     to_hocon(config)
@@ -373,7 +373,7 @@ def _checkpoint(path: Path) -> None:
     from phase_recon.reconstruction.build_model import check_model
     from phase_recon.reconstruction.field import field_from_checkpoint
     from phase_recon.reconstruction.training import fit
-    from phase_recon.utils.config import override
+    from phase_recon.utils.config_files import override
     from phase_recon.utils.experiment import read_checkpoint
 
     checkpoint = read_checkpoint(path)

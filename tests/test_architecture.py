@@ -20,6 +20,7 @@ ROOMS = (*BELOW, "benchmarks", "shapespace")
 BASE = ("utils.archive", "utils.errors", "utils.files", "utils.general", "utils.memory")
 RULES: list[tuple[str, tuple[str, ...]]] = [
     ("phase_recon", ("reconstruction.api", "utils.errors")),  # the package itself
+    ("utils.config_files", (*BASE, "utils.build", "utils.config", "utils.hocon", "utils.overrides")),
     ("utils", (*BASE, "utils.build", "utils.checkpoint", "utils.hocon", "utils.locations", "utils.overrides")),
     ("geometry", (*BASE, "geometry")),
     ("datasets", (*BASE, "geometry", "datasets")),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from conftest import Command, Outcome
-from phase_recon.utils.config import load_config
+from phase_recon.utils.config_files import load_config
 
 
 @pytest.fixture

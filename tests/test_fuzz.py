@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import fuzz
 from phase_recon.datasets.pointcloud import load_point_cloud
-from phase_recon.utils.config import Config, override
+from phase_recon.utils.config import Config
+from phase_recon.utils.config_files import override
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.hocon import parse, write
 

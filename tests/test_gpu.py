@@ -29,7 +29,8 @@ from phase_recon.reconstruction.build_model import build_model, check_model, ker
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
 from phase_recon.reconstruction.run import main
 from phase_recon.reconstruction.training import fit
-from phase_recon.utils.config import Config, load_config
+from phase_recon.utils.config import Config
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.distributed import Repeated, choose_device
 from phase_recon.utils.errors import UserError
 

@@ -16,7 +16,8 @@ from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.preprocess import STAGES
 from phase_recon.shapespace.flags import of_evaluation
 from phase_recon.utils.build import build
-from phase_recon.utils.config import Config, load_config, override
+from phase_recon.utils.config import Config
+from phase_recon.utils.config_files import load_config, override
 
 README = ROOT / "README.md"
 PAGES = sorted([README, ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md")])

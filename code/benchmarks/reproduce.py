@@ -35,7 +35,8 @@ from phase_recon.reconstruction.benchmark import HERE, PUBLISHED, Case, find_cas
 from phase_recon.reconstruction.commands import Parser, chosen, common_flag, exit_status, whole_numbers
 from phase_recon.reconstruction.provenance import commit, machine
 from phase_recon.reconstruction.trials import Row, cell, failure, markdown, middle, spread
-from phase_recon.utils.config import Config, differences, load_config
+from phase_recon.utils.config import Config
+from phase_recon.utils.config_files import differences, load_config
 from phase_recon.utils.distributed import choose_device
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole

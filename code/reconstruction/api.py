@@ -74,7 +74,8 @@ def reconstruct(
     from phase_recon.reconstruction.build_model import check_model
     from phase_recon.reconstruction.evaluation import Reconstruction, surface_of
     from phase_recon.reconstruction.training import Interrupted, fit
-    from phase_recon.utils.config import Config, differences, override
+    from phase_recon.utils.config import Config
+    from phase_recon.utils.config_files import differences, override
     from phase_recon.utils.distributed import choose_device
     from phase_recon.utils.errors import UserError
     from phase_recon.utils.overrides import assignment

@@ -30,7 +30,8 @@ from typing import IO, Any
 from phase_recon.reconstruction.batch_table import read_record, result_of, write_record, write_tables
 from phase_recon.reconstruction.names import folder_name
 from phase_recon.reconstruction.output import followed, stays
-from phase_recon.utils.config import Config, to_hocon
+from phase_recon.utils.config import Config
+from phase_recon.utils.config_files import to_hocon
 from phase_recon.utils.distributed import (
     environment_of_job,
     gpu_of_slot,

@@ -48,7 +48,8 @@ from phase_recon.report.render import Up
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points, eikonal_error, signed_distance
 from phase_recon.surface.surface import Surface
-from phase_recon.utils.config import PlotConfig, TrainConfig, config_from_dict
+from phase_recon.utils.config import PlotConfig, TrainConfig
+from phase_recon.utils.config_files import config_from_dict
 from phase_recon.utils.distributed import choose_device
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint

@@ -15,7 +15,8 @@ from phase_recon.model.grid import SplineField
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
 from phase_recon.reconstruction.build_model import build_model, kernels_for
-from phase_recon.utils.config import Config, config_from_dict
+from phase_recon.utils.config import Config
+from phase_recon.utils.config_files import config_from_dict
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import read_checkpoint
 

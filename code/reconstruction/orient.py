@@ -26,7 +26,7 @@ from phase_recon.reconstruction.input_cloud import describe, load_cloud
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
 from phase_recon.reconstruction.output import check_folder, followed, replacing
 from phase_recon.reconstruction.preprocess import ORIENTING, arrangement_note, prepare, sensor_warning
-from phase_recon.utils.config import load_config
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.distributed import keep_to_processors
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole

@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     from phase_recon.reconstruction.names import named
     from phase_recon.reconstruction.output import check_extension, check_folder_of_many
     from phase_recon.reconstruction.training import Interrupted
-    from phase_recon.utils.config import load_config
+    from phase_recon.utils.config_files import load_config
     from phase_recon.utils.distributed import rank_and_size
 
     rank, size = rank_and_size()
@@ -139,7 +139,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     from phase_recon.reconstruction.forecast import plan
     from phase_recon.reconstruction.input_cloud import describe, load_cloud
     from phase_recon.reconstruction.training import fit, seconds_of_steps
-    from phase_recon.utils.config import config_from_dict, differences, override, to_hocon
+    from phase_recon.utils.config_files import config_from_dict, differences, override, to_hocon
     from phase_recon.utils.distributed import choose_device, join_ranks, keep_freed_memory, leave_ranks
     from phase_recon.utils.experiment import Experiment
     from phase_recon.utils.overrides import assignment
@@ -256,7 +256,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     from phase_recon.reconstruction import evaluation
     from phase_recon.reconstruction.field import field_from_checkpoint
     from phase_recon.reconstruction.input_cloud import READING, describe, load_cloud
-    from phase_recon.utils.config import config_from_dict, differences, override
+    from phase_recon.utils.config_files import config_from_dict, differences, override
     from phase_recon.utils.distributed import choose_device
     from phase_recon.utils.experiment import Experiment
 

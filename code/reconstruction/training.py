@@ -33,7 +33,8 @@ from phase_recon.reconstruction.progress import (
 )
 from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure, course_of
 from phase_recon.reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
-from phase_recon.utils.config import Config, LearningRate, to_hocon
+from phase_recon.utils.config import Config, LearningRate
+from phase_recon.utils.config_files import to_hocon
 from phase_recon.utils.distributed import ALONE, Ranks, Repeated, subnormals_as_zero
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment

@@ -8,16 +8,8 @@ import torch
 
 from phase_recon.reconstruction.adapt import adapt
 from phase_recon.reconstruction.build_model import build_model
-from phase_recon.utils.config import (
-    Config,
-    LearningRate,
-    NetworkConfig,
-    PlotConfig,
-    TrainConfig,
-    config_from_dict,
-    load_config,
-    override,
-)
+from phase_recon.utils.config import Config, LearningRate, NetworkConfig, PlotConfig, TrainConfig
+from phase_recon.utils.config_files import config_from_dict, load_config, override
 from phase_recon.utils.locations import PACKAGE, find_configuration
 from phase_recon.utils.overrides import Override
 

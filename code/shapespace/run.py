@@ -35,7 +35,7 @@ from phase_recon.shapespace.config import SpaceConfig, load_space_config, overri
 from phase_recon.shapespace.shapes import load_shapes, located
 from phase_recon.shapespace.space import CODE, Space, space_from_checkpoint
 from phase_recon.shapespace.train import fit_space
-from phase_recon.utils.config import differences
+from phase_recon.utils.config_files import differences
 from phase_recon.utils.distributed import (
     choose_device,
     join_ranks,

@@ -9,7 +9,7 @@ import pytest
 from phase_recon.benchmarks import reproduce
 from phase_recon.benchmarks.solids import ball
 from phase_recon.surface.files import write_surface
-from phase_recon.utils.config import differences, load_config
+from phase_recon.utils.config_files import differences, load_config
 from phase_recon.utils.locations import CONFIGURATIONS, ROOT
 
 

@@ -17,7 +17,7 @@ from phase_recon.model.optimizer import Optimizers
 from phase_recon.model.sampling import Batch
 from phase_recon.reconstruction.build_model import check_model, kernels_for
 from phase_recon.reconstruction.training import fit
-from phase_recon.utils.config import load_config
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.errors import UserError
 
 CPU = torch.device("cpu")

@@ -22,7 +22,7 @@ from phase_recon.model.network import ImplicitNet, derivative
 from phase_recon.model.sampling import Batch, UnsignedDistances
 from phase_recon.model.siren import SirenNet
 from phase_recon.reconstruction.build_model import check_model
-from phase_recon.utils.config import load_config
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.errors import UserError
 
 RADIUS = 0.7

@@ -17,7 +17,7 @@ from phase_recon.reconstruction.field import load_field
 from phase_recon.reconstruction.training import fit
 from phase_recon.surface.extract import extract_surface
 from phase_recon.surface.files import read_surface
-from phase_recon.utils.config import load_config
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.experiment import Experiment
 
 SINES = ("train.network_class=model.siren.SirenNet", "network.inputs=null", "network.inputs={dims:[24,24,24]")

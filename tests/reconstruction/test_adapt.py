@@ -7,7 +7,7 @@ import pytest
 from conftest import TINY
 from phase_recon.reconstruction.adapt import adapt, most_frequencies
 from phase_recon.reconstruction.build_model import check_model
-from phase_recon.utils.config import load_config
+from phase_recon.utils.config_files import load_config
 
 
 def configured(*keys):

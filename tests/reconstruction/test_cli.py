@@ -21,7 +21,7 @@ from phase_recon.reconstruction.target import read_target
 from phase_recon.reconstruction.training import Interrupted
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.surface import Surface
-from phase_recon.utils.config import load_config
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import read_checkpoint
 

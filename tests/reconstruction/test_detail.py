@@ -14,7 +14,7 @@ from phase_recon.reconstruction.detail_system import solve
 from phase_recon.reconstruction.evaluation import distances_to_faces, resolution_for, surface_of
 from phase_recon.reconstruction.field import DetailedField, NeuralField, load_field
 from phase_recon.reconstruction.training import fit
-from phase_recon.utils.config import load_config
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.general import different
 

@@ -22,7 +22,7 @@ from phase_recon.reconstruction.names import named
 from phase_recon.reconstruction.progress import Clock, noise_in_words
 from phase_recon.reconstruction.target import read_target
 from phase_recon.surface.files import CURVE_WRITERS, MESH_WRITERS, read_surface
-from phase_recon.utils.config import load_config
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.locations import CONFIGURATIONS, find_configuration

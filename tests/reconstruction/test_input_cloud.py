@@ -15,7 +15,7 @@ from phase_recon.reconstruction.input_cloud import describe, load_cloud, sampled
 from phase_recon.reconstruction.target import read_target
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.surface import Surface
-from phase_recon.utils.config import load_config
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.errors import UserError
 
 

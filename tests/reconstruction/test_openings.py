@@ -12,7 +12,7 @@ from phase_recon.reconstruction.detail import correction_of
 from phase_recon.reconstruction.field import DetailedField
 from phase_recon.reconstruction.openings import OpeningSettings, opened
 from phase_recon.reconstruction.preprocess import prepare
-from phase_recon.utils.config import load_config
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.locations import find_configuration
 
 THICK = 0.3  # radius of the ring's tube

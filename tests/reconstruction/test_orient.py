@@ -11,7 +11,7 @@ from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction import run
 from phase_recon.reconstruction.input_cloud import load_cloud
 from phase_recon.reconstruction.orient import main
-from phase_recon.utils.config import load_config
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.errors import UserError
 
 

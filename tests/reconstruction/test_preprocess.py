@@ -16,7 +16,7 @@ from phase_recon.model.loss.phase import HOLE_BEGINS
 from phase_recon.reconstruction import preprocess
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.preprocess import PreprocessSettings
-from phase_recon.utils.config import load_config
+from phase_recon.utils.config_files import load_config
 
 CENTRE = np.array([5.0, -3.0, 40.0])
 

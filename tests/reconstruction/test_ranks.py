@@ -19,7 +19,8 @@ from phase_recon.model.sampling import Batch, EstimatedNormals
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
 from phase_recon.reconstruction.training import Interrupted, fit
-from phase_recon.utils.config import Config, load_config
+from phase_recon.utils.config import Config
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.distributed import (
     ALONE,
     LAUNCHER,

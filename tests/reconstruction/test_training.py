@@ -28,7 +28,8 @@ from phase_recon.reconstruction.preprocess import PreprocessSettings
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.reconstruction.run import main
 from phase_recon.reconstruction.training import fit, seconds_of_steps
-from phase_recon.utils.config import Config, load_config
+from phase_recon.utils.config import Config
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint
 from phase_recon.utils.locations import find_configuration

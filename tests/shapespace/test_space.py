@@ -20,7 +20,7 @@ from phase_recon.shapespace.shapes import find_shapes, load_shapes
 from phase_recon.shapespace.space import load_space, space_from_checkpoint
 from phase_recon.shapespace.train import Training, fit_space
 from phase_recon.surface.files import read_surface
-from phase_recon.utils.config import config_from_dict, to_hocon
+from phase_recon.utils.config_files import config_from_dict, to_hocon
 from phase_recon.utils.distributed import ALONE
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint

@@ -10,16 +10,8 @@ from typing import Any
 
 import pytest
 
-from phase_recon.utils.config import (
-    Config,
-    LearningRate,
-    PlotConfig,
-    TrainConfig,
-    config_from_dict,
-    differences,
-    load_config,
-    to_hocon,
-)
+from phase_recon.utils.config import Config, LearningRate, PlotConfig, TrainConfig
+from phase_recon.utils.config_files import config_from_dict, differences, load_config, to_hocon
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.hocon import parse
 
