@@ -46,7 +46,7 @@ def reconstruct(
         mesh.field.w(places)                        # signed distance (N,) at places (N, 3), negative inside
         mesh.field.u(places), mesh.field.gradient(places)
 
-    It trains for 1 000 steps, which is half a minute to a minute on two CPU cores, and uses a GPU if there is one. The
+    It trains for 1 500 steps, which is half a minute to a minute on two CPU cores, and uses a GPU if there is one. The
     same points and seed give the same surface on the same CPU. No file is read or written, but the compiled kernels' in
     the cache (key ``train.compile``).
 
@@ -55,8 +55,8 @@ def reconstruct(
             have holes; noise and outliers are found and dealt with. If they show an open sheet, the surface is open.
         normals: (N, d), pointing outward, of any length; given, they are used. Without them the sides are found.
         sensors: where the points were seen from, (N, d), or one position (d,) for all; each point's side is then known.
-        minutes: time for the training, in place of the 1 000 steps.
-        steps: of the training, in place of the 1 000.
+        minutes: time for the training, in place of the 1 500 steps.
+        steps: of the training, in place of the 1 500.
         resolution: cells of the grid along the longest side of the box, 8 to 2048; if None as many as the
             points have detail for, 256 to 1024.
         overrides: keys of the configuration and their values, such as ``{"train.seed": 3}``; setup.conf explains all.

@@ -25,12 +25,12 @@ GOES_ON_WITH_ITS_SEED = (
     "--is-continue: --seed (train.seed) is of the start of a run, which goes on with its own; leave it out"
 )
 
-# Measured with data/bunny.xyz (20 000 points) on two cores that had some other work. draft: 29 s, 34 s of one core; its
-# points are then 3.6 times as far from the surface as after standard: 35 s, 54 s of one core. fine: 216 s, 242 s.
+# Measured with data/bunny.xyz (20 000 points) on two slow cores (AMD EPYC, AVX2). draft: 38 s, 52 s of one core;
+# standard: 53 to 65 s, 78 to 87 s of one core; fine: 131 s, 194 s of one core.
 QUALITIES = {
-    "draft": Quality(300, 128, "20 to 30 s", "the shape is there, detail is rounded"),
-    "standard": Quality(1000, None, "½ to 1½ min", "the default"),
-    "fine": Quality(5000, 512, "2 to 4 min", "finer detail; of a dense cloud add --resolution 1024"),
+    "draft": Quality(500, 128, "20 to 40 s", "the shape is there, detail is rounded"),
+    "standard": Quality(1500, None, "½ to 1½ min", "the default"),
+    "fine": Quality(5000, 512, "1 to 3 min", "finer detail; of a dense cloud add --resolution 1024"),
 }
 
 USAGE = "CLOUD [-o MESH] [--quality draft|standard|fine] [more flags, see below]"
@@ -78,7 +78,7 @@ def parser(description: str) -> Parser:
     how = flags.add_argument_group("how", "A flag wins over the key of the configuration that it stands for.")
     how.add_argument("--quality", choices=QUALITIES, help="steps and resolution together, see below")
     common_flag(how, "minutes", help="time for the whole command, in place of a number of steps; train.time_budget")
-    common_flag(how, "steps", help="length of the training (1000); train.nepoch")
+    common_flag(how, "steps", help="length of the training (1500); train.nepoch")
     how.add_argument(
         "--resolution", metavar="N", type=int, help="cells along the box (256 to 1024, by the points); plot.resolution"
     )
@@ -107,7 +107,7 @@ def parser(description: str) -> Parser:
         "--conf", metavar="PATH", default="setup.conf",
         help="the configuration: a file, or a name such as siren or published (setup.conf)",
     )  # fmt: skip
-    how.add_argument("--points-batch", metavar="N", type=int, help="points per step (1024); train.points_batch")
+    how.add_argument("--points-batch", metavar="N", type=int, help="points per step (256); train.points_batch")
     how.add_argument("--jobs", metavar="N", type=int, default=1, help="with many clouds: how many at a time (1)")
     common_flag(how, "gpu")
 

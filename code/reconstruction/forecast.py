@@ -10,9 +10,10 @@ from phase_recon.reconstruction.build_model import build_model
 from phase_recon.reconstruction.detail import seconds_for
 from phase_recon.utils.config import LEAST_RESOLUTION, Config
 
-# Measured with the default network, whose steps of 2.7 GFLOP took 20 to 45 ms on two cores and 52 ms on one
+# Measured with the default network: on two cores steps of 0.34 GFLOP took 10 to 18 ms, of 1.35 GFLOP 24 to 36 ms
 PER_CORE = 40e9  # floating point operations a second of one core
 PER_GPU = 2e12  # the same of a GPU, an H100 with a small network, which does not fill it
+STEP, STEP_ON_GPU = 7e-3, 1e-3  # s of a step, however few its points: drawing, optimiser, starting the kernels
 STARTING = 5.0  # s, imports and a small cloud
 PREPARING = 40e-6  # s per point on two cores, up to 300 000 points
 FINISHING, EXTRACTING = 6.0, 9.0  # s: pictures and measurements; the surface at a resolution of 256
@@ -51,10 +52,11 @@ def seconds_of_training(config: Config, device: torch.device, shape: tuple[int, 
     # 2 operations per weight and point; value and gradient are two products, and their backward pass four
     operations = 2.0 * weights * (6 * (t.points_batch + t.pts_in_omega) + 3 * balls)
     cores = torch.get_num_threads()
-    speed = PER_GPU if device.type != "cpu" else PER_CORE * cores
+    on_cpu = device.type == "cpu"
+    step = STEP + operations / (PER_CORE * cores) if on_cpu else STEP_ON_GPU + operations / PER_GPU
     grid = EXTRACTING * ((config.plot.resolution or LEAST_RESOLUTION) / 256) ** 2 if d == 3 else 1.0
     detail = seconds_for(points) if t.detail and config.network.loss["type"] == "phase" else 0.0
-    steps = max(t.nepoch - done, 0) * operations / speed
+    steps = max(t.nepoch - done, 0) * step
     return STARTING + PREPARING * min(points, 300_000) + steps + detail + grid + FINISHING
 
 

@@ -91,12 +91,12 @@ class TrainConfig:
     sensor: tuple[float, ...] | None = None
     stations: str | None = None
     seed: int = 0
-    nepoch: int = 1000
+    nepoch: int = 1500
     time_budget: float | None = None
-    points_batch: int = 1024
+    points_batch: int = 256
     pts_per_ball: int = 1
     ball_sigma: float = 0.0
-    pts_in_omega: int = 1024
+    pts_in_omega: int = 256
     bounding_box_scale: float = 1.5
     drop_outliers: bool = True
     smooth_points: bool = True
@@ -117,7 +117,7 @@ class TrainConfig:
     status_frequency: int = 50
     checkpoint_frequency: int = 500
     checkpoint_minutes: float | None = None
-    plot_frequency: int = 1000
+    plot_frequency: int = 1500
     tensorboard: bool = False
     mend: bool = True
     compile: bool = True
