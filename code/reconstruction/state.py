@@ -30,7 +30,7 @@ from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.reconstruction.progress import Announce, Clock, Status
 from phase_recon.reconstruction.recovery import Course
 from phase_recon.utils.config import Config
-from phase_recon.utils.distributed import Ranks, Repeated
+from phase_recon.utils.distributed import Ranks, Repeated, subnormals_kept
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
 
@@ -216,6 +216,7 @@ def checkpoint_of(run: Run, state: State, status: Status) -> dict[str, Any]:
     }
 
 
+@subnormals_kept()
 def sampler_of(config: Config, scene: Scene, loss: Loss, device: torch.device) -> Sampler:
     """What draws the batches of a scene for a loss."""
     t, s, points = config.train, config.network.sampler, scene.points

@@ -35,7 +35,7 @@ from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure, course_of
 from phase_recon.reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
 from phase_recon.utils.config import Config, LearningRate
 from phase_recon.utils.config_files import to_hocon
-from phase_recon.utils.distributed import ALONE, Ranks, Repeated, subnormals_as_zero
+from phase_recon.utils.distributed import ALONE, Ranks, Repeated, subnormals_as_zero, subnormals_kept
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.interrupt import deferred_signals
@@ -224,11 +224,13 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
             rate, in_gaps = course.mending.factor * schedule(state.epoch, progress), run.holding.weight(state.epoch)
             terms = step((state.sampler, loss.at(progress), in_gaps < 1), rate, in_gaps)
             state.epoch += 1
-            if (gaps := state.gaps) is not None and gaps.after(state.epoch, state.field, ranks):
+            with subnormals_kept():
+                held = (gaps := state.gaps) is not None and gaps.after(state.epoch, state.field, ranks)
+            if gaps is not None and held:
                 state.sampler = gaps.join(state.sampler)
                 if clock.progress(state.epoch) < 1:  # else for a run that goes on
-                    held = f"{gaps.count} points hold the surface in gaps of the cloud (train.hold_gaps)"
-                    run.announce(f"step {state.epoch}: {held}")
+                    added = f"{gaps.count} points hold the surface in gaps of the cloud (train.hold_gaps)"
+                    run.announce(f"step {state.epoch}: {added}")
             bar.update(state.epoch - bar.n if clock.budget is None else 0)
             status.add(terms)
             if _due(state.epoch, t.status_frequency):
@@ -286,7 +288,8 @@ def _save(run: Run, state: State, status: Status, progress: float, stopped: bool
     if last and not stopped and run.config.train.detail and isinstance(loss, PhaseLoss) and run.ranks.first:
         if experiment is not None:  # the steps are on disk while the correction is solved for
             experiment.save_checkpoint(run.course.saved(checkpoint_of(run, state, status), healthy))
-        state.correction = correction_of(state.field.outward(), run.scene, run.announce, _seconds_of_detail(run))
+        with subnormals_kept():
+            state.correction = correction_of(state.field.outward(), run.scene, run.announce, _seconds_of_detail(run))
     saved = run.course.saved(checkpoint_of(run, state, status), healthy)
     if experiment is not None and last:
         experiment.save_checkpoint(saved)

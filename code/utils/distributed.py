@@ -385,3 +385,18 @@ def subnormals_as_zero() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+@contextmanager
+def subnormals_kept() -> Iterator[None]:
+    """Within ``subnormals_as_zero``, numbers as usual in this thread: for what is not a step.
+
+    scipy's cKDTree splits points that share the coordinate 0 at the next number above it, a subnormal. Where that is
+    zero, it never gets smaller parts, and the process dies of its full stack.
+    """
+    as_zero = sys.float_info.min / 2 == 0
+    torch.set_flush_denormal(False)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(as_zero)

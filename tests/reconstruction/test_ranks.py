@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 from conftest import CENTRES, ROOT, TINY, Command, records, tiny_arguments
 from phase_recon.datasets.pointcloud import PointCloud
@@ -30,6 +31,7 @@ from phase_recon.utils.distributed import (
     gpu_of_slot,
     join_ranks,
     subnormals_as_zero,
+    subnormals_kept,
 )
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint
@@ -286,6 +288,21 @@ def test_subnormal_numbers_count_as_zero_for_a_while():
     small = torch.tensor([1e-20], dtype=torch.float32)
     with subnormals_as_zero():
         assert (small * small).item() == 0.0
+    assert (small * small).item() == pytest.approx(1e-40, rel=1e-4)
+
+
+def test_a_tree_of_points_that_share_the_coordinate_zero_is_built_between_the_steps():
+    """Most of them do: the tree is split at the next number above 0, which is a subnormal."""
+    points = np.zeros((100, 3))
+    points[60:] = np.random.default_rng(0).random((40, 3))
+    small = torch.tensor([1e-20], dtype=torch.float32)
+    with subnormals_as_zero():
+        with subnormals_kept():
+            distance, _ = cKDTree(points).query(np.zeros((1, 3)))
+        assert (small * small).item() == 0.0  # and the steps go on as before
+    assert distance.tolist() == [0.0]
+    with subnormals_kept():
+        pass
     assert (small * small).item() == pytest.approx(1e-40, rel=1e-4)
 
 
