@@ -203,7 +203,11 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
             run.write(lambda: experiment.log(note))
 
     writer = tensorboard(experiment, run.announce) if t.tensorboard and experiment is not None else None
-    with deferred_signals(second_acts=ranks.size == 1) as stop, progress_bar(clock, state.epoch, ranks.first) as bar:
+    with (
+        deferred_signals(second_acts=ranks.size == 1) as stop,
+        progress_bar(clock, state.epoch, ranks.first) as bar,
+        subnormals_kept(),  # but in the steps
+    ):
         status, rate = Status(clock, bar, run.announce, experiment, writer, state.epoch, run.write, ranks), 0.0
         if checkpoint is not None:
             status.load_state_dict(checkpoint.get("status", {}), run.device)
@@ -222,15 +226,14 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
             if run.preview is not None and state.epoch > begun and _due(state.epoch, t.plot_frequency):
                 run.preview(state.field.outward(), state.epoch)
             rate, in_gaps = course.mending.factor * schedule(state.epoch, progress), run.holding.weight(state.epoch)
-            terms = step((state.sampler, loss.at(progress), in_gaps < 1), rate, in_gaps)
+            with subnormals_as_zero():
+                terms = step((state.sampler, loss.at(progress), in_gaps < 1), rate, in_gaps)
             state.epoch += 1
-            with subnormals_kept():
-                held = (gaps := state.gaps) is not None and gaps.after(state.epoch, state.field, ranks)
-            if gaps is not None and held:
+            if (gaps := state.gaps) is not None and gaps.after(state.epoch, state.field, ranks):
                 state.sampler = gaps.join(state.sampler)
                 if clock.progress(state.epoch) < 1:  # else for a run that goes on
-                    added = f"{gaps.count} points hold the surface in gaps of the cloud (train.hold_gaps)"
-                    run.announce(f"step {state.epoch}: {added}")
+                    held = f"{gaps.count} points hold the surface in gaps of the cloud (train.hold_gaps)"
+                    run.announce(f"step {state.epoch}: {held}")
             bar.update(state.epoch - bar.n if clock.budget is None else 0)
             status.add(terms)
             if _due(state.epoch, t.status_frequency):
@@ -288,8 +291,7 @@ def _save(run: Run, state: State, status: Status, progress: float, stopped: bool
     if last and not stopped and run.config.train.detail and isinstance(loss, PhaseLoss) and run.ranks.first:
         if experiment is not None:  # the steps are on disk while the correction is solved for
             experiment.save_checkpoint(run.course.saved(checkpoint_of(run, state, status), healthy))
-        with subnormals_kept():
-            state.correction = correction_of(state.field.outward(), run.scene, run.announce, _seconds_of_detail(run))
+        state.correction = correction_of(state.field.outward(), run.scene, run.announce, _seconds_of_detail(run))
     saved = run.course.saved(checkpoint_of(run, state, status), healthy)
     if experiment is not None and last:
         experiment.save_checkpoint(saved)

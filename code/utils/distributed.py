@@ -389,7 +389,7 @@ def subnormals_as_zero() -> Iterator[None]:
 
 @contextmanager
 def subnormals_kept() -> Iterator[None]:
-    """Within ``subnormals_as_zero``, numbers as usual in this thread: for what is not a step.
+    """Within ``subnormals_as_zero``, numbers as usual in this thread: for all that is not a step.
 
     scipy's cKDTree splits points that share the coordinate 0 at the next number above it, a subnormal. Where that is
     zero, it never gets smaller parts, and the process dies of its full stack.
