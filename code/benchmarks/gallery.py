@@ -25,7 +25,7 @@ from phase_recon.utils.general import thinned
 Array = npt.NDArray[np.float64]
 
 WORST, TYPICAL = 5, 3  # rows of the picture: the largest Hausdorff distances, and those about the median
-SIDE = 300  # pixels of a panel
+SIDE = 200  # pixels of a panel: with 300 the picture has 2 MB
 POINTS = 20_000  # of a cloud that are drawn
 TOP = 0.05  # of the bounding radius: the error from which on the colour stays the same
 # of the way from the worst place to the middle: where a cross-section is, as it may graze a flat face at that place;
@@ -49,10 +49,10 @@ def draw_gallery(path: Path, rows: Sequence[Row], peers: Sequence[str]) -> None:
     if not chosen:
         return
     colours = ScalarMappable(Normalize(0, 100 * TOP), "YlOrRd")
-    figure = Figure((4 * SIDE / 100 + 0.9, len(chosen) * (SIDE + 26) / 100), dpi=100)
+    figure = Figure((4 * SIDE / 100 + 0.9, len(chosen) * (SIDE + 34) / 100), dpi=100)
     grid = figure.subplots(len(chosen), 4, squeeze=False)
-    right, top = 1 - 0.9 / figure.get_figwidth(), 1 - 0.22 / figure.get_figheight()
-    figure.subplots_adjust(left=0.005, right=right, bottom=0.005, top=top, wspace=0.02, hspace=0.1)
+    right, top = 1 - 0.9 / figure.get_figwidth(), 1 - 0.3 / figure.get_figheight()
+    figure.subplots_adjust(left=0.005, right=right, bottom=0.005, top=top, wspace=0.02, hspace=0.17)
     for axes, row in zip(grid, chosen, strict=True):
         alike = [r for r in rows if r["case"] == row["case"] and r["method"] in peers and "failed" not in r]
         _draw_row(list(axes), row, min(alike, key=lambda r: float(r["d_C"])) if alike else None, colours)
@@ -74,18 +74,24 @@ def _draw_row(axes: list[Axes], row: Row, peer: Row | None, colours: ScalarMappa
     target, ours = read_surface(row["target"]), read_surface(row["written"]["mesh"])
     radius = float(row["radius"])
     points = thinned(load_point_cloud(row["cloud"], normals=False).points, POINTS)
-    titles = [row["case"], f"ours: Chamfer {row['d_C'] / radius:.2g}, Hausdorff {row['d_H'] / radius:.2g} of radius"]
+    titles = [row["case"], _title(row)]
     surfaces = [Surface(points, np.empty((0, 3), dtype=np.int64)), _coloured(ours, target, radius, colours)]
     if peer is not None:
         surfaces.append(_coloured(read_surface(peer["written"]["mesh"]), target, radius, colours))
-        titles.append(f"{peer['method']}: {peer['d_C'] / radius:.2g}, {peer['d_H'] / radius:.2g}")
+        titles.append(_title(peer))
     images = render_views([(surface, FRONT) for surface in surfaces], width=SIDE, height=SIDE, up="z")
     for panel, image, title in zip(axes, images, titles, strict=False):
         panel.imshow(image, interpolation="nearest")
-        panel.set_title(title, fontsize=8, pad=3)
+        panel.set_title(title, fontsize=7, pad=3)
     for panel in axes:
         panel.set_axis_off()
     _draw_section(axes[3], ours, target, radius)
+
+
+def _title(row: Row) -> str:
+    """The method of a row and its distances over the radius."""
+    chamfer, hausdorff = (100 * float(row[name] / row["radius"]) for name in ("d_C", "d_H"))
+    return f"{row['method']}\nChamfer {chamfer:.2g} %, Hausdorff {hausdorff:.2g} %"
 
 
 def _coloured(surface: Surface, target: Surface, radius: float, colours: ScalarMappable) -> Surface:
@@ -119,7 +125,7 @@ def _draw_section(axes: Axes, ours: Surface, target: Surface, radius: float) -> 
     axes.plot(*worst[shown], "o", markersize=12, markerfacecolor="none", color="black")
     low, high = (middle[shown] + side * radius for side in (-1.1, 1.1))
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
-    axes.set_title("cross-section: truth grey, ours red, worst place", fontsize=8, pad=3)
+    axes.set_title("cross-section at the worst place\ntruth grey, ours red", fontsize=7, pad=3)
 
 
 def _section(surface: Surface, axis: int, origin: Array) -> Array:

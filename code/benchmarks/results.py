@@ -84,7 +84,7 @@ def tables(data: Path | None, quick: bool) -> list[Table]:
     ]  # fmt: skip
     if quick:
         return [replace(table, shapes=QUICK) for table in found[:2]]
-    return found if data is None else [*found, Table("data", f"The scans of {data.name}", folder=data)]
+    return found if data is None else [*found, Table("data", f"The folder {data.name}", folder=data)]
 
 
 def main() -> int:
