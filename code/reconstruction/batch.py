@@ -41,7 +41,7 @@ from phase_recon.utils.distributed import (
     rank_and_size,
 )
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import TIMESTAMP, Experiment, in_utf8
+from phase_recon.utils.experiment import TIMESTAMP, Experiment, in_utf8, latest_checkpoint
 from phase_recon.utils.files import offset_of_mesh, write_whole
 from phase_recon.utils.interrupt import deferred_signals
 from phase_recon.utils.locations import find_file
@@ -151,7 +151,7 @@ class Batch:
             if output is None:
                 return None
         write_record(folder, record | {"state": "running", "reason": "", "sha256": digest or record["sha256"]})
-        how = ["--is-continue"] if (folder / "checkpoints" / "latest.pth").is_file() else []
+        how = ["--is-continue"] if latest_checkpoint(folder) is not None else []
         command = [
             sys.executable, str(RUN), "--conf", str(self.folder / "config.conf"),
             "--input", record["input"], "--timestamp", f"{self.folder.name}/{name}",
@@ -257,8 +257,8 @@ def ended_alone(folder: Path) -> bool:
 
     The evaluation comes after the last checkpoint; a run that was cut off has none, or an older one.
     """
-    result, latest = result_of(folder), folder / "checkpoints" / "latest.pth"
-    if result is None or not latest.is_file():
+    result, latest = result_of(folder), latest_checkpoint(folder)
+    if result is None or latest is None:
         return False
     return (result.folder / "metrics.json").stat().st_mtime >= latest.stat().st_mtime
 

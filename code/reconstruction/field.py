@@ -18,7 +18,7 @@ from phase_recon.reconstruction.build_model import build_model, kernels_for
 from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import config_from_dict
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import read_checkpoint
+from phase_recon.utils.experiment import checkpoint_at, read_checkpoint
 
 Array = npt.NDArray[np.float64]
 CHUNK = 1 << 13  # points at a time: a layer of them stays in the processor's cache, which halves the time on two cores
@@ -293,9 +293,5 @@ def load_field(run_or_checkpoint: str | Path) -> NeuralField | DetailedField:
     Raises:
         UserError: nothing to load there.
     """
-    path = Path(run_or_checkpoint)
-    if path.is_dir():
-        run, path = path, path / "checkpoints" / "latest.pth"
-        if not path.is_file():
-            raise UserError(f"{run}: has no checkpoints/latest.pth: give a run's folder, <expname>/<time of start>")
+    path = checkpoint_at(run_or_checkpoint)
     return field_from_checkpoint(read_checkpoint(path), torch.device("cpu"), str(path))

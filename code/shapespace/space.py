@@ -18,7 +18,7 @@ from phase_recon.reconstruction.build_model import build_model, kernels_for
 from phase_recon.reconstruction.field import NeuralField, check_weights
 from phase_recon.shapespace.config import SpaceConfig, space_config_from_dict
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import read_checkpoint
+from phase_recon.utils.experiment import checkpoint_at, read_checkpoint
 
 CODE = "code.npz"  # of a fit: its code, and the fingerprint of the network that it is for
 
@@ -131,6 +131,5 @@ def load_space(run_or_checkpoint: str | Path) -> Space:
     Raises:
         UserError: nothing to load there.
     """
-    path = Path(run_or_checkpoint)
-    path = path / "checkpoints" / "latest.pth" if path.is_dir() else path
+    path = checkpoint_at(run_or_checkpoint)
     return space_from_checkpoint(read_checkpoint(path), torch.device("cpu"), str(path))

@@ -90,7 +90,7 @@ class Experiment:
 
     @staticmethod
     def _create_named(folder: Path) -> "Experiment":
-        if (folder / "checkpoints" / "latest.pth").is_file():
+        if latest_checkpoint(folder) is not None:
             raise UserError(f"{folder}: contains a run: continue it with --is-continue, or evaluate it with --eval")
         try:
             for name in PARTS:
@@ -121,8 +121,8 @@ class Experiment:
                 raise UserError(f"{parent / timestamp}: no such run; {_listing(parent, 'the runs there are')}")
             return Experiment(parent / timestamp)
         runs = sorted((p for p in parent.iterdir() if p.is_dir()), key=lambda p: _natural(p.name))
-        trained = [run for run in runs if (run / "checkpoints" / "latest.pth").is_file()]
-        if not trained and (many := [run for run in runs if any(run.glob("*/checkpoints/latest.pth"))]):
+        trained = [run for run in runs if latest_checkpoint(run) is not None]
+        if not trained and (many := [run for run in runs if any(run.glob("*/checkpoints/*.pth"))]):
             raise UserError(
                 f"{parent}: contains runs of many clouds: the same command again does what is missing; to load one "
                 f"of them, give --timestamp {many[-1].name}/<cloud>"
@@ -283,12 +283,39 @@ class Experiment:
         Raises:
             UserError: there is no such checkpoint, or ``read_checkpoint`` refuses it.
         """
-        path = self.folder / "checkpoints" / f"{checkpoint}.pth"
+        latest = latest_checkpoint(self.folder)
+        if latest is None:
+            raise UserError(f"{self.folder}: {NO_CHECKPOINT}")
+        path = latest if checkpoint == "latest" else latest.with_name(f"{checkpoint}.pth")
         if not path.is_file():
-            if not any(path.parent.glob("*.pth")):
-                raise UserError(f"{self.folder}: {NO_CHECKPOINT}")
             raise UserError(f"{path}: no such checkpoint; {_listing(path.parent, 'the checkpoints there are')}")
         return read_checkpoint(path)
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """The file of a run's latest checkpoint; None if the folder holds none.
+
+    It is latest.pth or, where that is missing, the one of the most steps: a run that is killed while it saves its
+    first, and a user who copies one file, leave no latest.pth.
+    """
+    latest = run / "checkpoints" / "latest.pth"
+    if latest.is_file():
+        return latest
+    numbered = [path for path in latest.parent.glob("*.pth") if path.stem.isdecimal()]
+    return max(numbered, key=lambda path: int(path.stem), default=None)
+
+
+def checkpoint_at(run_or_checkpoint: str | Path) -> Path:
+    """A checkpoint's file: the path itself, or if it is a run's folder, the latest in it.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    path = Path(run_or_checkpoint)
+    latest = latest_checkpoint(path) if path.is_dir() else path
+    if latest is None:
+        raise UserError(f"{path}: has no checkpoint: give a run's folder, <expname>/<time of start>")
+    return latest
 
 
 def in_utf8(text: str, place: Path) -> bytes:

@@ -120,7 +120,7 @@ def test_load_field_takes_a_run_or_a_checkpoint(trained, shapes):
 
 def test_load_field_of_what_is_no_run_says_so(trained, tmp_path):
     for folder in (tmp_path, trained[0].parent):
-        with pytest.raises(UserError, match=rf"^{folder}: has no checkpoints/latest\.pth: give a run's folder, <exp"):
+        with pytest.raises(UserError, match=rf"^{folder}: has no checkpoint: give a run's folder, <exp"):
             load_field(folder)
     with pytest.raises(UserError, match=r"x\.pth: no such file"):
         load_field(tmp_path / "x.pth")

@@ -14,7 +14,14 @@ import torch
 
 from phase_recon.utils import experiment
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import CHECKPOINT_KEYS, FORMAT, Experiment, read_checkpoint
+from phase_recon.utils.experiment import (
+    CHECKPOINT_KEYS,
+    FORMAT,
+    Experiment,
+    checkpoint_at,
+    latest_checkpoint,
+    read_checkpoint,
+)
 
 
 class NoonForEver(datetime):
@@ -69,6 +76,17 @@ def test_a_checkpoint_comes_back_equal_under_its_step_and_as_latest(tmp_path):
     for read in (run.load_checkpoint(), run.load_checkpoint("7")):
         assert read["epoch"] == 7
         assert torch.equal(read["network"]["weight"], torch.arange(4.0))
+
+
+def test_without_latest_pth_the_checkpoint_of_the_most_steps_is_the_latest(tmp_path):
+    run = Experiment.create(tmp_path, "a", "mine")
+    for epoch in (500, 1000):
+        path = run.save_checkpoint(checkpoint(epoch))
+    path.with_name("latest.pth").unlink()
+    assert latest_checkpoint(run.folder) == checkpoint_at(run.folder) == path
+    assert Experiment.find(tmp_path, "a").load_checkpoint()["epoch"] == 1000
+    with pytest.raises(UserError, match=r"mine: contains a run: continue it with --is-continue"):
+        Experiment.create(tmp_path, "a", "mine")
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
