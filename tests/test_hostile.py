@@ -304,6 +304,12 @@ def test_a_sound_checkpoint_passes(stored):
         (("network", "lin0.weight"), [1.0]),
         (("optimizers",), {"state": 1}),
         (("cloud",), None),
+        (("status",), {"names": []}),
+        (("status",), {"names": ["loss"], "sums": torch.zeros(2), "last": 0}),
+        (("mending",), {"seeds": 3}),
+        (("mending",), {"seed": "x", "reason": "", "since": 0, "factor": 1.0, "spent": 0.0}),
+        (("mending",), {"seed": 0, "reason": "", "since": 10**9, "factor": 1.0, "spent": 0.0}),
+        (("good",), "latest"),
         (("gaps",), 3),
         (("gaps", "mean"), [1.0]),
         (("gaps", "points"), torch.zeros(5, 3)),
@@ -399,7 +405,7 @@ def test_what_does_not_fit_is_refused_before_it_is_read(tmp_path, monkeypatch):
     for name, content in (("a.xyz", b"1 2 3\n" * 99), ("a.npy", npy("(40, 3)", data=bytes(960)))):
         error = refusal(load_point_cloud, written(tmp_path / name, content))
         assert "GiB of memory" in error
-        assert error.endswith("read less of it with --crop or --voxel" if name == "a.xyz" else "thin it")
+        assert error.endswith("(--voxel, --crop)" if name == "a.xyz" else "thin it")
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["2D", "3D"])

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from phase_recon.geometry.points import Normalisation
 from phase_recon.report.plots import save_figure
 from phase_recon.report.render import View, render_views
-from phase_recon.surface.surface import Surface
+from phase_recon.surface.surface import Surface, select_cells
 from phase_recon.utils.general import thinned
 
 Array = npt.NDArray[np.float64]
@@ -56,9 +56,7 @@ def most_relief(surface: Surface, radius: float) -> tuple[Array, Array]:
 def part_of(surface: Surface, place: Array, radius: float) -> Surface:
     """The triangles of a surface whose corners are all within so far of a place."""
     near = np.linalg.norm(surface.vertices - place, axis=1) < radius
-    faces = surface.cells[near[surface.cells].all(axis=1)]
-    used, numbers = np.unique(faces, return_inverse=True)
-    return Surface(surface.vertices[used], numbers.reshape(-1, 3))
+    return select_cells(Surface(surface.vertices, surface.cells), near[surface.cells].all(axis=1))
 
 
 def view_along(normal: Array) -> View:

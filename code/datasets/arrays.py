@@ -79,7 +79,9 @@ def _join(arrays: dict[str, npt.NDArray[Any]], path: Path) -> Table:
         names = BESIDE_POINTS[kind] if kind == "colours" else BESIDE_POINTS[kind][:d]
         expected = (len(table), len(names))
         if array.shape != expected:
-            raise UserError(f"{path} has {kind} of shape {array.shape}: expected {expected}")
+            raise UserError(
+                f"{path} has {kind} of shape {array.shape}: expected {expected}, a row a point; or leave them out"
+            )
         if names[0] in columns:
             raise UserError(f"{path} holds {kind} beside its points and in an array: keep one of them")
         columns |= dict(zip(names, array.T, strict=True))

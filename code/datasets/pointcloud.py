@@ -339,19 +339,19 @@ def _normals(path: Path, table: Table, axes: list[str]) -> Array | None:
     normals = table.stack(expected)
     if not np.nan_to_num(normals).any():
         raise UserError(
-            f"{path} has normals that are all zero or NaN, which nobody computed: leave out --normals "
-            "(network.has_normals), or give a file with normals"
+            f"{path} has normals that are all zero or NaN, which nobody computed: set "
+            "network.has_normals=false (or leave out --normals), or give a file with normals"
         )
     if normals.max() > 1 and normals.min() >= 0 and np.array_equal(normals, np.round(normals)):
         raise UserError(
             f"{path} has whole numbers from 0 up where normals were expected, as colours are, or normals in bytes: "
-            "leave out --normals (network.has_normals), or give normals between -1 and 1"
+            "set network.has_normals=false (or leave out --normals), or give normals between -1 and 1"
         )
     largest = np.abs(normals).max(axis=1, keepdims=True)
     if zero := np.count_nonzero(largest == 0):
         raise UserError(
-            f"{path} has {zero} of {len(normals)} normals of length zero: mend or remove them, or leave "
-            "out --normals (network.has_normals)"
+            f"{path} has {zero} of {len(normals)} normals of length zero: mend or remove them, or set "
+            "network.has_normals=false (or leave out --normals)"
         )
     # the largest component is divided out first: lengths of 1e-200 and 1e200 have squares too
     normals /= largest

@@ -77,7 +77,10 @@ def _read_header(lines: list[bytes], path: Path, last: int) -> tuple[int, npt.ND
         numbers.append(row)
     columns, rows = numbers[0][0], numbers[1][0]
     if columns < 1 or rows < 1 or columns % 1 or rows % 1:
-        raise UserError(f"{path}, line {last - HEADER_LINES + 1}: a scan of {columns:g} × {rows:g} points has none")
+        raise UserError(
+            f"{path}, line {last - HEADER_LINES + 1}: a scan of {columns:g} × {rows:g} points has none; "
+            "expected 1 × 1 or more: export it again"
+        )
     return int(columns) * int(rows), np.array(numbers[6:])
 
 

@@ -57,7 +57,7 @@ def select(parts: Iterable[Table], selection: Selection, path: Path) -> Table:
 
 def _require_memory(part: Table, rows: int, path: Path) -> None:
     needed = READING * rows * len(part.columns)
-    require_memory(needed, f"{path} ({rows} points)", "read less of it with --crop or --voxel")
+    require_memory(needed, f"{path} ({rows} points)", "read less of it: train.voxel or train.crop (--voxel, --crop)")
 
 
 def _select_part(part: Table, selection: Selection, cells: "_Cells | None", path: Path) -> Table:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import PLACES, nearest
-from phase_recon.utils.general import thinned, unique_rows
+from phase_recon.utils.general import thinned, threads, unique_rows
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -122,6 +122,6 @@ def _one_sidedness(points: Array, count: int) -> Array:
     tree, share = cKDTree(points), np.empty(len(points))
     for start in range(0, len(points), PLACES):
         some = points[start : start + PLACES]
-        distance, index = tree.query(some, count, workers=-1)
+        distance, index = tree.query(some, count, workers=threads())
         share[start : start + PLACES] = np.linalg.norm(points[index].mean(axis=1) - some, axis=1) / distance[:, -1]
     return share

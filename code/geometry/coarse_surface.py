@@ -19,7 +19,7 @@ from phase_recon.geometry.neighbours import TINY, connected_places, spacing
 from phase_recon.geometry.points import Domain, walls
 from phase_recon.geometry.rbf import Biharmonic
 from phase_recon.geometry.visibility import Space, lines_of_sight
-from phase_recon.utils.general import thinned, unique_rows, unit
+from phase_recon.utils.general import thinned, threads, unique_rows, unit
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -168,7 +168,7 @@ class CoarseSurface:
         within = np.all((crossings > lower) & (crossings < upper), axis=1)  # the last nodes may lie beyond Ω
         self.surface, slopes = crossings[within], slopes[within]
         begins = max(s.hole_cells * cell, s.hole_spacing * step)
-        distance = tree.query(self.surface, workers=-1)[0]
+        distance = tree.query(self.surface, workers=threads())[0]
         far = np.flatnonzero(distance > begins)
         areas = _areas_of_crossings(unit(slopes[far]), cell)
         rim = distance[far] < begins + cell
@@ -179,7 +179,7 @@ class CoarseSurface:
         self.filling_areas = areas[closed]
 
         nodes, on_nodes = nodes.reshape(-1, nodes.shape[-1]), on_nodes.ravel()
-        size = cKDTree(np.concatenate([some, self.filling])).query(nodes, workers=-1)[0]
+        size = cKDTree(np.concatenate([some, self.filling])).query(nodes, workers=threads())[0]
         slope = np.maximum(np.linalg.norm(gradient.reshape(nodes.shape), axis=1), TINY)
         near = size < s.between * step
         size[near] = np.minimum(size, np.abs(on_nodes) / slope)[near]
@@ -220,7 +220,7 @@ def _with_offsets(tree: cKDTree, points: Array, normals: Array, s: CoarseSurface
         waiting = np.ones(len(points), dtype=bool)
         for offset in (s.offset, s.thin_offset):
             moved = points[waiting] + side * offset * normals[waiting]
-            free = tree.query(moved, workers=-1)[0] > s.free * offset
+            free = tree.query(moved, workers=threads())[0] > s.free * offset
             places.append(moved[free])
             values.append(np.full(int(free.sum()), side * offset))
             waiting[waiting] = ~free
@@ -237,7 +237,7 @@ def _on_nodes(function: Biharmonic, tree: cKDTree, ticks: Sequence[Array], nodes
     known = function(coarse.reshape(-1, len(ticks))).reshape(coarse.shape[:-1])
     values: Array = map_coordinates(known, np.indices(nodes.shape[:-1]) / 2, order=1)
     inside, outside = (binary_dilation(side, iterations=2) for side in (values < 0, values >= 0))
-    near = tree.query(nodes, distance_upper_bound=2 * (ticks[0][1] - ticks[0][0]), workers=-1)[0] < np.inf
+    near = tree.query(nodes, distance_upper_bound=2 * (ticks[0][1] - ticks[0][0]), workers=threads())[0] < np.inf
     itself = near | (inside & outside)
     values[itself] = function(nodes[itself])
     return values
@@ -289,7 +289,7 @@ def _closed_holes(
         return closed
     count, hole = connected_places(filling, cell)
     asked = np.arange(1, min(s.rim_asked, len(points)) + 1)
-    share = agree[cKDTree(points).query(filling, asked, workers=-1)[1]].mean(axis=1)
+    share = agree[cKDTree(points).query(filling, asked, workers=threads())[1]].mean(axis=1)
     try:
         hull = ConvexHull(points).equations
     except QhullError:  # on a line or in a plane

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import TINY, closeness
-from phase_recon.utils.general import unit
+from phase_recon.utils.general import threads, unit
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -86,7 +86,7 @@ def find_creases(
     s, d = settings or CreaseSettings(), projections.shape[1]
     if len(projections) < s.neighbours:
         return np.empty((0, d))
-    distance, index = cKDTree(projections).query(projections, k=s.neighbours, workers=-1)
+    distance, index = cKDTree(projections).query(projections, k=s.neighbours, workers=threads())
     spacing = float(np.median(distance[:, s.spacing_others]))
     turning = np.flatnonzero(np.abs(np.einsum("nkc,nc->nk", normals[index], normals)).min(axis=1) < s.least_turn)
     if not len(turning):
@@ -107,7 +107,7 @@ def find_creases(
         seen[seers[-1]] = True
     seers_at, here = projections[turning[np.concatenate(seers)]], projections[turning]
     seeing, all_turning = (
-        cKDTree(some).query_ball_point(seers_at, s.about * spacing, workers=-1, return_length=True)
+        cKDTree(some).query_ball_point(seers_at, s.about * spacing, workers=threads(), return_length=True)
         for some in (here[seen], here)
     )
     return np.asarray(np.concatenate(places)[seeing > s.seen_by * all_turning])
@@ -188,7 +188,7 @@ def _held_on_a_line(places: Array, along: Array, spacing: float, s: CreaseSettin
     if len(places) <= s.line_holding:
         return np.zeros(len(places), dtype=bool)
     count = min(s.line_nearest, len(places))
-    distance, index = cKDTree(places).query(places, k=count, workers=-1)
+    distance, index = cKDTree(places).query(places, k=count, workers=threads())
     step = places[index] - places[:, None]
     ahead = np.einsum("nkc,nc->nk", step, along)
     other = (distance < spacing) & (index != np.arange(len(places))[:, None])

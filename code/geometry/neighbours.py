@@ -9,7 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from phase_recon.utils.general import ratio, thinned
+from phase_recon.utils.general import ratio, thinned, threads
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -28,7 +28,8 @@ TINY = float(np.finfo(np.float64).tiny)
 def nearest(points: Array, places: Array, neighbours: int) -> Nearest:
     """The nearest of points (M, d) to places (N, d): so many (K), or all where there are fewer."""
     count = min(neighbours, len(points))
-    distance, index = cKDTree(points).query(places, k=np.arange(1, count + 1), workers=-1)  # so one is a column, too
+    asked = np.arange(1, count + 1)  # so one is a column, too
+    distance, index = cKDTree(points).query(places, k=asked, workers=threads())
     return distance, index
 
 
@@ -73,7 +74,7 @@ def farthest(distance: Array) -> Array:
 def distance_to_other(points: Array | cKDTree, places: Array, others: int) -> Array:
     """The distance (N,) of points of a cloud (N, d) to the so-manieth other point (M, d), or the last there is."""
     tree = points if isinstance(points, cKDTree) else cKDTree(points)
-    return np.asarray(tree.query(places, k=[min(others + 1, tree.n)], workers=-1)[0][:, 0])
+    return np.asarray(tree.query(places, k=[min(others + 1, tree.n)], workers=threads())[0][:, 0])
 
 
 def spacing(points: Array | cKDTree, places: Array) -> float:

@@ -19,7 +19,7 @@ from phase_recon.geometry.neighbours import on_opposite_sheet
 from phase_recon.geometry.patches import PatchSettings, odd_patches, of_one_sheet, seen_together
 from phase_recon.geometry.visibility import Space, seen_sheets, seen_sides, steps_aside, way_of
 from phase_recon.geometry.winding import CoarseNormals
-from phase_recon.utils.general import ratio, thinned, unit
+from phase_recon.utils.general import ratio, thinned, threads, unit
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -137,7 +137,7 @@ def opposite_in_fact(points: Array, coarse: Array, opposite: Array, s: Orientati
     if not len(near):
         return opposite
     count = min(s.facing_asked, len(points) - 1)
-    others = cKDTree(points).query(points[near], k=np.arange(2, count + 2), workers=-1)[1]
+    others = cKDTree(points).query(points[near], k=np.arange(2, count + 2), workers=threads())[1]
     behind = on_opposite_sheet(points[others] - points[near][:, None], opposite[near])
     facing = np.einsum("nkc,nc->nk", coarse[others], coarse[near]) < 0
     share = ratio((behind & facing).sum(axis=1), behind.sum(axis=1))
@@ -164,7 +164,7 @@ def outside_of_walls(space: Space, points: Array, normals: Array, opposite: Arra
         seen = seen_sheets(space, asked, normals, steps[asked])
         walls = np.where(known[asked], seen[:, 0], seen.all(axis=1))
         nearest = np.arange(1, min(s.wall_asked, len(asked)) + 1)
-        telling = cKDTree(points[asked]).query(points[near], nearest, workers=-1)[1]
+        telling = cKDTree(points[asked]).query(points[near], nearest, workers=threads())[1]
         outer = -unit(steps)
         alike = np.einsum("nkd,nd->nk", outer[asked][telling], outer[near])
         behind = on_opposite_sheet(points[asked][telling] - points[near][:, None], steps[near])
@@ -183,7 +183,8 @@ def sheet_links(points: Array, normals: Array, opposite: Array | None, s: Orient
     is sure. But where another sheet is known, a step (N, d) away, the neighbours on it point the other way.
     """
     count = min(s.neighbours, len(points) - 1)
-    near = cKDTree(points).query(points, k=np.arange(2, count + 2), workers=-1)[1]  # the first is the point itself
+    others = np.arange(2, count + 2)  # the first is the point itself
+    near = cKDTree(points).query(points, k=others, workers=threads())[1]
     offsets = points[near] - points[:, None]
     step = unit(offsets)
     behind = np.zeros(near.shape, dtype=bool) if opposite is None else on_opposite_sheet(offsets, opposite)

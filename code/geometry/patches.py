@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.visibility import Space, rays_out
-from phase_recon.utils.general import thinned
+from phase_recon.utils.general import thinned, threads
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -88,12 +88,12 @@ def seen_together(space: Space, points: Array, normals: Array, opposite: Array, 
     out = rays_out(space, points[asked], normals[asked], opposite[asked])
     tree = cKDTree(points[asked])
     count = min(s.companions, len(asked) - 1)
-    near = tree.query(points[asked], np.arange(2, count + 2), workers=-1)[1]  # the first is the point itself
+    near = tree.query(points[asked], np.arange(2, count + 2), workers=threads())[1]  # the first is the point itself
     rays = np.abs(out).sum(axis=1, dtype=np.int64)
     both = np.einsum("nr,nkr->nk", out, out[near], dtype=np.float64)
     cosine = both / np.sqrt(np.maximum(rays[:, None] * rays[near], 1))
     same = np.where(np.minimum(rays[:, None], rays[near]) >= s.rays, cosine, 0.0)
-    standing = asked[tree.query(points, workers=-1)[1]]
+    standing = asked[tree.query(points, workers=threads())[1]]
     return Pairs(np.repeat(asked, count), asked[near].ravel(), same.ravel(), standing, s.by_sight)
 
 

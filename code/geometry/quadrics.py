@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import NEIGHBOURS, TINY, Nearest, closeness, farthest, nearest_on_sheet
-from phase_recon.utils.general import in_threads
+from phase_recon.utils.general import in_threads, threads
 
 Array = npt.NDArray[np.float64]
 
@@ -108,7 +108,7 @@ def fit_quadrics_bilateral(
     shown_by = np.full(len(points), -1)
     shown_by[chosen] = np.arange(len(chosen))
     others = np.flatnonzero(shown_by < 0)
-    shown_by[others] = cKDTree(places).query(points[others], workers=-1)[1]
+    shown_by[others] = cKDTree(places).query(points[others], workers=threads())[1]
     return _in_parts(points, places, own, (normals, normals[shown_by]), chunk)
 
 

@@ -24,7 +24,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import SAMPLED, TINY, spacing
-from phase_recon.utils.general import in_threads, thinned, unit
+from phase_recon.utils.general import in_threads, thinned, threads, unit
 
 Array = npt.NDArray[np.float64]
 
@@ -95,7 +95,7 @@ class Space:
 
     def has_point(self, places: Array, within: float) -> npt.NDArray[np.bool_]:
         """Whether a point of the cloud is nearer than that to places (N, d)."""
-        return np.asarray(np.isfinite(self.tree.query(places, distance_upper_bound=within, workers=-1)[0]))
+        return np.asarray(np.isfinite(self.tree.query(places, distance_upper_bound=within, workers=threads())[0]))
 
     def let_out(self, at: Array, directions: Array, reach: Array | float = np.inf) -> npt.NDArray[np.bool_]:
         """Whether rays from some places (N, d) in unit directions (N, d) meet no full cell (N,).
@@ -152,7 +152,7 @@ def seen_sheets(
         steps: from those asked to the other sheets (N, d).
     """
     s, points = space.settings, np.asarray(space.tree.data)
-    other = space.tree.query(points[asked] + steps, workers=-1)[1]
+    other = space.tree.query(points[asked] + steps, workers=threads())[1]
     facing = np.abs((directions[other] * unit(steps)).sum(axis=1)) > s.steep
 
     def seen(some: npt.NDArray[np.int64], hidden: Array) -> npt.NDArray[np.bool_]:
@@ -257,7 +257,7 @@ def lines_of_sight(space: Space, places: Array, normals: Array) -> Array:
     steps = np.arange(0.0, float(np.linalg.norm(space.upper - space.lower)), s.step * space.cell)
     along = (places[deep][:, None] + steps[:, None] * middle[:, None]).reshape(-1, space.dimension)
     along = along[((along > space.lower) & (along < space.upper)).all(axis=1)]
-    return np.asarray(along[space.tree.query(along, workers=-1)[0] > s.off * space.cell])
+    return np.asarray(along[space.tree.query(along, workers=threads())[0] > s.off * space.cell])
 
 
 def ray_directions(d: int, count: int) -> Array:

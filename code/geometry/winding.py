@@ -19,7 +19,7 @@ from scipy.sparse import csr_array, vstack
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import SAMPLED, spacing
-from phase_recon.utils.general import ratio, thinned, unit
+from phase_recon.utils.general import ratio, thinned, threads, unit
 
 Array = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
@@ -78,7 +78,7 @@ class CoarseNormals:
 
     def at(self, places: Array) -> Array:
         """The normals at the points nearest to some places (N, d)."""
-        return np.asarray(self.normals[cKDTree(self.points).query(places, workers=-1)[1]])
+        return np.asarray(self.normals[cKDTree(self.points).query(places, workers=threads())[1]])
 
 
 def coarse_normals(points: Array, noise: float = 0.0, settings: WindingSettings | None = None) -> CoarseNormals | None:
@@ -106,7 +106,8 @@ def coarse_normals(points: Array, noise: float = 0.0, settings: WindingSettings 
         if np.prod(_shape(points, cell, s), dtype=np.float64) > s.most_nodes:
             break
         more = thinned(points, len(some) * 2 ** (points.shape[1] - 1))
-        begin = normals[cKDTree(some).query(more, workers=-1)[1]] * (len(some) / len(more))  # the area of all stays
+        nearest = cKDTree(some).query(more, workers=threads())[1]
+        begin = normals[nearest] * (len(some) / len(more))  # the area of all stays
         some, normals = more, consistent_normals(WindingGrid(more, cell, s), begin, widths)
     return None if normals is None else CoarseNormals(some, unit(normals))
 
@@ -212,9 +213,9 @@ class WindingGrid:
         """The f of -Δf = a density, of which the sums at the nodes (M,) are given, smoothed by a Gaussian of so many
         cells; in single precision, which is twice as fast.
         """
-        waves = rfftn(sums.reshape(self.shape), workers=-1, overwrite_x=True)
+        waves = rfftn(sums.reshape(self.shape), workers=threads(), overwrite_x=True)
         waves *= self._response_to(width)
-        return np.asarray(irfftn(waves, s=self.shape, workers=-1, overwrite_x=True))
+        return np.asarray(irfftn(waves, s=self.shape, workers=threads(), overwrite_x=True))
 
     def _response_to(self, width: float) -> Single:
         """What each wave of the sums is multiplied by; kept, as a round asks for one width three times."""

@@ -171,7 +171,9 @@ class CompiledKernels(Kernels):
         ]
         off = 1e-2 if self.half else 1e-4  # a unit in the last place of bfloat16
         if not all(torch.allclose(ours, plain, rtol=off, atol=1e-4) for plain, ours in zip(*results, strict=True)):
-            raise UserError(f"{SOURCE.name}: compiled on this machine, its results differ from torch's")
+            raise UserError(
+                f"{SOURCE.name}: compiled on this machine, its results differ from torch's; set CC to another compiler"
+            )
 
 
 def _suit(*arrays: Tensor, kind: torch.dtype = torch.float32) -> bool:

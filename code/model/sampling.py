@@ -20,7 +20,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from phase_recon.utils.general import along_curve, sample_ball, unit
+from phase_recon.geometry.neighbours import distance_to_other
+from phase_recon.utils.general import along_curve, sample_ball, threads, unit
 
 MAX_VOXELS = 2_000_000  # voxels of ``OmegaDensity``: 48 MB, and a second to set up
 MAX_NODES = 1_000_000  # nodes of ``Clearance``'s grid: half a second to set up
@@ -81,7 +82,7 @@ class UnsignedDistances:
         spread = np.concatenate([neighbour_distance(cloud, cloud[centres]), np.full(count, FAR_SPREAD)])
         steps = generator.standard_normal((2 * count, cloud.shape[1]))
         points = np.tile(cloud[centres], (2, 1)) + spread[:, None] * steps
-        distances, nearest = cKDTree(cloud).query(points, workers=-1)
+        distances, nearest = cKDTree(cloud).query(points, workers=threads())
         parts = (points, distances, unit(points - cloud[nearest]))
         return cls(*(torch.tensor(part, dtype=torch.float32, device=device) for part in parts))
 
@@ -237,6 +238,10 @@ class Clearance:
             torch.tensor(side, dtype=torch.float32, device=device) for side in (lower, self.extent)
         )
 
+    def prepare(self) -> None:
+        """Compute the distances at the nodes, in half a second; if not called, the first query does it."""
+        _ = self._table
+
     def __call__(self, x: Tensor) -> Tensor:
         """The distance (M,) of points (M, d) in Ω from the cloud, normalised units."""
         place = (2 * (x - self.lower) / self.size - 1).flip(-1)  # grid_sample wants -1 to 1, last axis first
@@ -245,7 +250,7 @@ class Clearance:
 
     @cached_property
     def _table(self) -> Tensor:
-        """The distances at the nodes (1, 1, n_1, ..., n_d), computed at the first query, in half a second."""
+        """The distances at the nodes (1, 1, n_1, ..., n_d)."""
         edge = float(np.prod(self.extent) / MAX_NODES) ** (1.0 / len(self.extent))
         counts = np.ceil(self.extent / edge).astype(np.int64) + 1
         spacing = self.extent / (counts - 1)
@@ -255,7 +260,7 @@ class Clearance:
         distance = distance_transform_edt(empty, sampling=spacing)
         close = np.nonzero(distance < EXACT_WITHIN)
         nodes = self.corner + np.stack(close, axis=-1) * spacing
-        distance[close] = cKDTree(self.points).query(nodes, workers=-1)[0]
+        distance[close] = cKDTree(self.points).query(nodes, workers=threads())[0]
         return torch.tensor(distance, dtype=torch.float32, device=self.lower.device)[None, None]
 
 
@@ -269,9 +274,7 @@ def neighbour_distance(
     points: npt.NDArray[np.float64], some: npt.NDArray[np.float64] | None = None
 ) -> npt.NDArray[np.float64]:
     """The distance (M,) of points (N, d), or of some (M, d), to their 50th neighbours, or the farthest there is."""
-    last = min(NEIGHBOURS + 1, len(points))  # + 1, as the query counts the point itself
-    asked = points if some is None else some
-    return np.asarray(cKDTree(points).query(asked, k=[last], workers=-1)[0][:, 0], dtype=np.float64)
+    return distance_to_other(points, points if some is None else some, NEIGHBOURS)
 
 
 @dataclass(frozen=True, eq=False)

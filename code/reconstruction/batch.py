@@ -122,17 +122,15 @@ class Batch:
             return None
         record = read_record(folder)
         digest = digest_of(Path(record["input"]), *self.beside)
-        if is_finished(folder, digest):
+        if is_finished(folder, digest):  # by another command, since this one began
             output.close()
             return None
         if digest is None and record["state"] == "done":
             output.close()
-            copy_surface(folder, self.output)
             print(f"{name}: {record['input']} cannot be read; the finished run stays as it is", flush=True)
             return None
         if record["sha256"] == digest and record["state"] == "running" and ended_alone(folder):
             write_record(folder, record | {"state": "done"})
-            copy_surface(folder, self.output)
             output.close()
             print(f"{name}: was done already, by a run that outlived its command", flush=True)
             return None
@@ -220,6 +218,9 @@ def run_many(config: Config, clouds: Sequence[Path], exps_dir: Path, jobs: int, 
                 copy_surface(folder / name, output)
     stopped = Batch(folder, mine, jobs, gpu, output, _beside(config)).run()
     write_tables(folder)
+    for name in mine:  # the last that are not copied yet are those that another command has done
+        if read_record(folder / name)["state"] == "done":
+            copy_surface(folder / name, output)
     states = [read_record(folder / name)["state"] for name in mine]
     count = {state: states.count(state) for state in ("done", "failed", "stopped", "waiting", "running")}
     listed = ", ".join(f"{number} {state}" for state, number in count.items() if number) or "nothing to do"
@@ -285,11 +286,10 @@ def copy_surface(run: Path, output: Path | None) -> None:
         if path.exists() and path.read_bytes() != surface:
             print(f"{path}: another file was there, and is replaced", flush=True)
         offset, beside = offset_of_mesh(result.mesh), offset_of_mesh(path)
+        beside.unlink(missing_ok=True)  # first: one that is missing does less harm than that of another mesh
+        write_whole(path, surface)
         if offset.is_file():  # of a mesh in single precision that is far from the origin
             write_whole(beside, offset.read_bytes())
-        else:
-            beside.unlink(missing_ok=True)
-        write_whole(path, surface)
 
 
 def _refuse_to_replace(folder: Path, names: Sequence[str], output: Path, formats: Sequence[str]) -> None:

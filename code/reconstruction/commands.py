@@ -166,9 +166,9 @@ def exit_status(
         options = parser.parse_args(arguments)
     except UserError as error:
         return _said(error)
-    if vars(options).get("debug"):
-        return command(options) or 0
     with terminable():
+        if vars(options).get("debug"):
+            return command(options) or 0
         try:
             return command(options) or 0
         except UserError as error:
@@ -192,6 +192,16 @@ def exit_status(
         except KeyboardInterrupt as stop:
             print(stopped, file=sys.stderr)
             return 143 if isinstance(stop, Terminated) else 130
+
+
+def say(line: str) -> None:
+    """Print a line beside a progress bar; the first rank speaks for all."""
+    from tqdm import tqdm
+
+    from phase_recon.utils.distributed import rank_and_size  # and torch, which the help does not wait for
+
+    if rank_and_size()[0] == 0:
+        tqdm.write(line)
 
 
 def _said(error: UserError) -> int:

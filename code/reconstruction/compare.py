@@ -16,7 +16,6 @@ import argparse
 import json
 import re
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ from phase_recon.utils.experiment import Experiment, read_checkpoint
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.general import sample_ball, sample_omega
 from phase_recon.utils.hocon import parse, read_file, write
-from phase_recon.utils.locations import CONFIGURATIONS, ROOT, default_exps_dir, find_file
+from phase_recon.utils.locations import CONFIGURATIONS, ROOT, find_file, folder_of_runs
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -127,7 +126,7 @@ def compare(options: argparse.Namespace, command: str) -> None:
     if options.normals and cloud.normals is None:
         raise UserError(f"{path}: has no normals: leave --normals out, or give a file with them")
     target = None if options.target is None else read_target(options.target, cloud.points.shape[1], needs_cells=True)
-    exps = default_exps_dir() if options.exps_dir is None else options.exps_dir
+    exps = folder_of_runs(options.exps_dir)
     folder = (exps / (options.expname or f"compare-{path.stem}")).absolute()
 
     rows = measure_all(options, path, cloud, target, folder)
@@ -394,5 +393,4 @@ def _parser() -> Parser:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no run is left behind
     sys.exit(main())

@@ -35,7 +35,7 @@ from phase_recon.reconstruction.detail_system import Data, solve
 from phase_recon.reconstruction.field import DetailedField, NeuralField
 from phase_recon.reconstruction.openings import opened
 from phase_recon.reconstruction.preprocess import Scene
-from phase_recon.utils.general import different, thinned
+from phase_recon.utils.general import different, thinned, threads
 
 Array = npt.NDArray[np.float64]
 ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -80,7 +80,7 @@ def correction_of(
     normals, trust = np.zeros_like(points), np.zeros(len(points))
     if scene.normals != "none":
         measured = scene.points[np.flatnonzero(scene.points.source == Source.MEASURED)]
-        nearest = cKDTree(measured.positions).query(points, workers=-1)[1]
+        nearest = cKDTree(measured.positions).query(points, workers=threads())[1]
         normals, trust = measured.normals[nearest], measured.confidence[nearest]
     lambda_, noise = None, scene.scale.noise
     if len(points) >= FEWEST_HELD_OUT * HELD_OUT:

@@ -265,6 +265,9 @@ def evaluate(
     if resolution is None:
         resolution = resolution_for(field, field.normalisation.apply(cloud.points), plot.is_uniform_grid)
     surface = surface_of(field, cloud, plot, announce, resolution)
+    record = folder / "metrics.json"
+    before = _target_before(record)
+    record.unlink(missing_ok=True)  # it is written last: an evaluation that is cut off from here on has none
     if plot.save_ply:
         curve = field.dimension == 2
         written["curve" if curve else "mesh"] = path = (
@@ -312,8 +315,7 @@ def evaluate(
         is_cloud = not len(goal.cells)
         compare = compare_to_points(surface, goal.vertices, SAMPLES) if is_cloud else compare_surfaces(surface, goal)
         metrics["target"] = {"path": str(target.absolute()), **compare}
-    written["metrics"] = folder / "metrics.json"
-    before = _target_before(written["metrics"])
+    written["metrics"] = record
     if before is not None and goal is None:
         announce(f"note: metrics.json no longer compares with {before}: give it with --target to have that again")
     write_whole(written["metrics"], (json.dumps(metrics, indent=2) + "\n").encode())

@@ -15,6 +15,7 @@ from phase_recon.model.grid import SplineField
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
 from phase_recon.reconstruction.build_model import build_model, kernels_for
+from phase_recon.utils.checkpoint import ANOTHER
 from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import config_from_dict
 from phase_recon.utils.errors import UserError
@@ -282,8 +283,7 @@ def check_weights(
     claimed = {name: value.shape for name, value in model[0].state_dict().items()}
     if claimed != {name: value.shape for name, value in weights.items()}:
         raise UserError(
-            f"{source}: holds the weights of another network than its configuration describes; "
-            "load another with --checkpoint N"
+            f"{source}: holds the weights of another network than its configuration describes; {ANOTHER}"
         )
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from phase_recon.datasets.pointcloud import PointCloud
-from phase_recon.utils.general import thinned
+from phase_recon.utils.general import thinned, threads
 
 Array = npt.NDArray[np.float64]
 
@@ -70,7 +70,7 @@ def examine(cloud: PointCloud) -> GivenNormals | None:
     points = (points - points.mean(axis=0)) / np.ptp(points, axis=0).max()
     asked = thinned(np.arange(len(points)), LOOKED_AT)
     tree = cKDTree(points)
-    nearest = tree.query(points[asked], k=min(max(NEIGHBOURS) + 1, len(points)), workers=-1)[1]
+    nearest = tree.query(points[asked], k=min(max(NEIGHBOURS) + 1, len(points)), workers=threads())[1]
     fits = [_perpendicular(points[nearest[:, : count + 1]], normals[asked]) for count in NEIGHBOURS]
     fit = max(fits, key=np.mean)
     sides = np.einsum("nd,nkd->nk", normals[asked], normals[nearest[:, 1 : BESIDE + 1]])[fit]

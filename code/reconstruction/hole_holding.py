@@ -21,7 +21,7 @@ from phase_recon.model.sampling import Sampler
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.utils.distributed import Ranks
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.general import thinned, unit
+from phase_recon.utils.general import thinned, threads, unit
 
 Array = npt.NDArray[np.float64]
 
@@ -124,11 +124,11 @@ class HeldGaps:
         surface, _ = substantial_components(surface, s.least_component, self._cloud)
         dense = s.density * density(self._spacing, self._cloud.shape[1], SPACING_OTHERS) * surface.measure()
         places, _ = sample_surface(surface, round(min(dense, len(self._cloud))), seed=0)  # of one that is uneven fewer
-        distance = cKDTree(self._cloud).query(places, workers=-1)[0]
+        distance = cKDTree(self._cloud).query(places, workers=threads())[0]
         places = places[(distance > HOLE_BEGINS * self._spacing) & (distance < WIDEST_HOLE)]
         some = thinned(self._cloud, s.looked_at)
         missed = some[mean.normalised(_single(some)).abs().numpy() > HOLE_BEGINS * self._spacing]
-        places = places[cKDTree(missed).query(places, workers=-1)[0] > WIDEST_HOLE] if len(missed) else places
+        places = places[cKDTree(missed).query(places, workers=threads())[0] > WIDEST_HOLE] if len(missed) else places
         if not len(places):
             return None
         w, normals = (part.double().numpy() for part in mean.normalised_value_and_gradient(_single(places)))

@@ -56,21 +56,26 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
     used = config.network.has_normals
     if used and cloud.normals is None:
         raise UserError(
-            f"{path}: has no normals, but --normals (network.has_normals = true) asks for them: leave it out, or set "
-            "network.has_normals=false, or give a file with them"
+            f"{path}: has no normals, but network.has_normals = true asks for them: set it to false (or leave out "
+            "--normals), or give a file with them"
         )
     stations_path = None if t.stations is None else str(find_file(t.stations).absolute())
     return cloud, replace(config, train=replace(t, input_path=str(path.absolute()), stations=stations_path))
 
 
-def describe(cloud: PointCloud, config: Config) -> list[str]:
-    """What a user should know of a cloud, a line each: how it was read, and whether its normals can be trusted."""
-    t, used = config.train, config.network.has_normals
+def heading(cloud: PointCloud, config: Config) -> str:
+    """What a cloud is, in a line: its file, its number of points, and what it has besides them."""
     parts = {"normals": cloud.normals, "colours": cloud.colours, "sensor positions": cloud.sensors}
     there = [name for name, part in parts.items() if part is not None]
     kind = f"with {', '.join(there)}" if there else ""
     kind = ", ".join(text for text in (kind, "without normals" if cloud.normals is None else "") if text)
-    lines = [f"cloud: {t.input_path}, {len(cloud.points)} points in {cloud.points.shape[1]}D, {kind}"]
+    return f"cloud: {config.train.input_path}, {len(cloud.points)} points in {cloud.points.shape[1]}D, {kind}"
+
+
+def describe(cloud: PointCloud, config: Config) -> list[str]:
+    """What a user should know of a cloud, a line each: how it was read, and whether its normals can be trusted."""
+    t, used = config.train, config.network.has_normals
+    lines = [heading(cloud, config)]
     if cloud.note:
         vertices = "vertices of a mesh" in cloud.note and t.sample is None and not str(t.input_path).endswith(".gltf")
         lines.append(f"note: {cloud.note}" + ("; --sample N takes N points on its faces instead" if vertices else ""))

@@ -18,6 +18,7 @@ from phase_recon.model.grid import SplineField
 from phase_recon.reconstruction.detail_system import Data, solve
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.preprocess import Scene
+from phase_recon.utils.general import threads
 
 Array = npt.NDArray[np.float64]
 
@@ -63,7 +64,7 @@ def opened(field: NeuralField, scene: Scene, settings: OpeningSettings | None = 
     places, distances, opening, cell = found
     spacing = s.grid * cell
     points = scene.points.positions[scene.points.source != Source.HOLE]
-    points = points[cKDTree(places).query(points, workers=-1)[0] < s.about * spacing]
+    points = points[cKDTree(places).query(points, workers=threads())[0] < s.about * spacing]
     every = np.concatenate([points, places])
     wanted = np.concatenate([np.zeros(len(points)), s.distance * distances])
     nothing = np.zeros_like(every)  # the slopes are left to the detail
@@ -83,7 +84,7 @@ def filled_openings(field: NeuralField, scene: Scene, s: OpeningSettings) -> tup
     areas = measured.area * np.maximum(2 * measured.outward - 1, 0)
     places, cell = surely_outside(measured.positions, measured.normals, areas, spacing, scene.scale.noise_left)
     widest = max(s.widest * spacing, s.widest_least)
-    distances = cKDTree(points.positions).query(places, distance_upper_bound=widest + cell, workers=-1)[0]
+    distances = cKDTree(points.positions).query(places, distance_upper_bound=widest + cell, workers=threads())[0]
     asked = (distances > s.begins * spacing) & np.isfinite(distances)
     places, distances = places[asked], distances[asked]
     inside = _values(field, places) < 0

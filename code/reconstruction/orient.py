@@ -22,9 +22,9 @@ if not __package__:  # started as a file: the package is the folder above
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
 from phase_recon.reconstruction.flags import sensors
-from phase_recon.reconstruction.input_cloud import describe, load_cloud
+from phase_recon.reconstruction.input_cloud import heading, load_cloud
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
-from phase_recon.reconstruction.output import check_folder, followed, replacing
+from phase_recon.reconstruction.output import check_folder, check_not_read, followed, replacing
 from phase_recon.reconstruction.preprocess import ORIENTING, arrangement_note, prepare, sensor_warning
 from phase_recon.utils.config_files import load_config
 from phase_recon.utils.distributed import keep_to_processors
@@ -66,10 +66,12 @@ def orient(options: argparse.Namespace) -> None:
         key = "network.has_normals = true" if config.network.has_normals else "train.estimate_normals = false"
         raise UserError(f"{key}: has no meaning here, as orient finds the normals from the points alone; leave it out")
     cloud, config = load_cloud(config, print)
-    if output.exists() and output.samefile(str(config.train.input_path)):
-        raise UserError(f"--output {output}: is the cloud itself; give the oriented points another name")
-    for line in describe(cloud, config):
-        print(line)
+    t = config.train
+    read = {"cloud": Path(str(t.input_path)), "table of stations": None if t.stations is None else Path(t.stations)}
+    check_not_read(output, read, "cloud with normals")
+    print(heading(cloud, config))
+    if cloud.note:
+        print(f"note: {cloud.note}")
     for line in replacing(output, config.plot.overwrite):
         print(line)
     keep_to_processors()

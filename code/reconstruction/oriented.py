@@ -8,6 +8,7 @@ from phase_recon.datasets.ply import ply_of_columns
 from phase_recon.geometry.points import Source
 from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.general import threads
 
 Array = npt.NDArray[np.float64]
 
@@ -26,7 +27,7 @@ def oriented_points(scene: Scene) -> tuple[Array, Array, Array]:
         raise UserError("the cloud shows no normals: its points are too few or too noisy for their spacing")
     measured = scene.points[scene.points.source == Source.MEASURED]
     positions = scene.cloud.points[scene.kept]
-    nearest = cKDTree(scene.cloud.points[measured.raw_index]).query(positions, workers=-1)[1]
+    nearest = cKDTree(scene.cloud.points[measured.raw_index]).query(positions, workers=threads())[1]
     confidence = measured.confidence * np.where(measured.oriented, measured.outward, 0.0)
     return positions, measured.normals[nearest], confidence[nearest]
 

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from phase_recon.utils.errors import UserError
@@ -43,14 +43,28 @@ def output_file(
     known, kind = (CURVES, "a curve in 2D") if d == 2 else (MESHES, "a mesh")
     if path.suffix.lower() not in known:
         raise UserError(f"--output {given}: {kind} is written as {', '.join(known)}, not as {path.suffix}")
-    for name, file in {"cloud": cloud, **(read or {})}.items():
-        if path.exists() and file is not None and file.exists() and path.samefile(file):
-            raise UserError(f"--output {given}: is the {name} itself; give the surface another name")
+    check_not_read(path, {"cloud": cloud, **(read or {})}, "surface")
     if path.exists() and not os.access(path, os.W_OK):
         raise UserError(f"--output {given}: is write-protected; give the surface another name")
     if path.is_dir():
         raise UserError(f"--output {given}: {path} is a folder; give the surface another name")
     return path
+
+
+def check_not_read(path: Path, read: Mapping[str, Path | None], what: str) -> None:
+    """Refuse to write onto a file that the command reads.
+
+    Args:
+        path: the file that --output means.
+        read: the files that are read, by what they are.
+        what: what is written.
+
+    Raises:
+        UserError: it is one of them.
+    """
+    for name, file in read.items():
+        if path.exists() and file is not None and file.exists() and path.samefile(file):
+            raise UserError(f"--output {path}: is the {name} itself; give the {what} another name")
 
 
 def followed(path: Path) -> Path:

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,11 +194,17 @@ def progress_bar(clock: Clock, epoch: int, shown: bool) -> Any:
     return tqdm(total=round(clock.budget), unit="s", disable=disable, dynamic_ncols=True)
 
 
-def tensorboard(experiment: Experiment, announce: Announce) -> Any:
-    """A writer for TensorBoard in the run's folder, or None where it is not installed."""
+@contextmanager
+def tensorboard(experiment: Experiment | None, announce: Announce) -> Iterator[Any]:
+    """A writer for TensorBoard in a run's folder, closed at the end; None without a run or without TensorBoard."""
+    if experiment is None:
+        yield None
+        return
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         announce("train.tensorboard = true, but TensorBoard is not installed: pip install tensorboard")
-        return None
-    return SummaryWriter(str(experiment.folder / "tensorboard"))
+        yield None
+        return
+    with SummaryWriter(str(experiment.folder / "tensorboard")) as writer:
+        yield writer

@@ -202,17 +202,11 @@ def course_of(
         checkpoint: where the run goes on, or None.
         experiment: where its checkpoints are, or None.
         alone: False for a run of several processes, which is not mended, only ended.
-
-    Raises:
-        UserError: the checkpoint's account of its mending is not one.
     """
     allowed = config.train.mend and alone
     if checkpoint is None:
         return Course(Mending(config.train.seed), allowed, config.plot.expects_open, config.train.bounding_box_scale)
-    try:
-        mending = Mending(**checkpoint["mending"]) if "mending" in checkpoint else Mending(config.train.seed)
-    except TypeError:
-        raise UserError(f"the checkpoint of step {checkpoint['epoch']} is damaged: its key mending") from None
+    mending = Mending(**checkpoint["mending"]) if "mending" in checkpoint else Mending(config.train.seed)
     course = Course(mending, allowed, config.plot.expects_open, config.train.bounding_box_scale)
     good = checkpoint.get("good")
     if course.may_mend and good == checkpoint["epoch"]:

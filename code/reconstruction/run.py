@@ -35,7 +35,7 @@ if not __package__:  # started as a file: the package is the folder above
     del sys.path[0]
     require_packages()
 
-from phase_recon.reconstruction.commands import exit_status
+from phase_recon.reconstruction.commands import exit_status, say
 from phase_recon.reconstruction.flags import (
     GOES_ON_WITH_ITS_SEED,
     check_flags,
@@ -47,7 +47,7 @@ from phase_recon.reconstruction.flags import (
     parser,
 )
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.locations import ROOT, default_exps_dir, find_configuration
+from phase_recon.utils.locations import ROOT, find_configuration, folder_of_runs
 
 if TYPE_CHECKING:
     from phase_recon.datasets.pointcloud import PointCloud
@@ -111,7 +111,8 @@ def run(options: argparse.Namespace) -> int:
         if options.output is not None:
             check_folder_of_many(options.output, clouds, config.plot.save_ply)
         config = named(config)
-        return run_many(config, clouds, _exps_dir(config), options.jobs, options.gpu, options.output)
+        runs = folder_of_runs(config.train.exps_dir)
+        return run_many(config, clouds, runs, options.jobs, options.gpu, options.output)
     if options.jobs != 1:
         raise UserError("--jobs is for many clouds: give several files, a folder, a glob or @list.txt")
 
@@ -120,9 +121,9 @@ def run(options: argparse.Namespace) -> int:
         written = evaluate(config, options) if options.eval else train(config, options)
     except Interrupted as stop:
         saved = f"not saved, as {stop.failure}" if stop.failure else "saved"
-        _say(f"stopped at step {stop.epoch} and {saved}; go on with the same command and --is-continue")
+        say(f"stopped at step {stop.epoch} and {saved}; go on with the same command and --is-continue")
         return stop.status
-    _say("")
+    say("")
     for name, path in written.items():
         print(f"{name + ':':9s} {path}")
     return 0
@@ -146,9 +147,8 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
     ranks, experiment, checkpoint = join_ranks(), None, None
     if options.is_continue:
-        found = Experiment.find(
-            _exps_dir(config), str(config.train.expname), options.timestamp, _cloud_of(config, options)
-        )
+        runs, name = folder_of_runs(config.train.exps_dir), str(config.train.expname)
+        found = Experiment.find(runs, name, options.timestamp, _cloud_of(config, options))
         experiment = ranks.from_first(found)
         checkpoint = experiment.load_checkpoint(options.checkpoint)
         config = replace(
@@ -163,7 +163,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
                 f"{experiment.folder}: step {checkpoint['epoch']}{more}; --steps N continues up to step N, "
                 "--minutes M up to M minutes in all"
             )
-        _say(
+        say(
             f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has "
             f"(but plot, which is that of {options.conf})"
         )
@@ -173,30 +173,30 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         if "train.seed" in changed:
             raise UserError(GOES_ON_WITH_ITS_SEED)
         if texts := [assignment(key, value) for key, value in changed.items() if not key.startswith("plot.")]:
-            _say(f"changed from here on: {', '.join(texts)}")
-    cloud, config = load_cloud(config, _say)
+            say(f"changed from here on: {', '.join(texts)}")
+    cloud, config = load_cloud(config, say)
     output = _output(config, options, cloud)
     device, line = choose_device(options.gpu)
-    _say(plan(config, device, cloud.points.shape, 0 if checkpoint is None else checkpoint["epoch"]))
+    say(plan(config, device, cloud.points.shape, 0 if checkpoint is None else checkpoint["epoch"]))
     for text in (*describe(cloud, config), *_replaced(output), line):
-        _say(text)
+        say(text)
     keep_freed_memory()
-    is_new, exps_dir, name = experiment is None, _exps_dir(config), str(config.train.expname)
+    is_new, exps_dir, name = experiment is None, folder_of_runs(config.train.exps_dir), str(config.train.expname)
     missing = [folder for folder in (exps_dir / name, exps_dir) if not folder.exists()]
     if experiment is None and ranks.first:
         experiment = Experiment.create(exps_dir, name, options.timestamp)
     if ranks.size > 1:
-        _say(f"processes: {ranks.size}, each with its share of every batch")
+        say(f"processes: {ranks.size}, each with its share of every batch")
     if experiment is None or not ranks.first:
-        fit(config, cloud, device, _say, checkpoint=checkpoint, started=STARTED, ranks=ranks)
+        fit(config, cloud, device, say, checkpoint=checkpoint, started=STARTED, ranks=ranks)
         leave_ranks()
         return {}
-    _say(f"run: {experiment.folder}")
+    say(f"run: {experiment.folder}")
 
     def preview(field: NeuralField, epoch: int) -> None:
         from phase_recon.reconstruction import evaluation
 
-        evaluation.preview(field, cloud, config.plot, experiment.folder / "plots", epoch, _say)
+        evaluation.preview(field, cloud, config.plot, experiment.folder / "plots", epoch, say)
 
     scenes: list[Scene] = []
     with experiment.claimed():
@@ -207,7 +207,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
                 config,
                 cloud,
                 device,
-                _say,
+                say,
                 experiment=experiment,
                 checkpoint=checkpoint,
                 preview=preview,
@@ -223,9 +223,9 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         leave_ranks()
         from phase_recon.reconstruction import evaluation  # and its libraries, which would delay the first step
 
-        _say(f"trained {epoch} steps; extracting the surface")
+        say(f"trained {epoch} steps; extracting the surface")
         written = evaluation.evaluate(
-            field, cloud, config.plot, experiment, epoch, _say, cloud_path=config.train.input_path,
+            field, cloud, config.plot, experiment, epoch, say, cloud_path=config.train.input_path,
             target=options.target, query=options.query, output=output, scene=scenes[-1],
         )  # fmt: skip
     _show_metrics(written["metrics"])
@@ -255,18 +255,17 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
     from phase_recon.reconstruction import evaluation
     from phase_recon.reconstruction.field import field_from_checkpoint
-    from phase_recon.reconstruction.input_cloud import READING, describe, load_cloud
+    from phase_recon.reconstruction.input_cloud import READING, heading, load_cloud
     from phase_recon.utils.config_files import config_from_dict, differences, override
     from phase_recon.utils.distributed import choose_device
     from phase_recon.utils.experiment import Experiment
 
-    experiment = Experiment.find(
-        _exps_dir(config), str(config.train.expname), options.timestamp, _cloud_of(config, options)
-    )
+    runs, name = folder_of_runs(config.train.exps_dir), str(config.train.expname)
+    experiment = Experiment.find(runs, name, options.timestamp, _cloud_of(config, options))
     checkpoint = experiment.load_checkpoint(options.checkpoint)
     device, line = choose_device(options.gpu)
-    _say(line)
-    _say(f"evaluating step {checkpoint['epoch']} of {experiment.folder}")
+    say(line)
+    say(f"evaluating step {checkpoint['epoch']} of {experiment.folder}")
     field = field_from_checkpoint(checkpoint, device, str(experiment.folder))
     texts = overrides(options)
     asked = override(checkpoint["config"], texts)
@@ -278,11 +277,11 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             f"--eval: {', '.join(dict.fromkeys(given))} cannot be other than in the training; {remedy}, or train again "
             "with it"
         )
-    cloud, config_of_run = load_cloud(asked, _say)
-    _say(describe(cloud, config_of_run)[0])
+    cloud, config_of_run = load_cloud(asked, say)
+    say(heading(cloud, config_of_run))
     trained_on = checkpoint["config"]["train"].get("input_path")
     if trained_on and Path(trained_on).exists() and not _same_file(trained_on, config_of_run.train.input_path):
-        _say(f"note: the run was trained on {trained_on}; its surface is cut, coloured and measured by this cloud")
+        say(f"note: the run was trained on {trained_on}; its surface is cut, coloured and measured by this cloud")
     if cloud.points.shape[1] != field.dimension:
         raise UserError(
             f"{config_of_run.train.input_path}: is {cloud.points.shape[1]}D, but the run is {field.dimension}D: "
@@ -290,14 +289,14 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         )
     output = _output(replace(config_of_run, plot=config.plot), options, cloud)
     for text in _replaced(output):
-        _say(text)
+        say(text)
     written = evaluation.evaluate(
         field,
         cloud,
         config.plot,
         experiment,
         checkpoint["epoch"],
-        _say,
+        say,
         cloud_path=config_of_run.train.input_path,
         target=options.target,
         query=options.query,
@@ -334,9 +333,10 @@ def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> P
     if options.output is None:
         return None
     plot = config.plot
+    stations = None if config.train.stations is None else Path(config.train.stations)
     path = output_file(
         options.output, Path(str(config.train.input_path)), plot.mesh_format, plot.curve_format, d,
-        {"target": options.target, "query": options.query},
+        {"target": options.target, "query": options.query, "table of stations": stations},
     )  # fmt: skip
     replacing(path, plot.overwrite)
     return path
@@ -354,40 +354,26 @@ def _reserve(budget: float | None) -> float:
     return 0.0 if budget is None else min(EVALUATION_SECONDS, EVALUATION_SHARE * 60 * budget)
 
 
-def _exps_dir(config: Config) -> Path:
-    return default_exps_dir() if config.train.exps_dir is None else Path(config.train.exps_dir)
-
-
 def _show_metrics(path: Path) -> None:
     metrics = json.loads(path.read_text())
     count, far = metrics["components"], metrics["input"]
-    _say(
+    say(
         f"surface: {'closed' if metrics['closed'] else 'OPEN'}, {count} connected "
         f"component{'' if count == 1 else 's'}; the points are {far['cloud_to_surface_mean']:.4g} from it on average, "
         f"{far['cloud_to_surface_max']:.4g} at most"
     )
     share, distance = far["surface_far_share"], f"{far['far']:.2g}"
     if share >= WARNED:
-        _say(
+        say(
             f"warning: {share:.0%} of the surface is farther than {distance} from all points, and so a guess; if the "
             "cloud is open, as terrain, a room or a single view is, the same command with --eval --trim open cuts that "
             "off, and training with --sensor X,Y,Z mends sides that are wrong"
         )
     elif share >= SAID:
-        _say(f"{share:.0%} of the surface is farther than {distance} from all points, and so a guess")
+        say(f"{share:.0%} of the surface is farther than {distance} from all points, and so a guess")
     if "target" in metrics:
         target = metrics["target"]
-        _say(f"to the target: d_C {target['d_C']:.4g} (Chamfer distance), d_H {target['d_H']:.4g} (Hausdorff distance)")
-
-
-def _say(line: str) -> None:
-    """Print a line beside a progress bar; the first rank speaks for all."""
-    from tqdm import tqdm
-
-    from phase_recon.utils.distributed import rank_and_size
-
-    if rank_and_size()[0] == 0:
-        tqdm.write(line)
+        say(f"to the target: d_C {target['d_C']:.4g} (Chamfer distance), d_H {target['d_H']:.4g} (Hausdorff distance)")
 
 
 if __name__ == "__main__":

@@ -202,10 +202,10 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
             note = {"epoch": state.epoch + 1, "mended": course.mending.reason, "how": course.mending.action}
             run.write(lambda: experiment.log(note))
 
-    writer = tensorboard(experiment, run.announce) if t.tensorboard and experiment is not None else None
     with (
         deferred_signals(second_acts=ranks.size == 1) as stop,
         progress_bar(clock, state.epoch, ranks.first) as bar,
+        tensorboard(experiment if t.tensorboard else None, run.announce) as writer,
         subnormals_kept(),  # but in the steps
     ):
         status, rate = Status(clock, bar, run.announce, experiment, writer, state.epoch, run.write, ranks), 0.0
@@ -221,11 +221,13 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
             )
         while (progress := ranks.agree(clock.progress(state.epoch), stop)) < 1:
             timed = t.checkpoint_minutes is not None and ranks.from_first(clock.struck())
-            if state.epoch > begun and (timed or _due(state.epoch, t.checkpoint_frequency)):
+            if state.epoch > begun and (timed or is_due(state.epoch, t.checkpoint_frequency)):
                 _save(run, state, status, progress, stopped=bool(stop.signal))
-            if run.preview is not None and state.epoch > begun and _due(state.epoch, t.plot_frequency):
+            if run.preview is not None and state.epoch > begun and is_due(state.epoch, t.plot_frequency):
                 run.preview(state.field.outward(), state.epoch)
             rate, in_gaps = course.mending.factor * schedule(state.epoch, progress), run.holding.weight(state.epoch)
+            if in_gaps < 1 and state.sampler.clearance is not None:
+                state.sampler.clearance.prepare()  # not in a step: it has a tree of the points
             with subnormals_as_zero():
                 terms = step((state.sampler, loss.at(progress), in_gaps < 1), rate, in_gaps)
             state.epoch += 1
@@ -236,7 +238,7 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
                     run.announce(f"step {state.epoch}: {held}")
             bar.update(state.epoch - bar.n if clock.budget is None else 0)
             status.add(terms)
-            if _due(state.epoch, t.status_frequency):
+            if is_due(state.epoch, t.status_frequency):
                 status.report(state.epoch, rate)
         if status.pending and not stop.signal:  # a run that goes on later reports them when they are due
             status.report(state.epoch, rate)
@@ -319,7 +321,8 @@ def seconds_of_steps(config: Config, points: int, reserve: float) -> float | Non
     return max(60 * minutes - reserve - last, 1.0)
 
 
-def _due(epoch: int, frequency: int) -> bool:
+def is_due(epoch: int, frequency: int) -> bool:
+    """Whether something that comes every so many steps, 0 for never, comes after this one."""
     return frequency > 0 and epoch % frequency == 0
 
 

@@ -190,10 +190,11 @@ def page_of(rows: Sequence[Row], own: Sequence[Row], options: argparse.Namespace
 def _head(rows: Sequence[Row], options: argparse.Namespace) -> str:
     """What the page is, of which commit, on what machine, and what was measured."""
     steps = ", ".join(f"{loss} {count}" for loss, count in dict.fromkeys((r["loss"], r["steps"]) for r in rows))
+    losses = f" --losses {options.losses}" if options.losses else ""
     return f"""# Shape spaces, measured
 
     python code/shapespace/measure.py --minutes {options.minutes:g} --train {options.train} --test {options.test} \
---own {options.own} --seed {options.seed}
+--own {options.own} --seed {options.seed}{losses}
 
 made this page on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on {machine()}{load()}.
 

@@ -27,7 +27,7 @@ if not __package__:  # started as a file: the package is the folder above
     del sys.path[0]
     require_packages()
 
-from phase_recon.reconstruction.commands import ONE_LENGTH, exit_status
+from phase_recon.reconstruction.commands import ONE_LENGTH, exit_status, say
 from phase_recon.reconstruction.flags import GOES_ON_WITH_ITS_SEED, inputs
 from phase_recon.reconstruction.training import Interrupted
 from phase_recon.shapespace import flags
@@ -45,7 +45,7 @@ from phase_recon.utils.distributed import (
 )
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
-from phase_recon.utils.locations import default_exps_dir
+from phase_recon.utils.locations import folder_of_runs
 from phase_recon.utils.overrides import Override, assignment
 
 # what may be told otherwise than in the training, where a trained space is used
@@ -77,7 +77,7 @@ def train(options: argparse.Namespace) -> int:
     try:
         _train(options)
     except Interrupted as stop:
-        _say(f"stopped at step {stop.epoch} and saved; go on with the same command and --is-continue")
+        say(f"stopped at step {stop.epoch} and saved; go on with the same command and --is-continue")
         return stop.status
     return 0
 
@@ -93,7 +93,8 @@ def _train(options: argparse.Namespace) -> None:
         print(f"warning: {line}", file=sys.stderr)
     ranks, experiment, checkpoint = join_ranks(), None, None
     if options.is_continue:
-        experiment = ranks.from_first(Experiment.find(_exps_dir(config), config.train.expname, options.timestamp))
+        runs = folder_of_runs(config.train.exps_dir)
+        experiment = ranks.from_first(Experiment.find(runs, config.train.expname, options.timestamp))
         checkpoint = experiment.load_checkpoint(options.checkpoint)
         space_from_checkpoint(checkpoint, choose_device("cpu")[0], str(experiment.folder))  # is it one at all?
         config = override_space(checkpoint["config"], flags.overrides(options))
@@ -107,33 +108,33 @@ def _train(options: argparse.Namespace) -> None:
         changed = differences(space_config_from_dict(checkpoint["config"], str(experiment.folder)), located(config))
         if "train.seed" in changed:
             raise UserError(GOES_ON_WITH_ITS_SEED)
-        _say(f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has")
+        say(f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has")
         if changed:
-            _say(f"changed from here on: {', '.join(assignment(*change) for change in changed.items())}")
+            say(f"changed from here on: {', '.join(assignment(*change) for change in changed.items())}")
     config = located(config)
-    shapes = load_shapes(config, _say)
+    shapes = load_shapes(config, say)
     device, line = choose_device(options.gpu)
-    _say(line)
+    say(line)
     keep_freed_memory()
     if not ranks.first:
-        fit_space(config, shapes, device, _say, checkpoint=checkpoint, started=STARTED, ranks=ranks)
+        fit_space(config, shapes, device, say, checkpoint=checkpoint, started=STARTED, ranks=ranks)
         leave_ranks()
         return
     is_new = experiment is None
     if experiment is None:
-        experiment = Experiment.create(_exps_dir(config), config.train.expname, options.timestamp)
-    _say(f"run: {experiment.folder}")
+        experiment = Experiment.create(folder_of_runs(config.train.exps_dir), config.train.expname, options.timestamp)
+    say(f"run: {experiment.folder}")
     with experiment.claimed():
         try:
             _, epoch = fit_space(
-                config, shapes, device, _say, experiment=experiment, checkpoint=checkpoint, started=STARTED, ranks=ranks
+                config, shapes, device, say, experiment=experiment, checkpoint=checkpoint, started=STARTED, ranks=ranks
             )
         except BaseException:
             if is_new:
                 experiment.discard()
             raise
         leave_ranks()
-    _say(f"trained {epoch} steps on {len(shapes.names)} shapes")
+    say(f"trained {epoch} steps on {len(shapes.names)} shapes")
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -146,8 +147,8 @@ def evaluate(options: argparse.Namespace) -> int:
     refine = [] if options.refine is None else [Override(f"train.refine_steps = {options.refine}", "--refine")]
     _check_alone()
     space, experiment, epoch = _trained(options, refine)
-    written, failed = evaluate_clouds(space, given[0], options.target, experiment.folder, epoch, _say)
-    _say(f"fits: {experiment.folder / 'fits'}, {len(written)} shapes" + (f"; {failed} failed" if failed else ""))
+    written, failed = evaluate_clouds(space, given[0], options.target, experiment.folder, epoch, say)
+    say(f"fits: {experiment.folder / 'fits'}, {len(written)} shapes" + (f"; {failed} failed" if failed else ""))
     return 1 if failed else 0
 
 
@@ -160,7 +161,7 @@ def interpolate(options: argparse.Namespace) -> None:
     ends = (options.A, options.B)
     names = "-".join(_name_of_end(end, space) for end in ends)
     folder = experiment.folder / "paths" / str(epoch) / names
-    for name, path in write_path(space, ends, options.shapes, folder, _say).items():
+    for name, path in write_path(space, ends, options.shapes, folder, say).items():
         print(f"{name + ':':9s} {path}")
 
 
@@ -181,17 +182,17 @@ def dfaust(options: argparse.Namespace) -> None:
 
 def _trained(options: argparse.Namespace, flags: Sequence[Override] = ()) -> tuple[Space, Experiment, int]:
     """The space that the options name, with what they set for its use, by flags and by --set."""
-    exps = default_exps_dir() if options.exps_dir is None else options.exps_dir
+    exps = folder_of_runs(options.exps_dir)
     experiment = Experiment.find(exps, options.expname or SpaceConfig().train.expname, options.timestamp)
     checkpoint = experiment.load_checkpoint(options.checkpoint)
     device, line = choose_device(options.gpu)
-    _say(line)
+    say(line)
     space = space_from_checkpoint(checkpoint, device, str(experiment.folder))
     asked = override_space(checkpoint["config"], [*flags, *options.set])
     if idle := [key for key in differences(space.config, asked) if not key.startswith(USED)]:
         raise UserError(f"--set: {', '.join(idle)} cannot be other than in the training; leave it out, or train again")
     checkpoint["config"] = asked.to_dict()
-    _say(f"step {checkpoint['epoch']} of {experiment.folder}, {len(space.names)} shapes")
+    say(f"step {checkpoint['epoch']} of {experiment.folder}, {len(space.names)} shapes")
     return space_from_checkpoint(checkpoint, device, str(experiment.folder)), experiment, checkpoint["epoch"]
 
 
@@ -209,18 +210,6 @@ def _check_alone() -> None:
     """Raise UserError under torchrun, whose processes would write the same files."""
     if rank_and_size()[1] > 1:
         raise UserError("only train is the work of several processes: start this without torchrun")
-
-
-def _exps_dir(config: SpaceConfig) -> Path:
-    return default_exps_dir() if config.train.exps_dir is None else Path(config.train.exps_dir)
-
-
-def _say(line: str) -> None:
-    """Print a line beside a progress bar; the first rank speaks for all."""
-    from tqdm import tqdm
-
-    if rank_and_size()[0] == 0:
-        tqdm.write(line)
 
 
 COMMANDS = {

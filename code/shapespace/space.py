@@ -17,6 +17,7 @@ from phase_recon.model.network import ImplicitNet
 from phase_recon.reconstruction.build_model import build_model, kernels_for
 from phase_recon.reconstruction.field import NeuralField, check_weights
 from phase_recon.shapespace.config import SpaceConfig, space_config_from_dict
+from phase_recon.utils.checkpoint import ANOTHER
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import checkpoint_at, read_checkpoint
 
@@ -110,10 +111,10 @@ def space_from_checkpoint(checkpoint: dict[str, Any], device: torch.device, sour
         or not isinstance(codes, Tensor)
         or codes.shape != (len(names), config.train.latent_size)
     ):
-        raise UserError(f"{source}: its codes are not those of its shapes; load another with --checkpoint N")
+        raise UserError(f"{source}: its codes are not those of its shapes; {ANOTHER}")
     noise = checkpoint.get("noise", 0.0)
     if not (isinstance(noise, float) and 0 <= noise < math.inf and bool(codes.isfinite().all())):
-        raise UserError(f"{source}: its codes or its noise are no finite numbers; load another with --checkpoint N")
+        raise UserError(f"{source}: its codes or its noise are no finite numbers; {ANOTHER}")
     omega, weights = checkpoint["omega"], checkpoint["network"]
     check_weights(config.single, len(omega["lower"]), weights, source, config.train.latent_size)
     domain = Domain(

@@ -19,7 +19,7 @@ from phase_recon.reconstruction.build_model import in_bfloat16
 from phase_recon.reconstruction.progress import Clock, Status, progress_bar, tensorboard
 from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure
 from phase_recon.reconstruction.state import write_or_warn
-from phase_recon.reconstruction.training import Interrupted, schedule_of
+from phase_recon.reconstruction.training import Interrupted, is_due, schedule_of
 from phase_recon.shapespace.config import SpaceConfig, adapted
 from phase_recon.shapespace.shapes import Announce, Shapes
 from phase_recon.shapespace.space import Space, new_space
@@ -182,13 +182,13 @@ def fit_space(
     started = time.monotonic() if started is None else started
     clock = Clock(t.nepoch, budget, seconds, started, 0.0, t.checkpoint_minutes)
     schedules = [schedule_of(entry) for entry in t.learning_rate_schedule]
-    writer = tensorboard(experiment, announce) if t.tensorboard and experiment is not None else None
 
     write = partial(write_or_warn, on_save_error=t.on_save_error, announce=announce)
     with (
         subnormals_as_zero(),
         deferred_signals(second_acts=ranks.size == 1) as stop,
         progress_bar(clock, training.epoch, ranks.first) as bar,
+        tensorboard(experiment if t.tensorboard else None, announce) as writer,
     ):
         status, begun = Status(clock, bar, announce, experiment, writer, training.epoch, write, ranks), training.epoch
         if checkpoint is not None:
@@ -208,8 +208,7 @@ def fit_space(
 
         while (progress := ranks.agree(clock.progress(training.epoch), stop)) < 1:
             timed = t.checkpoint_minutes is not None and ranks.from_first(clock.struck())
-            due = t.checkpoint_frequency > 0 and training.epoch % t.checkpoint_frequency == 0
-            if training.epoch > begun and (timed or due):
+            if training.epoch > begun and (timed or is_due(training.epoch, t.checkpoint_frequency)):
                 save()
             rate, rate_of_codes = (schedule(training.epoch, progress) for schedule in schedules)
             status.add(training.step(training.space.loss.at(progress), rate, rate_of_codes))

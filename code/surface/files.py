@@ -142,20 +142,9 @@ def _obj(surface: Surface, comment: str) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _single(surface: Surface) -> trimesh.Trimesh:
-    """As trimesh has it, which writes what is of single precision."""
-    return trimesh.Trimesh(
-        surface.vertices,
-        surface.cells,
-        vertex_normals=surface.normals,
-        vertex_colors=surface.colours,
-        process=False,
-    )
-
-
 def _stl(surface: Surface, comment: str) -> bytes:
     """Binary STL; its header, 80 bytes that must not begin like that of a text, has the comment."""
-    content = _single(surface).export(file_type="stl")
+    content = surface.to_trimesh().export(file_type="stl")
     assert isinstance(content, bytes)
     header = f"binary STL, {' '.join(comment.split())}".encode("ascii", errors="replace")
     return header[:80].ljust(80) + content[80:]
@@ -167,7 +156,7 @@ def _glb(surface: Surface, comment: str) -> bytes:
     def name(tree: dict[str, Any]) -> None:
         tree["asset"]["generator"] = comment.partition("\n")[0] or tree["asset"]["generator"]
 
-    content = _single(surface).export(file_type="glb", tree_postprocessor=name)
+    content = surface.to_trimesh().export(file_type="glb", tree_postprocessor=name)
     assert isinstance(content, bytes)
     return content
 
@@ -223,12 +212,12 @@ MOST_NUMBERS = 1_500_000_000  # of an array: half a billion vertices
 
 
 def holds_surface(path: Path) -> bool:
-    """Whether a file of one of READ_KINDS is read as a surface: all but an .npz that has no vertices."""
+    """Whether a file of one of READ_KINDS is read as a surface: all but an .npz that has no vertices or no cells."""
     if path.suffix.lower() != ".npz":
         return True
     try:
         with zipfile.ZipFile(path) as archive:
-            return "vertices.npy" in archive.namelist()
+            return {"vertices.npy", "cells.npy"} <= set(archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return True  # whose reader says what is wrong
 

@@ -12,6 +12,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from phase_recon.utils.general import threads
+
 SUPPORT_POINTS = 200_000  # points of a cloud that are assigned to components; of a larger cloud a part is
 LEAST_SUPPORT = 20  # points of the cloud on a small component that is kept
 LEAST_SUPPORT_DENSITY = 0.3  # × mean density of points on the whole surface: on a small component that is kept
@@ -189,7 +191,7 @@ def substantial_components(
     keep = measures >= share * measures.max()
     if points is not None and share > 0 and count > 1:
         some = points[:: -(-len(points) // SUPPORT_POINTS)]
-        distance, cells = cKDTree(surface.vertices[surface.cells].mean(axis=1)).query(some, workers=-1)
+        distance, cells = cKDTree(surface.vertices[surface.cells].mean(axis=1)).query(some, workers=threads())
         nearest = component[cells]
         supported = nearest[distance < measures[nearest] ** (1 / (surface.dimension - 1))]
         support = np.bincount(supported, minlength=count) * (len(points) / len(some))
@@ -219,5 +221,5 @@ def carry_colours(
     surface: Surface, points: npt.NDArray[np.float64], colours: npt.NDArray[np.uint8]
 ) -> Surface:
     """The surface whose vertices have the colours (N, 3) of the nearest of the points (N, d)."""
-    nearest = cKDTree(points).query(surface.vertices, workers=-1)[1]
+    nearest = cKDTree(points).query(surface.vertices, workers=threads())[1]
     return replace(surface, colours=np.asarray(colours, dtype=np.uint8)[nearest])

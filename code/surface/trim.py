@@ -12,8 +12,9 @@ from scipy.spatial import cKDTree
 
 from phase_recon.geometry.arrangement import arrangement
 from phase_recon.geometry.neighbours import distance_to_other
+from phase_recon.geometry.points import Normalisation
 from phase_recon.surface.surface import Surface, select_cells
-from phase_recon.utils.general import different
+from phase_recon.utils.general import different, threads
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -40,20 +41,20 @@ def guesses(places: Array, points: Array) -> tuple[Array, Mask, float]:
         within which none is.
     """
     centre = points.mean(axis=0)  # far off the origin, differences would lose digits
-    distance = cKDTree(points - centre).query(places - centre, workers=-1)[0]
-    least = LEAST * float(np.linalg.norm(points - (points.min(axis=0) + points.max(axis=0)) / 2, axis=1).max())
+    distance = cKDTree(points - centre).query(places - centre, workers=threads())[0]
+    least = LEAST * Normalisation.fit(points).scale
     far = np.flatnonzero(distance > least)
     guess = np.zeros(len(places), dtype=bool)
     if len(far):
         showing = cKDTree(_showing(points) - centre)
-        to_showing, nearest = showing.query(places[far] - centre, workers=-1)
+        to_showing, nearest = showing.query(places[far] - centre, workers=threads())
         guess[far] = to_showing > GUESSED * _reach(showing, nearest)
     return distance, guess, least
 
 
 def within(surface: Surface, points: Array, distance: float) -> Surface:
     """The cells of a surface all of whose vertices have one of the points (N, d) within that distance."""
-    near = np.isfinite(cKDTree(points).query(surface.vertices, distance_upper_bound=distance, workers=-1)[0])
+    near = np.isfinite(cKDTree(points).query(surface.vertices, distance_upper_bound=distance, workers=threads())[0])
     return select_cells(surface, near[surface.cells].all(axis=1))
 
 
@@ -73,10 +74,10 @@ def shown_part(surface: Surface, points: Array, level: float = 0.0) -> Surface:
     if surface.normals is None:
         raise ValueError("expected a surface with normals")
     normals, points = surface.normals, _showing(points)
-    of_points = normals[cKDTree(surface.vertices).query(points, workers=-1)[1]]
+    of_points = normals[cKDTree(surface.vertices).query(points, workers=threads())[1]]
     points = points + level * of_points
     tree = cKDTree(points)
-    distance, nearest = tree.query(surface.vertices, np.arange(1, min(ASKED, tree.n) + 1), workers=-1)
+    distance, nearest = tree.query(surface.vertices, np.arange(1, min(ASKED, tree.n) + 1), workers=threads())
     share = distance[:, 0] / _reach(tree, nearest[:, 0])
     back = (np.einsum("nkc,nc->nk", of_points[nearest], normals) <= 0).all(axis=1)
     share[back] = np.inf

@@ -21,6 +21,7 @@ from phase_recon.utils.errors import UserError
 NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"} | {
     f"torch {kind}Storage" for kind in ("Byte", "Double", "Float", "Int", "Long")
 }
+ANOTHER = "load another checkpoint (--checkpoint N)"  # end of errors
 MOST_GRIDS = 16  # of a correction
 LEAST_SPACING = 1e-5  # normalised units: spacing of the nodes of a grid; nobody has so fine a one
 LARGEST_LENGTH = 1e100  # input units: largest coordinate or scale, as for clouds
@@ -68,7 +69,8 @@ def check_values(data: dict[str, Any], path: Path) -> None:
     """
     d, size = data["d"], path.stat().st_size
     frame, omega, cloud = data["normalisation"], data["omega"], data["cloud"]
-    gaps, detail = data.get("gaps"), data.get("detail")  # missing in checkpoints of earlier versions
+    gaps, detail = data.get("gaps"), data.get("detail")  # missing in checkpoints of earlier versions, as the next
+    status, mending, good = data.get("status", {}), data.get("mending"), data.get("good")
     rules = {
         "d": _is_whole(d) and d in (2, 3),
         "epoch": _is_whole(data["epoch"]) and data["epoch"] >= 0,
@@ -95,6 +97,28 @@ def check_values(data: dict[str, Any], path: Path) -> None:
         ),
         "detail": detail is None
         or (isinstance(detail, list) and 1 <= len(detail) <= MOST_GRIDS and all(_is_grid(g, d, size) for g in detail)),
+        "status": status == {}
+        or (
+            isinstance(status, dict)
+            and status.keys() == {"names", "sums", "last"}
+            and isinstance(status["names"], list)
+            and all(isinstance(name, str) for name in status["names"])
+            and _is_tensor(status["sums"], size)
+            and status["sums"].shape == (len(status["names"]),)
+            and _is_step(status["last"], data["epoch"])
+        ),
+        "mending": mending is None
+        or (
+            isinstance(mending, dict)
+            and mending.keys() == {"seed", "reason", "since", "factor", "spent"}
+            and _is_whole(mending["seed"])
+            and mending["seed"] >= 0
+            and isinstance(mending["reason"], str)
+            and _is_step(mending["since"], data["epoch"])
+            and _is_number(mending["factor"], 1.0)
+            and _is_number(mending["spent"], LARGEST_SECONDS)
+        ),
+        "good": good is None or _is_step(good, data["epoch"]),
         "cloud": isinstance(cloud, dict)
         and {"points", "checksum"} <= cloud.keys()
         and isinstance(cloud["points"], int),
@@ -102,14 +126,18 @@ def check_values(data: dict[str, Any], path: Path) -> None:
     for name, holds in rules.items():
         if not holds:
             raise UserError(
-                f"{path}: not a checkpoint of this program: {name} is not what a run saves; "
-                "load another with --checkpoint N"
+                f"{path}: not a checkpoint of this program: {name} is not what a run saves; {ANOTHER}"
             )
 
 
 def _is_whole(value: Any) -> bool:
     """Whether it is an integer of 64 bits."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_step(value: Any, epoch: Any) -> bool:
+    """Whether it is a number of steps up to those that a run has made."""
+    return _is_whole(value) and _is_whole(epoch) and 0 <= value <= epoch
 
 
 def _is_number(value: Any, most: float) -> bool:

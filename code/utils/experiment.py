@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from phase_recon.utils.checkpoint import check_parts, check_values
+from phase_recon.utils.checkpoint import ANOTHER, check_parts, check_values
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import append_line, remove_leftovers, write_whole
 from phase_recon.utils.hocon import parse, read_file
@@ -67,7 +67,7 @@ class Experiment:
             UserError: the folder cannot be made, or contains a checkpoint.
         """
         if timestamp != "latest":
-            return Experiment._create_named(exps_dir / expname / timestamp)
+            return Experiment._create_named(exps_dir / expname / timestamp, parts)
         stamp = datetime.now().strftime(TIMESTAMP)
         for attempt in range(MAX_SAME_SECOND):
             folder = exps_dir / expname / (f"{stamp}_{attempt}" if attempt else stamp)
@@ -89,12 +89,13 @@ class Experiment:
         raise UserError(f"{folder}: {MAX_SAME_SECOND} runs of this second exist; choose another --expname")
 
     @staticmethod
-    def _create_named(folder: Path) -> "Experiment":
+    def _create_named(folder: Path, parts: Sequence[str]) -> "Experiment":
         if latest_checkpoint(folder) is not None:
             raise UserError(f"{folder}: contains a run: continue it with --is-continue, or evaluate it with --eval")
         try:
-            for name in PARTS:
-                (folder / name).mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in parts:
+                (folder / name).mkdir(exist_ok=True)
         except OSError as error:
             raise UserError(f"{folder}: cannot be made ({error.strerror}): choose another --exps-dir") from None
         experiment = Experiment(folder)
@@ -342,20 +343,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             no run saves.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: no such file; give a run's folder, or its checkpoints/<step>.pth")
     try:
         check_parts(path)
         data = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except Exception as error:  # zipfile and torch raise many kinds on damaged files
-        raise UserError(f"{path}: not a checkpoint, or cut short: load another with --checkpoint N") from error
+        raise UserError(f"{path}: not a checkpoint, or cut short: {ANOTHER}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format", "none") if isinstance(data, dict) else "none"
-        raise UserError(f"{path}: not a checkpoint of this program (format {str(found)[:20]}, expected {FORMAT})")
+        raise UserError(
+            f"{path}: not a checkpoint of this program (format {str(found)[:20]}, expected {FORMAT}); {ANOTHER}"
+        )
     missing = CHECKPOINT_KEYS - data.keys()
     if missing:
-        raise UserError(f"{path}: not a complete checkpoint: {', '.join(sorted(missing))} missing")
+        raise UserError(f"{path}: not a complete checkpoint: {', '.join(sorted(missing))} missing; {ANOTHER}")
     check_values(data, path)
     return data
 

@@ -139,8 +139,8 @@ def chamfer_dist(mesh_x: Any, mesh_y: Any, sample_count: int = 100000, seed: int
         seed: decides which samples.
     """
     points_x, points_y = _sample_mesh(mesh_x, sample_count, seed), _sample_mesh(mesh_y, sample_count, seed + 1)
-    x_to_y = cKDTree(points_y).query(points_x, workers=-1)[0]
-    y_to_x = cKDTree(points_x).query(points_y, workers=-1)[0]
+    x_to_y = cKDTree(points_y).query(points_x, workers=threads())[0]
+    y_to_x = cKDTree(points_x).query(points_y, workers=threads())[0]
     return float((x_to_y.mean() + y_to_x.mean()) / 2)
 
 
@@ -161,12 +161,20 @@ def unit(vectors: Array) -> npt.NDArray[np.float64]:
     return np.asarray(vectors * ratio(1.0, np.linalg.norm(vectors, axis=-1, keepdims=True)))
 
 
+def threads() -> int:
+    """How many threads this process is to keep busy: torch's, by OMP_NUM_THREADS or ``keep_to_processors``.
+
+    scipy, asked for "all", takes as many as the machine has processors, also where a container has the time of two, and
+    in each of several jobs.
+    """
+    return torch.get_num_threads()
+
+
 def in_threads(function: Callable[[Part], Result], parts: Iterable[Part], most: int | None = None) -> list[Result]:
     """The results of a function for each of the parts, in their order, computed on as many threads as torch has.
 
     This is faster for functions that consist of large operations of numpy and scipy, which run in parallel. ``most``
     bounds the threads of those that take much memory.
     """
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads if most is None else min(threads, most)) as pool:
+    with ThreadPoolExecutor(threads() if most is None else min(threads(), most)) as pool:
         return list(pool.map(function, parts))

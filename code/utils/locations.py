@@ -10,9 +10,9 @@ ROOT = PACKAGE.parent if IN_CHECKOUT else PACKAGE  # the folder with setup.conf 
 CONFIGURATIONS = PACKAGE / "confs"  # the folder with a configuration for each published loss and published.conf
 
 
-def default_exps_dir() -> Path:
-    """The folder of all runs if none is given: exps/ in the checkout, or in the current folder if installed."""
-    return (ROOT if IN_CHECKOUT else Path.cwd()) / "exps"
+def folder_of_runs(exps_dir: Path | str | None) -> Path:
+    """The folder of all runs: that given, or for None exps/ in the checkout, or in the current folder if installed."""
+    return (ROOT if IN_CHECKOUT else Path.cwd()) / "exps" if exps_dir is None else Path(exps_dir)
 
 
 def find_file(given: str, root: Path = ROOT) -> Path:

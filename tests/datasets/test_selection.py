@@ -88,7 +88,7 @@ def test_what_is_cropped_needs_no_memory(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("phase_recon.datasets.table.BLOCK_BYTES", 1000)
     monkeypatch.setattr(memory, "available_memory", lambda: 100 * 3 * memory.READING)  # of a hundred points
     np.savetxt(tmp_path / "a.xyz", POINTS)
-    assert "read less of it with --crop or --voxel" in refusal(tmp_path / "a.xyz", Selection())
+    assert "read less of it: train.voxel or train.crop (--voxel, --crop)" in refusal(tmp_path / "a.xyz", Selection())
     crop = (-2.0, -1.6, None, None, None, None)
     assert len(load_point_cloud(tmp_path / "a.xyz", selection=Selection(crop=crop)).points) < 100
     assert "read less of it" in refusal(tmp_path / "a.xyz", Selection(crop=(-2, 1, None, None, None, None)))

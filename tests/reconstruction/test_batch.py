@@ -324,6 +324,23 @@ def test_a_cloud_that_another_process_works_on_is_left_to_it(command: Command, s
     assert len(calls(scans, "a")) == 2
 
 
+def test_a_surface_that_another_command_made_meanwhile_is_copied_too(
+    command: Command, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    put(scans, a="fine")
+    folder = runs(command("--input", scans).out)
+    done = read_record(folder / "a")
+    write_record(folder / "a", done | {"state": "waiting"})
+
+    def meanwhile(batch: batch.Batch) -> int:
+        write_record(folder / "a", done)
+        return 0
+
+    monkeypatch.setattr(batch.Batch, "run", meanwhile)
+    assert command("--input", scans, "-o", tmp_path / "meshes").status == 0
+    assert (tmp_path / "meshes" / "a.ply").read_text() == "fine"
+
+
 def test_a_real_folder_of_clouds(command: Command, clouds: tuple[Path, Path], tmp_path: Path):
     (tmp_path / "in").mkdir()
     shutil.copy(clouds[0], tmp_path / "in")

@@ -151,7 +151,7 @@ def test_one_sensor_for_all_points_tells_the_sides_of_an_open_sheet(tmp_path, ca
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        (["train.sensor=[1]"], "--set: train.sensor: expected 3 coordinates, got (1.0,)"),
+        (["train.sensor=[1]"], "--set: train.sensor: expected 2 or 3 coordinates, got (1.0,)"),
         (["train.sensor=[1, 2]"], "has 2 coordinates, but"),
         (["train.sensor=[1, 2, 3]", "train.stations=a.csv"], "one or the other, this or stations"),
         (["train.sensor=[1, 2, 3]", "network.has_normals=true"], "--sensor (train.sensor): has no meaning with"),

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 from conftest import ROOT, TINY, records, tiny_arguments
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.coarse_surface import CoarseSurfaceSettings
 from phase_recon.geometry.winding import WindingSettings
+from phase_recon.model import sampling
 from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.model.optimizer import Optimizers
 from phase_recon.reconstruction import state
@@ -98,6 +100,22 @@ def test_gaps_are_eased_from_a_step_on(monkeypatch, circle, eased):
     holding = HoleHoldingSettings(fade_from=1)
     fit(tiny(*keys), circle, torch.device("cpu"), lambda line: None, holding=holding)
     assert asked == [None, None, *((1 / 8, pytest.approx(1 / 27)) if eased else (None, None))]
+
+
+def test_the_tree_for_gaps_is_built_while_subnormal_numbers_are_kept(monkeypatch, circle):
+    """With them taken as zero, scipy's tree of points that share the coordinate 0 ends the process."""
+    kept: list[bool] = []
+
+    class Watched(cKDTree):
+        def __init__(self, points):
+            kept.append(sys.float_info.min / 2 > 0)
+            super().__init__(points)
+
+    monkeypatch.setattr(sampling, "cKDTree", Watched)
+    holding = HoleHoldingSettings(fade_from=1)
+    fit(tiny("train.nepoch=4"), circle, torch.device("cpu"), lambda line: None, holding=holding)
+    assert kept
+    assert all(kept)
 
 
 def test_gaps_are_held_by_points_from_a_step_on(tmp_path):

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from phase_recon.model.loss.base import DifferentiableField, DistanceLoss
+from phase_recon.model.loss.base import DifferentiableField, DistanceLoss, check
 from phase_recon.model.sampling import Batch
 
 TOLERANCE = 1e-6  # smallest 1 - |u| in the log transform: |w| is then 13.8 √ε, and single precision ends there
@@ -94,8 +94,7 @@ class PhaseLoss(DistanceLoss):
             problems.append(f"epsilon_start: expected epsilon ({self.epsilon}) or more, got {self.epsilon_start}")
         if self.epsilon_start is not None and self.output == "u":
             problems.append("epsilon_start: wants network.output = w; the meaning of u changes with ε")
-        if problems:
-            raise ValueError("\n".join(problems))
+        check(problems)
 
     def for_noise(self, noise: float) -> "PhaseLoss":
         """The loss for a cloud with this noise, the points' standard deviation from the surface in normalised units.
