@@ -33,15 +33,9 @@ from phase_recon.model.network import ImplicitNet
 from phase_recon.model.optimizer import Optimizers
 from phase_recon.model.sampling import OmegaDensity, Sampler
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
-from phase_recon.utils.distributed import (
-    Repeated,
-    choose_device,
-    keep_freed_memory,
-    multiplies_bfloat16,
-    subnormals_as_zero,
-    wait_for,
-)
+from phase_recon.utils.distributed import Repeated, choose_device, multiplies_bfloat16, wait_for
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.processor import keep_freed_memory, subnormals_as_zero
 
 NETWORKS: dict[str, tuple[list[int], list[int], bool]] = {
     "4 x 128, Fourier features (default)": ([128] * 4, [], True),

@@ -21,11 +21,12 @@ if not __package__:  # started as a file: the package is the folder above
 
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
+from phase_recon.reconstruction.findings import arrangement_note, sensor_warning
 from phase_recon.reconstruction.flags import sensors
 from phase_recon.reconstruction.input_cloud import heading, load_cloud
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
 from phase_recon.reconstruction.output import check_folder, check_not_read, followed, replacing
-from phase_recon.reconstruction.preprocess import ORIENTING, arrangement_note, prepare, sensor_warning
+from phase_recon.reconstruction.preprocess import ORIENTING, prepare
 from phase_recon.utils.config_files import load_config
 from phase_recon.utils.distributed import keep_to_processors
 from phase_recon.utils.errors import UserError

@@ -295,37 +295,6 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
     return replace(scene, points=replace(points, normals=normals, outward=outward))
 
 
-def arrangement_note(scene: Scene) -> str | None:
-    """What a user should know of points that are not spread over a surface; None if they are."""
-    if scene.arrangement == "lines":
-        return (
-            f"note: the points lie on lines that are far apart: {len(scene.kept)} of them are used, about as far apart "
-            "along the lines"
-        )
-    if scene.arrangement == "volume":
-        return (
-            f"warning: the points fill a volume, where those of a surface are expected: only the {len(scene.kept)} on "
-            "its outside are used"
-        )
-    return None
-
-
-def sensor_warning(scene: Scene) -> str | None:
-    """What a user should know of sensor positions that are not used; None if there is nothing to say."""
-    agreement = scene.sensors_agree
-    if scene.cloud.sensors is None or scene.normals == "given" or scene.sensors_believed:
-        return None
-    if scene.normals != "estimated":
-        return "note: the sensor positions are not used, as the points show no normals"
-    said = "the cloud hides points from the sensor that is said to have seen them" if agreement is None else (
-        f"only {agreement:.0%} of the points face the sensor that is said to have seen them, and the cloud hides "
-        "others from it")  # fmt: skip
-    return (
-        f"warning: {said}: the sensor positions are wrong, in another order or unit than the points, or "
-        "there were more of them (--stations); they are not used"
-    )
-
-
 def check_given_normals(scene: Scene, config: Config) -> Scene:
     """The share of the given normals that point outward, by the cloud's shape; if nearly all point inward, all turn."""
     if scene.normals != "given" or scene.coarse_normals is None:

@@ -19,7 +19,6 @@ Announce = Callable[[str], None]
 
 # × a time budget, and seconds: so long are the steps, though what came before them took longer than was left
 LEAST_SHARE, LEAST_SECONDS = 1 / 3, 10.0
-MEASURABLE = 1e-6  # of the cloud's radius: noise below this is rounding, of files in single precision too
 
 
 @dataclass
@@ -170,20 +169,6 @@ class Status:
         elif self.clock.budget is not None:
             self.bar.update(round(min(self.clock.seconds, self.clock.budget)) - self.bar.n)
         self.sums, self.last = None, epoch
-
-
-def noise_in_words(noise: float, scale: float, smoothed: bool) -> str:
-    """What a user should know of a cloud's noise.
-
-    Args:
-        noise: standard deviation of the points about the surface, normalised.
-        scale: the cloud's radius, in the units of the input.
-        smoothed: whether the points are moved because of it.
-    """
-    if noise < MEASURABLE:
-        return "estimated noise: below what can be measured"
-    moved = "; the points are moved towards the surface (train.smooth_points)" if smoothed else ""
-    return f"estimated noise: {noise * scale:.3g} in the units of the cloud, {noise:.2g} of its radius{moved}"
 
 
 def progress_bar(clock: Clock, epoch: int, shown: bool) -> Any:

@@ -141,9 +141,10 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     from phase_recon.reconstruction.input_cloud import describe, load_cloud
     from phase_recon.reconstruction.training import fit, seconds_of_steps
     from phase_recon.utils.config_files import config_from_dict, differences, override, to_hocon
-    from phase_recon.utils.distributed import choose_device, join_ranks, keep_freed_memory, leave_ranks
+    from phase_recon.utils.distributed import choose_device, join_ranks, leave_ranks
     from phase_recon.utils.experiment import Experiment
     from phase_recon.utils.overrides import assignment
+    from phase_recon.utils.processor import keep_freed_memory
 
     ranks, experiment, checkpoint = join_ranks(), None, None
     if options.is_continue:

@@ -30,9 +30,10 @@ from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.reconstruction.progress import Announce, Clock, Status
 from phase_recon.reconstruction.recovery import Course
 from phase_recon.utils.config import Config
-from phase_recon.utils.distributed import Ranks, Repeated, subnormals_kept
+from phase_recon.utils.distributed import Ranks, Repeated
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
+from phase_recon.utils.processor import subnormals_kept
 
 Preview = Callable[[NeuralField, int], None]
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from phase_recon.datasets.pointcloud import PointCloud
-from phase_recon.geometry.points import Source
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.model.optimizer import Cosine, Step
@@ -19,15 +18,15 @@ from phase_recon.reconstruction.adapt import adapt, most_frequencies
 from phase_recon.reconstruction.build_model import kernels_for
 from phase_recon.reconstruction.detail import correction_of, seconds_for
 from phase_recon.reconstruction.field import DetailedField, Field
+from phase_recon.reconstruction.findings import findings
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
-from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, arrangement_note, prepare, sensor_warning
+from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare
 from phase_recon.reconstruction.progress import (
     LEAST_SECONDS,
     LEAST_SHARE,
     Announce,
     Clock,
     Status,
-    noise_in_words,
     progress_bar,
     tensorboard,
 )
@@ -35,16 +34,14 @@ from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure, course_of
 from phase_recon.reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
 from phase_recon.utils.config import Config, LearningRate
 from phase_recon.utils.config_files import to_hocon
-from phase_recon.utils.distributed import ALONE, Ranks, Repeated, subnormals_as_zero, subnormals_kept
+from phase_recon.utils.distributed import ALONE, Ranks, Repeated
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.interrupt import deferred_signals
+from phase_recon.utils.processor import subnormals_as_zero, subnormals_kept
 
-THIN = 0.05  # × bounding radius: a body thinner than this is likely to come out wrong,
-NEEDLE = 0.025  # and one thinner than this along two axes in several components
 DETAIL_SHARE = 0.4  # of a time budget, at most, for the correction after the last step
 AWAITED = 240.0  # s that other ranks wait for it, at most; after 600 they give up
-MIXED = 0.75  # share of the given normals that point outward, below which the user is warned
 
 
 class Interrupted(Exception):
@@ -114,7 +111,8 @@ def fit(
 
     # the cloud in the unit ball, the box Ω in which the field is learned, and what the points show of the surface
     scene = prepare(config, cloud, preprocessing)
-    _announce(scene, announce)
+    for line in findings(scene):
+        announce(line)
     if observe is not None:
         observe(scene)
     most = most_frequencies(config, scene.scale.spacing)
@@ -136,52 +134,6 @@ def fit(
             checkpoint = course.mend(failure, clock.seconds, over)
             clock.spent = course.mending.spent
             announce(f"warning: {failure}; going on {course.mending.action} (train.mend = true)")
-
-
-def _announce(scene: Scene, announce: Announce) -> None:
-    """Say what the cloud is like.
-
-    Raises:
-        UserError: it is a needle.
-    """
-    unit, points, scale = scene.domain.normalisation.scale, scene.points, scene.scale
-    thickness = float(scene.extents[0])
-    if scene.dimension == 3 and scene.extents[1] < NEEDLE:
-        raise UserError(
-            f"the cloud is a needle, {scene.extents[1] * unit:.3g} by {thickness * unit:.3g} thick and "
-            f"{scene.extents[2] * unit:.3g} long: finer than the field resolves, it would come in pieces; stretch it "
-            "across, say tenfold, and shrink the mesh as much"
-        )
-    if scene.dropped:
-        announce(f"{scene.dropped} points are far from all others and are left out as outliers (train.drop_outliers)")
-    if note := arrangement_note(scene):
-        announce(note)
-    if warning := sensor_warning(scene):
-        announce(warning)
-    elif scene.sensors_believed:
-        announce("the sensor positions tell which side of the points is outside")
-    if scene.outward is not None and scene.outward < scene.settings.inward:
-        announce("note: the cloud's normals point inward, so they are turned round")
-    elif scene.outward is not None and scene.outward < MIXED:
-        announce(
-            f"warning: by the cloud's shape only {scene.outward:.0%} of its normals point outward, and where they are "
-            "wrong, the surface will be: --no-normals does without them"
-        )
-    announce(noise_in_words(scale.noise, unit, scale.denoised))
-    if creased := points.count(Source.CREASE):
-        announce(f"{creased} points are added on sharp edges (train.find_creases)")
-    if (filled := points.count(Source.HOLE)) and (surface := scene.coarse_surface):
-        area = surface.filling_areas.sum() * unit ** (scene.dimension - 1)
-        announce(
-            f"{filled} points are added to close holes of the cloud (holes: {surface.holes}; area: {area:.3g} in all; "
-            f"farthest from a point: {surface.farthest * unit:.3g}; train.fill_openings)"
-        )
-    if thickness < THIN:
-        announce(
-            f"warning: the cloud is {thickness * unit:.3g} thick at most, {thickness:.2g} of its radius: a "
-            "body so thin may come in pieces, or leave Ω; a smaller network.loss.epsilon and a finer plot.resolution "
-            "may help, or to stretch it across and to shrink the mesh as much"
-        )
 
 
 def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:

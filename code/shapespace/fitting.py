@@ -18,8 +18,8 @@ from phase_recon.reconstruction.build_model import in_bfloat16
 from phase_recon.reconstruction.state import sampler_of
 from phase_recon.shapespace.shapes import in_frame, prepare_shape
 from phase_recon.shapespace.space import Space
-from phase_recon.utils.distributed import subnormals_as_zero
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.processor import subnormals_as_zero
 
 PROBES = 512  # points of the cloud at which the codes of the training are compared
 STARTS = 8  # codes from which a fit begins

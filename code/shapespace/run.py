@@ -36,17 +36,12 @@ from phase_recon.shapespace.shapes import load_shapes, located
 from phase_recon.shapespace.space import CODE, Space, space_from_checkpoint
 from phase_recon.shapespace.train import fit_space
 from phase_recon.utils.config_files import differences
-from phase_recon.utils.distributed import (
-    choose_device,
-    join_ranks,
-    keep_freed_memory,
-    leave_ranks,
-    rank_and_size,
-)
+from phase_recon.utils.distributed import choose_device, join_ranks, leave_ranks, rank_and_size
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.locations import folder_of_runs
 from phase_recon.utils.overrides import Override, assignment
+from phase_recon.utils.processor import keep_freed_memory
 
 # what may be told otherwise than in the training, where a trained space is used
 USED = (

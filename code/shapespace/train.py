@@ -24,10 +24,11 @@ from phase_recon.shapespace.config import SpaceConfig, adapted
 from phase_recon.shapespace.shapes import Announce, Shapes
 from phase_recon.shapespace.space import Space, new_space
 from phase_recon.utils.config_files import to_hocon
-from phase_recon.utils.distributed import ALONE, Ranks, subnormals_as_zero
+from phase_recon.utils.distributed import ALONE, Ranks
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.interrupt import deferred_signals
+from phase_recon.utils.processor import subnormals_as_zero
 
 
 class Training:

@@ -17,9 +17,10 @@ from phase_recon.reconstruction import batch, flags, forecast, output
 from phase_recon.reconstruction.batch_clouds import common_folder
 from phase_recon.reconstruction.commands import Parser, command_name, common_flag
 from phase_recon.reconstruction.detail import seconds_for
+from phase_recon.reconstruction.findings import noise_in_words
 from phase_recon.reconstruction.flags import QUALITIES, check_flags, overrides, parser
 from phase_recon.reconstruction.names import named
-from phase_recon.reconstruction.progress import Clock, noise_in_words
+from phase_recon.reconstruction.progress import Clock
 from phase_recon.reconstruction.target import read_target
 from phase_recon.surface.files import CURVE_WRITERS, MESH_WRITERS, read_surface
 from phase_recon.utils.config_files import load_config

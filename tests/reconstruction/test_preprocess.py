@@ -15,6 +15,7 @@ from phase_recon.geometry.winding import WindingSettings
 from phase_recon.model.loss.phase import HOLE_BEGINS
 from phase_recon.reconstruction import preprocess
 from phase_recon.reconstruction.build_model import check_model
+from phase_recon.reconstruction.findings import sensor_warning
 from phase_recon.reconstruction.preprocess import PreprocessSettings
 from phase_recon.utils.config_files import load_config
 
@@ -439,7 +440,7 @@ def test_sensors_of_a_sheet_of_which_no_side_is_sure_are_asked_what_they_see():
     assert (right.points.normals[: len(right.chosen), 2] > 0).all()
     assert not wrong.sensors_believed
     if wrong.sensors_agree is None:
-        assert "the cloud hides points from the sensor that is said" in preprocess.sensor_warning(wrong)
+        assert "the cloud hides points from the sensor that is said" in sensor_warning(wrong)
 
 
 def test_an_outlier_in_a_row_that_nobody_looked_at_does_not_set_the_scale():
@@ -460,12 +461,12 @@ def test_sensors_in_another_order_are_noticed_and_not_used():
     sensors = CENTRE + 40 * cloud.normals
     right = prepare(configured(), PointCloud(cloud.points, sensors=sensors))
     assert right.sensors_agree > 0.99
-    assert preprocess.sensor_warning(right) is None
+    assert sensor_warning(right) is None
     mixed = PointCloud(cloud.points, sensors=np.random.default_rng(0).permutation(sensors))
     wrong, without = prepare(configured(), mixed), prepare(configured(), PointCloud(cloud.points))
     assert wrong.sensors_agree < 0.7
     np.testing.assert_array_equal(wrong.points.normals, without.points.normals)
-    assert preprocess.sensor_warning(wrong) == (
+    assert sensor_warning(wrong) == (
         f"warning: only {wrong.sensors_agree:.0%} of the points face the sensor that is said to have seen them, and "
         "the cloud hides others from it: the sensor positions are wrong, in another order or unit than the points, or "
         "there were more of them (--stations); they are not used"

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.spatial import cKDTree
 
 from conftest import CENTRES, ROOT, TINY, Command, records, tiny_arguments
 from phase_recon.datasets.pointcloud import PointCloud
@@ -30,8 +29,6 @@ from phase_recon.utils.distributed import (
     environment_of_job,
     gpu_of_slot,
     join_ranks,
-    subnormals_as_zero,
-    subnormals_kept,
 )
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint
@@ -281,29 +278,6 @@ def test_eval_is_not_for_torchrun(command: Command, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("WORLD_SIZE", "2")
     done = command("--eval")
     assert (done.status, done.err) == (2, "error: --eval is the work of one process: start it without torchrun\n")
-
-
-def test_subnormal_numbers_count_as_zero_for_a_while():
-    """1e-20² = 1e-40 is below 1.2e-38, from where float32 has no more full numbers."""
-    small = torch.tensor([1e-20], dtype=torch.float32)
-    with subnormals_as_zero():
-        assert (small * small).item() == 0.0
-    assert (small * small).item() == pytest.approx(1e-40, rel=1e-4)
-
-
-def test_a_tree_of_points_that_share_the_coordinate_zero_is_built_between_the_steps():
-    """Most of them do: the tree is split at the next number above 0, which is a subnormal."""
-    points = np.zeros((100, 3))
-    points[60:] = np.random.default_rng(0).random((40, 3))
-    small = torch.tensor([1e-20], dtype=torch.float32)
-    with subnormals_as_zero():
-        with subnormals_kept():
-            distance, _ = cKDTree(points).query(np.zeros((1, 3)))
-        assert (small * small).item() == 0.0  # and the steps go on as before
-    assert distance.tolist() == [0.0]
-    with subnormals_kept():
-        pass
-    assert (small * small).item() == pytest.approx(1e-40, rel=1e-4)
 
 
 @pytest.mark.parametrize(("given", "seen"), [(None, "3000"), ("7", "7")])

@@ -1,0 +1,105 @@
+"""What a user is told of what the preprocessing found of a cloud, before the first step."""
+
+from phase_recon.geometry.points import Source
+from phase_recon.reconstruction.preprocess import Scene
+from phase_recon.utils.errors import UserError
+
+THIN = 0.05  # × bounding radius: a body thinner than this is likely to come out wrong,
+NEEDLE = 0.025  # and one thinner than this along two axes in several components
+MIXED = 0.75  # share of the given normals that point outward, below which the user is warned
+MEASURABLE = 1e-6  # of the cloud's radius: noise below this is rounding, of files in single precision too
+
+
+def findings(scene: Scene) -> list[str]:
+    """What was found of a cloud, a line each.
+
+    Raises:
+        UserError: it is a needle.
+    """
+    lines: list[str] = []
+    unit, points, scale = scene.domain.normalisation.scale, scene.points, scene.scale
+    thickness = float(scene.extents[0])
+    if scene.dimension == 3 and scene.extents[1] < NEEDLE:
+        raise UserError(
+            f"the cloud is a needle, {scene.extents[1] * unit:.3g} by {thickness * unit:.3g} thick and "
+            f"{scene.extents[2] * unit:.3g} long: finer than the field resolves, it would come in pieces; stretch it "
+            "across, say tenfold, and shrink the mesh as much"
+        )
+    if scene.dropped:
+        lines.append(
+            f"{scene.dropped} points are far from all others and are left out as outliers (train.drop_outliers)"
+        )
+    if note := arrangement_note(scene):
+        lines.append(note)
+    if warning := sensor_warning(scene):
+        lines.append(warning)
+    elif scene.sensors_believed:
+        lines.append("the sensor positions tell which side of the points is outside")
+    if scene.outward is not None and scene.outward < scene.settings.inward:
+        lines.append("note: the cloud's normals point inward, so they are turned round")
+    elif scene.outward is not None and scene.outward < MIXED:
+        lines.append(
+            f"warning: by the cloud's shape only {scene.outward:.0%} of its normals point outward, and where they are "
+            "wrong, the surface will be: --no-normals does without them"
+        )
+    lines.append(noise_in_words(scale.noise, unit, scale.denoised))
+    if creased := points.count(Source.CREASE):
+        lines.append(f"{creased} points are added on sharp edges (train.find_creases)")
+    if (filled := points.count(Source.HOLE)) and (surface := scene.coarse_surface):
+        area = surface.filling_areas.sum() * unit ** (scene.dimension - 1)
+        lines.append(
+            f"{filled} points are added to close holes of the cloud (holes: {surface.holes}; area: {area:.3g} in all; "
+            f"farthest from a point: {surface.farthest * unit:.3g}; train.fill_openings)"
+        )
+    if thickness < THIN:
+        lines.append(
+            f"warning: the cloud is {thickness * unit:.3g} thick at most, {thickness:.2g} of its radius: a "
+            "body so thin may come in pieces, or leave Ω; a smaller network.loss.epsilon and a finer plot.resolution "
+            "may help, or to stretch it across and to shrink the mesh as much"
+        )
+    return lines
+
+
+def arrangement_note(scene: Scene) -> str | None:
+    """What a user should know of points that are not spread over a surface; None if they are."""
+    if scene.arrangement == "lines":
+        return (
+            f"note: the points lie on lines that are far apart: {len(scene.kept)} of them are used, about as far apart "
+            "along the lines"
+        )
+    if scene.arrangement == "volume":
+        return (
+            f"warning: the points fill a volume, where those of a surface are expected: only the {len(scene.kept)} on "
+            "its outside are used"
+        )
+    return None
+
+
+def sensor_warning(scene: Scene) -> str | None:
+    """What a user should know of sensor positions that are not used; None if there is nothing to say."""
+    agreement = scene.sensors_agree
+    if scene.cloud.sensors is None or scene.normals == "given" or scene.sensors_believed:
+        return None
+    if scene.normals != "estimated":
+        return "note: the sensor positions are not used, as the points show no normals"
+    said = "the cloud hides points from the sensor that is said to have seen them" if agreement is None else (
+        f"only {agreement:.0%} of the points face the sensor that is said to have seen them, and the cloud hides "
+        "others from it")  # fmt: skip
+    return (
+        f"warning: {said}: the sensor positions are wrong, in another order or unit than the points, or "
+        "there were more of them (--stations); they are not used"
+    )
+
+
+def noise_in_words(noise: float, scale: float, smoothed: bool) -> str:
+    """What a user should know of a cloud's noise.
+
+    Args:
+        noise: standard deviation of the points about the surface, normalised.
+        scale: the cloud's radius, in the units of the input.
+        smoothed: whether the points are moved because of it.
+    """
+    if noise < MEASURABLE:
+        return "estimated noise: below what can be measured"
+    moved = "; the points are moved towards the surface (train.smooth_points)" if smoothed else ""
+    return f"estimated noise: {noise * scale:.3g} in the units of the cloud, {noise:.2g} of its radius{moved}"
