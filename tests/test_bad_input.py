@@ -130,7 +130,7 @@ def test_another_dimension_than_the_file_s(refused, clouds):
 
 
 def test_normals_that_are_not_there(refused, clouds):
-    assert "has no normals, but --normals (network.has_normals = true) asks for them" in refused(
+    assert "has no normals, but network.has_normals = true asks for them: set it to false" in refused(
         "--input", clouds[0], "--set", "network.has_normals=true"
     )
 

@@ -69,7 +69,7 @@ def orient(options: argparse.Namespace) -> None:
     cloud, config = load_cloud(config, print)
     t = config.train
     read = {"cloud": Path(str(t.input_path)), "table of stations": None if t.stations is None else Path(t.stations)}
-    check_not_read(output, read, "cloud with normals")
+    check_not_read(output, output, read, "cloud with normals")
     print(heading(cloud, config))
     if cloud.note:
         print(f"note: {cloud.note}")

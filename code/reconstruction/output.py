@@ -43,7 +43,7 @@ def output_file(
     known, kind = (CURVES, "a curve in 2D") if d == 2 else (MESHES, "a mesh")
     if path.suffix.lower() not in known:
         raise UserError(f"--output {given}: {kind} is written as {', '.join(known)}, not as {path.suffix}")
-    check_not_read(path, {"cloud": cloud, **(read or {})}, "surface")
+    check_not_read(given, path, {"cloud": cloud, **(read or {})}, "surface")
     if path.exists() and not os.access(path, os.W_OK):
         raise UserError(f"--output {given}: is write-protected; give the surface another name")
     if path.is_dir():
@@ -51,11 +51,12 @@ def output_file(
     return path
 
 
-def check_not_read(path: Path, read: Mapping[str, Path | None], what: str) -> None:
+def check_not_read(given: Path, path: Path, read: Mapping[str, Path | None], what: str) -> None:
     """Refuse to write onto a file that the command reads.
 
     Args:
-        path: the file that --output means.
+        given: what --output names.
+        path: the file that this means.
         read: the files that are read, by what they are.
         what: what is written.
 
@@ -64,7 +65,7 @@ def check_not_read(path: Path, read: Mapping[str, Path | None], what: str) -> No
     """
     for name, file in read.items():
         if path.exists() and file is not None and file.exists() and path.samefile(file):
-            raise UserError(f"--output {path}: is the {name} itself; give the {what} another name")
+            raise UserError(f"--output {given}: is the {name} itself; give the {what} another name")
 
 
 def followed(path: Path) -> Path:

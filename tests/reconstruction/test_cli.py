@@ -158,6 +158,23 @@ def test_eval_meshes_the_step_asked_for_against_a_target(command: Command, run: 
 
 
 @pytest.mark.usefixtures("few_samples")
+def test_an_evaluation_that_is_cut_off_is_made_again(command: Command, run: Path, monkeypatch: pytest.MonkeyPatch):
+    """The measurements of the mesh before do not stand beside the new one."""
+    record = run / "evaluation" / "250" / "metrics.json"
+    assert record.exists()
+
+    def full(*arguments: Any, **keywords: Any) -> None:
+        raise UserError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "render_surface", full)
+        assert command("--eval").status == 2
+    assert not record.exists()
+    assert command("--eval", "--set", "plot.overwrite=false").status == 0
+    assert metrics(run, 250)["epoch"] == 250
+
+
+@pytest.mark.usefixtures("few_samples")
 def test_eval_measures_against_points_too(command: Command, run: Path, clouds: tuple[Path, Path], kind: int):
     assert command("--eval", "--target", clouds[kind]).status == 0
     found = metrics(run, 250)
@@ -171,8 +188,12 @@ def test_a_target_is_an_npz_of_points_or_of_a_surface(
     np.savez(tmp_path / "cloud.npz", points=points)
     done = command("--eval", "--target", tmp_path / "cloud.npz")
     assert done.status == 0, done.err
-    np.savez(tmp_path / "surface.npz", vertices=points)
-    assert "holds no array cells" in command("--eval", "--target", tmp_path / "surface.npz").err
+    np.savez(tmp_path / "vertices.npz", vertices=points)  # another name for points
+    assert command("--eval", "--target", tmp_path / "vertices.npz").status == 0
+    np.savez(tmp_path / "surface.npz", vertices=points, cells=np.full((1, points.shape[1]), len(points)))
+    done = command("--eval", "--target", tmp_path / "surface.npz")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "surface.npz" in done.err
 
 
 def test_a_target_that_is_a_cloud_in_the_form_of_a_mesh(command: Command, run: Path, clouds: Any, tmp_path: Path):

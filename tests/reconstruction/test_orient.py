@@ -7,6 +7,7 @@ import pytest
 import trimesh
 
 from conftest import CENTRES, RADIUS, TINY
+from phase_recon.datasets.ply import ply_of_columns
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction import run
 from phase_recon.reconstruction.input_cloud import load_cloud
@@ -100,6 +101,15 @@ def test_stations_are_joined_by_their_numbers(tmp_path, capsys):
     given = ["--stations", str(tmp_path / "stations.csv"), "-o", str(tmp_path / "o.ply")]
     assert main([str(tmp_path / "scan.csv"), *given]) == 0
     assert "warning" not in capsys.readouterr().out
+    table_as_ply = tmp_path / "stations.ply"
+    names = ("station", "x", "y", "z")
+    table_as_ply.write_bytes(before := ply_of_columns(dict(zip(names, table.T, strict=True))))
+    onto_it = [str(tmp_path / "scan.csv"), "--stations", str(table_as_ply), "-o", str(table_as_ply)]
+    for command, what in ((main, "cloud with normals"), (run.main, "surface")):
+        assert command(onto_it) == 2
+        said = f"error: --output {table_as_ply}: is the table of stations itself; give the {what} another name\n"
+        assert capsys.readouterr().err == said
+    assert table_as_ply.read_bytes() == before
     (tmp_path / "none.csv").write_text("x,y,z,station\n")
     assert main([str(tmp_path / "scan.csv"), "--stations", str(tmp_path / "none.csv")]) == 2
     assert "none.csv: holds no stations: expected a row station,x,y,z for each" in capsys.readouterr().err
