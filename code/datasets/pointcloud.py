@@ -20,6 +20,7 @@ from phase_recon.utils.errors import UserError
 
 Array = npt.NDArray[np.float64]
 
+UNUSED = "set network.has_normals=false (or leave out --normals)"  # of errors about normals
 LEAST_POINTS = 10
 # thinner than this part of its extent, a cloud is flat: the rounding of a tilted plane to six decimals or to
 # single precision stays below it, and no surface so thin can be reconstructed
@@ -339,19 +340,19 @@ def _normals(path: Path, table: Table, axes: list[str]) -> Array | None:
     normals = table.stack(expected)
     if not np.nan_to_num(normals).any():
         raise UserError(
-            f"{path} has normals that are all zero or NaN, which nobody computed: set "
-            "network.has_normals=false (or leave out --normals), or give a file with normals"
+            f"{path} has normals that are all zero or NaN, which nobody computed: "
+            f"{UNUSED}, or give a file with normals"
         )
     if normals.max() > 1 and normals.min() >= 0 and np.array_equal(normals, np.round(normals)):
         raise UserError(
             f"{path} has whole numbers from 0 up where normals were expected, as colours are, or normals in bytes: "
-            "set network.has_normals=false (or leave out --normals), or give normals between -1 and 1"
+            f"{UNUSED}, or give normals between -1 and 1"
         )
     largest = np.abs(normals).max(axis=1, keepdims=True)
     if zero := np.count_nonzero(largest == 0):
         raise UserError(
-            f"{path} has {zero} of {len(normals)} normals of length zero: mend or remove them, or set "
-            "network.has_normals=false (or leave out --normals)"
+            f"{path} has {zero} of {len(normals)} normals of length zero: mend or remove them, or "
+            f"{UNUSED}"
         )
     # the largest component is divided out first: lengths of 1e-200 and 1e200 have squares too
     normals /= largest

@@ -84,6 +84,7 @@ class Batch:
         self.jobs = min(jobs, len(names))
         self.environment = environment_of_job(max(self.jobs, 1)) | {"PYTHONUNBUFFERED": "1"}
         self.ended = 0
+        self.elsewhere: list[str] = []  # the clouds that were done, or are left to another process
 
     def run(self) -> int:
         """See to all clouds; returns the number of a signal that stopped it, or 0."""
@@ -99,8 +100,11 @@ class Batch:
                             job.process.send_signal(stop.signal)
                     free = sorted(set(range(self.jobs)) - {job.slot for job in running})
                     if waiting and free and not stop.signal:
-                        job_or_none = self._start(waiting.pop(0), free[0])
-                        running += [job_or_none] if job_or_none else []
+                        name = waiting.pop(0)
+                        if (started := self._start(name, free[0])) is not None:
+                            running.append(started)
+                        else:
+                            self.elsewhere.append(name)
                         continue
                     time.sleep(POLL)
                     for job in [job for job in running if job.process.poll() is not None]:
@@ -216,9 +220,10 @@ def run_many(config: Config, clouds: Sequence[Path], exps_dir: Path, jobs: int, 
         for name in names:
             if name not in missing:
                 copy_surface(folder / name, output)
-    stopped = Batch(folder, mine, jobs, gpu, output, _beside(config)).run()
+    batch = Batch(folder, mine, jobs, gpu, output, _beside(config))
+    stopped = batch.run()
     write_tables(folder)
-    for name in mine:  # the last that are not copied yet are those that another command has done
+    for name in batch.elsewhere:  # its own are copied as soon as they are there
         if read_record(folder / name)["state"] == "done":
             copy_surface(folder / name, output)
     states = [read_record(folder / name)["state"] for name in mine]

@@ -32,6 +32,7 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
         UserError: there is no such file, it cannot be read, or it lacks what the configuration asks for.
     """
     t = config.train
+    stations = None if t.stations is None else find_file(t.stations)
     if t.input_path is None:
         raise UserError("train.input_path: not set; give the point cloud: phase-recon CLOUD, or --input PATH")
     path = find_file(t.input_path)
@@ -44,7 +45,6 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
         say(f"reading {path}: {size / 1e6:,.0f} MB, about {size / speed:.0f} s")
     if t.sample is None:
         part = Selection(t.crop, t.voxel, t.classes, t.min_opacity)
-        stations = None if t.stations is None else find_file(t.stations)
         cloud = load_point_cloud(
             path, t.d_in, t.drop_invalid, normals=config.network.has_normals, selection=part, sensor=t.sensor,
             stations=stations,
@@ -59,8 +59,14 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
             f"{path}: has no normals, but network.has_normals = true asks for them: set it to false (or leave out "
             "--normals), or give a file with them"
         )
-    stations_path = None if t.stations is None else str(find_file(t.stations).absolute())
-    return cloud, replace(config, train=replace(t, input_path=str(path.absolute()), stations=stations_path))
+    found = None if stations is None else str(stations.absolute())
+    return cloud, replace(config, train=replace(t, input_path=str(path.absolute()), stations=found))
+
+
+def files_of(config: Config) -> dict[str, Path]:
+    """The files that ``load_cloud`` has read, by what they are."""
+    given = {"cloud": config.train.input_path, "table of stations": config.train.stations}
+    return {name: Path(path) for name, path in given.items() if path is not None}
 
 
 def heading(cloud: PointCloud, config: Config) -> str:

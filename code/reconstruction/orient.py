@@ -23,7 +23,7 @@ from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
 from phase_recon.reconstruction.findings import arrangement_note, sensor_warning
 from phase_recon.reconstruction.flags import sensors
-from phase_recon.reconstruction.input_cloud import heading, load_cloud
+from phase_recon.reconstruction.input_cloud import files_of, heading, load_cloud
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
 from phase_recon.reconstruction.output import check_folder, check_not_read, followed, replacing
 from phase_recon.reconstruction.preprocess import ORIENTING, prepare
@@ -67,9 +67,7 @@ def orient(options: argparse.Namespace) -> None:
         key = "network.has_normals = true" if config.network.has_normals else "train.estimate_normals = false"
         raise UserError(f"{key}: has no meaning here, as orient finds the normals from the points alone; leave it out")
     cloud, config = load_cloud(config, print)
-    t = config.train
-    read = {"cloud": Path(str(t.input_path)), "table of stations": None if t.stations is None else Path(t.stations)}
-    check_not_read(output, output, read, "cloud with normals")
+    check_not_read(output, output, files_of(config), "cloud with normals")
     print(heading(cloud, config))
     if cloud.note:
         print(f"note: {cloud.note}")

@@ -147,8 +147,8 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     from phase_recon.utils.processor import keep_freed_memory
 
     ranks, experiment, checkpoint = join_ranks(), None, None
+    runs, name = folder_of_runs(config.train.exps_dir), str(config.train.expname)
     if options.is_continue:
-        runs, name = folder_of_runs(config.train.exps_dir), str(config.train.expname)
         found = Experiment.find(runs, name, options.timestamp, _cloud_of(config, options))
         experiment = ranks.from_first(found)
         checkpoint = experiment.load_checkpoint(options.checkpoint)
@@ -182,10 +182,10 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     for text in (*describe(cloud, config), *_replaced(output), line):
         say(text)
     keep_freed_memory()
-    is_new, exps_dir, name = experiment is None, folder_of_runs(config.train.exps_dir), str(config.train.expname)
-    missing = [folder for folder in (exps_dir / name, exps_dir) if not folder.exists()]
+    is_new = experiment is None
+    missing = [folder for folder in (runs / name, runs) if not folder.exists()]
     if experiment is None and ranks.first:
-        experiment = Experiment.create(exps_dir, name, options.timestamp)
+        experiment = Experiment.create(runs, name, options.timestamp)
     if ranks.size > 1:
         say(f"processes: {ranks.size}, each with its share of every batch")
     if experiment is None or not ranks.first:
@@ -322,6 +322,7 @@ def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> P
         UserError: one of them cannot be read or written.
     """
     from phase_recon.datasets.pointcloud import load_points
+    from phase_recon.reconstruction.input_cloud import files_of
     from phase_recon.reconstruction.output import output_file, replacing
 
     d = cloud.points.shape[1]
@@ -334,10 +335,9 @@ def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> P
     if options.output is None:
         return None
     plot = config.plot
-    stations = None if config.train.stations is None else Path(config.train.stations)
     path = output_file(
         options.output, Path(str(config.train.input_path)), plot.mesh_format, plot.curve_format, d,
-        {"target": options.target, "query": options.query, "table of stations": stations},
+        {"target": options.target, "query": options.query, **files_of(config)},
     )  # fmt: skip
     replacing(path, plot.overwrite)
     return path

@@ -35,7 +35,7 @@ from phase_recon.shapespace.bodies import write_bodies
 from phase_recon.shapespace.eval import evaluate_clouds
 from phase_recon.shapespace.space import Space, load_space
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import Experiment, read_checkpoint
+from phase_recon.utils.experiment import Experiment, checkpoint_at, read_checkpoint
 from phase_recon.utils.files import npz_of, write_whole
 from phase_recon.utils.locations import PACKAGE, ROOT
 
@@ -150,7 +150,7 @@ def _trained(words: Sequence[str], loss: str, options: argparse.Namespace) -> Ro
     if subprocess.run([sys.executable, str(script), *words], check=False).returncode != 0:
         raise UserError(f"the training of {loss} failed, as said above")
     run = Experiment.find(options.out / "exps", f"space-{loss}", "latest")
-    return {"written": {"checkpoint": str(run.folder / "checkpoints" / "latest.pth")}}
+    return {"written": {"checkpoint": str(checkpoint_at(run.folder))}}
 
 
 def _set(space: Space, refining: int) -> Space:

@@ -332,11 +332,10 @@ def test_a_surface_that_another_command_made_meanwhile_is_copied_too(
     done = read_record(folder / "a")
     write_record(folder / "a", done | {"state": "waiting"})
 
-    def meanwhile(batch: batch.Batch) -> int:
-        write_record(folder / "a", done)
-        return 0
+    def meanwhile(batch: batch.Batch, name: str, slot: int) -> None:
+        write_record(folder / name, done)
 
-    monkeypatch.setattr(batch.Batch, "run", meanwhile)
+    monkeypatch.setattr(batch.Batch, "_start", meanwhile)
     assert command("--input", scans, "-o", tmp_path / "meshes").status == 0
     assert (tmp_path / "meshes" / "a.ply").read_text() == "fine"
 
