@@ -23,6 +23,7 @@ little goes on as a plane does (docs/ABLATION_NOTEBOOK.md).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ from phase_recon.reconstruction.detail_system import Data, solve
 from phase_recon.reconstruction.field import DetailedField, NeuralField
 from phase_recon.reconstruction.openings import opened
 from phase_recon.reconstruction.preprocess import Scene
-from phase_recon.utils.general import different, thinned, threads
+from phase_recon.utils.general import different, in_threads, thinned, threads
 
 Array = npt.NDArray[np.float64]
 ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -150,16 +151,19 @@ def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:
     before = np.concatenate([_distances(others.values, others.gradients) for _, others in parts])
     best, least = None, np.full(len(before), np.inf)
     for lambda_ in TRIED:
-        now = []
-        for some, others in parts:
-            value, gradient = solve(some, spacing, lambda_, noise).at(others.points)
-            now.append(_distances(others.values + value, others.gradients + gradient))
-        after = np.concatenate(now)
+        after = np.concatenate(in_threads(partial(_held_out, spacing, lambda_, noise), parts))
         if after.mean() >= least.mean():
             break
         best, least = lambda_, after
     gain = before - least
     return best if gain.mean() > SURE * gain.std() / np.sqrt(len(gain)) else None
+
+
+def _held_out(spacing: float, lambda_: float, noise: float, part: tuple[Data, Data]) -> Array:
+    """How far points (M,) are from the surface that a λ gives others: these, and those that are held out."""
+    some, others = part
+    value, gradient = solve(some, spacing, lambda_, noise).at(others.points)
+    return _distances(others.values + value, others.gradients + gradient)
 
 
 def _distances(values: Array, gradients: Array) -> Array:
