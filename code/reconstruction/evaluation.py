@@ -25,6 +25,7 @@ from phase_recon.report.plots import cross_section_picture, loss_curves, render_
 from phase_recon.surface.extract import check_within, extract_surface, refine
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points
+from phase_recon.surface.straddle import straddle
 from phase_recon.surface.surface import Surface, carry_colours, largest_components, substantial_components, transform
 from phase_recon.surface.trim import shown_part, within
 from phase_recon.utils.config import LEAST_RESOLUTION, MOST_RESOLUTION, PlotConfig
@@ -110,7 +111,7 @@ def surface_of(
         )
     if not (allow_open or plot.allow_open or cuts):
         check_within(surface, field.lower, field.upper)  # what no point shows may have left it
-    surface = refine(surface, field.normalised_value_and_gradient, level)
+    surface = straddle(refine(surface, field.normalised_value_and_gradient, level))
     if points is not None and cuts:
         surface = _trimmed(surface, points, level, plot, field.normalisation.scale, announce)
         if plot.keep_components is not None:  # the cut may have made more

@@ -175,6 +175,14 @@ def test_contains(d):
     np.testing.assert_array_equal(found[clear], np.linalg.norm(points[clear], axis=1) < 1)
 
 
+def test_what_two_overlapping_bodies_share_is_inside_and_so_is_a_body_turned_inside_out():
+    one, other = cube(), cube(centre=(0.5, 0.0, 0.0))
+    both = Surface(np.concatenate((one.vertices, other.vertices)), np.concatenate((one.cells, other.cells + 8)))
+    places = np.array([[-0.3, 0.1, 0.2], [0.25, 0.1, 0.2], [0.8, 0.1, 0.2], [1.1, 0.1, 0.2]])
+    assert contains(both, places).tolist() == [True, True, True, False]
+    assert contains(Surface(one.vertices, one.cells[:, ::-1]), places).tolist() == [True, True, False, False]
+
+
 def test_cloud_against_surface():
     """Points at the centres of a unit cube's faces, one of them 0.3 outside."""
     points = 0.5 * np.concatenate((np.eye(3), -np.eye(3)))
