@@ -24,9 +24,9 @@ Nodes = npt.NDArray[np.int64]
 
 STEPS, TOLERANCE = 40, 3e-3  # of the conjugate gradients: at most, and the residual at which they end, relative
 RIDGE = 1e-6  # on the diagonal, which far from all points is zero
-BLOCK_POINTS = 120_000  # points in a block of a grid, at most: each block is solved alone, in some 0.4 GB,
+BLOCK_POINTS = 30_000  # points in a block of a grid, at most: 60 000 fill two cores. Each is solved alone, in 0.1 GB,
 HALO = 12  # with so many spacings of the grid as a margin about it,
-BLOCKS_AT_ONCE = 4  # and no more of them than these at a time, however many processors there are
+BLOCKS_AT_ONCE = 8  # and no more of them than these at a time, however many processors there are
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 With all vertices on the surface, every cell lies on its inner side where it is convex, and on its outer side where it
 is concave: balls are too small and holes too wide. Moved along their normals until the cells lie as much on the one
-side as on the other, the vertices make a mesh that has the surface's volume, and less than half of the mean distance to it.
+side as on the other, the vertices make a mesh that has the surface's volume, and comes more than twice as near to it.
 """
 
 from dataclasses import replace
