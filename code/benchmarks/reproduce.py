@@ -55,7 +55,7 @@ GRID: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "μ": ("network.loss.mu", (0.0, 0.1, 10.0)),
 }
 BATCHES = (0.25, 2.0)  # × the batch
-RATES = (0.1,)  # × the learning rate
+RATES = (0.2, 10.0)  # × the learning rate; 10 is IGR's
 # the parts of ours, in the order in which they are added; the values are those of setup.conf
 PATH: Mapping[str, tuple[str, ...]] = {
     "w in place of u": ("network.output",),

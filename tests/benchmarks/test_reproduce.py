@@ -48,9 +48,10 @@ def test_the_grid_changes_one_value_about_the_centre():
     assert [set(one) for one in changed[:9]] == [{"train.ball_sigma"}] * 3 + [{"network.loss.lambda"}] * 3 + [
         {"network.loss.mu"}
     ] * 3
-    (schedule,) = changed[9].pop("train.learning_rate_schedule")
-    assert (schedule["Initial"], schedule["Interval"], changed[9]) == (pytest.approx(0.0005), 2000, {})
-    assert len(changed) == 12
+    for one, rate in ((changed[9], 0.0001), (changed[10], 0.005)):
+        (schedule,) = one.pop("train.learning_rate_schedule")
+        assert (schedule["Initial"], schedule["Interval"], one) == (pytest.approx(rate), 2000, {})
+    assert len(changed) == 13
     assert changed[-2:] == [{"train.points_batch": n, "train.pts_in_omega": n} for n in (4096, 32768)]
 
 
