@@ -182,8 +182,9 @@ def resolution_for(field: Field, points: npt.NDArray[np.float64] | None = None, 
 def distances_to_faces(field: Field, points: npt.NDArray[np.float64], cell: float) -> tuple[float, float]:
     """The mean distance of points from a field's surface, and that of this from flat faces with sides of a length.
 
-    A chord of length h lies within h²κ/8 of its arc, and in the mean two thirds of that (derived). The sum over the
-    axes, as far as they lie in the tangent plane, is d - 1 times the mean over the directions in it.
+    A chord of length h lies within h²κ/8 of its arc, and in the mean two thirds of that; cells that straddle it are
+    less than half as far (``surface.straddle``). The sum over the axes, as far as they lie in the tangent plane, is
+    d - 1 times the mean over the directions in it (derived).
 
     Args:
         field: any.

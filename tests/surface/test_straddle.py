@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from phase_recon.surface.extract import extract_surface, refine
 from phase_recon.surface.straddle import straddle
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.general import unit
@@ -60,6 +61,16 @@ def test_a_torus_comes_nearer_and_gets_its_volume():
     assert abs(volume(moved) - true) < 0.05 * abs(volume(mesh) - true)
     assert off_torus(moved) < 0.5 * off_torus(mesh)
     np.testing.assert_allclose(unit(moved.vertices - mesh.vertices)[:30] ** 2, mesh.normals[:30] ** 2, atol=1e-6)
+
+
+def test_an_extracted_ball_gets_its_volume():
+    def ball(x):
+        distance = x.norm(dim=-1)
+        return distance - 0.7, x / distance[:, None]
+
+    mesh = refine(extract_surface(lambda x: ball(x)[0], [-1.0] * 3, [1.0] * 3, 24), ball)
+    true = 4 / 3 * np.pi * 0.7**3
+    assert abs(volume(straddle(mesh)) - true) < 0.02 * abs(volume(mesh) - true)
 
 
 def test_flat_faces_and_their_creases_stay():
