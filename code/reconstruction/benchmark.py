@@ -263,7 +263,7 @@ def _sampled(surface: Surface, count: int, noise: float, cut: float, path: Path)
     A share ``cut`` of the points is then left out: those farthest along the axis of their widest spread.
     """
     points, cells = sample_surface(surface, count, seed=0)
-    radius = float(np.linalg.norm(np.ptp(surface.vertices, axis=0))) / 2
+    radius = float(np.linalg.norm(np.ptp(surface.vertices[np.unique(surface.cells)], axis=0))) / 2
     points = points + noise * radius * np.random.default_rng(1).standard_normal(points.shape)
     kept = _without_an_end(points, cut)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -311,7 +311,7 @@ def _write_tables(rows: list[Row], out: Path) -> None:
         for method, distances in PUBLISHED.get(case, {}).items():
             lines.append([case, f"{method}, published", "", *distances, *[""] * (len(COLUMNS) - len(distances))])
     table = markdown(["case", "method", "runs", *COLUMNS], lines)
-    write_whole(out / "table.md", table.encode())
+    write_whole(out / "table.md", table.encode(errors="backslashreplace"))
     print(table, end="")
 
 

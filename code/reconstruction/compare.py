@@ -137,7 +137,7 @@ def compare(options: argparse.Namespace, command: str) -> None:
     note = f"{NOTE} {device[0].upper()}{device[1:]}."
     write_csv(folder / "table.csv", columns, rows)
     text = f"    {command}\n\n{markdown(table[0], table[1:])}\n{note}\n"
-    write_whole(folder / "table.md", text.encode())
+    write_whole(folder / "table.md", text.encode(errors="backslashreplace"))
     pictures = _pictures(rows, cloud, target, folder)
     shown = [Shown(row["method"], _surface(row), row.get("history", ())) for row in rows]
     if target is not None:
@@ -205,7 +205,7 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         "train.checkpoint_frequency=0",
         f"train.checkpoint_{saved}",
         "train.plot_frequency=0",  # a preview takes time from the training
-        "plot.allow_open=true",  # what a loss leaves is shown as it is
+        "plot.allow_open=true",  # a surface that leaves Ω is a result, too
         *options.set,
     ]
     for loss in dict.fromkeys(losses):

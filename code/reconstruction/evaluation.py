@@ -289,9 +289,12 @@ def evaluate(
         written["oriented"] = folder / "oriented.ply"
         write_whole(written["oriented"], oriented_ply(*oriented_points(scene)))
 
-    if plot.save_html:
-        written["page"] = folder / "surface.html"
-        surface_page(written["page"], surface, points, f"{experiment.folder.name}, step {epoch}", up=plot.up)
+    page = folder / "surface.html"
+    if not plot.save_html:
+        page.unlink(missing_ok=True)  # it would be of another surface
+    else:
+        written["page"] = page
+        surface_page(page, surface, points, f"{experiment.folder.name}, step {epoch}", up=plot.up)
     written["picture"] = folder / "surface.png"
     render_surface(written["picture"], surface, points, up=plot.up)
     written["cuts"] = folder / "cuts.png"

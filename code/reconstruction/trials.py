@@ -135,8 +135,8 @@ def timed(command: Sequence[str]) -> tuple[int, str, float, float]:
     told, telling = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", WATCH, str(telling), *command],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8",
-        pass_fds=[telling], start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace",
+        pass_fds=[telling], start_new_session=True, env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
     os.close(telling)
     assert process.stdout is not None
@@ -203,4 +203,4 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     writer = csv.DictWriter(content, columns, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, content.getvalue().encode())
+    write_whole(path, content.getvalue().encode(errors="backslashreplace"))

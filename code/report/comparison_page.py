@@ -124,7 +124,7 @@ def comparison_page(
         *(_picture(caption, picture) for caption, picture in pictures.items()),
         "</body></html>\n",
     ]
-    write_whole(path, "\n".join(parts).encode())
+    write_whole(path, "\n".join(parts).encode(errors="backslashreplace"))
 
 
 def _rows(table: Sequence[Sequence[str]]) -> list[tuple[str, Sequence[str]]]:

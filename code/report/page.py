@@ -16,6 +16,7 @@ from phase_recon.utils.general import thinned
 Float64 = npt.NDArray[np.float64]
 
 LIGHTING = {"ambient": 0.40, "diffuse": 0.75, "specular": 0.20, "roughness": 0.45, "fresnel": 0.10}  # strengths
+EXTENT = 1000.0  # to which a mesh is scaled: and its bounds of an error are meant for one that is about as large
 NO_SMALLEST_AREA = {"facenormalsepsilon": 0, "vertexnormalsepsilon": 0}  # else plotly drops normals of small triangles
 
 
@@ -75,11 +76,12 @@ def simplified(surface: Surface, max_faces: int) -> Surface:
     """The mesh simplified to at most `max_faces` triangles; a vertex gets the colour of the nearest given one."""
     if len(surface.cells) <= max_faces:
         return surface
-    centre = surface.vertices.mean(axis=0)  # the simplification computes in single precision
+    centre = surface.vertices.mean(axis=0)  # the simplification computes in single precision,
+    unit = float(np.ptp(surface.vertices, axis=0).max()) / EXTENT
     vertices, cells = fast_simplification.simplify(
-        (surface.vertices - centre).astype(np.float32), surface.cells.astype(np.int32), target_count=max_faces
+        ((surface.vertices - centre) / unit).astype(np.float32), surface.cells.astype(np.int32), target_count=max_faces
     )
-    mesh = Surface(vertices.astype(np.float64) + centre, cells.astype(np.int64))
+    mesh = Surface(unit * vertices.astype(np.float64) + centre, cells.astype(np.int64))
     return mesh if surface.colours is None else carry_colours(mesh, surface.vertices, surface.colours)
 
 

@@ -19,6 +19,7 @@ from phase_recon.utils.files import offset_of_mesh, write_whole
 from phase_recon.utils.general import eight_bit, unique_rows
 
 Bytes = Callable[[Surface, str], bytes]
+SINGLE = (".stl", ".glb")  # in single precision
 FAR = 4.0  # × extent: farther from the origin, vertices of a fine mesh become equal in single precision, and it opens
 
 
@@ -42,7 +43,7 @@ def write_surface(path: Path | str, surface: Surface, metadata_comment: str | No
             f"{path}: a {name} cannot be written as {kind or 'a file without extension'}; "
             f"use one of {', '.join(known)}"
         )
-    single = kind in (".stl", ".glb") and len(surface.vertices) > 0
+    single = kind in SINGLE and len(surface.vertices) > 0
     offset = offset_of(surface.vertices, FAR) if single else np.zeros(surface.dimension)
     beside = offset_of_mesh(path)
     if single:  # first of all that of another surface of this name: cut off in between, an offset is missing, not wrong
@@ -63,7 +64,8 @@ def read_surface(path: Path | str) -> Surface:
     """Read a mesh from .ply, .obj, .off, .stl or .glb, or a curve from our own .ply; .npz for both.
 
     A file without faces gives cells of shape (0, d): it is a cloud. Polygons are cut into triangles, and
-    vertices that .obj, .stl and .glb repeat are joined. Raises UserError for a missing or broken file.
+    vertices that .obj, .stl and .glb repeat are joined. The offset that ``write_surface`` left beside a file is added.
+    Raises UserError for a missing or broken file.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -73,6 +75,8 @@ def read_surface(path: Path | str) -> Surface:
         raise UserError(f"{path}: no such file; give the path of a surface ({', '.join(READ_KINDS)})")
     try:
         surface = _read_npz(path) if kind == ".npz" else _read_mesh(path)
+        if kind in SINGLE and (beside := offset_of_mesh(path)).is_file():
+            surface = transform(surface, 1.0, _read_offset(beside))
     except UserError:
         raise
     except PermissionError as error:
@@ -91,6 +95,17 @@ def read_surface(path: Path | str) -> Surface:
     if cells.size and not (cells.min() >= 0 and cells.max() < len(surface.vertices)):
         raise UserError(f"{path}: some faces name vertices that do not exist; export it again")
     return surface
+
+
+def _read_offset(path: Path) -> npt.NDArray[np.float64]:
+    """The three numbers of a file that ``write_surface`` left beside a mesh."""
+    try:
+        offset = np.array([float(word) for word in path.read_text(encoding="utf-8").split()])
+    except ValueError:
+        offset = np.empty(0)
+    if offset.shape != (3,) or not np.isfinite(offset).all():
+        raise UserError(f"{path}: expected three numbers, the offset of the mesh beside it; move it away if it is not")
+    return offset
 
 
 def _ply(surface: Surface, comment: str) -> bytes:

@@ -15,6 +15,7 @@ import trimesh
 
 from phase_recon.surface.surface import Surface, select_cells
 from phase_recon.surface.trim import guesses
+from phase_recon.utils.errors import UserError
 from phase_recon.utils.general import ratio
 
 Array = npt.NDArray[np.float64]
@@ -44,6 +45,18 @@ def distance_to_surface(points: Array, surface: Surface) -> tuple[Array, npt.NDA
     points = np.ascontiguousarray(points - centre)
     _, cells, nearest = igl.point_mesh_squared_distance(points, surface.vertices - centre, surface.cells)
     return np.linalg.norm(points - nearest, axis=1), cells
+
+
+def _check(surface: Surface, name: str) -> Surface:
+    """The surface without degenerate cells.
+
+    Raises:
+        UserError: it has no others.
+    """
+    surface = _without_degenerate(surface)
+    if not len(surface.cells):
+        raise UserError(f"the {name} has no face with an area (2D: segment with a length): there is nothing to measure")
+    return surface
 
 
 def compare_surfaces(
@@ -77,7 +90,7 @@ def compare_surfaces(
             1), and for a closed mesh genus.
     """
     whole = {"reconstruction": _without_repeats(reconstruction), "target": _without_repeats(target)}
-    reconstruction, target = _without_degenerate(reconstruction), _without_degenerate(target)
+    reconstruction, target = _check(reconstruction, "reconstruction"), _check(target, "target")
     if threshold is None:
         threshold = 0.01 * float(np.linalg.norm(np.ptp(target.vertices, axis=0)))
     seeds = np.random.SeedSequence(seed).generate_state(3).tolist()
@@ -134,7 +147,7 @@ def compare_to_points(
         d_C: the Chamfer distance (L1, symmetric), the mean of the two means.
         d_H: the Hausdorff distance, the larger of the two maxima.
     """
-    reconstruction = _without_degenerate(reconstruction)
+    reconstruction = _check(reconstruction, "surface")
     to_surface = distance_to_surface(points, reconstruction)[0]
     to_cloud, guess, far = guesses(sample_surface(reconstruction, samples, seed)[0], points)
     return {
@@ -164,7 +177,9 @@ def contains(surface: Surface, points: Array) -> npt.NDArray[np.bool_]:
     """Whether points (N, d) lie inside a closed surface (N,): |winding number| > 1/2."""
     centre = surface.vertices.mean(axis=0)
     winding_number = _winding_number_2d if surface.dimension == 2 else _winding_number_3d
-    winding = winding_number(surface.vertices - centre, surface.cells, points - centre)
+    extent = np.ptp(surface.vertices, axis=0).max()  # trimesh takes small triangles for none
+    vertices, places = (surface.vertices - centre) / extent, (points - centre) / extent
+    winding = winding_number(vertices, surface.cells, places)
     return np.asarray(np.abs(winding) > 0.5)
 
 
@@ -188,11 +203,11 @@ def _winding_number_2d(vertices: Array, segments: npt.NDArray[np.int64], points:
 def _winding_number_3d(vertices: Array, triangles: npt.NDArray[np.int64], points: Array) -> Array:
     """The winding number (N,) of closed meshes about points (N, 3): signed crossings of a ray in the direction RAY.
 
-    Sheets nearer to each other than 1e-4 of the mesh's extent may count as one. libigl's own function takes minutes
+    Sheets nearer to each other than 1e-6 of the mesh's extent may count as one. libigl's own function takes minutes
     beside a mesh of long triangles.
     """
     mesh = trimesh.Trimesh(vertices, triangles, process=False)
-    crossed, ray = mesh.ray.intersects_id(points, np.tile(RAY, (len(points), 1)), multiple_hits=True)
+    crossed, ray = mesh.ray.intersects_id(points, np.tile(RAY, (len(points), 1)), max_hits=len(triangles) + 1)
     outward = np.sign(Surface(vertices, triangles).cell_vectors()[crossed] @ RAY)
     return np.bincount(ray, weights=outward, minlength=len(points)).astype(np.float64)
 

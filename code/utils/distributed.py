@@ -350,4 +350,5 @@ def _freest_gpu() -> int:
     free = {name: gpu.memoryFree for gpu in found for name in (str(gpu.id), gpu.uuid)}
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [name for name in free if name.isdecimal()] if seen is None else [name.strip() for name in seen.split(",")]
-    return max(range(len(names)), key=lambda number: free.get(names[number], 0.0), default=0)
+    count = min(len(names), torch.cuda.device_count())  # CUDA ends its list at the first name that is none
+    return max(range(count), key=lambda number: free.get(names[number], 0.0), default=0)

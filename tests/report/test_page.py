@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from phase_recon.report.page import surface_page
+from phase_recon.report.page import simplified, surface_page
 from phase_recon.surface.surface import Surface
 
 MEGABYTES_10 = 10_000_000
@@ -38,6 +38,13 @@ def column(entry: dict[str, str]) -> np.ndarray:
 
 def columns(trace: dict[str, Any], names: str) -> np.ndarray:
     return np.stack([column(trace[name]) for name in names], axis=1)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_a_mesh_is_simplified_as_far_in_any_unit(unit):
+    ball = mesh(trimesh.creation.icosphere(6))
+    rough = ball.vertices * (1 + 0.003 * np.random.default_rng(0).standard_normal((len(ball.vertices), 1)))
+    assert len(simplified(Surface(unit * rough, ball.cells), 20_000).cells) <= 20_000
 
 
 def test_a_large_mesh_makes_a_page_under_10_mb_that_needs_no_network(tmp_path):

@@ -1,5 +1,6 @@
 """Surfaces to files and back, and into the hands of other programs."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,10 +144,20 @@ def test_single_precision_gets_an_offset(tmp_path, kind):
     assert np.abs(place - offset).max() <= 1
     assert note.startswith(f"{path}: {kind} is single precision, so its vertices are less the offset 10000000 ")
     assert note.endswith(f"which {beside.name} holds; .ply needs none")
-    gap = cKDTree(near.vertices).query(read_surface(path).vertices + offset - place)[0]
+    gap = cKDTree(near.vertices).query(read_surface(path).vertices - place)[0]
     assert gap.max() < 1e-6
     assert write_surface(path, near) is None  # which needs none
     assert not beside.exists()
+
+
+def test_an_offset_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "s.stl"
+    write_surface(path, transform(full_surface(3), 1.0, np.array([1e7, 0, 0])))
+    beside = tmp_path / "s.stl.offset.txt"
+    for text in ("10000000 0", "1 2 x", "nan 0 0"):
+        beside.write_text(text)
+        with pytest.raises(UserError, match=re.escape(f"{beside}: expected three numbers, the offset of the mesh")):
+            read_surface(path)
 
 
 def test_svg(tmp_path):

@@ -21,6 +21,7 @@ from phase_recon.surface.metrics import (
     signed_distance,
 )
 from phase_recon.surface.surface import Surface, transform
+from phase_recon.utils.errors import UserError
 
 
 def ball(radius, d=3, resolution=60):
@@ -181,6 +182,32 @@ def test_what_two_overlapping_bodies_share_is_inside_and_so_is_a_body_turned_ins
     places = np.array([[-0.3, 0.1, 0.2], [0.25, 0.1, 0.2], [0.8, 0.1, 0.2], [1.1, 0.1, 0.2]])
     assert contains(both, places).tolist() == [True, True, True, False]
     assert contains(Surface(one.vertices, one.cells[:, ::-1]), places).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("unit", [1e-7, 1e30])
+def test_what_is_inside_does_not_hang_on_the_unit(unit):
+    one, other = ball(1.0), ball(1.1)
+    scaled = [transform(shape, unit, np.zeros(3)) for shape in (one, other)]
+    assert compare_surfaces(*scaled, samples=5000)["iou"] == compare_surfaces(one, other, samples=5000)["iou"]
+
+
+def test_a_place_below_many_plates_is_inside_its_own():
+    count = 120
+    plate = Surface(cube().vertices * [1.0, 1.0, 0.5], cube().cells)
+    stack = Surface(
+        np.concatenate([plate.vertices + np.array([0, 0, k]) for k in range(count)]),
+        np.concatenate([plate.cells + 8 * k for k in range(count)]),
+    )
+    wide = Surface(stack.vertices * [1000.0, 1000.0, 1.0], stack.cells)
+    assert contains(wide, np.array([[0.0, 0, 0], [0, 0, 0.5], [0, 0, 1]])).tolist() == [True, False, True]
+
+
+def test_a_surface_without_any_size_is_refused():
+    nothing = Surface(cube().vertices, np.array([[0, 0, 1]]))
+    with pytest.raises(UserError, match="the reconstruction has no face with an area"):
+        compare_surfaces(nothing, cube(), samples=10)
+    with pytest.raises(UserError, match="the surface has no face with an area"):
+        compare_to_points(nothing, np.eye(3))
 
 
 def test_cloud_against_surface():
