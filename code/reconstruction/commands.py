@@ -181,7 +181,8 @@ def exit_status(
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115  for what Python still writes at its end
             return 1
         except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":  # torch's, on a GPU
+            torchs = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)  # GPU, CPU
+            if not (isinstance(error, MemoryError) or torchs):
                 raise
             return _said(UserError(OUT_OF_MEMORY.format(" ".join(str(error).split())[:120] or "the machine's is full")))
         except OSError as error:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.geometry.enclosure import ENCLOSED, enclosure
 from phase_recon.utils.general import thinned, threads
 
 Array = npt.NDArray[np.float64]
@@ -33,12 +34,12 @@ class GivenNormals:
     Attributes:
         fitting: share of the points, 0 to 1, whose normal is perpendicular to the plane of their neighbours.
         wrong: share of those, 0 to 0.5, whose normal points to the other side than most, as far as neighbours tell.
-        outward: whether most point out of the body.
+        outward: whether most point out of the body; None where the points enclose none, as an open sheet.
     """
 
     fitting: float
     wrong: float
-    outward: bool
+    outward: bool | None
 
     @property
     def trustworthy(self) -> bool:
@@ -53,7 +54,8 @@ class GivenNormals:
         elif self.wrong > WRONG:
             finding = f"do not look trustworthy: about {self.wrong:.0%} point to the wrong side of the surface"
         else:
-            finding = f"look trustworthy: {fitting}, and they point {'outward' if self.outward else 'inward'}"
+            side = "" if self.outward is None else f", and they point {'outward' if self.outward else 'inward'}"
+            finding = f"look trustworthy: {fitting}{side}"
         if used:
             advice = "they are used" if self.trustworthy else "they are used; --no-normals does without them"
         else:
@@ -77,9 +79,8 @@ def examine(cloud: PointCloud) -> GivenNormals | None:
     unlike = min(float((sides < 0).mean()), 0.5) if len(sides) else 0.5
     # of normals that are wrong by chance, a share p, 2 p (1 - p) of the pairs of neighbours are unlike
     wrong = (1 - (1 - 2 * unlike) ** 0.5) / 2
-    # the flux of x through a closed surface is d times its volume (divergence theorem); points stand for equal areas
-    flux = np.einsum("nd,nd->n", points, normals).mean()
-    return GivenNormals(float(fit.mean()), wrong, bool(flux > 0))
+    enclosed = enclosure(points, normals)
+    return GivenNormals(float(fit.mean()), wrong, None if abs(enclosed) < ENCLOSED else enclosed > 0)
 
 
 def _perpendicular(neighbours: Array, normals: Array) -> npt.NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.arrangement import Arrangement, ArrangementSettings, arrangement
 from phase_recon.geometry.coarse_surface import CoarseSurface, CoarseSurfaceSettings
 from phase_recon.geometry.creases import CreaseSettings, find_creases
+from phase_recon.geometry.enclosure import ENCLOSED, enclosure
 from phase_recon.geometry.neighbours import NEIGHBOURS, SAMPLED, areas, density_of, spacing
 from phase_recon.geometry.noise import EXACT, NoiseSettings, Scale, estimate_noise
 from phase_recon.geometry.orientation import OrientationSettings, orient
@@ -27,10 +28,12 @@ from phase_recon.geometry.thin_walls import ThinWallSettings, opposite_sheets
 from phase_recon.geometry.visibility import Space, unhidden
 from phase_recon.geometry.winding import CoarseNormals, WindingSettings, coarse_normals
 from phase_recon.utils.config import Config
-from phase_recon.utils.general import thinned, unique_rows, unit
+from phase_recon.utils.general import different, thinned, unique_rows, unit
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
+
+UNKNOWN = 0.5  # probability that a side is outside, of which nothing is known
 
 
 @dataclass(frozen=True)
@@ -282,27 +285,38 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
     facing = np.abs(cosine) > s.grazing
     told = facing & points.oriented
     agreement = float((cosine[told] > 0).mean()) if told.any() else None
-    normals = np.where(facing & (cosine < 0), -1.0, 1.0)[:, None] * points.normals
+    towards = np.where(cosine < 0, -1.0, 1.0)[:, None] * points.normals
     believed = agreement is not None and max(agreement, 1 - agreement) >= s.sensors_agree
     if not believed and facing.any():
         asked = thinned(np.flatnonzero(facing), s.sensors_asked)
-        seen = unhidden(Space(points.positions), points.positions[asked], normals[asked], sensors[asked])
+        seen = unhidden(Space(points.positions), points.positions[asked], towards[asked], sensors[asked])
         believed = bool(seen.mean() >= s.sensors_see)
     scene = replace(scene, sensors_agree=agreement, sensors_believed=believed)
     if not believed:
         return scene
-    outward = np.where(facing, s.seen, points.outward)
+    # points that were seen edge-on go with the others; where the sides of these were by chance, so are theirs
+    by_chance = agreement is None or 1 - s.sensors_agree < agreement < s.sensors_agree
+    turned = agreement is not None and agreement <= 1 - s.sensors_agree
+    normals = np.where(facing[:, None], towards, -points.normals if turned else points.normals)
+    outward = np.where(facing, s.seen, np.minimum(points.outward, UNKNOWN) if by_chance else points.outward)
     return replace(scene, points=replace(points, normals=normals, outward=outward))
 
 
 def check_given_normals(scene: Scene, config: Config) -> Scene:
-    """The share of the given normals that point outward, by the cloud's shape; if nearly all point inward, all turn."""
+    """The share of the given normals that point outward, by the cloud's shape; if nearly all point inward, all turn.
+
+    An open sheet has no inside, and the shape takes either side of it for one. There the given normals are right.
+    """
     if scene.normals != "given" or scene.coarse_normals is None:
         return scene
     cosine = (scene.points.normals * scene.coarse_normals.at(scene.points.positions)).sum(axis=1)
     outward = float((cosine > 0).sum() / max((cosine != 0).sum(), 1))
-    sign = -1.0 if outward < scene.settings.inward else 1.0
-    return replace(scene, outward=outward, points=replace(scene.points, normals=sign * scene.points.normals))
+    points = scene.points
+    if outward >= scene.settings.inward:
+        return replace(scene, outward=outward)
+    if enclosure(points.positions, points.normals) > -ENCLOSED:
+        return replace(scene, outward=1 - outward)
+    return replace(scene, outward=outward, points=replace(points, normals=-points.normals))
 
 
 def fit_coarse_surface(scene: Scene, config: Config) -> Scene:
@@ -360,7 +374,7 @@ def fill_holes(scene: Scene, config: Config) -> Scene:
     if not config.train.fill_openings or surface is None or not len(surface.filling):
         return scene
     measured = points.positions[points.source == Source.MEASURED]
-    count = scene.settings.hole_density * density_of(measured) * surface.filling_areas
+    count = scene.settings.hole_density * density_of(different(measured)) * surface.filling_areas
     # few points far off a dense cloud make openings that hold many times its points; they say no more than so many
     copies = _rounded(count * min(1.0, len(measured) / max(count.sum(), 1.0)))
     places, normals = (np.repeat(of, copies, axis=0) for of in (surface.filling, surface.filling_normals))

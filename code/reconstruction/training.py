@@ -164,7 +164,8 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
         if checkpoint is not None:
             status.load_state_dict(checkpoint.get("status", {}), run.device)
         begun = state.epoch
-        if missing := clock.begin_steps(begun):
+        missing = clock.begin_steps(begun)
+        if missing and not course.mending.reason:  # else it was the steps that failed that took the time
             assert t.time_budget is not None
             enough = math.ceil(10 * t.time_budget + missing / (1 - DETAIL_SHARE) / 6) / 10  # the detail has its share
             run.announce(

@@ -126,11 +126,17 @@ def test_clouds_per_hour_of_a_cloud_that_cannot_be_read(tmp_path: Path, monkeypa
     assert capsys.readouterr().err.rstrip().endswith("empty0.xyz is empty: expected points")
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.\nTried to get 3 GiB")])
-def test_too_little_memory_is_said_in_a_line(error, capsys):
+FULL = [
+    (MemoryError(), "the machine's is full"),
+    (torch.OutOfMemoryError("CUDA out of memory.\nTried to get 3 GiB"), "CUDA out of memory. Tried to get 3 GiB"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "DefaultCPUAllocator: can't allocate memory"),
+]
+
+
+@pytest.mark.parametrize(("error", "what"), FULL)
+def test_too_little_memory_is_said_in_a_line(error, what, capsys):
     assert ended(raising(error)) == 2
     said = capsys.readouterr().err
-    what = "the machine's is full" if isinstance(error, MemoryError) else "CUDA out of memory. Tried to get 3 GiB"
     assert said.startswith(f"error: out of memory ({what}): read fewer points (train.voxel), or lower plot.resolution")
     assert said.count("\n") == 1
 

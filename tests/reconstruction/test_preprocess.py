@@ -17,7 +17,8 @@ from phase_recon.reconstruction import preprocess
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.findings import sensor_warning
 from phase_recon.reconstruction.preprocess import PreprocessSettings
-from phase_recon.utils.config_files import load_config
+from phase_recon.utils.config import Config
+from phase_recon.utils.config_files import load_config, override
 
 CENTRE = np.array([5.0, -3.0, 40.0])
 
@@ -427,6 +428,39 @@ def test_a_sensor_tells_the_sides_of_sheets_of_which_the_shape_has_one_the_wrong
     assert 0.1 < data.sensors_agree < 0.9
     assert data.sensors_believed
     assert (data.points.normals[: len(data.chosen), 2] > 0).all()
+
+
+def test_points_that_a_sensor_saw_edge_on_have_the_side_of_the_others():
+    """Level ground about a tripod: only the nearest points face it, and their sides tell those of the rest."""
+    random = np.random.default_rng(0)
+    radius, turn = 12 * np.sqrt(random.uniform(size=1500)), random.uniform(0, 2 * np.pi, 1500)
+    x, y = radius * np.cos(turn), radius * np.sin(turn)
+    ground = np.stack([x, y, 0.2 * np.sin(x / 3) * np.cos(y / 3)], axis=1)
+    data = prepare(configured(), PointCloud(ground, sensors=np.tile([0.0, 0.0, 1.7], (1500, 1))))
+    assert data.sensors_believed
+    sure = data.points[np.flatnonzero(data.points.oriented & (data.points.source == Source.MEASURED))]
+    assert len(sure) > 100
+    assert (sure.normals[:, 2] > 0).mean() > 0.99
+
+
+def test_given_normals_of_an_open_sheet_stay():
+    """By the winding number those of a valley, upward, point inward, as it takes the valley's air for a body."""
+    x, y = np.random.default_rng(0).uniform(-1, 1, (2, 700))
+    valley = np.stack([x, y, 0.3 * (x**2 + y**2)], axis=1)
+    normals = np.stack([-0.6 * x, -0.6 * y, np.ones(700)], axis=1)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    for sign in (1, -1):
+        data = prepare(configured("network.has_normals=true"), PointCloud(valley, sign * normals))
+        assert (sign * data.points.normals[:, 2] > 0).all()
+
+
+def test_points_that_come_many_times_have_their_holes_filled_as_once():
+    angle = np.linspace(0.19, 2 * np.pi - 0.19, 600)
+    ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    config = override(Config().to_dict(), ["network.has_normals=true"])
+    clouds = [PointCloud(np.repeat(ring, n, axis=0), np.repeat(ring, n, axis=0)) for n in (1, 20)]
+    once, often = (preprocess.prepare(config, cloud) for cloud in clouds)
+    assert often.points.count(Source.HOLE) == once.points.count(Source.HOLE) > 0
 
 
 def test_sensors_of_a_sheet_of_which_no_side_is_sure_are_asked_what_they_see():
