@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from phase_recon.reconstruction.evaluation import Reconstruction
     from phase_recon.reconstruction.field import DetailedField, NeuralField
 
+WARNING = "warning: "
 SELECT = "select the points before"
 # keys of what a file has (``input_cloud.READING`` and more), and what does the same for arrays
 OF_FILES = {
@@ -69,6 +71,9 @@ def reconstruct(
     Raises:
         UserError: what is wrong with the points, a key or a value, in one line; or there is no surface.
         KeyboardInterrupt: Ctrl-C.
+
+    Warns:
+        UserWarning: something may be wrong with the surface, as when the cloud looks open, or sensors are not believed.
     """
     from phase_recon.datasets.pointcloud import point_cloud
     from phase_recon.reconstruction.build_model import check_model
@@ -95,10 +100,16 @@ def reconstruct(
             raise UserError(f"overrides: {key} is for reading a file, and does nothing here: {OF_FILES[key]}")
     cloud = point_cloud(points, normals, sensors, config.train.drop_invalid)
     try:
-        field, _ = fit(config, cloud, choose_device(str(gpu))[0], lambda line: None)
+        field, _ = fit(config, cloud, choose_device(str(gpu))[0], _warn)
     except Interrupted:
         raise KeyboardInterrupt from None
-    return Reconstruction.of(surface_of(field, cloud, config.plot), field)
+    return Reconstruction.of(surface_of(field, cloud, config.plot, _warn), field)
+
+
+def _warn(line: str) -> None:
+    """Pass on what a command would print, if it is a warning."""
+    if line.startswith(WARNING):
+        warnings.warn(line.removeprefix(WARNING), stacklevel=2)
 
 
 def load_field(run_or_checkpoint: str | Path) -> NeuralField | DetailedField:

@@ -43,6 +43,7 @@ ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 FINEST = 0.001  # spacing, normalised: of finer grids nothing is left in the finest mesh
 NOISE_WIDTHS = 3.0  # × noise: the least spacing; a finer grid could hold each of many noisy points
+CROWD = 30.0  # points for each node of the grid, at most: a million points with noise of 0.01 are 70 for each
 SAMPLED = 3000  # points that tell the spacing
 FEWEST = 10_000  # points that count, however short the time is: they take a second
 SECONDS, SECONDS_PER_POINT = 4.0, 6e-5  # that a correction takes on two cores (measured), openings included
@@ -62,7 +63,7 @@ def correction_of(
     """What the points of a scene know and its field misses; None if that is nothing.
 
     First it opens what the network has filled (``openings``). Then every row of the cloud that is no outlier counts, as
-    it was given; the normal there is that of the nearest point that was trained on.
+    it was given, but of a crowd a part; the normal there is that of the nearest point that was trained on.
 
     Args:
         field: the trained field.
@@ -75,6 +76,10 @@ def correction_of(
     if len(points) > count:
         points = thinned(points, int(count))
         announce(f"detail: of {len(points):,} points, as more would take longer than there is time")
+    noise = scene.scale.noise
+    if enough := len(points) >= FEWEST_HELD_OUT * HELD_OUT:
+        spacing = max(spacing_of(points), NOISE_WIDTHS * noise, FINEST)
+        points = uncrowded(points, spacing)
     openings, found = opened(field, scene)
     if found:
         announce(f"detail: openings that the network had filled, and that are open now: {found} (train.detail)")
@@ -83,11 +88,10 @@ def correction_of(
         measured = scene.points[np.flatnonzero(scene.points.source == Source.MEASURED)]
         nearest = cKDTree(measured.positions).query(points, workers=threads())[1]
         normals, trust = measured.normals[nearest], measured.confidence[nearest]
-    lambda_, noise = None, scene.scale.noise
-    if len(points) >= FEWEST_HELD_OUT * HELD_OUT:
+    lambda_ = None
+    if enough:
         so_far = DetailedField(field, openings).normalised_value_and_gradient
         data = data_at(points, normals, trust, so_far, scene.normals == "given")
-        spacing = max(spacing_of(points), NOISE_WIDTHS * noise, FINEST)
         lambda_ = choose_lambda(data, spacing, noise)
     if lambda_ is None:
         announce("detail: the points show none that the network lacks (train.detail)")
@@ -96,6 +100,12 @@ def correction_of(
     unit = scene.domain.normalisation.scale
     announce(f"detail: added down to the points' spacing of {spacing * unit:.3g}, λ = {lambda_:g} (train.detail)")
     return SplineField((*openings.grids, *detail.grids))
+
+
+def uncrowded(points: Array, spacing: float) -> Array:
+    """Of points (N, d), at most CROWD for each node of a grid with a spacing: more take time, and tell little."""
+    each = (spacing / spacing_of(points)) ** (points.shape[1] - 1)
+    return points if each <= CROWD else thinned(points, round(len(points) * CROWD / each))
 
 
 def seconds_for(count: int) -> float:

@@ -1,5 +1,6 @@
 """What a user is told of what the preprocessing found of a cloud, before the first step."""
 
+from phase_recon.datasets.pointcloud import FLAT
 from phase_recon.geometry.points import Source
 from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.utils.errors import UserError
@@ -14,7 +15,7 @@ def findings(scene: Scene) -> list[str]:
     """What was found of a cloud, a line each.
 
     Raises:
-        UserError: it is a needle.
+        UserError: it is a needle, or flat but for its outliers.
     """
     lines: list[str] = []
     unit, points, scale = scene.domain.normalisation.scale, scene.points, scene.scale
@@ -24,6 +25,13 @@ def findings(scene: Scene) -> list[str]:
             f"the cloud is a needle, {scene.extents[1] * unit:.3g} by {thickness * unit:.3g} thick and "
             f"{scene.extents[2] * unit:.3g} long: finer than the field resolves, it would come in pieces; stretch it "
             "across, say tenfold, and shrink the mesh as much"
+        )
+    if thickness <= FLAT * scene.extents[-1]:
+        lies, needs = ("in one plane", "surface encloses a volume") if scene.dimension == 3 else (
+            "on one straight line", "curve encloses an area")  # fmt: skip
+        raise UserError(
+            f"the points that are no outliers lie {lies}: a closed {needs}; if the {scene.dropped} others belong to "
+            "the shape, --set train.drop_outliers=false keeps them"
         )
     if scene.dropped:
         lines.append(

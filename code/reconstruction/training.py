@@ -144,13 +144,15 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
     step = Repeated(partial(_step, state, ranks), run.device, state.generator, run.recorded)
     ranks.copy_first(state.optimizers.parameters)
     experiment = run.experiment
-    if experiment is not None and checkpoint is not None and checkpoint is run.continued:
-        experiment.write_configuration(to_hocon(config))
+    mended = bool(course.mending.reason) and course.mending.since == state.epoch
+    if experiment is not None and checkpoint is not None and (mended or checkpoint is run.continued):
+        if checkpoint is run.continued:
+            experiment.write_configuration(to_hocon(config))
         if (aside := experiment.set_aside(state.epoch)) is not None:
             run.announce(f"what later steps had left is now in {aside}")
     if experiment is not None and (checkpoint is not None or course.mending.reason):
         experiment.rewind_log(state.epoch)
-        if course.mending.reason and course.mending.since == state.epoch:
+        if mended:
             note = {"epoch": state.epoch + 1, "mended": course.mending.reason, "how": course.mending.action}
             run.write(lambda: experiment.log(note))
 

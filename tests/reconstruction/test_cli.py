@@ -519,6 +519,9 @@ def test_reconstruct_says_what_is_wrong(shapes: Any):
         reconstruct(shapes[0], sensors=np.zeros(3))
     with pytest.raises(UserError, match=r"^sensors: have no meaning with normals, which tell the sides"):
         reconstruct(shapes[0], shapes[0], sensors=np.zeros(2))
+    sensors = np.where(np.arange(len(shapes[0]))[:, None] == 3, np.nan, np.ones_like(shapes[0]))
+    with pytest.raises(UserError, match=f"sensors: 1 of {len(shapes[0])} are NaN or infinite; leave them out"):
+        reconstruct(shapes[0], sensors=sensors)
     with pytest.raises(UserError, match=r"^minutes and steps: one or the other"):
         reconstruct(shapes[0], minutes=1, steps=3)
     with pytest.raises(UserError, match=r"no value of a key; expected a number, a text, a list or null"):
@@ -548,6 +551,18 @@ def test_reconstruct_takes_rows_that_are_no_points_and_where_the_points_were_see
         reconstruct(broken, sensors=(1.0, 2.0, 300.0), overrides={"train.drop_invalid": True})
     np.testing.assert_array_equal(clouds[0].points, shapes[1])
     np.testing.assert_array_equal(clouds[0].sensors, np.broadcast_to([1.0, 2.0, 300.0], shapes[1].shape))
+
+
+def test_a_warning_of_the_run_is_one_of_the_program(shapes: Any, monkeypatch: Any):
+    def fit(config: Any, cloud: Any, device: Any, announce: Any) -> Any:
+        announce("device: CPU")
+        announce("warning: the cloud is 0.1 thick")
+        raise Interrupted(130, 0)
+
+    monkeypatch.setattr(training, "fit", fit)
+    with pytest.warns(UserWarning, match=r"^the cloud is 0\.1 thick$") as said, pytest.raises(KeyboardInterrupt):
+        reconstruct(shapes[1])
+    assert len(said) == 1
 
 
 def test_debug_shows_the_traceback(tmp_path: Path):

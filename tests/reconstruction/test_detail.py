@@ -9,7 +9,7 @@ from conftest import TINY
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.reconstruction import detail
 from phase_recon.reconstruction.build_model import check_model
-from phase_recon.reconstruction.detail import choose_lambda, data_at, spacing_of
+from phase_recon.reconstruction.detail import CROWD, choose_lambda, data_at, spacing_of, uncrowded
 from phase_recon.reconstruction.detail_system import solve
 from phase_recon.reconstruction.evaluation import distances_to_faces, resolution_for, surface_of
 from phase_recon.reconstruction.field import DetailedField, NeuralField, load_field
@@ -58,6 +58,15 @@ def test_of_noise_alone_nothing_is_added(d):
     data = data_of((0.6 + noise)[:, None] * directions)
     spacing = max(spacing_of(data.points), detail.NOISE_WIDTHS * 0.005)
     assert choose_lambda(data, spacing, 0.005) is None
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_of_a_crowd_of_points_so_many_count_as_there_are_for_each_node(d):
+    points = on_sphere(20_000, d)
+    spacing = spacing_of(points)
+    wide = spacing * 90 ** (1 / (d - 1))
+    assert uncrowded(points, 2 * spacing) is points
+    assert len(uncrowded(points, wide)) == pytest.approx(20_000 * CROWD / 90, abs=1)
 
 
 def test_the_correction_keeps_to_its_time(monkeypatch):

@@ -12,7 +12,7 @@ from test_training import same_state, tiny, untimed
 from conftest import Command, records
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.model.optimizer import Optimizers
-from phase_recon.reconstruction import state
+from phase_recon.reconstruction import recovery, state
 from phase_recon.reconstruction.progress import Clock
 from phase_recon.reconstruction.training import fit
 from phase_recon.utils.errors import UserError
@@ -78,6 +78,18 @@ def test_a_mended_run_is_continued_to_the_same_bits(tmp_path, circle, brittle, e
     for name in ("10", "15", "20", "latest"):
         assert same_state(again.load_checkpoint(name), whole.load_checkpoint(name))
     assert untimed(again.folder) == untimed(whole.folder)
+
+
+def test_checkpoints_of_the_course_that_failed_are_set_aside(tmp_path, circle, monkeypatch):
+    """A run that is killed after it was mended goes on from there, and not from the last step that failed."""
+    found = iter([None, *["the surface leaves Ω at its upper x side"] * 3])
+    monkeypatch.setattr(recovery, "surface_leaves", lambda *_: next(found, None))
+    run, said = train(tmp_path, circle)
+    assert any("; going on from step 5 with" in line for line in said)
+    (aside,) = (run.folder / "replaced").iterdir()
+    assert f"what later steps had left is now in {aside}" in said
+    assert sorted(path.name for path in (aside / "checkpoints").iterdir()) == ["10.pth", "15.pth"]
+    assert run.load_checkpoint("10")["mending"]["since"] == 5
 
 
 def test_without_a_good_checkpoint_it_starts_anew_with_the_next_seed(tmp_path, circle, brittle):

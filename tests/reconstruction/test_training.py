@@ -216,6 +216,13 @@ def test_a_needle_is_refused():
     assert any(line.startswith("warning: the cloud is 0.0") for line in lines)
 
 
+def test_a_cloud_that_is_flat_without_its_outliers_is_refused():
+    plane = np.column_stack([np.random.default_rng(0).uniform(size=(300, 2)), np.zeros(300)])
+    cloud = PointCloud(np.append(plane, [[0.5, 0.5, 0.7]], axis=0))
+    with pytest.raises(UserError, match=r"no outliers lie in one plane: .* if the 1 others belong to the shape, --set"):
+        fit(tiny("train.nepoch=1"), cloud, torch.device("cpu"), lambda line: None)
+
+
 def test_a_thin_cloud_is_warned_of(circle):
     lines: list[str] = []
     fit(tiny("train.nepoch=1"), PointCloud(circle.points * [1, 0.01]), torch.device("cpu"), lines.append)
