@@ -121,9 +121,9 @@ def point_cloud(
         if places.shape not in (values.shape, values.shape[1:]):
             expected = f"the shape of the points {values.shape}, or {values.shape[1:]} for one position"
             raise UserError(f"sensors: expected {expected}, got {places.shape}")
-        broken = ~np.isfinite(np.atleast_2d(places)).all(axis=1)
-        if broken.any():
-            raise UserError(f"sensors: {np.count_nonzero(broken)} of {len(broken)} are NaN or infinite; leave them out")
+        finite = np.isfinite(places).reshape(-1, values.shape[1])
+        if broken := len(finite) - np.count_nonzero(finite.all(axis=1)):
+            raise UserError(f"sensors: {broken} of {len(finite)} are NaN or infinite; leave them out")
         columns |= dict(zip(SENSORS, np.broadcast_to(places, values.shape).T, strict=False))
     return _cloud(Path("points"), Table(columns), None, drop_invalid, normals is not None)
 

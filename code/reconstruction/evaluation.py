@@ -268,7 +268,9 @@ def evaluate(
         resolution = resolution_for(field, field.normalisation.apply(cloud.points), plot.is_uniform_grid)
     surface = surface_of(field, cloud, plot, announce, resolution)
     record = folder / "metrics.json"
-    before = _target_before(record)
+    before, of = (_path_before(record, part) for part in ("target", "input"))
+    if of is not None and cloud_path is not None and Path(of).absolute() != Path(cloud_path).absolute():
+        announce(f"note: {folder} was the evaluation of {of}, and is replaced")
     record.unlink(missing_ok=True)  # it is written last: an evaluation that is cut off from here on has none
     if plot.save_ply:
         curve = field.dimension == 2
@@ -365,10 +367,11 @@ def _overlap(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) ->
     return bool((low <= np.minimum(first.max(axis=0), second.max(axis=0))).all())
 
 
-def _target_before(metrics: Path) -> str | None:
-    """The target that an earlier evaluation's metrics.json compares with; None if there is none."""
+def _path_before(metrics: Path, part: str) -> str | None:
+    """The file that an earlier evaluation's metrics.json is of ("input") or compares with ("target"); None if none."""
     try:
         earlier = json.loads(metrics.read_text())
-        return str(earlier["target"]["path"])
+        path = earlier[part]["path"]
+        return None if path is None else str(path)
     except (OSError, ValueError, KeyError, TypeError):
         return None

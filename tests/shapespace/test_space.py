@@ -324,6 +324,10 @@ def test_eval_writes_what_an_evaluation_has(capsys, space, tmp_path):
     metrics = json.loads((folder / "evaluation" / "600" / "metrics.json").read_text())
     assert metrics["input"]["cloud_to_surface_mean"] < 0.05
     assert "new: components 1, points to surface" in said.out
+    write(tmp_path / "others" / "new.npz", ellipsoid(WIDTHS[3], seed=61))
+    said = call(capsys, space, "eval", tmp_path / "others")[1]
+    was = f"{folder / 'evaluation' / '600'} was the evaluation of {tmp_path / 'clouds' / 'new.npz'}, and is replaced"
+    assert f"note: {was}\n" in said.out
 
 
 def test_a_code_is_for_the_network_that_it_was_fitted_to(capsys, space, tmp_path):
