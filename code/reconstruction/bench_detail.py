@@ -1,6 +1,6 @@
 """How fast the detail is solved for, as a share of the bytes a second that this machine's memory can move.
 
-    python code/reconstruction/bench_detail.py --points 120000
+    python code/reconstruction/bench_detail.py --points 30000
 
 A product of the equations' matrices with a vector, which conjugate gradients spend their time on, reads each entry
 once; so no more of them can be done than the memory has bytes for. Timed beside it is a copy in memory, which reads and
