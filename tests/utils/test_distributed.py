@@ -39,13 +39,14 @@ def test_gpus_multiply_bfloat16_from_ampere_on(monkeypatch, capability, wanted):
 
 
 @pytest.mark.parametrize(
-    ("seen", "number"),
-    [(None, 1), ("0,2", 0), ("2,1", 1), ("3", 0), ("GPU-c,GPU-b", 1), ("", 0)],
+    ("seen", "count", "number"),
+    [(None, 4, 1), ("0,2", 2, 0), ("2,1", 2, 1), ("3", 1, 0), ("GPU-c,GPU-b", 2, 1), ("", 0, 0), ("0,9,1", 1, 0)],
 )
-def test_the_freest_gpu_is_counted_among_those_that_torch_sees(monkeypatch, seen, number):
+def test_the_freest_gpu_is_counted_among_those_that_torch_sees(monkeypatch, seen, count, number):
     memory = {0: 500.0, 1: 900.0, 2: 100.0, 3: 10.0}
     found = [SimpleNamespace(id=id_, uuid=f"GPU-{'abcd'[id_]}", memoryFree=free) for id_, free in memory.items()]
     monkeypatch.setitem(sys.modules, "GPUtil", SimpleNamespace(getGPUs=lambda: found))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     if seen is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
