@@ -29,7 +29,7 @@ from phase_recon.reconstruction.compare import BAND, BOX, measure_all, measured,
 from phase_recon.reconstruction.provenance import commit, load, machine
 from phase_recon.reconstruction.trials import Row, cell, markdown
 from phase_recon.surface.files import read_surface
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import write_text
 from phase_recon.utils.locations import ROOT
 
 # creases, thin and networked, hollow and scanned, fine: with much noise, with little and with none; and two curves
@@ -74,7 +74,7 @@ def command(options: argparse.Namespace) -> None:
     for steps in options.steps:
         for name in clouds:
             tables[name, steps] = rows_of(name, steps, losses, options)
-            write_whole(options.docs / "COMPARISON.md", page_of(tables, losses, options).encode())
+            write_text(options.docs / "COMPARISON.md", page_of(tables, losses, options))
     print(f"page: {options.docs / 'COMPARISON.md'}")
 
 

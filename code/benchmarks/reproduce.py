@@ -39,7 +39,7 @@ from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import differences, load_config
 from phase_recon.utils.distributed import choose_device
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import write_text, write_whole
 from phase_recon.utils.locations import CONFIGURATIONS, ROOT
 
 TABLES = ("published", "grid", "path")
@@ -150,7 +150,7 @@ def reproduce(options: argparse.Namespace) -> None:
                 kept = [*rows, *(row for identity, row in before.items() if identity not in done)]
                 write_whole(figures, (json.dumps(kept, indent=1, ensure_ascii=False) + "\n").encode())
                 page = page_of(rows, wanted, [case.name for case in cases], options)
-                write_whole(options.docs / "REPRODUCTION.md", page.encode())
+                write_text(options.docs / "REPRODUCTION.md", page)
     print(f"page: {options.docs / 'REPRODUCTION.md'}\nfigures: {figures}")
 
 

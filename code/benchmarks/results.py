@@ -36,7 +36,7 @@ from phase_recon.reconstruction.commands import Parser, chosen, exit_status, who
 from phase_recon.reconstruction.provenance import commit, load, machine
 from phase_recon.reconstruction.trials import Row, cell, failure, markdown, middle, spread
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import write_text
 from phase_recon.utils.locations import ROOT
 
 WITHOUT_NORMALS = ("poisson8", "poisson9", "ipsr9")  # the peers that ours is compared with
@@ -124,7 +124,7 @@ def command(options: argparse.Namespace) -> None:
         parts.append(text)
         drawn += [row for row in rows if table.name != "curves"]
         page = "\n".join([_head(options), *([_summary(drawn)] if drawn else []), *parts])
-        write_whole(options.docs / "RESULTS.md", page.encode())
+        write_text(options.docs / "RESULTS.md", page)
     if not parts:
         raise UserError(f"--shapes {options.shapes}: none of them is in the tables {', '.join(names)}")
     draw_gallery(options.docs / "gallery.png", drawn, WITHOUT_NORMALS)

@@ -36,7 +36,7 @@ from phase_recon.reconstruction.trials import Row, cell, markdown
 from phase_recon.report.plots import save_figure
 from phase_recon.surface.files import read_surface
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.files import npz_of, write_whole
+from phase_recon.utils.files import npz_of, write_text, write_whole
 from phase_recon.utils.locations import PACKAGE, ROOT
 
 CLOUDS = (("pipe_flange", "scan"), ("knot", "exact"), ("spider", "noisy"), ("pitted_ball", "dense"))  # error and time
@@ -114,7 +114,7 @@ def command(options: argparse.Namespace) -> None:
     draw(options.docs / "cost.png", cost_panels(grown))
     detail = draw_detail(options.docs / "detail.png", timed)
     peaks = {script: printed(script) for script in PEAKS}
-    write_whole(options.docs / "SPEED.md", page(options, timed, grown, detail, peaks).encode())
+    write_text(options.docs / "SPEED.md", page(options, timed, grown, detail, peaks))
     print(f"page: {options.docs / 'SPEED.md'}")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import write_text, write_whole
 
 # of cloud.json: states are waiting, running, done, failed and stopped; seconds are of all processes so far
 RECORD: dict[str, Any] = {"input": "", "state": "waiting", "reason": "", "seconds": 0.0, "sha256": None}
@@ -112,8 +112,8 @@ def write_tables(folder: Path) -> None:
         writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-        write_whole(folder / "table.csv", text.getvalue().encode(errors="backslashreplace"))
-        write_whole(folder / "table.html", page_of(folder, rows).encode(errors="backslashreplace"))
+        write_text(folder / "table.csv", text.getvalue())
+        write_text(folder / "table.html", page_of(folder, rows))
 
 
 def table(folder: Path) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ from phase_recon.surface.metrics import compare_surfaces, compare_to_points, dis
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.config import PlotConfig
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.files import npz_of, write_whole
+from phase_recon.utils.files import npz_of, write_text, write_whole
 
 HERE = Path(__file__).resolve().parent
 SUFFIXES = (".ply", ".obj", ".off", ".stl")
@@ -311,7 +311,7 @@ def _write_tables(rows: list[Row], out: Path) -> None:
         for method, distances in PUBLISHED.get(case, {}).items():
             lines.append([case, f"{method}, published", "", *distances, *[""] * (len(COLUMNS) - len(distances))])
     table = markdown(["case", "method", "runs", *COLUMNS], lines)
-    write_whole(out / "table.md", table.encode(errors="backslashreplace"))
+    write_text(out / "table.md", table)
     print(table, end="")
 
 

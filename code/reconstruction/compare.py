@@ -52,7 +52,7 @@ from phase_recon.utils.config_files import config_from_dict
 from phase_recon.utils.distributed import choose_device
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import write_text, write_whole
 from phase_recon.utils.general import sample_ball, sample_omega
 from phase_recon.utils.hocon import parse, read_file, write
 from phase_recon.utils.locations import CONFIGURATIONS, ROOT, find_file, folder_of_runs
@@ -137,7 +137,7 @@ def compare(options: argparse.Namespace, command: str) -> None:
     note = f"{NOTE} {device[0].upper()}{device[1:]}."
     write_csv(folder / "table.csv", columns, rows)
     text = f"    {command}\n\n{markdown(table[0], table[1:])}\n{note}\n"
-    write_whole(folder / "table.md", text.encode(errors="backslashreplace"))
+    write_text(folder / "table.md", text)
     pictures = _pictures(rows, cloud, target, folder)
     shown = [Shown(row["method"], _surface(row), row.get("history", ())) for row in rows]
     if target is not None:

@@ -78,8 +78,9 @@ def correction_of(
         announce(f"detail: of {len(points):,} points, as more would take longer than there is time")
     noise = scene.scale.noise
     if enough := len(points) >= FEWEST_HELD_OUT * HELD_OUT:
-        spacing = max(spacing_of(points), NOISE_WIDTHS * noise, FINEST)
-        points = uncrowded(points, spacing)
+        own = spacing_of(points)
+        spacing = max(own, NOISE_WIDTHS * noise, FINEST)
+        points = uncrowded(points, spacing / own)
     openings, found = opened(field, scene)
     if found:
         announce(f"detail: openings that the network had filled, and that are open now: {found} (train.detail)")
@@ -102,9 +103,9 @@ def correction_of(
     return SplineField((*openings.grids, *detail.grids))
 
 
-def uncrowded(points: Array, spacing: float) -> Array:
-    """Of points (N, d), at most CROWD for each node of a grid with a spacing: more take time, and tell little."""
-    each = (spacing / spacing_of(points)) ** (points.shape[1] - 1)
+def uncrowded(points: Array, wider: float) -> Array:
+    """Of points (N, d), at most CROWD for each node of a grid that is so many times wider than they are apart."""
+    each = wider ** (points.shape[1] - 1)
     return points if each <= CROWD else thinned(points, round(len(points) * CROWD / each))
 
 

@@ -292,11 +292,11 @@ def evaluate(
         write_whole(written["oriented"], oriented_ply(*oriented_points(scene)))
 
     page = folder / "surface.html"
-    if not plot.save_html:
-        page.unlink(missing_ok=True)  # it would be of another surface
-    else:
+    if plot.save_html:
         written["page"] = page
         surface_page(page, surface, points, f"{experiment.folder.name}, step {epoch}", up=plot.up)
+    else:
+        page.unlink(missing_ok=True)  # it would be of another surface
     written["picture"] = folder / "surface.png"
     render_surface(written["picture"], surface, points, up=plot.up)
     written["cuts"] = folder / "cuts.png"

@@ -26,7 +26,7 @@ import numpy as np
 
 from phase_recon.reconstruction.provenance import version_of_code
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import write_text, write_whole
 
 Row = dict[str, Any]
 
@@ -203,4 +203,4 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     writer = csv.DictWriter(content, columns, extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, content.getvalue().encode(errors="backslashreplace"))
+    write_text(path, content.getvalue())

@@ -19,7 +19,7 @@ from plotly.subplots import make_subplots
 from phase_recon.report.page import axis_titles, camera, curve_trace, dots_trace, mesh_trace, simplified
 from phase_recon.report.render import Up
 from phase_recon.surface.surface import Surface, offset_of
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import write_text
 from phase_recon.utils.general import thinned
 
 Float64 = npt.NDArray[np.float64]
@@ -124,7 +124,7 @@ def comparison_page(
         *(_picture(caption, picture) for caption, picture in pictures.items()),
         "</body></html>\n",
     ]
-    write_whole(path, "\n".join(parts).encode(errors="backslashreplace"))
+    write_text(path, "\n".join(parts))
 
 
 def _rows(table: Sequence[Sequence[str]]) -> list[tuple[str, Sequence[str]]]:

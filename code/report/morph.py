@@ -11,7 +11,7 @@ from PIL import Image
 from phase_recon.report.page import axis_titles, camera, curve_trace, mesh_trace, simplified
 from phase_recon.report.render import FRONT, Up, render_views
 from phase_recon.surface.surface import Surface, offset_of, polylines
-from phase_recon.utils.files import write_whole
+from phase_recon.utils.files import write_text, write_whole
 
 MOST_FACES = 200_000  # of all shapes on a page together, which keeps it under 15 MB
 FRAME_MS = 120  # of a picture's frame
@@ -42,7 +42,7 @@ def morph_page(path: Path, surfaces: Sequence[Surface], title: str, *, up: Up = 
         title={"text": title}, template="plotly_white", sliders=[{"steps": steps, "currentvalue": {"visible": False}}]
     )
     page = figure.to_html(include_plotlyjs=True, default_height="94vh", config={"displaylogo": False})
-    write_whole(path, page.encode())
+    write_text(path, page)
 
 
 def morph_picture(path: Path, surfaces: Sequence[Surface], *, up: Up = "z") -> None:

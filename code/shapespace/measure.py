@@ -36,7 +36,7 @@ from phase_recon.shapespace.eval import evaluate_clouds
 from phase_recon.shapespace.space import Space, load_space
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, checkpoint_at, read_checkpoint
-from phase_recon.utils.files import npz_of, write_whole
+from phase_recon.utils.files import npz_of, write_text, write_whole
 from phase_recon.utils.locations import PACKAGE, ROOT
 
 LOSSES = ("phase", "igr")
@@ -82,9 +82,9 @@ def command(options: argparse.Namespace) -> None:
     rows: list[Row] = []
     for loss in losses:
         rows += space_rows(loss, options)
-        write_whole(options.docs / "SPACES.md", page_of(rows, [], options).encode())
+        write_text(options.docs / "SPACES.md", page_of(rows, [], options))
     own = list(own_rows(options))
-    write_whole(options.docs / "SPACES.md", page_of(rows, own, options).encode())
+    write_text(options.docs / "SPACES.md", page_of(rows, own, options))
     print(f"page: {options.docs / 'SPACES.md'}")
 
 

@@ -178,7 +178,7 @@ def refine(
     would leave an edge shorter than SHORTEST of the median.
     """
     start = surface.vertices
-    edges = surface.cells[:, [[0, 1]] if surface.dimension == 2 else [[0, 1], [1, 2], [2, 0]]]  # (F, 1 or 3, 2)
+    edges = surface.edges()
     median = float(np.median(np.linalg.norm(start[edges[:, 0, 1]] - start[edges[:, 0, 0]], axis=1)))
     limit, edges = 0.5 * median, edges.reshape(-1, 2)
     vertices, off = start.copy(), np.arange(len(start))

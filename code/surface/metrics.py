@@ -47,7 +47,7 @@ def distance_to_surface(points: Array, surface: Surface) -> tuple[Array, npt.NDA
     return np.linalg.norm(points - nearest, axis=1), cells
 
 
-def _check(surface: Surface, name: str) -> Surface:
+def _measurable(surface: Surface, name: str) -> Surface:
     """The surface without degenerate cells.
 
     Raises:
@@ -90,7 +90,7 @@ def compare_surfaces(
             1), and for a closed mesh genus.
     """
     whole = {"reconstruction": _without_repeats(reconstruction), "target": _without_repeats(target)}
-    reconstruction, target = _check(reconstruction, "reconstruction"), _check(target, "target")
+    reconstruction, target = _measurable(reconstruction, "reconstruction"), _measurable(target, "target")
     if threshold is None:
         threshold = 0.01 * float(np.linalg.norm(np.ptp(target.vertices, axis=0)))
     seeds = np.random.SeedSequence(seed).generate_state(3).tolist()
@@ -147,7 +147,7 @@ def compare_to_points(
         d_C: the Chamfer distance (L1, symmetric), the mean of the two means.
         d_H: the Hausdorff distance, the larger of the two maxima.
     """
-    reconstruction = _check(reconstruction, "surface")
+    reconstruction = _measurable(reconstruction, "surface")
     to_surface = distance_to_surface(points, reconstruction)[0]
     to_cloud, guess, far = guesses(sample_surface(reconstruction, samples, seed)[0], points)
     return {

@@ -29,8 +29,7 @@ def straddle(surface: Surface) -> Surface:
     assert surface.normals is not None
     d = surface.dimension
     bends = np.zeros(len(surface.cells))
-    for start, end in [(0, 1)] if d == 2 else [(0, 1), (1, 2), (2, 0)]:
-        i, j = surface.cells[:, start], surface.cells[:, end]
+    for i, j in surface.edges().transpose(1, 2, 0):
         along = surface.vertices[j] - surface.vertices[i]
         one, other = surface.normals[i], surface.normals[j]
         smooth = np.einsum("nd,nd->n", one, other) > SMOOTH

@@ -52,6 +52,10 @@ class Surface:
         """``cells``, by the name that mesh libraries have for triangles."""
         return self.cells
 
+    def edges(self) -> npt.NDArray[np.int64]:
+        """The ends (F, 1, 2) of each segment, or of the three edges (F, 3, 2) of each triangle, one after the other."""
+        return self.cells[:, [[0, 1]] if self.dimension == 2 else [[0, 1], [1, 2], [2, 0]]]
+
     def to_trimesh(self) -> trimesh.Trimesh:
         """The mesh (d = 3) as a trimesh, vertex normals and colours included."""
         return trimesh.Trimesh(

@@ -55,6 +55,11 @@ def write_whole(path: Path | str, content: bytes, remedy: str = "choose another 
         raise
 
 
+def write_text(path: Path | str, text: str) -> None:
+    """``write_whole`` for a text, as UTF-8; bytes that are no letters, as names may have, are written by their code."""
+    write_whole(path, text.encode(errors="backslashreplace"))
+
+
 def npz_of(**arrays: npt.ArrayLike) -> bytes:
     """The bytes of an .npz that holds some arrays by name."""
     content = io.BytesIO()

@@ -26,14 +26,14 @@ def test_a_table_that_changes_while_it_is_written_is_written_again(tmp_path: Pat
     for name in "ab":
         (tmp_path / name).mkdir()
         write_record(tmp_path / name, {"input": name})
-    write: Callable[[Path, bytes], None] = batch_table.write_whole
+    write: Callable[[Path, str], None] = batch_table.write_text
 
-    def slow(path: Path, content: bytes) -> None:
+    def slow(path: Path, content: str) -> None:
         if path.name == "table.csv" and read_record(tmp_path / "b")["state"] == "waiting":
             write_record(tmp_path / "b", {"input": "b", "state": "done"})  # another process, meanwhile
         write(path, content)
 
-    monkeypatch.setattr(batch_table, "write_whole", slow)
+    monkeypatch.setattr(batch_table, "write_text", slow)
     write_tables(tmp_path)
     assert rows(tmp_path)["b"]["state"] == "done"
 

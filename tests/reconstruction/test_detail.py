@@ -63,10 +63,8 @@ def test_of_noise_alone_nothing_is_added(d):
 @pytest.mark.parametrize("d", [2, 3])
 def test_of_a_crowd_of_points_so_many_count_as_there_are_for_each_node(d):
     points = on_sphere(20_000, d)
-    spacing = spacing_of(points)
-    wide = spacing * 90 ** (1 / (d - 1))
-    assert uncrowded(points, 2 * spacing) is points
-    assert len(uncrowded(points, wide)) == pytest.approx(20_000 * CROWD / 90, abs=1)
+    assert uncrowded(points, 2.0) is points
+    assert len(uncrowded(points, 90 ** (1 / (d - 1)))) == pytest.approx(20_000 * CROWD / 90, abs=1)
 
 
 def test_the_correction_keeps_to_its_time(monkeypatch):
