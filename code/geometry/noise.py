@@ -3,6 +3,7 @@
 Quadrics leave of their neighbours a residual, which is noise and detail. Noise and detail are told apart by looking at
 fewer and at more neighbours: the residual of noise stays nearly the same with 16 in place of 24, that of detail falls;
 and relative to the width of the neighbourhood, that of noise falls when more are looked at, that of detail does not.
+Only neighbours that all lie within the noise are alike however many they are; but they spread in all directions alike.
 """
 
 from dataclasses import dataclass, replace
@@ -31,12 +32,15 @@ class NoiseSettings:
         kept_of_detail: the largest share that pure detail leaves.
         noise_begins: × width of the neighbourhood: residual below which the points count as noise-free.
         surface_hidden: × width: residual above which so many neighbours do not show the surface.
-        steady: ratio of residual over width, of 48 neighbours to that of 24, above which detail takes part; noise
-            alone gives 0.7.
+        steady: ratio of residual over width, of twice as many neighbours to that of some, above which more of them show
+            more detail and not less noise; noise alone gives 0.7.
+        flat: planarity below which a neighbourhood lies within the noise, whatever its residual does: the noise's own
+            layer has 0.2 to 0.5, half of it outside 0.6 to 0.7, detail without noise 0.8 to 1.
         detail_borne: × width: detail with which 24 neighbours still show the surface.
-        residual_borne: × width: residual with which they still do.
+        residual_borne: × width: residual with which any number still does.
         more: neighbours that are looked at in turn where 24 do not show the surface.
         fewest_neighbourhoods: so many neighbourhoods a cloud must have, or one is not a part of it but all of it.
+        most_looked_at: neighbours of all places that are looked at together, at most: a second.
         left: share of the noise that the fit to 24 neighbours leaves at a point; on a plane it would be 0.45.
     """
 
@@ -47,10 +51,12 @@ class NoiseSettings:
     noise_begins: float = 0.02
     surface_hidden: float = 0.12
     steady: float = 0.8
+    flat: float = 0.6
     detail_borne: float = 0.16
     residual_borne: float = 0.3
-    more: tuple[int, ...] = (48, 96, 192, 384)
+    more: tuple[int, ...] = (48, 96, 192, 384, 768, 1536, 3072, 6144, 12288)
     fewest_neighbourhoods: int = 20
+    most_looked_at: int = 768_000
     left: float = 0.6
 
 
@@ -106,26 +112,30 @@ def estimate_noise(points: Array, opposite: Array, settings: NoiseSettings | Non
     s = settings or NoiseSettings()
     some = thinned(np.arange(len(points)), SAMPLED)
 
-    def residual_and_width(neighbours: int) -> tuple[float, float]:
-        fit = fit_quadrics(points, points[some], neighbours, opposite[some])
-        return float(np.median(fit.residual)), float(np.median(fit.width))
+    def look(neighbours: int) -> tuple[float, float, float]:
+        places = thinned(some, s.most_looked_at // neighbours)
+        fit = fit_quadrics(points, points[places], neighbours, opposite[places])
+        return float(np.median(fit.residual)), float(np.median(fit.width)), float(np.median(fit.planarity))
 
-    residual, width = residual_and_width(NEIGHBOURS)
+    residual, width, planarity = look(NEIGHBOURS)
     few = len(points) <= s.few_points
-    noise = residual if few else residual * _share_of_noise(residual_and_width(s.fewer)[0] / max(residual, EXACT), s)
-    scale = Scale(noise, width, NEIGHBOURS, width, residual <= s.surface_hidden * width, noise)
-    if scale.resolved or few:
-        return scale
+    noise = residual if few else residual * _share_of_noise(look(s.fewer)[0] / max(residual, EXACT), s)
+    hidden = Scale(noise, width, NEIGHBOURS, width, False, noise)
+    if few or residual <= s.surface_hidden * width:
+        return replace(hidden, resolved=residual <= s.surface_hidden * width)
+    shown = hidden
     for neighbours in s.more:
         if neighbours * s.fewest_neighbourhoods > len(points):
             break
-        of_more, wide = residual_and_width(neighbours)
-        if neighbours == s.more[0] and of_more * width > s.steady * residual * wide:
-            borne = residual**2 - noise**2 <= (s.detail_borne * width) ** 2
-            return replace(scale, resolved=residual <= s.residual_borne * width and borne)
-        if of_more <= s.surface_hidden * wide:
-            return Scale(of_more, width, neighbours, wide, True, of_more)
-    return scale
+        of_more, wide, planarity_of_more = look(neighbours)
+        if planarity >= s.flat and of_more * shown.width > s.steady * residual * wide:
+            borne = residual**2 - shown.noise**2 <= (s.detail_borne * shown.width) ** 2
+            return replace(shown, resolved=True) if borne and residual <= s.residual_borne * shown.width else hidden
+        residual, planarity = of_more, planarity_of_more
+        shown = Scale(residual, width, neighbours, wide, True, residual)
+        if residual <= s.surface_hidden * wide:
+            return shown
+    return hidden
 
 
 def _share_of_noise(kept: float, s: NoiseSettings) -> float:

@@ -48,3 +48,32 @@ def test_a_cloud_of_few_neighbourhoods_is_not_looked_at_more_widely():
 def test_in_another_unit_all_lengths_change_and_nothing_else():
     scale = Scale(0.5, 2.0, 24, 3.0, True, 0.25, 0.125, 1.0)
     assert scale.in_unit(2.0) == Scale(1.0, 4.0, 24, 6.0, True, 0.5, 0.25, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("count", "noise"),
+    [(50_000, 0.01), (100_000, 0.01), (300_000, 0.01), (50_000, 0.02)],
+)
+def test_a_layer_of_noise_thicker_than_24_neighbours_is_seen_through(count, noise):
+    scale = estimate(sphere(count, noise))
+    assert scale.resolved
+    assert scale.neighbours >= 96
+    assert scale.noise == pytest.approx(noise, rel=0.15)
+
+
+def test_a_layer_about_a_curve_is_seen_through():
+    angle = np.random.default_rng(0).uniform(0, 2 * np.pi, 20_000)
+    curve = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    scale = estimate(curve * (1 + 0.005 * np.random.default_rng(1).standard_normal((20_000, 1))))
+    assert scale.resolved
+    assert scale.noise == pytest.approx(0.005, rel=0.15)
+
+
+def test_two_noisy_sheets_are_not_taken_for_one():
+    """Of a plate with noise of a fifth of its thickness, so many neighbours are looked at as lie on one side of it."""
+    random = np.random.default_rng(0)
+    plate = np.c_[random.uniform(-1, 1, (100_000, 2)), random.choice([-0.025, 0.025], 100_000)]
+    scale = estimate(plate + 0.005 * random.standard_normal(plate.shape))
+    assert scale.resolved
+    assert scale.width < 0.05
+    assert scale.noise == pytest.approx(0.005, rel=0.3)
