@@ -14,7 +14,9 @@ All three terms are squares of what is linear in the unknowns, the coefficients 
 are as far apart as the points (``detail_system``). With s that spacing and σ the points' noise,
 κ = λ s^(4-d) and ν = λ s² + σ², so that λ alone says how smooth g is to be, and noise does not make the field flat. λ
 is found by cross-validation: what a solve on some of the points tells of the others is detail, what it does not is
-noise. Where no λ brings the others nearer to the surface, there is nothing to add.
+noise. Where no λ brings the others nearer to the surface, there is nothing to add. There all points are moved to the
+surface below them, as far as noise may have moved them: in a layer of noise a field that is zero about every point
+would be near to all.
 
 A second grid of four times the spacing gained 2 % in the mean, and put blobs where no point is near, as what bends
 little goes on as a plane does (docs/ABLATION_NOTEBOOK.md).
@@ -23,6 +25,7 @@ little goes on as a plane does (docs/ABLATION_NOTEBOOK.md).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -43,6 +46,8 @@ ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 FINEST = 0.001  # spacing, normalised: of finer grids nothing is left in the finest mesh
 NOISE_WIDTHS = 3.0  # × noise: the least spacing; a finer grid could hold each of many noisy points
+NOISE_REACHES = 2.0  # × noise: how far points are moved for that comparison; 1 is too little, 3 chooses too smooth ones
+HIDDEN = 0.9  # × spacing: noise above which a network's mean over the points is nearer to the surface than a correction
 CROWD = 30.0  # points for each node of the grid, at most: a million points with noise of 0.01 are 70 for each
 SAMPLED = 3000  # points that tell the spacing
 FEWEST = 10_000  # points that count, however short the time is: they take a second
@@ -79,6 +84,7 @@ def correction_of(
     noise = scene.scale.noise
     if enough := len(points) >= FEWEST_HELD_OUT * HELD_OUT:
         own = spacing_of(points)
+        enough = noise <= HIDDEN * own
         spacing = max(own, NOISE_WIDTHS * noise, FINEST)
         points = uncrowded(points, spacing / own)
     openings, found = opened(field, scene)
@@ -150,6 +156,7 @@ def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:
     From the smoothest on, as long as each brings them nearer than the one before.
     """
     generator = np.random.default_rng(0)
+    data = _below(data, NOISE_REACHES * noise)
     if len(data.points) <= PATCHES * PATCH:
         patches = [np.arange(len(data.points))]
     else:
@@ -171,10 +178,17 @@ def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:
 
 
 def _held_out(spacing: float, lambda_: float, noise: float, part: tuple[Data, Data]) -> Array:
-    """How far points (M,) are from the surface that a λ gives others: these, and those that are held out."""
+    """How far those points (M,) that are held out are from the surface that a λ gives the others."""
     some, others = part
     value, gradient = solve(some, spacing, lambda_, noise).at(others.points)
     return _distances(others.values + value, others.gradients + gradient)
+
+
+def _below(data: Data, reach: float) -> Data:
+    """The same, asked of the field's surface below each point, to first order, or on the way there at most so far."""
+    slopes = np.maximum(np.linalg.norm(data.gradients, axis=1), FLATTEST)
+    steps = np.clip(data.values / slopes, -reach, reach) / slopes
+    return replace(data, points=data.points - steps[:, None] * data.gradients)
 
 
 def _distances(values: Array, gradients: Array) -> Array:

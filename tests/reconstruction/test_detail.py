@@ -162,3 +162,26 @@ def test_cells_are_finer_where_points_are_more_exact_than_flat_faces(d):
         assert resolution_for(base, points) == pytest.approx(max(8 / (cell * h), 256), rel=0.03)
     assert resolution_for(base) == 400
     assert distances_to_faces(base, points + 100, h) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("count", "noise"), [(60_000, 0.006), (20_000, 0.006)])
+def test_a_layer_of_noise_is_not_taken_for_detail(count, noise):
+    """About a field that is right, what is chosen is nothing or so smooth that the field stays nearly as it is."""
+    directions = on_sphere(count, 3)
+    distances = 0.6 + noise * np.random.default_rng(1).standard_normal(count)
+    data = data_of(distances[:, None] * directions)
+    spacing = max(spacing_of(data.points), detail.NOISE_WIDTHS * noise)
+    lambda_ = choose_lambda(data, spacing, noise)
+    assert lambda_ is None or lambda_ >= 1
+    if lambda_ is not None:
+        others = on_sphere(500, 3, seed=2)
+        assert np.abs(solve(data, spacing, lambda_, noise).at(0.6 * others)[0]).mean() < 0.2 * noise
+
+
+def test_nothing_is_added_where_noise_hides_the_surface(monkeypatch, shapes):
+    monkeypatch.setattr(detail, "HIDDEN", -1.0)
+    lines = list[str]()
+    config = load_config(TINY, ("train.detail=true",), check_model)
+    field, _ = fit(config, PointCloud(shapes[0]), torch.device("cpu"), lines.append)
+    assert isinstance(field, NeuralField)
+    assert "detail: the points show none that the network lacks (train.detail)" in lines
