@@ -111,41 +111,53 @@ def solve(data: Data, spacing: float, lambda_: float, noise: float) -> SplineFie
     Many points are cut into boxes, each solved alone with a margin about it.
     """
 
-    def part(box: tuple[Array, Array]) -> tuple[SplineGrid, npt.NDArray[np.bool_]]:
-        lower, upper = box
-        margin = HALO * spacing
-        inside = ((data.points >= lower - margin) & (data.points < upper + margin)).all(axis=1)
-        nodes, system = system_of(data[np.flatnonzero(inside)], spacing, lambda_, noise)
+    def part(box: Box) -> tuple[SplineGrid, npt.NDArray[np.bool_]]:
+        nodes, system = system_of(data[box.about], spacing, lambda_, noise)
         places = nodes * spacing
-        own = ((places >= lower) & (places < upper)).all(axis=1)
+        own = ((places >= box.lower) & (places < box.upper)).all(axis=1)
         return SplineGrid(spacing, nodes, system.solution()), np.asarray(own)
 
-    parts = in_threads(part, boxes(data.points), BLOCKS_AT_ONCE)
+    parts = in_threads(part, boxes(data.points, HALO * spacing), BLOCKS_AT_ONCE)
     nodes = np.concatenate([grid.nodes[own] for grid, own in parts])
     order = np.argsort(keys_of(nodes))
     coefficients = np.concatenate([grid.coefficients[own] for grid, own in parts])
     return SplineField((SplineGrid(spacing, nodes[order], coefficients[order]),))
 
 
-def boxes(points: Array) -> list[tuple[Array, Array]]:
-    """Boxes that fill space, each with at most BLOCK_POINTS of the points (N, d): halved at the median."""
+@dataclass(frozen=True)
+class Box:
+    """A part of space, from its lower corner (d,) on and below its upper one, and the points in it and about it."""
+
+    lower: Array
+    upper: Array
+    about: npt.NDArray[np.int64]
+
+
+def boxes(points: Array, margin: float) -> list[Box]:
+    """Boxes that fill space, each with at most BLOCK_POINTS of the points (N, d), and others within a margin about it.
+
+    Each box is halved at the median of its points, and each half looks at its box's points alone.
+    """
     d = points.shape[1]
-    todo = [(points, np.full(d, -np.inf), np.full(d, np.inf))]
+    todo = [Box(np.full(d, -np.inf), np.full(d, np.inf), np.arange(len(points)))]
     done = []
     while todo:
-        some, lower, upper = todo.pop()
-        if len(some) <= BLOCK_POINTS:
-            done.append((lower, upper))
+        box = todo.pop()
+        about = points[box.about]
+        own = about[((about >= box.lower) & (about < box.upper)).all(axis=1)]
+        if len(own) <= BLOCK_POINTS:
+            done.append(box)
             continue
-        axis = int(np.ptp(some, axis=0).argmax())
-        cut = float(np.median(some[:, axis]))
-        left = some[:, axis] < cut
-        if not left.any():  # more than half of them lie at one end, as on a flat floor
-            cut = float(some[some[:, axis] > cut, axis].min())
-            left = some[:, axis] < cut
-        low, high = lower.copy(), upper.copy()
+        axis = int(np.ptp(own, axis=0).argmax())
+        cut = float(np.median(own[:, axis]))
+        if not (own[:, axis] < cut).any():  # more than half of them lie at one end, as on a flat floor
+            cut = float(own[own[:, axis] > cut, axis].min())
+        low, high = box.lower.copy(), box.upper.copy()
         low[axis] = high[axis] = cut
-        todo += [(some[left], lower, high), (some[~left], low, upper)]
+        todo += [
+            Box(box.lower, high, box.about[about[:, axis] < cut + margin]),
+            Box(low, box.upper, box.about[about[:, axis] >= cut - margin]),
+        ]
     return done
 
 

@@ -66,7 +66,7 @@ def test_blocks_give_what_the_whole_gives(monkeypatch):
     spacing = spacing_of(data.points)
     whole = solve(data, spacing, 0.1, 0.0)
     monkeypatch.setattr(detail_system, "BLOCK_POINTS", 1500)
-    assert len(detail_system.boxes(data.points)) == 4
+    assert len(detail_system.boxes(data.points, 0.0)) == 4
     parts = solve(data, spacing, 0.1, 0.0)
     for one, other in zip(whole.grids, parts.grids, strict=True):
         np.testing.assert_array_equal(one.nodes, other.nodes)
@@ -80,7 +80,7 @@ def test_boxes_of_a_flat_floor_with_a_mast_come_to_an_end(monkeypatch):
     floor = np.c_[random.uniform(-1, 1, (300, 2)), np.zeros(300)]
     mast = np.c_[0.01 * random.uniform(-1, 1, (200, 2)), random.uniform(0, 9, 200)]
     points = np.r_[floor, mast]
-    inside = [((points >= low) & (points < high)).all(axis=1) for low, high in detail_system.boxes(points)]
+    inside = [((points >= box.lower) & (points < box.upper)).all(axis=1) for box in detail_system.boxes(points, 0.0)]
     assert (np.sum(inside, axis=0) == 1).all()
     assert max(part.sum() for part in inside) <= 100
 
@@ -88,9 +88,17 @@ def test_boxes_of_a_flat_floor_with_a_mast_come_to_an_end(monkeypatch):
 def test_boxes_fill_space_and_hold_each_point_once(monkeypatch):
     monkeypatch.setattr(detail_system, "BLOCK_POINTS", 100)
     points = on_sphere(1000, 3)
-    inside = [((points >= low) & (points < high)).all(axis=1) for low, high in detail_system.boxes(points)]
+    inside = [((points >= box.lower) & (points < box.upper)).all(axis=1) for box in detail_system.boxes(points, 0.0)]
     assert (np.sum(inside, axis=0) == 1).all()
     assert max(part.sum() for part in inside) <= 100
+
+
+def test_each_box_knows_the_points_within_a_margin_about_it(monkeypatch):
+    monkeypatch.setattr(detail_system, "BLOCK_POINTS", 100)
+    points, margin = on_sphere(1000, 3), 0.1
+    for box in detail_system.boxes(points, margin):
+        about = ((points >= box.lower - margin) & (points < box.upper + margin)).all(axis=1)
+        np.testing.assert_array_equal(np.sort(box.about), np.flatnonzero(about))
 
 
 def test_the_correction_dies_out_away_from_the_points():
