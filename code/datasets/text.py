@@ -21,6 +21,7 @@ from phase_recon.utils.errors import UserError
 
 NAMED = (STATION, CLASS)  # columns that may hold names in place of numbers; they are then left out
 DECIMAL_COMMA = re.compile(rb"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
+QUOTED_NUMBER = re.compile(rb'"[-+]?[.,]?\d')
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,12 @@ def read_text(handle: BinaryIO, path: Path) -> Iterator[Table]:
     """Read rows separated by spaces, tabs, commas or semicolons, comments behind # or //.
 
     A header line (also one in a comment, as some programs write it) names the columns; without one they are
-    told by ``guess_columns``. A line with the number of points may stand before the rows. Text is UTF-8, or UTF-16
-    with a byte-order mark.
+    told by ``guess_columns``. A line with the number of points may stand before the rows. Numbers may be in double
+    quotes. Text is UTF-8, or UTF-16 with a byte-order mark.
     Raises UserError for anything else, naming the line.
     """
     layout: _Layout | None = None
-    trailing = b""
+    trailing, quoted = b"", False
     number, read = 1, 0
     size = os.fstat(handle.fileno()).st_size
     for raw in line_blocks(as_utf8(handle), f"{path}"):
@@ -56,6 +57,9 @@ def read_text(handle: BinaryIO, path: Path) -> Iterator[Table]:
             )
         lines = [_without_comment(line) if b"#" in line or b"//" in line else line for line in raw]
         skipped = 0
+        quoted = quoted or (layout is None and any(map(QUOTED_NUMBER.search, lines[:GUESSED_ROWS])))
+        if quoted:
+            raw, lines = list(map(_unquoted, raw)), list(map(_unquoted, lines))
         trailing = _trailing(lines) if layout is None and not trailing else trailing
         if trailing:
             lines = [line.rstrip().removesuffix(trailing) for line in lines]
@@ -93,6 +97,11 @@ def _trailing(lines: Sequence[bytes]) -> bytes:
     first = [line.rstrip() for line in lines[:GUESSED_ROWS] if line.strip()]
     ends = {line[-1:] for line in first}
     return ends.pop() if len(first) > 1 and ends in ({b","}, {b";"}) else b""
+
+
+def _unquoted(line: bytes) -> bytes:
+    """A line without quotes; a comma between two of them, which separates, is a semicolon: others may be decimal."""
+    return line.replace(b'","', b";").replace(b'"', b"") if b'"' in line else line
 
 
 def _without_comment(line: bytes) -> bytes:

@@ -190,6 +190,14 @@ class TestDialectsOfText:
         content = header.replace(";", separator) + rows(POINTS, separator).replace(".", ",")
         np.testing.assert_array_equal(load(tmp_path, "a.txt", content).points, POINTS)
 
+    @pytest.mark.parametrize("separator", [",", ";", "\t"])
+    @pytest.mark.parametrize("point", [".", ","])
+    @pytest.mark.parametrize("header", ["", '"x","y","z"\n'])
+    def test_numbers_in_quotes(self, tmp_path: Path, separator: str, point: str, header: str) -> None:
+        lines = [separator.join(f'"{value:.17g}"'.replace(".", point) for value in row) for row in POINTS]
+        content = header.replace(",", separator) + "\n".join(lines) + "\n"
+        np.testing.assert_array_equal(load(tmp_path, "a.csv", content).points, POINTS)
+
     def test_decimal_commas_in_a_ply_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"vertex 1 is not a row of numbers.*use decimal points"):
             load(tmp_path, "a.ply", ply(XYZ) + rows(POINTS).replace(".", ","))
