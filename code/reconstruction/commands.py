@@ -19,7 +19,7 @@ from phase_recon.utils.interrupt import Terminated, terminable
 VERSION = f"phase-recon {phase_recon.__version__}"
 EXIT_STATUSES = """exit statuses:
   0    done
-  1    of several clouds some failed; the table or the lines say which, and why
+  1    of several clouds or runs some failed; the table or the lines say which, and why
   2    a mistake that you can mend, said in one line that begins with "error:"
   130  stopped by Ctrl-C (143: by SIGTERM); the last line says what is saved"""
 

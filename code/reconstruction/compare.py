@@ -35,6 +35,7 @@ import torch
 
 from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
 from phase_recon.geometry.points import Normalisation
+from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import ONE_LENGTH, Parser, common_flag, exit_status
 from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import DetailedField, NeuralField, field_from_checkpoint
@@ -48,7 +49,7 @@ from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points, eikonal_error, signed_distance
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.config import PlotConfig, TrainConfig
-from phase_recon.utils.config_files import config_from_dict
+from phase_recon.utils.config_files import config_from_dict, load_config
 from phase_recon.utils.distributed import choose_device
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint
@@ -107,8 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status(parser, given, lambda options: compare(options, line), stopped)
 
 
-def compare(options: argparse.Namespace, command: str) -> None:
-    """Everything, in its order; ``command`` is what the table and the page say made them.
+def compare(options: argparse.Namespace, command: str) -> int:
+    """Everything, in its order; ``command`` is what the table and the page say made them. Returns 1 if a run failed.
 
     Raises:
         UserError: the options, the cloud or the target are wrong; or no run gave a surface.
@@ -149,6 +150,7 @@ def compare(options: argparse.Namespace, command: str) -> None:
         up=up_in(options.set),
     )  # fmt: skip
     print(f"\n{text}\npage: {folder / 'compare.html'}")
+    return int(any("failed" in row for row in rows))
 
 
 def up_in(settings: Sequence[str]) -> Up:
@@ -185,7 +187,8 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
     """The rows that the options ask for.
 
     Raises:
-        UserError: a loss that has no configuration, or a sweep that is none.
+        UserError: a loss that has no configuration, a sweep that is none, or a key or value that is
+            wrong for a loss.
     """
     losses = (options.losses or ("phase" if options.sweep else LOSSES)).split(",")
     settings = [("", "")]
@@ -212,7 +215,9 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         conf = configuration(loss, options.same_network, folder)
         for label, setting in settings:
             name = label or loss
-            sets = [word for key in (*keys, setting) if key for word in ("--set", key)]
+            given = [key for key in (*keys, setting) if key]
+            load_config(conf, given, check_model)  # a wrong value is said before the first run
+            sets = [word for key in given for word in ("--set", key)]
             expname = re.sub(r"[^\w.,=+-]", "_", name)
             yield Method(name, [*ours, "--conf", str(conf), "--expname", expname, *sets], [path, conf])
     if cloud.points.shape[1] == 3 and not options.sweep:

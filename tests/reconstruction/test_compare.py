@@ -140,17 +140,17 @@ def test_what_is_there_is_not_done_again_and_another_request_is(tmp_path, clouds
 
 
 def test_a_run_that_fails_is_a_row_with_its_reason(tmp_path, clouds, confs, ran, capsys):
-    (confs / "bad.conf").write_text("network.loss.sharpness = 3\n")
-    assert call(tmp_path, "--input", clouds[1], "--losses", "bad,phase") == 0
+    (confs / "bad.conf").write_text("plot.trim = 1e-9\n")
+    assert call(tmp_path, "--input", clouds[1], "--losses", "bad,phase") == 1
     folder = tmp_path / "exps" / "compare-sphere"
     bad, phase = table(folder)
-    assert "network.loss.sharpness: unknown key" in bad["failed"]
+    assert "nothing of the surface is so near to the points" in bad["failed"]
     assert bad["steps"] == ""
     assert (phase["failed"], phase["components"], phase["genus"], phase["steps"]) == ("", "1", "0", "20")
     assert float(phase["cloud_to_surface_mean"]) < 0.3 * RADIUS
     assert "no row for Screened Poisson: pip install open3d" in capsys.readouterr().out
     page = (folder / "compare.html").read_text()
-    assert "unknown key" in page
+    assert "nothing of the surface is so near to the points" in page
     assert "phase: u and w on planes through the middle" in page
 
     assert call(tmp_path, "--input", clouds[1], "--losses", "bad", "--expname", "other") == 2
@@ -208,6 +208,7 @@ def test_every_method_gets_the_same_request(tmp_path, clouds, confs, monkeypatch
         (["--sweep", "network.loss.mu=1"], r"--sweep 'network.loss.mu=1': expected a key and values, such as "),
         (["--sweep", "=1,2"], r"--sweep '=1,2': expected a key and values, such as network\.loss\.epsilon=0\.04,"),
         (["--sweep", "a.b=[1,2"], r"--sweep 'a\.b=\[1,2': expected a key and values"),
+        (["--sweep", "network.loss.epsilon=0.1,abc"], r"network\.loss\.epsilon = 'abc': expected a number"),
         (["--normals"], r"circle\.xyz: has no normals: leave --normals out, or give a file with them"),
         (["--target", "{box}"], r"box\.obj: is 3D, but the cloud is 2D: give one of the same kind"),
         (["--target", "{cloud}"], r"cloud\.ply: a target needs cells, but this is a cloud; leave --target out"),
