@@ -149,7 +149,10 @@ def _trimmed(
         closed = "the same command with --eval --trim closed keeps it"
         if leaves:
             why = "the surface that closes the points leaves Ω"
-            closed = "to have it, train again with --trim closed and a larger Ω (--set train.bounding_box_scale=3)"
+            closed = (
+                "a body, not a sheet, may be closed by a longer training (--steps) with --trim closed, or in a larger "
+                "Ω (train.bounding_box_scale)"
+            )
         if announce:
             announce(
                 f"warning: the cloud looks open, as terrain, a room or a single view is: {why}; what they do not show "

@@ -24,6 +24,7 @@ from phase_recon.utils.experiment import checkpoint_at, read_checkpoint
 Array = npt.NDArray[np.float64]
 CHUNK = 1 << 13  # points at a time: a layer of them stays in the processor's cache, which halves the time on two cores
 WALL = 32  # points along a side of each wall of Ω, at which the sign of a field is looked at
+INVERTED = 0.9  # share of these that are inside, from which the field has the wrong sign
 
 
 class Field(Protocol):
@@ -94,14 +95,14 @@ class NeuralField:
     sign: float = 1.0
 
     def outward(self) -> Self:
-        """The field with the sign that makes most of the walls of Ω outside.
+        """The field with the other sign where nearly all walls of Ω are inside.
 
         Where neither the loss nor the start tells inside from outside, f and -f are as good; and what encloses
-        nothing but the cloud ends before the walls.
+        nothing but the cloud ends before the walls. An open sheet, which may go through them, keeps its sides.
         """
         nodes = walls(self.lower, self.upper, WALL).astype(np.float32)
         inside = self.normalised(torch.from_numpy(nodes)) < 0
-        return replace(self, sign=-self.sign) if inside.double().mean() > 0.5 else self
+        return replace(self, sign=-self.sign) if inside.double().mean() > INVERTED else self
 
     @property
     def dimension(self) -> int:

@@ -7,7 +7,10 @@ from phase_recon.utils.errors import UserError
 
 THIN = 0.05  # × bounding radius: a body thinner than this is likely to come out wrong,
 NEEDLE = 0.025  # and one thinner than this along two axes in several components
-MIXED = 0.75  # share of the given normals that point outward, below which the user is warned
+# Share of the given normals that point outward, below which the user is warned. Of right normals it was 1 on 12 of 15
+# closed clouds, the least on thin walls with noise.
+MIXED = 0.9
+MIXED_SHEET = 0.75  # the same of what encloses no body, and so says less of its sides
 MEASURABLE = 1e-6  # of the cloud's radius: noise below this is rounding, of files in single precision too
 
 
@@ -35,7 +38,8 @@ def findings(scene: Scene) -> list[str]:
         )
     if scene.dropped:
         lines.append(
-            f"{scene.dropped} points are far from all others and are left out as outliers (train.drop_outliers)"
+            f"{scene.dropped} points are far from the others and are left out as outliers (train.drop_outliers = false "
+            "keeps them)"
         )
     if note := arrangement_note(scene):
         lines.append(note)
@@ -43,9 +47,14 @@ def findings(scene: Scene) -> list[str]:
         lines.append(warning)
     elif scene.sensors_believed:
         lines.append("the sensor positions tell which side of the points is outside")
+    elif scene.normals == "estimated" and scene.is_flat_sheet:
+        lines.append(
+            "note: the points are an open sheet, whose shape does not say which side is outside: of one that lies, as "
+            "terrain does, it is the upper side (plot.up); --sensor X,Y,Z tells another"
+        )
     if scene.outward is not None and scene.outward < scene.settings.inward:
         lines.append("note: the cloud's normals point inward, so they are turned round")
-    elif scene.outward is not None and scene.outward < MIXED:
+    elif scene.outward is not None and scene.outward < (MIXED_SHEET if scene.is_sheet else MIXED):
         lines.append(
             f"warning: by the cloud's shape only {scene.outward:.0%} of its normals point outward, and where they are "
             "wrong, the surface will be: --no-normals does without them"

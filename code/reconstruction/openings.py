@@ -74,11 +74,11 @@ def opened(field: NeuralField, scene: Scene, settings: OpeningSettings | None = 
 
 def filled_openings(field: NeuralField, scene: Scene, s: OpeningSettings) -> tuple[Array, Array, int, float] | None:
     """Places (M, d) in openings that the field has filled, their distances from the points (M,), and the number of
-    openings and the width of the places' cells; None where there are none, or the sides of the points are not known.
+    openings and the width of the places' cells; None where there are none, or the points have no sure outside.
     """
     points, spacing = scene.points, scene.scale.trained_spacing
     measured = points[np.flatnonzero(points.source == Source.MEASURED)]
-    known = scene.normals != "none" and scene.coarse_surface is not None
+    known = scene.normals != "none" and scene.coarse_surface is not None and not scene.is_sheet  # has no outside
     if not known or spacing <= 0 or measured.oriented.mean() <= scene.settings.believed:
         return None
     areas = measured.area * np.maximum(2 * measured.outward - 1, 0)

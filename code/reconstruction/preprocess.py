@@ -4,7 +4,6 @@
 Each opens with its own condition and returns the scene as it was where it is not wanted.
 """
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +16,7 @@ from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.arrangement import Arrangement, ArrangementSettings, arrangement
 from phase_recon.geometry.coarse_surface import CoarseSurface, CoarseSurfaceSettings
 from phase_recon.geometry.creases import CreaseSettings, find_creases
-from phase_recon.geometry.enclosure import ENCLOSED, enclosure
+from phase_recon.geometry.enclosure import ENCLOSED, FLAT, enclosure
 from phase_recon.geometry.neighbours import NEIGHBOURS, SAMPLED, areas, density_of, spacing
 from phase_recon.geometry.noise import EXACT, NoiseSettings, Scale, estimate_noise
 from phase_recon.geometry.orientation import OrientationSettings, orient
@@ -56,6 +55,7 @@ class PreprocessSettings:
             one; of their single views, which are open sheets with sides by chance, 8 of 13 have it, and 12 the other.
         sensors_asked: points, at most, of which that is asked.
         seen: probability that a side seen by a sensor that is believed is outside. Measured on simulated scans.
+        lying: component of a sheet's mean normal along the vertical, from which on the sheet has an upper side.
         hole_density: density of the points that close holes, as a share of the cloud's: they are a guess.
         largest_area: that a point may stand for, where one in the median stands for 1. With 2, thin places that few
             points show were lost; with 4, holes came out worse.
@@ -74,6 +74,7 @@ class PreprocessSettings:
     sensors_see: float = 0.9
     sensors_asked: int = 1500
     seen: float = 0.999
+    lying: float = 0.5
     hole_density: float = 0.5
     largest_area: float = 3.0
     crease_points: int = 20_000
@@ -135,17 +136,27 @@ class Scene:
         return int(self.reference.shape[1])
 
     @cached_property
-    def fingerprint(self) -> dict[str, int]:
-        """Of the cloud as it was given, by which a checkpoint knows it."""
-        points = self.cloud.points
-        return {"points": len(points), "checksum": zlib.crc32(np.ascontiguousarray(points).tobytes())}
-
-    @cached_property
     def extents(self) -> Array:
         """Extents of the cloud along its principal axes (d,), the least first."""
         centred = self.reference - self.reference.mean(axis=0)
         _, axes = np.linalg.eigh(centred.T @ centred)
         return np.sort(np.ptp(centred @ axes, axis=0))
+
+    @cached_property
+    def enclosed(self) -> float | None:
+        """The ``enclosure`` of the points whose side is sure; None where hardly one is."""
+        points = self.points[self.points.oriented]
+        return None if len(points) < self.settings.fewest else enclosure(points.positions, points.normals)
+
+    @property
+    def is_sheet(self) -> bool:
+        """Whether the points enclose no body, as those of a terrain or of a single view."""
+        return self.enclosed is not None and abs(self.enclosed) < ENCLOSED
+
+    @property
+    def is_flat_sheet(self) -> bool:
+        """Whether they enclose so little that their shape does not say which side of them is outside."""
+        return self.enclosed is not None and abs(self.enclosed) < FLAT
 
 
 Stage = Callable[[Scene, Config], Scene]
@@ -168,7 +179,8 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
     """Each different point once, outliers left out, the rest in the unit ball, and Ω about it."""
     t, s = config.train, settings
     given = cloud.normals if config.network.has_normals else None
-    once = _deduplicate(cloud.points if given is None else np.concatenate([cloud.points, given], axis=1), s)
+    rows = cloud.points if given is None else np.concatenate([cloud.points, given], axis=1)
+    once = _deduplicate(rows, s)
     kept, dropped = np.arange(len(cloud.points)), np.empty(0, dtype=np.int64)
     if t.drop_outliers:
         looked_at, outlier = once, find_background(cloud.points[once], s.outliers)
@@ -180,7 +192,8 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
             near[dropped] = False
             kept, dropped = np.flatnonzero(near), np.flatnonzero(~near)
         elif len(dropped):
-            kept = once
+            kinds = unique_rows(rows)[1]
+            kept = np.flatnonzero(~np.isin(kinds, kinds[dropped]))
     arranged: Arrangement = "surface"
     if given is None:
         arranged, shown = arrangement(cloud.points[once], s.arrangement)
@@ -302,6 +315,16 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
     return replace(scene, points=replace(points, normals=normals, outward=outward))
 
 
+def turn_up(scene: Scene, config: Config) -> Scene:
+    """The normals of a sheet that lies, as terrain does, turned upward: neither its shape nor a sensor tells a side."""
+    if scene.normals != "estimated" or scene.sensors_believed or not scene.is_flat_sheet:
+        return scene
+    points, vertical = scene.points, "xyz".index(config.plot.up) if scene.dimension == 3 else 1
+    if points.normals[points.oriented].mean(axis=0)[vertical] > -scene.settings.lying:
+        return scene
+    return replace(scene, points=replace(points, normals=-points.normals))
+
+
 def check_given_normals(scene: Scene, config: Config) -> Scene:
     """The share of the given normals that point outward, by the cloud's shape; if nearly all point inward, all turn.
 
@@ -324,6 +347,8 @@ def fit_coarse_surface(scene: Scene, config: Config) -> Scene:
     if config.train.start != "winding":
         return scene
     s, points, coarse = scene.settings, scene.points, scene.coarse_normals
+    if scene.is_sheet and config.plot.trim != "closed":  # it goes on through the walls of Ω
+        s = replace(s, coarse_surface=replace(s.coarse_surface, wall_nodes=0))
 
     def through(positions: Array, normals: Array, sure: npt.NDArray[np.bool_]) -> CoarseSurface:
         return CoarseSurface(positions, normals, sure, scene.domain, scene.scale.noise_left, s.coarse_surface)
@@ -399,6 +424,7 @@ ORIENTING: tuple[Stage, ...] = (  # after which the sides of the normals are kno
     find_coarse_normals,
     orient_normals,
     believe_sensors,
+    turn_up,
 )
 STAGES: tuple[Stage, ...] = (
     *ORIENTING,

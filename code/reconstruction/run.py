@@ -283,6 +283,11 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     trained_on = checkpoint["config"]["train"].get("input_path")
     if trained_on and Path(trained_on).exists() and not _same_file(trained_on, config_of_run.train.input_path):
         say(f"note: the run was trained on {trained_on}; its surface is cut, coloured and measured by this cloud")
+    elif checkpoint["cloud"] != cloud.fingerprint:
+        say(
+            f"note: the run was trained on {checkpoint['cloud']['points']} points, and now there are "
+            f"{len(cloud.points)}, or their values changed; its surface is cut, coloured and measured by these"
+        )
     if cloud.points.shape[1] != field.dimension:
         raise UserError(
             f"{config_of_run.train.input_path}: is {cloud.points.shape[1]}D, but the run is {field.dimension}D: "

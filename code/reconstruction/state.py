@@ -165,10 +165,10 @@ def resume(run: Run, checkpoint: dict[str, Any]) -> tuple[Run, State]:
     if run.most_frequencies > 0 and k is not None:
         run = replace(run, config=with_frequencies(run.config, k))
     state, scene, path = _new(run), run.scene, run.config.train.input_path
-    if checkpoint["cloud"] != scene.fingerprint:
+    if checkpoint["cloud"] != scene.cloud.fingerprint:
         raise UserError(
             f"{path or 'the points'}: not the cloud that this run was started with "
-            f"({checkpoint['cloud']['points']} points, now {scene.fingerprint['points']}, or changed values): "
+            f"({checkpoint['cloud']['points']} points, now {len(scene.cloud.points)}, or changed values): "
             "start a new run without --is-continue"
         )
     if not _same_frame(scene.domain.normalisation, checkpoint):
@@ -213,7 +213,7 @@ def checkpoint_of(run: Run, state: State, status: Status) -> dict[str, Any]:
         "detail": None if state.correction is None else state.correction.to_plain(),
         "normalisation": domain.normalisation.to_dict(),
         "omega": {"lower": domain.lower.tolist(), "upper": domain.upper.tolist()},
-        "cloud": run.scene.fingerprint,
+        "cloud": run.scene.cloud.fingerprint,
     }
 
 

@@ -113,8 +113,8 @@ class Shapes:
         """Of the clouds as they were given and of their names, by which a checkpoint knows them."""
         checksum = zlib.crc32("\n".join(self.names).encode())
         for scene in self.scenes:
-            checksum = zlib.crc32(str(scene.fingerprint["checksum"]).encode(), checksum)
-        return {"points": sum(scene.fingerprint["points"] for scene in self.scenes), "checksum": checksum}
+            checksum = zlib.crc32(str(scene.cloud.fingerprint["checksum"]).encode(), checksum)
+        return {"points": sum(scene.cloud.fingerprint["points"] for scene in self.scenes), "checksum": checksum}
 
     def samplers(self, config: SpaceConfig, loss: Loss, device: torch.device) -> list[Sampler]:
         """What draws the batches of each shape."""

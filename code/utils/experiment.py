@@ -119,7 +119,9 @@ class Experiment:
             raise UserError(f"{parent}: no such experiment to load; {others}")
         if timestamp != "latest":
             if not (parent / timestamp).is_dir():
-                raise UserError(f"{parent / timestamp}: no such run; {_listing(parent, 'the runs there are')}")
+                there = (parent / timestamp).parent  # of one cloud of many, the folder of them all
+                there = there if there.is_dir() else parent
+                raise UserError(f"{parent / timestamp}: no such run; {_listing(there, 'the runs there are')}")
             return Experiment(parent / timestamp)
         runs = sorted((p for p in parent.iterdir() if p.is_dir()), key=lambda p: _natural(p.name))
         trained = [run for run in runs if latest_checkpoint(run) is not None]
@@ -373,7 +375,8 @@ def _listing(folder: Path, title: str) -> str:
     there = list(folder.iterdir()) if folder.is_dir() else []
     names = [p.stem if p.suffix == ".pth" else p.name for p in there if p.suffix == ".pth" or p.is_dir()]
     names = sorted((name for name in names if not name.startswith(".")), key=_natural)
-    return f"{title}: {', '.join(names[-LISTED:])}" if names else f"{title}: none"
+    more = "…, " if len(names) > LISTED else ""
+    return f"{title}: {more}{', '.join(names[-LISTED:])}" if names else f"{title}: none"
 
 
 def _is_of(run: Path, cloud: Path) -> bool:

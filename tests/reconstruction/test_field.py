@@ -176,6 +176,15 @@ def test_the_walls_of_omega_are_outside_whatever_sign_the_network_has(output, d)
     assert turned.outward() is turned
 
 
+def test_a_sheet_through_the_walls_keeps_its_sides():
+    class Sheet(SphereNetwork):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, :1] - 0.4  # most of the walls are inside
+
+    field = replace(sphere_field("w", np.zeros(3), 1.0), network=Sheet("w"))
+    assert field.outward() is field
+
+
 class BallAndSheet(nn.Module):
     """The w of a ball below a sheet, beyond which is inside, too: a field that went wrong where no point is."""
 

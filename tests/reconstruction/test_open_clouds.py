@@ -8,15 +8,22 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial import ConvexHull, cKDTree
 
 from conftest import Command
 from phase_recon.benchmarks.shapes import SHAPES
+from phase_recon.datasets.pointcloud import point_cloud
+from phase_recon.reconstruction.evaluation import surface_of
+from phase_recon.reconstruction.preprocess import ORIENTING, prepare
 from phase_recon.reconstruction.run import WARNED, _show_metrics
+from phase_recon.reconstruction.training import fit
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_to_points, sample_surface
 from phase_recon.surface.surface import Surface
 from phase_recon.surface.trim import SHOWN, guesses, shown_part, within
+from phase_recon.utils.config import Config
+from phase_recon.utils.config_files import override
 
 CLOSED = ["bracket", "plate", "fan", "hex_nut", "pipe_tee", "vase", "mug", "box_in_box", "torus", "chain", "knot",
           "stool"]  # fmt: skip
@@ -213,3 +220,60 @@ def test_a_surface_at_a_level_is_shown_by_points_as_far_from_it():
     ball = Surface(1.07 * directions, hull.simplices.astype(np.int64), directions)
     assert shown_part(ball, points).measure() < 0.9 * ball.measure()
     assert shown_part(ball, points, level=0.07).measure() == ball.measure()
+
+
+def hill(count=4000):
+    """Ground with a hill in its middle, exact, in the input's units, and the height of the ground at places (N, 2)."""
+    places = 200 * np.random.default_rng(0).random((count, 2))
+
+    def height(xy):
+        return 20 * np.exp(-((xy - 100) ** 2).sum(axis=1) / 1800)
+
+    return np.c_[places, height(places)], height
+
+
+@pytest.mark.parametrize(("up", "vertical"), [("z", 2), ("y", 1)])
+def test_a_sheet_that_lies_has_its_outside_above_unless_a_sensor_says_otherwise(up, vertical):
+    points = np.roll(hill()[0], vertical - 2, axis=1)
+    config = override(Config().to_dict(), [f"plot.up={up}"], source="", place="")
+    for mirrored in (points, points * np.where(np.arange(3) == vertical, -1, 1)):
+        scene = prepare(config, point_cloud(mirrored), stages=ORIENTING)
+        assert scene.is_flat_sheet
+        assert scene.points.oriented.mean() > 0.8
+        assert scene.points.normals[scene.points.oriented, vertical].min() > 0.5
+    below = np.zeros(3)
+    below[vertical] = -1000
+    scene = prepare(config, point_cloud(points, sensors=below), stages=ORIENTING)
+    assert scene.points.normals[scene.points.oriented, vertical].max() < -0.5
+
+
+def test_what_stands_or_is_a_body_is_not_turned():
+    points = hill()[0]
+    standing = point_cloud(np.roll(points, 1, axis=1))  # its vertical is an axis along it
+    scenes = [prepare(Config(), standing, stages=stages) for stages in (ORIENTING[:-1], ORIENTING)]
+    np.testing.assert_array_equal(scenes[0].points.normals, scenes[1].points.normals)
+    body = prepare(Config(), point_cloud(sample_surface(ball(), 3000, 0)[0]), stages=ORIENTING)
+    assert not body.is_sheet
+    assert body.enclosed == pytest.approx(0.5, abs=0.06)
+
+
+def test_ground_comes_out_in_one_piece_without_a_hole():
+    """Nothing is taken for an opening that was filled, and the sheet goes on through the walls of Ω."""
+    points, height = hill()
+    cloud, lines = point_cloud(points), list[str]()
+    config = override(Config().to_dict(), ["train.nepoch=200"], source="", place="")
+    field, _ = fit(config, cloud, torch.device("cpu"), lines.append)
+    said = "\n".join(lines)
+    assert "note: the points are an open sheet, whose shape does not say which side is outside" in said
+    assert "openings that the network had filled" not in said
+    assert "going on from the start" not in said
+    sheet = surface_of(field, cloud, config.plot)
+    within = (np.abs(sheet.vertices[:, :2] - 100) < 95).all(axis=1)
+    assert np.abs(sheet.vertices[within, 2] - height(sheet.vertices[within, :2])).max() < 1
+    assert sheet.components()[0] == 1
+    sides = np.sort(np.concatenate([sheet.cells[:, pair] for pair in ([0, 1], [1, 2], [2, 0])]), axis=1)
+    edges, faces = np.unique(sides, axis=0, return_counts=True)
+    assert not within[edges[faces == 1]].any()  # its only end is its rim
+    assert cKDTree(sheet.vertices).query(points)[0].max() < 5
+    assert sheet.normals is not None
+    assert sheet.normals[:, 2].min() > 0
