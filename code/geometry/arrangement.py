@@ -41,6 +41,7 @@ class ArrangementSettings:
         few: share of the points that may have neighbours that are no plane after the thinning.
         first: × the median distance to the nearest other point: side of the first cells that are left one point each,
         wider: and how many times wider the next are.
+        most_thinned: points among which they are chosen; of more, so many, spread evenly along the cloud.
         fewest: points that are left, at least, or else the cloud stays as it is.
         fewest_solid: points of a volume, at least: 1 000 noisy points on fins look like one.
         even: of the distances to the last of ``neighbours``, how many times the tenth quantile the ninetieth may be in
@@ -60,6 +61,7 @@ class ArrangementSettings:
     few: float = 0.05
     first: float = 2.0
     wider: float = 1.3
+    most_thinned: int = 300_000
     fewest: int = 200
     fewest_solid: int = 2000
     even: float = 1.36
@@ -91,8 +93,9 @@ def arrangement(points: Array, settings: ArrangementSettings | None = None) -> t
 
 def _thin_lines(points: Array, s: ArrangementSettings) -> Index | None:
     """The first point in each cell of the finest grid with which neighbourhoods are planes; None without one."""
-    tree = cKDTree(points)
-    step = float(np.median(tree.query(thinned(points, s.asked), [2])[0]))
+    among = thinned(np.arange(len(points)), s.most_thinned)
+    points = points[among]
+    step = float(np.median(cKDTree(points).query(thinned(points, s.asked), [2])[0]))
     side = s.first * step
     while side > 0:  # of points that come many times nothing is known
         left = np.sort(unique_rows(np.floor((points - points.min(axis=0)) / side))[0])
@@ -100,7 +103,7 @@ def _thin_lines(points: Array, s: ArrangementSettings) -> Index | None:
             return None
         neighbours = points[left][nearest(points[left], thinned(points[left], s.asked), s.neighbours)[1]]
         if (_flatness(_extents(neighbours)) < s.plane).mean() < s.few:
-            return left
+            return among[left]
         side *= s.wider
     return None
 

@@ -106,7 +106,7 @@ class CoarseSurface:
         settings: of what the function is told.
 
     Attributes:
-        places: places in Ω, or a cell beyond it (M, d).
+        places: places in Ω, or less than two cells beyond it (M, d).
         distances: coarse signed distances there (M,), negative inside.
         surface: points of the surface (S, d), about a cell from each other.
         filling: those that close holes of the cloud (K, d).

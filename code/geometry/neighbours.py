@@ -1,6 +1,6 @@
 """The neighbourhood of a point: the nearest points, their weights, the spacing and the density of a cloud.
 
-Every other file asks here. A point is its own nearest; ``others`` counts the points beside it.
+A point is its own nearest; ``others`` counts the points beside it.
 """
 
 import numpy as np

@@ -25,7 +25,7 @@ class OutlierSettings:
         most: share of the cloud above which none is an outlier: a cloud so uneven is so on purpose.
         body: share of the points, along each axis, that show where the body is.
         behind: × extent of the body: a cloud that is so much wider has a background, such as the sky of a scene of
-            splats. In a box about both, the body would have 25 of the 256 cells of a mesh.
+            splats. In the Ω about both, the body would have 17 of the 256 cells of a mesh.
         margin: × extent of the body: what is farther off it is the background.
     """
 

@@ -27,7 +27,7 @@ class QuadricFit:
     """The quadrics of some points.
 
     Attributes:
-        projections: where the quadrics pass the points (N, d), along their normals.
+        projections: where the quadrics pass the points (N, d), along the thinnest axis of their neighbours.
         normals: unit normals of the quadrics there (N, d), their sign by chance.
         planarity: how far a normal can be trusted (N,): 0 where the neighbours spread alike in all directions, 1 where
             they lie in a plane (a line in 2D).

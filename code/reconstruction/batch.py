@@ -51,6 +51,7 @@ if sys.platform != "win32":
 
 RUN = Path(__file__).with_name("run.py")  # what each cloud is handed to
 POLL = 0.1  # seconds between two looks at the processes
+TABLES = 10.0  # × the time that the tables took: how long they are then left, so that thousands of clouds do not wait
 
 
 @dataclass
@@ -84,6 +85,7 @@ class Batch:
         self.jobs = min(jobs, len(names))
         self.environment = environment_of_job(max(self.jobs, 1)) | {"PYTHONUNBUFFERED": "1"}
         self.ended = 0
+        self.tables_due = 0.0  # when the tables may be written next, as ``time.monotonic``
         self.elsewhere: list[str] = []  # the clouds that were done, or are left to another process
 
     def run(self) -> int:
@@ -168,7 +170,7 @@ class Batch:
         return Job(name, slot, process, output, begin, time.monotonic())
 
     def _finish(self, job: Job, stopped: bool) -> None:
-        """Note what became of a cloud, and write the tables anew."""
+        """Note what became of a cloud, and write the tables anew, which take longer the more clouds there are."""
         folder = self.folder / job.name
         record, status = read_record(folder), job.process.returncode
         seconds = time.monotonic() - job.started
@@ -183,7 +185,10 @@ class Batch:
         if state == "done":
             copy_surface(folder, self.output)
         job.output.close()  # the lock goes with it
-        write_tables(self.folder)
+        if (begun := time.monotonic()) >= self.tables_due:
+            write_tables(self.folder)
+            now = time.monotonic()
+            self.tables_due = now + TABLES * (now - begun)
         self.ended += 1
         said = f"{state} after {seconds:.0f} s" + (f": {reason}" if reason else "")
         print(f"[{self.ended}/{len(self.names)}] {job.name}: {said}", flush=True)

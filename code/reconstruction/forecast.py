@@ -8,6 +8,7 @@ import torch
 
 from phase_recon.reconstruction.build_model import build_model
 from phase_recon.reconstruction.detail import seconds_for
+from phase_recon.reconstruction.preprocess import PreprocessSettings
 from phase_recon.utils.config import LEAST_RESOLUTION, Config
 
 # Measured with the default network: on two cores steps of 0.34 GFLOP took 10 to 18 ms, of 1.35 GFLOP 24 to 36 ms
@@ -57,7 +58,7 @@ def seconds_of_training(config: Config, device: torch.device, shape: tuple[int, 
     grid = EXTRACTING * ((config.plot.resolution or LEAST_RESOLUTION) / 256) ** 2 if d == 3 else 1.0
     detail = seconds_for(points) if t.detail and config.network.loss["type"] == "phase" else 0.0
     steps = max(t.nepoch - done, 0) * step
-    return STARTING + PREPARING * min(points, 300_000) + steps + detail + grid + FINISHING
+    return STARTING + PREPARING * min(points, PreprocessSettings.most_points) + steps + detail + grid + FINISHING
 
 
 def in_words(seconds: float) -> str:

@@ -44,8 +44,8 @@ def extract_surface(
     evaluated near the level set only; in 2D everywhere. keep_components keeps that many of the largest components.
     announce receives lines about the work done.
 
-    Raises UserError where the field is not finite, where there is no level set, and, unless allow_open,
-    where the surface leaves the box.
+    Raises UserError where the field is not finite, where there is no level set, where the grid does not fit into the
+    memory, and, unless allow_open, where the surface leaves the box.
     """
     low, high = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
     sides = high - low

@@ -15,7 +15,7 @@ from phase_recon.geometry.winding import WindingSettings
 from phase_recon.model.loss.phase import HOLE_BEGINS
 from phase_recon.reconstruction import preprocess
 from phase_recon.reconstruction.build_model import check_model
-from phase_recon.reconstruction.findings import sensor_warning
+from phase_recon.reconstruction.findings import findings, sensor_warning
 from phase_recon.reconstruction.preprocess import PreprocessSettings
 from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import load_config, override
@@ -505,3 +505,22 @@ def test_sensors_in_another_order_are_noticed_and_not_used():
         "the cloud hides others from it: the sensor positions are wrong, in another order or unit than the points, or "
         "there were more of them (--stations); they are not used"
     )
+
+
+def test_a_cloud_whose_noise_hides_its_surface_is_said():
+    """Of a plate a tenth as thick as its noise is wide, no number of neighbours shows a side."""
+    random = np.random.default_rng(0)
+    plate = np.c_[random.uniform(-1, 1, (6000, 2)), random.choice([-0.01, 0.01], 6000)]
+    hidden = prepare(configured(), PointCloud(plate + 0.1 * random.standard_normal(plate.shape)))
+    shown = prepare(configured(), PointCloud(sphere(6000).points))
+    for scene, said in ((hidden, True), (shown, False)):
+        lines = [line for line in findings(scene) if line.startswith("warning: no neighbourhood of the points looks")]
+        assert bool(lines) == said == (not scene.scale.resolved)
+
+
+def test_repeated_rows_stay_where_an_outlier_is_left_out():
+    points = sphere(2000).points
+    twice = np.concatenate([points, points, [CENTRE + 300]])
+    scene = prepare(configured(), PointCloud(twice))
+    assert scene.dropped == 1
+    np.testing.assert_array_equal(scene.kept, np.arange(4000))
