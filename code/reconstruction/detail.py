@@ -14,9 +14,8 @@ All three terms are squares of what is linear in the unknowns, the coefficients 
 are as far apart as the points (``detail_system``). With s that spacing and σ the points' noise,
 κ = λ s^(4-d) and ν = λ s² + σ², so that λ alone says how smooth g is to be, and noise does not make the field flat. λ
 is found by cross-validation: what a solve on some of the points tells of the others is detail, what it does not is
-noise. Where no λ brings the others nearer to the surface, there is nothing to add. There all points are moved to the
-surface below them, as far as noise may have moved them: in a layer of noise a field that is zero about every point
-would be near to all.
+noise. Where no λ brings the others nearer to the surface, there is nothing to add. Where the layer of noise is so thick
+that a field could be zero about all points in it, they are moved to the surface below them for this comparison.
 
 A second grid of four times the spacing gained 2 % in the mean, and put blobs where no point is near, as what bends
 little goes on as a plane does (docs/ABLATION_NOTEBOOK.md).
@@ -47,6 +46,7 @@ ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 FINEST = 0.001  # spacing, normalised: of finer grids nothing is left in the finest mesh
 NOISE_WIDTHS = 3.0  # × noise: the least spacing; a finer grid could hold each of many noisy points
 NOISE_REACHES = 2.0  # × noise: how far points are moved for that comparison; 1 is too little, 3 chooses too smooth ones
+LAYER = 0.25  # × spacing of the grid: noise above which a correction can vary across its layer, and points are moved
 HIDDEN = 0.9  # × spacing: noise above which a network's mean over the points is nearer to the surface than a correction
 CROWD = 30.0  # points for each node of the grid, at most: a million points with noise of 0.01 are 70 for each
 SAMPLED = 3000  # points that tell the spacing
@@ -156,7 +156,8 @@ def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:
     From the smoothest on, as long as each brings them nearer than the one before.
     """
     generator = np.random.default_rng(0)
-    data = _below(data, NOISE_REACHES * noise)
+    if noise > LAYER * spacing:
+        data = _below(data, NOISE_REACHES * noise)
     if len(data.points) <= PATCHES * PATCH:
         patches = [np.arange(len(data.points))]
     else:

@@ -10,7 +10,7 @@ NEEDLE = 0.025  # and one thinner than this along two axes in several components
 # Share of the given normals that point outward, below which the user is warned. Of right normals it was 1 on 12 of 15
 # closed clouds, the least on thin walls with noise.
 MIXED = 0.9
-MIXED_SHEET = 0.75  # the same of what encloses no body, and so says less of its sides
+MIXED_SHEET = 0.75  # the same of a sheet, whose shape says less of its sides
 MEASURABLE = 1e-6  # of the cloud's radius: noise below this is rounding, of files in single precision too
 
 
@@ -47,7 +47,7 @@ def findings(scene: Scene) -> list[str]:
         lines.append(warning)
     elif scene.sensors_believed:
         lines.append("the sensor positions tell which side of the points is outside")
-    elif scene.normals == "estimated" and scene.is_flat_sheet:
+    elif scene.normals == "estimated" and scene.is_sheet:
         lines.append(
             "note: the points are an open sheet, whose shape does not say which side is outside: of one that lies, as "
             "terrain does, it is the upper side (plot.up); --sensor X,Y,Z tells another"

@@ -16,7 +16,7 @@ from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.arrangement import Arrangement, ArrangementSettings, arrangement
 from phase_recon.geometry.coarse_surface import CoarseSurface, CoarseSurfaceSettings
 from phase_recon.geometry.creases import CreaseSettings, find_creases
-from phase_recon.geometry.enclosure import ENCLOSED, FLAT, enclosure
+from phase_recon.geometry.enclosure import ENCLOSED, SHEET, enclosure
 from phase_recon.geometry.neighbours import NEIGHBOURS, SAMPLED, areas, density_of, spacing
 from phase_recon.geometry.noise import EXACT, NoiseSettings, Scale, estimate_noise
 from phase_recon.geometry.orientation import OrientationSettings, orient
@@ -150,13 +150,8 @@ class Scene:
 
     @property
     def is_sheet(self) -> bool:
-        """Whether the points enclose no body, as those of a terrain or of a single view."""
-        return self.enclosed is not None and abs(self.enclosed) < ENCLOSED
-
-    @property
-    def is_flat_sheet(self) -> bool:
-        """Whether they enclose so little that their shape does not say which side of them is outside."""
-        return self.enclosed is not None and abs(self.enclosed) < FLAT
+        """Whether the points enclose so little, as terrain does, that their shape says nothing of their sides."""
+        return self.enclosed is not None and abs(self.enclosed) < SHEET
 
 
 Stage = Callable[[Scene, Config], Scene]
@@ -317,7 +312,7 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
 
 def turn_up(scene: Scene, config: Config) -> Scene:
     """The normals of a sheet that lies, as terrain does, turned upward: neither its shape nor a sensor tells a side."""
-    if scene.normals != "estimated" or scene.sensors_believed or not scene.is_flat_sheet:
+    if scene.normals != "estimated" or scene.sensors_believed or not scene.is_sheet:
         return scene
     points, vertical = scene.points, "xyz".index(config.plot.up) if scene.dimension == 3 else 1
     if points.normals[points.oriented].mean(axis=0)[vertical] > -scene.settings.lying:

@@ -238,7 +238,7 @@ def test_a_sheet_that_lies_has_its_outside_above_unless_a_sensor_says_otherwise(
     config = override(Config().to_dict(), [f"plot.up={up}"], source="", place="")
     for mirrored in (points, points * np.where(np.arange(3) == vertical, -1, 1)):
         scene = prepare(config, point_cloud(mirrored), stages=ORIENTING)
-        assert scene.is_flat_sheet
+        assert scene.is_sheet
         assert scene.points.oriented.mean() > 0.8
         assert scene.points.normals[scene.points.oriented, vertical].min() > 0.5
     below = np.zeros(3)
