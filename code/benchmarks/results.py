@@ -77,8 +77,8 @@ def tables(data: Path | None, quick: bool) -> list[Table]:
         Table("exact", "Noise-free clouds, without normals", SOME, ("exact",), ours),
         Table("normals", "With true normals", FEW, ("exact", "noisy", "scan"),
               "ours+normals,poisson9+normals,poisson10+normals"),
-        Table("hard", "Few views, missing sides, outliers, multi-view stereo, holes and cuts", FEW,
-              ("coarse", "scan4", "scan20", "scan_side", "scan_outliers", "stereo", "holes", "cut"), ours),
+        Table("hard", "Few points, thick noise, few views, missing sides, outliers, stereo, holes and cuts", FEW,
+              ("coarse", "thick", "scan4", "scan20", "scan_side", "scan_outliers", "stereo", "holes", "cut"), ours),
         Table("curves", "Curves of the plane", curves, ("exact", "noisy"), "ours,ours+normals"),
         Table("samples", "The sample data", folder=ROOT / "data", methods="ours,ours+normals"),
     ]  # fmt: skip

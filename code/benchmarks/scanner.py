@@ -244,6 +244,7 @@ KINDS: dict[str, Kind] = {
     "noisy": _uniform("noise 0.005", 5_000, 0.005),
     "coarse": _uniform("noise 0.01", 1_000, 0.01),
     "dense": _uniform("noise 0.001", 100_000, 0.001),
+    "thick": _uniform("noise 0.01, about as much as the points are apart", 100_000, 0.01),
     "holes": _uniform("noise 0.001, without six discs of radius 0.15", 20_000, 0.001,
                       lambda cloud, random: with_holes(cloud, 6, 0.15, random)),
     "cut": _uniform("noise 0.005, a third of them cut away", 5_000, 0.005,
