@@ -55,6 +55,7 @@ class PreprocessSettings:
             one; of their single views, which are open sheets with sides by chance, 8 of 13 have it, and 12 the other.
         sensors_asked: points, at most, of which that is asked.
         seen: probability that a side seen by a sensor that is believed is outside. Measured on simulated scans.
+        mostly: share of the sides that must be sure for the others to be of one body, or of one sheet, with them.
         lying: component of a sheet's mean normal along the vertical, from which on the sheet has an upper side.
         hole_density: density of the points that close holes, as a share of the cloud's: they are a guess.
         largest_area: that a point may stand for, where one in the median stands for 1. With 2, thin places that few
@@ -74,6 +75,7 @@ class PreprocessSettings:
     sensors_see: float = 0.9
     sensors_asked: int = 1500
     seen: float = 0.999
+    mostly: float = 0.5
     lying: float = 0.5
     hole_density: float = 0.5
     largest_area: float = 3.0
@@ -144,9 +146,10 @@ class Scene:
 
     @cached_property
     def enclosed(self) -> float | None:
-        """The ``enclosure`` of the points whose side is sure; None where hardly one is."""
+        """The ``enclosure`` of the points whose side is sure; None where most are not."""
         points = self.points[self.points.oriented]
-        return None if len(points) < self.settings.fewest else enclosure(points.positions, points.normals)
+        sure = len(points) >= max(self.settings.fewest, self.settings.mostly * len(self.points))
+        return enclosure(points.positions, points.normals) if sure else None
 
     @property
     def is_sheet(self) -> bool:
