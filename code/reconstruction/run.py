@@ -63,6 +63,7 @@ EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the t
 EVALUATION_SECONDS = 12.0
 WARNED = 0.1  # share of the surface that is a guess, from which a run warns
 SAID = 0.01  # the same, from which it is said
+MISSED = 0.001  # share of the points that are far from the surface, from which that is said
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -369,6 +370,11 @@ def _show_metrics(path: Path) -> None:
         f"{far['cloud_to_surface_max']:.4g} at most"
     )
     share, distance = far["surface_far_share"], f"{far['far']:.2g}"
+    if far["cloud_far_share"] >= MISSED:
+        say(
+            f"note: {far['cloud_far_share']:.1%} of the points are farther than {distance} from the surface: outliers, "
+            "noise, or a part of the surface is missing"
+        )
     if share >= WARNED:
         say(
             f"warning: {share:.0%} of the surface is farther than {distance} from all points, and so a guess; if the "

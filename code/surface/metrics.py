@@ -142,6 +142,7 @@ def compare_to_points(
         surface_to_cloud_mean, surface_to_cloud_max: distances of the samples from the nearest points. They are never
             below about half of the cloud's spacing.
         far: a twentieth of the cloud's bounding radius,
+        cloud_far_share: share of the points that are farther than that from the surface,
         surface_far_share: share of the surface that is farther than that from all points, and than twice the distance
             from the nearest of them to its 16th other point: there the surface is a guess.
         d_C: the Chamfer distance (L1, symmetric), the mean of the two means.
@@ -159,6 +160,7 @@ def compare_to_points(
         "surface_to_cloud_mean": float(to_cloud.mean()),
         "surface_to_cloud_max": float(to_cloud.max()),
         "far": far,
+        "cloud_far_share": float((to_surface > far).mean()),
         "surface_far_share": float(guess.mean()),
     }
 

@@ -67,6 +67,9 @@ def test_the_share_is_that_of_the_area():
     """Of a ball of radius 1 whose upper half was seen, it is the zone that is far enough below the rim."""
     points, _ = sample_surface(ball(), 20_000, 0)
     found = compare_to_points(ball(), points[points[:, 2] > 0], 100_000)
+    assert found["cloud_far_share"] == 0
+    moved = points[points[:, 2] > 0] * np.where(np.arange((points[:, 2] > 0).sum()) % 4 == 0, 1.2, 1.0)[:, None]
+    assert compare_to_points(ball(), moved, 1000)["cloud_far_share"] == pytest.approx(0.25, abs=0.001)
     radius = math.hypot(1, 0.5)  # about the middle of the box of half a ball
     assert found["far"] == pytest.approx(0.05 * radius, rel=0.01)
     # a place at the height -h is as far from the rim as the chord to it
@@ -74,11 +77,12 @@ def test_the_share_is_that_of_the_area():
     assert found["surface_far_share"] == pytest.approx((1 - reach) / 2, abs=0.03)
 
 
-def said(share, tmp_path, capsys):
+def said(share, tmp_path, capsys, missed=0.0):
     metrics = {
         "components": 1, "closed": True,
         "input": {
-            "cloud_to_surface_mean": 0.1, "cloud_to_surface_max": 0.2, "far": 3.14159, "surface_far_share": share,
+            "cloud_to_surface_mean": 0.1, "cloud_to_surface_max": 0.2, "far": 3.14159, "cloud_far_share": missed,
+            "surface_far_share": share,
         },
     }  # fmt: skip
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
@@ -88,6 +92,10 @@ def said(share, tmp_path, capsys):
 
 def test_what_is_said(tmp_path, capsys):
     assert said(0.0, tmp_path, capsys) == []
+    assert said(0.0, tmp_path, capsys, missed=0.048) == [
+        "note: 4.8% of the points are farther than 3.1 from the surface: outliers, noise, or a part of the surface "
+        "is missing"
+    ]
     assert said(0.06, tmp_path, capsys) == ["6% of the surface is farther than 3.1 from all points, and so a guess"]
     assert said(0.35, tmp_path, capsys) == [
         "warning: 35% of the surface is farther than 3.1 from all points, and so a guess; if the cloud is open, as "
