@@ -219,7 +219,8 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
 
 def find_opposite_sheets(scene: Scene, config: Config) -> Scene:
     """Where two sheets of the surface are near each other, as on a thin wall, the step from each point to the other."""
-    opposite = opposite_sheets(scene.reference, scene.settings.thin_walls)
+    places, of = _places(scene)
+    opposite = opposite_sheets(places, scene.settings.thin_walls)[of]
     return replace(scene, points=replace(scene.points, opposite=opposite))
 
 
@@ -251,11 +252,13 @@ def fit_quadrics(scene: Scene, config: Config) -> Scene:
     if scene.chosen is None or not scene.scale.resolved:
         return scene
     points, scale = scene.points, scene.scale
-    fit = fit_quadrics_bilateral(scene.reference, scene.chosen, scale.neighbours, points.opposite)
+    places, of = _places(scene)
+    fitted, first, own = np.unique(of[scene.chosen], return_index=True, return_inverse=True)
+    fit = fit_quadrics_bilateral(places, fitted, scale.neighbours, points.opposite[first])
     if scene.normals != "given":
-        points = replace(points, normals=fit.normals, confidence=fit.planarity)
+        points = replace(points, normals=fit.normals[own], confidence=fit.planarity[own])
     if _denoises(scene, config):
-        points = replace(points, positions=fit.projections)
+        points = replace(points, positions=fit.projections[own])
         scale = replace(scale, noise_left=_noise_left(scene), residual=float(np.median(fit.residual)))
     if _estimates(scene, config):
         scene = replace(scene, normals="estimated")
@@ -456,6 +459,14 @@ def _noise_left(scene: Scene) -> float:
     """The noise of points that are denoised with so many neighbours."""
     scale = scene.scale
     return float(scene.settings.noise.left * scale.noise * (NEIGHBOURS / scale.neighbours) ** 0.5)
+
+
+def _places(scene: Scene) -> tuple[Array, Index]:
+    """The different places (P, d) of ``reference``, and that of each of its points (M,): given normals repeat some."""
+    if scene.normals != "given":
+        return scene.reference, np.arange(len(scene.reference))
+    first, place = unique_rows(scene.reference)
+    return scene.reference[first], place
 
 
 def _with_given(points: OrientedPoints, given: Array | None) -> OrientedPoints:

@@ -524,3 +524,17 @@ def test_repeated_rows_stay_where_an_outlier_is_left_out():
     scene = prepare(configured(), PointCloud(twice))
     assert scene.dropped == 1
     np.testing.assert_array_equal(scene.kept, np.arange(4000))
+
+
+def test_points_that_carry_two_normals_are_denoised_as_those_that_carry_one():
+    """As at the corners of a mesh with a normal for each of its triangles."""
+    once = sphere(3000, noise=0.005)
+    tilted = once.normals + 0.1 * np.roll(once.normals, 1, axis=1)
+    tilted /= np.linalg.norm(tilted, axis=1, keepdims=True)
+    twice = PointCloud(np.concatenate([once.points] * 2), np.concatenate([once.normals, tilted]))
+    one, two = (prepare(configured("network.has_normals=true"), cloud) for cloud in (once, twice))
+    assert one.scale.denoised
+    assert two.scale.noise_left == pytest.approx(one.scale.noise_left)
+    np.testing.assert_allclose(in_input_units(two)[:3000], in_input_units(one), atol=1e-9)
+    np.testing.assert_allclose(in_input_units(two)[3000:], in_input_units(one), atol=1e-9)
+    assert np.std(radii(two)) < 0.7 * np.std(radii(prepare(configured("train.smooth_points=false"), twice)))
