@@ -121,8 +121,9 @@ def estimate_noise(points: Array, opposite: Array, settings: NoiseSettings | Non
     few = len(points) <= s.few_points
     noise = residual if few else residual * _share_of_noise(look(s.fewer)[0] / max(residual, EXACT), s)
     hidden = Scale(noise, width, NEIGHBOURS, width, False, noise)
-    if few or residual <= s.surface_hidden * width:
-        return replace(hidden, resolved=residual <= s.surface_hidden * width)
+    resolved = residual <= s.surface_hidden * width
+    if few or resolved:
+        return replace(hidden, resolved=resolved)
     shown = hidden
     for neighbours in s.more:
         if neighbours * s.fewest_neighbourhoods > len(points):

@@ -90,13 +90,13 @@ def correction_of(
     openings, found = opened(field, scene)
     if found:
         announce(f"detail: openings that the network had filled, and that are open now: {found} (train.detail)")
-    normals, trust = np.zeros_like(points), np.zeros(len(points))
-    if scene.normals != "none":
-        measured = scene.points[np.flatnonzero(scene.points.source == Source.MEASURED)]
-        nearest = cKDTree(measured.positions).query(points, workers=threads())[1]
-        normals, trust = measured.normals[nearest], measured.confidence[nearest]
     lambda_ = None
     if enough:
+        normals, trust = np.zeros_like(points), np.zeros(len(points))
+        if scene.normals != "none":
+            measured = scene.points[np.flatnonzero(scene.points.source == Source.MEASURED)]
+            nearest = cKDTree(measured.positions).query(points, workers=threads())[1]
+            normals, trust = measured.normals[nearest], measured.confidence[nearest]
         so_far = DetailedField(field, openings).normalised_value_and_gradient
         data = data_at(points, normals, trust, so_far, scene.normals == "given")
         lambda_ = choose_lambda(data, spacing, noise)

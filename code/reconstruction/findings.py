@@ -60,7 +60,7 @@ def findings(scene: Scene) -> list[str]:
             "wrong, the surface will be: --no-normals does without them"
         )
     lines.append(noise_in_words(scale.noise, unit, scale.denoised))
-    if not scale.resolved and len(scene.reference) > scene.settings.noise.few_points and scene.normals != "given":
+    if not scene.shows_surface and scene.normals != "given":
         lines.append(
             "warning: no neighbourhood of the points looks like a surface, as their noise, or what lies between them, "
             "is as large as parts of the shape: these will be rough or wrong; more or better points help, or --normals"

@@ -26,7 +26,7 @@ from phase_recon.geometry.quadrics import fit_quadrics_bilateral
 from phase_recon.geometry.thin_walls import ThinWallSettings, opposite_sheets
 from phase_recon.geometry.visibility import Space, unhidden
 from phase_recon.geometry.winding import CoarseNormals, WindingSettings, coarse_normals
-from phase_recon.utils.config import Config
+from phase_recon.utils.config import Config, PlotConfig
 from phase_recon.utils.general import different, thinned, unique_rows, unit
 
 Array = npt.NDArray[np.float64]
@@ -100,6 +100,7 @@ class Scene:
         dropped: outliers, of all rows or of the 300 000 that were looked at.
         domain: Ω and the normalisation.
         reference: different points of the input (M, d), normalised, at most 300 000; for questions about neighbours.
+        place: for each of ``reference`` (M,) the first at its place: points that come with several normals share one.
         points: the points that are trained on; those that were added on creases and in holes come last.
         normals: where the normals of ``points`` come from: "given" are the input's, and trusted; "estimated" ones
             count by their confidence; with "none" there are none.
@@ -112,6 +113,7 @@ class Scene:
         outward: share of the given normals that point outward, as far as the cloud's shape tells, or None.
         sensors_agree: share of the points with a sure side that face the sensor that saw them; None without any.
         sensors_believed: whether the sensors tell the sides.
+        enclosed: the ``enclosure`` of the points whose side is sure; None where most are not.
         coarse_surface: where the training starts, or None where the cloud encloses nothing or nothing asks for it.
     """
 
@@ -120,6 +122,7 @@ class Scene:
     dropped: int
     domain: Domain
     reference: Array
+    place: Index
     points: OrientedPoints
     normals: Literal["none", "given", "estimated"]
     arrangement: Arrangement
@@ -130,6 +133,7 @@ class Scene:
     outward: float | None = None
     sensors_agree: float | None = None
     sensors_believed: bool = False
+    enclosed: float | None = None
     coarse_surface: CoarseSurface | None = None
 
     @property
@@ -144,17 +148,19 @@ class Scene:
         _, axes = np.linalg.eigh(centred.T @ centred)
         return np.sort(np.ptp(centred @ axes, axis=0))
 
-    @cached_property
-    def enclosed(self) -> float | None:
-        """The ``enclosure`` of the points whose side is sure; None where most are not."""
-        points = self.points[self.points.oriented]
-        sure = len(points) >= max(self.settings.fewest, self.settings.mostly * len(self.points))
-        return enclosure(points.positions, points.normals) if sure else None
+    @property
+    def shows_surface(self) -> bool:
+        """Whether neighbourhoods show the surface; few points may show it all together."""
+        return self.scale.resolved or len(self.reference) <= self.settings.noise.few_points
 
     @property
     def is_sheet(self) -> bool:
         """Whether the points enclose so little, as terrain does, that their shape says nothing of their sides."""
         return self.enclosed is not None and abs(self.enclosed) < SHEET
+
+    def ends_at_walls(self, plot: PlotConfig) -> bool:
+        """Whether the surface may go through the walls of Ω: the points are a sheet, and it is not to be closed."""
+        return self.is_sheet and plot.trim != "closed"
 
 
 Stage = Callable[[Scene, Config], Scene]
@@ -209,6 +215,7 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
         dropped=len(dropped),
         domain=Domain(normalisation, middle - half, middle + half),
         reference=reference,
+        place=np.arange(len(reference)) if given is None else _first_at_place(reference, s),
         points=_with_given(OrientedPoints.bare(reference, raw_index=once), given),
         normals="none" if given is None else "given",
         arrangement=arranged,
@@ -219,17 +226,15 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
 
 def find_opposite_sheets(scene: Scene, config: Config) -> Scene:
     """Where two sheets of the surface are near each other, as on a thin wall, the step from each point to the other."""
-    places, of = _places(scene)
-    opposite = opposite_sheets(places, scene.settings.thin_walls)[of]
+    first, of = np.unique(scene.place, return_inverse=True)
+    opposite = opposite_sheets(scene.reference[first], scene.settings.thin_walls)[of]
     return replace(scene, points=replace(scene.points, opposite=opposite))
 
 
 def estimate_scale(scene: Scene, config: Config) -> Scene:
     """The noise of the cloud, its spacing, and how many neighbours show its surface."""
-    s, points = scene.settings, scene.points
-    if scene.normals == "given":  # some points come with several normals
-        points = points[_deduplicate(points.positions, s)]
-    return replace(scene, scale=estimate_noise(points.positions, points.opposite, s.noise))
+    once = scene.points[np.unique(scene.place)]
+    return replace(scene, scale=estimate_noise(once.positions, once.opposite, scene.settings.noise))
 
 
 def choose_points(scene: Scene, config: Config) -> Scene:
@@ -252,9 +257,9 @@ def fit_quadrics(scene: Scene, config: Config) -> Scene:
     if scene.chosen is None or not scene.scale.resolved:
         return scene
     points, scale = scene.points, scene.scale
-    places, of = _places(scene)
-    fitted, first, own = np.unique(of[scene.chosen], return_index=True, return_inverse=True)
-    fit = fit_quadrics_bilateral(places, fitted, scale.neighbours, points.opposite[first])
+    first, of = np.unique(scene.place, return_inverse=True)
+    fitted, some, own = np.unique(of[scene.chosen], return_index=True, return_inverse=True)
+    fit = fit_quadrics_bilateral(scene.reference[first], fitted, scale.neighbours, points.opposite[some])
     if scene.normals != "given":
         points = replace(points, normals=fit.normals[own], confidence=fit.planarity[own])
     if _denoises(scene, config):
@@ -316,6 +321,16 @@ def believe_sensors(scene: Scene, config: Config) -> Scene:
     return replace(scene, points=replace(points, normals=normals, outward=outward))
 
 
+def find_enclosure(scene: Scene, config: Config) -> Scene:
+    """How far the points enclose a body, where most of their sides are sure."""
+    s, points = scene.settings, scene.points
+    sure = np.flatnonzero(points.oriented)
+    if len(sure) < max(s.fewest, s.mostly * len(points)):
+        return scene
+    some = points[thinned(sure, s.most_points)]
+    return replace(scene, enclosed=enclosure(some.positions, some.normals))
+
+
 def turn_up(scene: Scene, config: Config) -> Scene:
     """The normals of a sheet that lies, as terrain does, turned upward: neither its shape nor a sensor tells a side."""
     if scene.normals != "estimated" or scene.sensors_believed or not scene.is_sheet:
@@ -338,7 +353,7 @@ def check_given_normals(scene: Scene, config: Config) -> Scene:
     points = scene.points
     if outward >= scene.settings.inward:
         return replace(scene, outward=outward)
-    if enclosure(points.positions, points.normals) > -ENCLOSED:
+    if scene.enclosed is None or scene.enclosed > -ENCLOSED:
         return replace(scene, outward=1 - outward)
     return replace(scene, outward=outward, points=replace(points, normals=-points.normals))
 
@@ -348,7 +363,7 @@ def fit_coarse_surface(scene: Scene, config: Config) -> Scene:
     if config.train.start != "winding":
         return scene
     s, points, coarse = scene.settings, scene.points, scene.coarse_normals
-    if scene.is_sheet and config.plot.trim != "closed":  # it goes on through the walls of Ω
+    if scene.ends_at_walls(config.plot):
         s = replace(s, coarse_surface=replace(s.coarse_surface, wall_nodes=0))
 
     def through(positions: Array, normals: Array, sure: npt.NDArray[np.bool_]) -> CoarseSurface:
@@ -425,6 +440,7 @@ ORIENTING: tuple[Stage, ...] = (  # after which the sides of the normals are kno
     find_coarse_normals,
     orient_normals,
     believe_sensors,
+    find_enclosure,
     turn_up,
 )
 STAGES: tuple[Stage, ...] = (
@@ -438,21 +454,16 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
-def _shows_surface(scene: Scene) -> bool:
-    """Whether neighbourhoods show the surface; few points may show it all together."""
-    return scene.scale.resolved or len(scene.reference) <= scene.settings.noise.few_points
-
-
 def _denoises(scene: Scene, config: Config) -> bool:
     """Whether points are moved: it is wanted, they are noisy, and the cloud shows where to."""
     begins = scene.settings.noise.noise_begins * scene.scale.width
     noisy = begins <= scene.scale.noise and scene.scale.noise > EXACT
-    return config.train.smooth_points and _shows_surface(scene) and noisy
+    return config.train.smooth_points and scene.shows_surface and noisy
 
 
 def _estimates(scene: Scene, config: Config) -> bool:
     """Whether normals are estimated: it is wanted, none are given, and the cloud shows them."""
-    return config.train.estimate_normals and _shows_surface(scene) and not config.network.has_normals
+    return config.train.estimate_normals and scene.shows_surface and not config.network.has_normals
 
 
 def _noise_left(scene: Scene) -> float:
@@ -461,12 +472,10 @@ def _noise_left(scene: Scene) -> float:
     return float(scene.settings.noise.left * scale.noise * (NEIGHBOURS / scale.neighbours) ** 0.5)
 
 
-def _places(scene: Scene) -> tuple[Array, Index]:
-    """The different places (P, d) of ``reference``, and that of each of its points (M,): given normals repeat some."""
-    if scene.normals != "given":
-        return scene.reference, np.arange(len(scene.reference))
-    first, place = unique_rows(scene.reference)
-    return scene.reference[first], place
+def _first_at_place(points: Array, s: PreprocessSettings) -> Index:
+    """For each of some points (N, d) the first that is at its place; itself where there are fewer than 10 places."""
+    first, kind = unique_rows(points)
+    return first[kind] if len(first) >= s.fewest else np.arange(len(points))
 
 
 def _with_given(points: OrientedPoints, given: Array | None) -> OrientedPoints:

@@ -115,7 +115,7 @@ def fit(
         announce(line)
     if observe is not None:
         observe(scene)
-    course.open_allowed |= scene.is_sheet and config.plot.trim != "closed"
+    course.open_allowed |= scene.ends_at_walls(config.plot)
     most = most_frequencies(config, scene.scale.spacing)
     config = adapt(config, scene.scale.spacing, scene.scale.noise_shown)
     problems: list[str] = []

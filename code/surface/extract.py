@@ -90,7 +90,7 @@ def check_within(surface: Surface, lower: Array, upper: Array) -> None:
     if surface.dimension == 2:
         ends = np.flatnonzero(np.bincount(surface.cells.ravel()) == 1)
     else:
-        edges = np.sort(np.stack([surface.cells, np.roll(surface.cells, -1, axis=1)], axis=-1).reshape(-1, 2), axis=1)
+        edges = np.sort(surface.edges().reshape(-1, 2), axis=1)
         first, kind = unique_rows(edges)
         ends = np.unique(edges[first[np.bincount(kind) == 1]])
     away = np.abs(np.stack([surface.vertices[ends] - lower, surface.vertices[ends] - upper], axis=-1))

@@ -279,8 +279,7 @@ def test_ground_comes_out_in_one_piece_without_a_hole():
     within = (np.abs(sheet.vertices[:, :2] - 100) < 95).all(axis=1)
     assert np.abs(sheet.vertices[within, 2] - height(sheet.vertices[within, :2])).max() < 1
     assert sheet.components()[0] == 1
-    sides = np.sort(np.concatenate([sheet.cells[:, pair] for pair in ([0, 1], [1, 2], [2, 0])]), axis=1)
-    edges, faces = np.unique(sides, axis=0, return_counts=True)
+    edges, faces = np.unique(np.sort(sheet.edges().reshape(-1, 2), axis=1), axis=0, return_counts=True)
     assert not within[edges[faces == 1]].any()  # its only end is its rim
     assert cKDTree(sheet.vertices).query(points)[0].max() < 5
     assert sheet.normals is not None

@@ -538,3 +538,11 @@ def test_points_that_carry_two_normals_are_denoised_as_those_that_carry_one():
     np.testing.assert_allclose(in_input_units(two)[:3000], in_input_units(one), atol=1e-9)
     np.testing.assert_allclose(in_input_units(two)[3000:], in_input_units(one), atol=1e-9)
     assert np.std(radii(two)) < 0.7 * np.std(radii(prepare(configured("train.smooth_points=false"), twice)))
+
+
+def test_corners_at_few_places_stay_as_they_are():
+    """A cube's eight corners, each with the normals of its three faces: fewer places than a quadric needs."""
+    corners = np.array([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)])
+    normals = np.concatenate([np.eye(3) * corner for corner in corners])
+    scene = prepare(configured("network.has_normals=true"), PointCloud(np.repeat(corners, 3, axis=0), normals))
+    np.testing.assert_allclose(in_input_units(scene), np.repeat(corners, 3, axis=0))
