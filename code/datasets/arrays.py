@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+import numpy as np
 import numpy.typing as npt
 
 from phase_recon.datasets.columns import COLOURS, GUESSED_ROWS, NORMALS, POSITIONAL_TEXT, SENSORS, guess_columns
@@ -50,7 +51,9 @@ def read_npz(handle: BinaryIO, path: Path) -> Iterator[Table]:
                 if name is not None:
                     where = f"{path} (array {shorten(name)})"
                     with archive.open(members[name]) as member:
-                        arrays[kind] = _read_columns(member, archive.getinfo(members[name]).file_size, where)
+                        arrays[kind] = _read_columns(
+                            member, archive.getinfo(members[name]).file_size, where, row=kind == "sensors"
+                        )
     except UserError:
         raise
     except Exception as error:  # zipfile and its decompressors raise a dozen kinds on damaged archives
@@ -59,9 +62,9 @@ def read_npz(handle: BinaryIO, path: Path) -> Iterator[Table]:
     yield _join(arrays, path)
 
 
-def _read_columns(handle: IO[bytes], size: int, where: str) -> npt.NDArray[Any]:
-    """Read one array with a row per point out of ``size`` bytes."""
-    return read_array(handle, size, where, MAX_VALUES, POSITIONAL_TEXT)
+def _read_columns(handle: IO[bytes], size: int, where: str, row: bool = False) -> npt.NDArray[Any]:
+    """Read one array with a row per point out of ``size`` bytes; with ``row`` a single row may have one dimension."""
+    return read_array(handle, size, where, MAX_VALUES, POSITIONAL_TEXT, row)
 
 
 def _name_columns(values: npt.NDArray[Any], where: str) -> Table:
@@ -78,6 +81,8 @@ def _join(arrays: dict[str, npt.NDArray[Any]], path: Path) -> Table:
     for kind, array in arrays.items():
         names = BESIDE_POINTS[kind] if kind == "colours" else BESIDE_POINTS[kind][:d]
         expected = (len(table), len(names))
+        if kind == "sensors" and array.shape == (1, d):  # one sensor saw all points
+            array = np.broadcast_to(array, expected)
         if array.shape != expected:
             raise UserError(
                 f"{path} has {kind} of shape {array.shape}: expected {expected}, a row a point; or leave them out"

@@ -43,7 +43,9 @@ def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
         )
 
 
-def read_array(handle: IO[bytes], size: int, where: str, most: int, expected: str) -> npt.NDArray[Any]:
+def read_array(
+    handle: IO[bytes], size: int, where: str, most: int, expected: str, row: bool = False
+) -> npt.NDArray[Any]:
     """Read one array (N, M) of real numbers in npy format, without pickle.
 
     Args:
@@ -52,6 +54,7 @@ def read_array(handle: IO[bytes], size: int, where: str, most: int, expected: st
         where: the name of the array in errors.
         most: the largest allowed number of values.
         expected: the accepted shapes, for the error.
+        row: whether an array (M,) is taken too, as one row (1, M).
 
     Raises:
         UserError: the array is not in npy format, does not hold real numbers of at most 64 bits in two dimensions,
@@ -68,6 +71,8 @@ def read_array(handle: IO[bytes], size: int, where: str, most: int, expected: st
         raise UserError(f"{where} is not an array in numpy's format: save it with numpy.save") from error
     if dtype.hasobject:
         raise UserError(f"{where} holds pickled Python objects, which are not read: save an array of numbers")
+    if row and len(shape) == 1:
+        shape = (1, *shape)
     if dtype.kind not in "fiu" or dtype.itemsize > 8 or len(shape) != 2 or min(shape) < 0:
         raise UserError(
             f"{where} has shape '{str(shape)[:60]}' and type '{str(dtype)[:60]}': expected numbers of at most 64 bits "

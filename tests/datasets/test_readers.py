@@ -252,6 +252,14 @@ class TestNumpy:
             tmp_path, "a.npz", npz(points=POINTS, **{name: POINTS[:5]})
         )
 
+    @pytest.mark.parametrize("place", [[1.0, 2.0, 9.0], [[1.0, 2.0, 9.0]]])
+    def test_one_sensor_of_all_points(self, tmp_path: Path, place: list) -> None:
+        cloud = load(tmp_path, "a.npz", npz(points=POINTS, sensor_position=np.array(place)))
+        np.testing.assert_array_equal(cloud.sensors, np.tile([1.0, 2.0, 9.0], (len(POINTS), 1)))
+        assert "has sensors of shape (1, 3): expected (20, 2)" in error(
+            tmp_path, "a.npz", npz(points=POINTS[:, :2], sensor_position=np.array(place))
+        )
+
     def test_one_array_of_any_name(self, tmp_path: Path) -> None:
         cloud = load(tmp_path, "a.npz", npz(arr_0=np.hstack([POINTS, NORMALS])))
         np.testing.assert_array_equal(cloud.points, POINTS)
