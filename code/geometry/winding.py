@@ -18,7 +18,7 @@ from scipy.fft import irfftn, next_fast_len, rfftn
 from scipy.sparse import csr_array, vstack
 from scipy.spatial import cKDTree
 
-from phase_recon.geometry.neighbours import SAMPLED, spacing
+from phase_recon.geometry.neighbours import LINKED, NEIGHBOURS, SAMPLED, connected_places, spacing
 from phase_recon.utils.general import ratio, thinned, threads, unit
 
 Array = npt.NDArray[np.float64]
@@ -40,6 +40,7 @@ class WindingSettings:
         widest: width of the smoothing in the first round, in cells.
         fine_widest: the same on finer grids.
         narrowest: the same in the last round of each grid.
+        most_bodies: that stand apart, the largest first, of which it is asked whether they are the wrong way round.
         finest: × spacing of the cloud: cells of the finest grid are no smaller.
         noise: × noise of the points: the same, as finer cells show the noise.
         least_ratio: of the cells of two grids.
@@ -56,6 +57,7 @@ class WindingSettings:
     widest: float = 2.5
     fine_widest: float = 1.0
     narrowest: float = 0.5
+    most_bodies: int = 30
     finest: float = 0.2
     noise: float = 2.0
     least_ratio: float = 1.2
@@ -98,7 +100,10 @@ def coarse_normals(points: Array, noise: float = 0.0, settings: WindingSettings 
         return None
     some = thinned(points, s.points)
     widths = np.linspace(s.widest, s.narrowest, s.rounds)
-    normals = consistent_normals(WindingGrid(some, cell, s), np.zeros_like(some), widths)
+    grid = WindingGrid(some, cell, s)
+    normals = consistent_normals(grid, np.zeros_like(some), widths)
+    if normals is not None:
+        normals = with_bodies_turned(grid, some, normals, s)
     widths = np.linspace(s.fine_widest, s.narrowest, s.fine_rounds)
     least = max(s.finest * spacing(points, thinned(points, SAMPLED)), s.noise * noise)
     while normals is not None and cell > s.least_ratio * least:
@@ -136,6 +141,27 @@ def consistent_normals(grid: "WindingGrid", normals: Array, widths: Iterable[flo
         normals = -unit(gradient) * np.linalg.norm(normals, axis=1, keepdims=True)
     winding = grid.winding(normals, width)
     return None if winding.max() <= np.median(grid.at_points(winding)) else normals
+
+
+def with_bodies_turned(grid: "WindingGrid", points: Array, normals: Array, s: WindingSettings) -> Array:
+    """The normals (N, d) of a grid's points (N, d), those of bodies that are the wrong way round turned (derived).
+
+    A body that stands apart from the others, or within one, may have come out inside out and stay so, as every step
+    turns its normals but a little. It is turned if that brings the winding numbers at all points nearer to a half.
+    """
+    count, body = connected_places(points, spacing(points, thinned(points, SAMPLED)) / LINKED)
+    if count == 1:
+        return normals
+    winding = grid.at_points(grid.winding(normals, s.narrowest))
+    size = np.bincount(body)
+    for number in np.argsort(-size)[: s.most_bodies]:
+        if size[number] < NEIGHBOURS:  # a part of a sheet that few points show
+            break
+        own = (body == number)[:, None]
+        part = grid.at_points(grid.winding(np.where(own, normals, 0.0), s.narrowest))
+        if ((HALF - winding + 2 * part) ** 2).sum() < ((HALF - winding) ** 2).sum():
+            winding, normals = winding - 2 * part, np.where(own, -normals, normals)
+    return normals
 
 
 class WindingGrid:

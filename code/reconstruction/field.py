@@ -24,7 +24,7 @@ from phase_recon.utils.experiment import checkpoint_at, read_checkpoint
 Array = npt.NDArray[np.float64]
 CHUNK = 1 << 13  # points at a time: a layer of them stays in the processor's cache, which halves the time on two cores
 WALL = 32  # points along a side of each wall of Ω, at which the sign of a field is looked at
-INVERTED = 0.9  # share of these that are inside, from which the field has the wrong sign
+INVERTED = 0.9  # share of these that are on the wrong side, from which the field has the wrong sign
 
 
 class Field(Protocol):
@@ -84,6 +84,7 @@ class NeuralField:
         upper: the opposite corner (d,), normalised.
         device: where the network is.
         sign: 1, or -1 where the network gives the negative of what its loss means (``outward``).
+        walls_inside: whether the walls of Ω are inside, as beyond a room's.
     """
 
     network: nn.Module
@@ -93,16 +94,17 @@ class NeuralField:
     upper: Array
     device: torch.device
     sign: float = 1.0
+    walls_inside: bool = False
 
     def outward(self) -> Self:
-        """The field with the other sign where nearly all walls of Ω are inside.
+        """The field with the other sign where nearly all walls of Ω are on the wrong side.
 
         Where neither the loss nor the start tells inside from outside, f and -f are as good; and what encloses
         nothing but the cloud ends before the walls. An open sheet, which may go through them, keeps its sides.
         """
         nodes = walls(self.lower, self.upper, WALL).astype(np.float32)
-        inside = self.normalised(torch.from_numpy(nodes)) < 0
-        return replace(self, sign=-self.sign) if inside.double().mean() > INVERTED else self
+        wrong = (self.normalised(torch.from_numpy(nodes)) < 0) != self.walls_inside
+        return replace(self, sign=-self.sign) if wrong.double().mean() > INVERTED else self
 
     @property
     def dimension(self) -> int:
@@ -262,6 +264,7 @@ def field_from_checkpoint(
         np.array(checkpoint["omega"]["lower"]),
         np.array(checkpoint["omega"]["upper"]),
         device,
+        walls_inside=checkpoint.get("walls_inside", False),
     ).outward()
     if (grids := checkpoint.get("detail")) is None:
         return field

@@ -158,9 +158,14 @@ class Scene:
         """Whether the points enclose so little, as terrain does, that their shape says nothing of their sides."""
         return self.enclosed is not None and abs(self.enclosed) < SHEET
 
+    @property
+    def is_room(self) -> bool:
+        """Whether the points were seen from within what they enclose, as of a room, so that all beyond is inside."""
+        return self.enclosed is not None and self.enclosed <= -SHEET
+
     def ends_at_walls(self, plot: PlotConfig) -> bool:
-        """Whether the surface may go through the walls of Ω: the points are a sheet, and it is not to be closed."""
-        return self.is_sheet and plot.trim != "closed"
+        """Whether the surface may go through the walls of Ω: it is a room's, or a sheet's that is not to be closed."""
+        return self.is_room or (self.is_sheet and plot.trim != "closed")
 
 
 Stage = Callable[[Scene, Config], Scene]
@@ -332,13 +337,19 @@ def find_enclosure(scene: Scene, config: Config) -> Scene:
 
 
 def turn_up(scene: Scene, config: Config) -> Scene:
-    """The normals of a sheet that lies, as terrain does, turned upward: neither its shape nor a sensor tells a side."""
-    if scene.normals != "estimated" or scene.sensors_believed or not scene.is_sheet:
+    """The normals of a sheet turned the other way where that is outward: its shape alone has them by chance.
+
+    Of one that lies, as terrain does, the upper side is outside. Any other, such as a body on a table, is to enclose
+    what it can.
+    """
+    if scene.normals != "estimated" or scene.sensors_believed or scene.enclosed is None:
         return scene
     points, vertical = scene.points, "xyz".index(config.plot.up) if scene.dimension == 3 else 1
-    if points.normals[points.oriented].mean(axis=0)[vertical] > -scene.settings.lying:
+    upward = float(points.normals[points.oriented].mean(axis=0)[vertical])
+    lies = scene.is_sheet and abs(upward) > scene.settings.lying
+    if (upward if lies else scene.enclosed) >= 0:
         return scene
-    return replace(scene, points=replace(points, normals=-points.normals))
+    return replace(scene, points=replace(points, normals=-points.normals), enclosed=-scene.enclosed)
 
 
 def check_given_normals(scene: Scene, config: Config) -> Scene:
@@ -355,7 +366,8 @@ def check_given_normals(scene: Scene, config: Config) -> Scene:
         return replace(scene, outward=outward)
     if scene.enclosed is None or scene.enclosed > -ENCLOSED:
         return replace(scene, outward=1 - outward)
-    return replace(scene, outward=outward, points=replace(points, normals=-points.normals))
+    points = replace(points, normals=-points.normals)
+    return replace(scene, outward=outward, points=points, enclosed=-scene.enclosed)
 
 
 def fit_coarse_surface(scene: Scene, config: Config) -> Scene:

@@ -114,7 +114,9 @@ def _new(run: Run) -> State:
         network.kernels = run.kernels
     domain, spacing = scene.domain, scene.scale.trained_spacing
     return State(
-        field=NeuralField(network, loss, domain.normalisation, domain.lower, domain.upper, device),
+        field=NeuralField(
+            network, loss, domain.normalisation, domain.lower, domain.upper, device, walls_inside=scene.is_room
+        ),
         optimizers=Optimizers(
             network,
             t.optimizer,
@@ -213,6 +215,7 @@ def checkpoint_of(run: Run, state: State, status: Status) -> dict[str, Any]:
         "detail": None if state.correction is None else state.correction.to_plain(),
         "normalisation": domain.normalisation.to_dict(),
         "omega": {"lower": domain.lower.tolist(), "upper": domain.upper.tolist()},
+        "walls_inside": run.scene.is_room,
         "cloud": run.scene.cloud.fingerprint,
     }
 

@@ -209,7 +209,7 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
             raise Interrupted(stop.exit_status, state.epoch)
     outward = state.field.outward()
     if outward.sign < 0:
-        run.announce("the field was negative on the walls of Ω: its sign is turned, so that inside is negative")
+        run.announce("the field had the wrong sign on the walls of Ω: it is turned, so that inside is negative")
     return outward if state.correction is None else DetailedField(outward, state.correction), state.epoch
 
 

@@ -88,6 +88,7 @@ def check_values(data: dict[str, Any], path: Path) -> None:
         and _is_point(omega.get("lower"), d, LARGEST_OMEGA)
         and _is_point(omega.get("upper"), d, LARGEST_OMEGA)
         and all(low < high for low, high in zip(omega["lower"], omega["upper"], strict=True)),
+        "walls_inside": isinstance(data.get("walls_inside", False), bool),
         "gaps": gaps is None
         or (
             isinstance(gaps, dict)
