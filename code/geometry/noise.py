@@ -11,10 +11,11 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import NEIGHBOURS, SAMPLED
 from phase_recon.geometry.quadrics import fit_quadrics
-from phase_recon.utils.general import thinned
+from phase_recon.utils.general import thinned, threads
 
 Array = npt.NDArray[np.float64]
 
@@ -26,6 +27,7 @@ class NoiseSettings:
     """How noise is told from detail. Measured on twelve shapes with known noise and without, but where it says so.
 
     Attributes:
+        fewest_shapes: neighbourhoods a cloud must have, or what quadrics leave of them is its shape.
         few_points: points of a cloud up to which noise and detail cannot be told apart, and all residual is noise.
         fewer: neighbours that are looked at beside the usual 24.
         kept_of_noise: share of the residual of 24 neighbours that pure noise leaves of ``fewer``.
@@ -42,8 +44,14 @@ class NoiseSettings:
         fewest_neighbourhoods: so many neighbourhoods a cloud must have, or one is not a part of it but all of it.
         most_looked_at: neighbours of all places that are looked at together, at most: a second.
         left: share of the noise that the fit to 24 neighbours leaves at a point; on a plane it would be 0.45.
+        beside: places next to one that tell whether the surface is hidden all about it.
+        hidden_beside: share of them where it must be, so that the part ends where the noise does.
+        fewest_blurred: share of the places that must be so; fewer are a part that is hard to see, not a noisier one.
+        noisier: × the noise of all: that of the part, at least.
+        left_of_blur: × spacing: the noise that so many neighbours are to leave there, as the rest counts as clean.
     """
 
+    fewest_shapes: int = 2
     few_points: int = 1000
     fewer: int = 16
     kept_of_noise: float = 0.95
@@ -58,6 +66,11 @@ class NoiseSettings:
     fewest_neighbourhoods: int = 20
     most_looked_at: int = 768_000
     left: float = 0.6
+    beside: int = 30
+    hidden_beside: float = 0.5
+    fewest_blurred: float = 0.03
+    noisier: float = 2.0
+    left_of_blur: float = 0.07
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,8 @@ def estimate_noise(points: Array, opposite: Array, settings: NoiseSettings | Non
         return float(np.median(fit.residual)), float(np.median(fit.width)), float(np.median(fit.planarity))
 
     residual, width, planarity = look(NEIGHBOURS)
+    if len(points) < s.fewest_shapes * NEIGHBOURS:
+        return Scale(0.0, width, NEIGHBOURS, width, False, 0.0)
     few = len(points) <= s.few_points
     noise = residual if few else residual * _share_of_noise(look(s.fewer)[0] / max(residual, EXACT), s)
     hidden = Scale(noise, width, NEIGHBOURS, width, False, noise)
@@ -137,6 +152,42 @@ def estimate_noise(points: Array, opposite: Array, settings: NoiseSettings | Non
         if residual <= s.surface_hidden * wide:
             return shown
     return hidden
+
+
+def find_blurred(
+    points: Array, opposite: Array, scale: Scale, settings: NoiseSettings | None = None
+) -> tuple[npt.NDArray[np.bool_], Scale] | None:
+    """The part of a cloud (N, d) that is so much noisier than the rest that it needs more neighbours (derived).
+
+    Stereo is so where there is no texture, a scanner where it is far away.
+
+    Args:
+        points: the cloud, normalised, each point once.
+        opposite: step (N, d) from each point to another sheet that is near, zero without one.
+        scale: of all, by the median.
+        settings: what is hidden.
+
+    Returns:
+        Which points these are (N,), and the scale of that part; None where 24 neighbours show the surface, or as much
+        of it as all points do, everywhere.
+    """
+    s = settings or NoiseSettings()
+    if not scale.resolved or scale.neighbours > NEIGHBOURS or len(points) <= s.few_points:
+        return None
+    some = thinned(np.arange(len(points)), SAMPLED)
+    fit = fit_quadrics(points, points[some], NEIGHBOURS, opposite[some])
+    tree = cKDTree(points[some])
+    hidden = fit.residual > s.surface_hidden * fit.width
+    about = hidden[tree.query(points[some], min(s.beside, len(some)))[1]].mean(axis=1) >= s.hidden_beside
+    if about.mean() < s.fewest_blurred:
+        return None
+    part = about[tree.query(points, workers=threads())[1]]
+    blurred = estimate_noise(points[part], opposite[part], s)
+    if not blurred.resolved or blurred.noise <= s.noisier * scale.noise:
+        return None
+    enough = NEIGHBOURS * (s.left * blurred.noise / (s.left_of_blur * scale.spacing)) ** 2
+    most = max(int(part.sum()) // s.fewest_neighbourhoods, blurred.neighbours)
+    return part, replace(blurred, neighbours=int(np.clip(enough, blurred.neighbours, most)))
 
 
 def _share_of_noise(kept: float, s: NoiseSettings) -> float:

@@ -5,7 +5,7 @@ normal, and what it leaves of the neighbours is their noise. A second, bilateral
 normals agree, as those across an edge belong to another face (Jones, Durand & Desbrun 2003).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,15 @@ class QuadricFit:
     planarity: Array
     residual: Array
     width: Array
+
+    def with_some(self, index: npt.NDArray[np.int64], others: "QuadricFit") -> "QuadricFit":
+        """The same with the quadrics of some points (M,) in place of those here."""
+        changed = {}
+        for of in fields(self):
+            values = getattr(self, of.name).copy()
+            values[index] = getattr(others, of.name)
+            changed[of.name] = values
+        return QuadricFit(**changed)
 
 
 @dataclass(frozen=True)

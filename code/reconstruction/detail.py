@@ -76,7 +76,7 @@ def correction_of(
         announce: receives a line about what was found.
         seconds: the time for it; where all points would take longer, so many count as take that long.
     """
-    points = different(scene.domain.normalisation.apply(scene.cloud.points[scene.kept]))
+    points = _sharp(different(scene.domain.normalisation.apply(scene.cloud.points[scene.kept])), scene)
     count = max((seconds - SECONDS) / SECONDS_PER_POINT, FEWEST)
     if len(points) > count:
         points = thinned(points, int(count))
@@ -107,6 +107,15 @@ def correction_of(
     unit = scene.domain.normalisation.scale
     announce(f"detail: added down to the points' spacing of {spacing * unit:.3g}, λ = {lambda_:g} (train.detail)")
     return SplineField((*openings.grids, *detail.grids))
+
+
+def _sharp(points: Array, scene: Scene) -> Array:
+    """Points of a scene's cloud (N, d), normalised; those of a part that is much noisier than the rest denoised."""
+    if scene.blurred is None or scene.chosen is None:
+        return points
+    blurred = scene.blurred[scene.chosen]
+    own = cKDTree(scene.reference[scene.chosen]).query(points, workers=threads())[1]
+    return np.concatenate([points[~blurred[own]], scene.points.positions[: len(blurred)][blurred]])
 
 
 def uncrowded(points: Array, wider: float) -> Array:

@@ -99,7 +99,6 @@ def surface_of(
         resolution or plot.resolution or resolution_for(field, points, plot.is_uniform_grid),
         level,
         grid_axis="longest" if plot.is_uniform_grid else "shortest",
-        keep_components=plot.keep_components,
         allow_open=True,
         announce=announce,
     )
@@ -109,6 +108,10 @@ def surface_of(
             f"left out {dropped} components below plot.least_component = {plot.least_component:g} of the largest, or "
             "where the cloud has no point"
         )
+    if plot.keep_components is not None:
+        surface, dropped = largest_components(surface, plot.keep_components)
+        if dropped and announce:
+            announce(f"left out {dropped} smaller components, kept the {plot.keep_components} largest")
     if not (allow_open or plot.allow_open or cuts):
         check_within(surface, field.lower, field.upper)  # what no point shows may have left it
     surface = straddle(refine(surface, field.normalised_value_and_gradient, level))

@@ -1,6 +1,7 @@
 """What a user is told of what the preprocessing found of a cloud, before the first step."""
 
 from phase_recon.datasets.pointcloud import FLAT
+from phase_recon.geometry.neighbours import NEIGHBOURS
 from phase_recon.geometry.points import Source
 from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.utils.errors import UserError
@@ -60,6 +61,18 @@ def findings(scene: Scene) -> list[str]:
             "wrong, the surface will be: --no-normals does without them"
         )
     lines.append(noise_in_words(scale.noise, unit, scale.denoised))
+    if scene.blurred is not None and scene.blurred_scale is not None:
+        noise = scene.blurred_scale.noise
+        lines.append(
+            f"warning: {scene.blurred.mean():.0%} of the points, in one or several parts, are much noisier than the "
+            f"rest: {noise * unit:.3g}, {noise:.2g} of the radius; they are moved towards the surface by more "
+            "neighbours, and show less detail"
+        )
+    if len(scene.reference) < scene.settings.noise.fewest_shapes * NEIGHBOURS:
+        lines.append(
+            f"warning: {len(scene.reference)} different points are too few to tell what is noise: the surface goes "
+            "through them, and what lies between is a guess; a hundred or more show a shape"
+        )
     if not scene.shows_surface and scene.normals != "given":
         lines.append(
             "warning: no neighbourhood of the points looks like a surface, as their noise, or what lies between them, "

@@ -13,7 +13,7 @@ import torch
 from skimage.measure import find_contours
 
 from phase_recon.surface.sparse_grid import CHUNK, EDGE_MARGIN, Field, SparseGrid, evaluate
-from phase_recon.surface.surface import Surface, largest_components
+from phase_recon.surface.surface import Surface
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.general import unique_rows
 
@@ -33,7 +33,6 @@ def extract_surface(
     level: float = 0.0,
     *,
     grid_axis: Literal["longest", "shortest"] = "longest",
-    keep_components: int | None = None,
     allow_open: bool = False,
     announce: Callable[[str], None] | None = None,
 ) -> Surface:
@@ -41,8 +40,7 @@ def extract_surface(
 
     Cells are cubes (squares); resolution is their number along the box's longest or shortest side, and the
     box grows about its centre, by less than a cell, to whole cells along the others. In 3D the field is
-    evaluated near the level set only; in 2D everywhere. keep_components keeps that many of the largest components.
-    announce receives lines about the work done.
+    evaluated near the level set only; in 2D everywhere. announce receives lines about the work done.
 
     Raises UserError where the field is not finite, where there is no level set, where the grid does not fit into the
     memory, and, unless allow_open, where the surface leaves the box.
@@ -71,12 +69,7 @@ def extract_surface(
     if announce:
         total = int(np.prod(cells + 1))
         announce(f"evaluated {evaluations:,} times, {evaluations / total:.1%} of the {total:,} grid points")
-    surface = Surface(origin + cell * vertices, elements)
-    if keep_components is not None:
-        surface, dropped = largest_components(surface, keep_components)
-        if announce and dropped:
-            announce(f"left out {dropped} smaller components, kept the {keep_components} largest")
-    return surface
+    return Surface(origin + cell * vertices, elements)
 
 
 def check_within(surface: Surface, lower: Array, upper: Array) -> None:

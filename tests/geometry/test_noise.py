@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phase_recon.geometry.noise import NoiseSettings, Scale, estimate_noise
+from phase_recon.geometry.noise import NoiseSettings, Scale, estimate_noise, find_blurred
 
 
 def sphere(count, noise=0.0):
@@ -77,3 +77,39 @@ def test_two_noisy_sheets_are_not_taken_for_one():
     assert scale.resolved
     assert scale.width < 0.05
     assert scale.noise == pytest.approx(0.005, rel=0.3)
+
+
+def blurred(points, **settings):
+    opposite, s = np.zeros_like(points), NoiseSettings(**settings)
+    return find_blurred(points, opposite, estimate_noise(points, opposite, s), s)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_a_part_much_noisier_than_the_rest_is_found_with_its_noise(share):
+    exact = sphere(20_000)
+    noisy = exact[:, 0] > 1 - 2 * share  # a cap has that share of a sphere's area
+    noise = np.where(noisy, 0.015, 0.0005)[:, None]
+    part, scale = blurred(exact * (1 + noise * np.random.default_rng(1).standard_normal((20_000, 1))))
+    assert (part == noisy).mean() > 0.95
+    assert scale.noise == pytest.approx(0.015, rel=0.15)
+    # on a plane a quadric leaves 0.45 of the noise of 24 neighbours: so many more leave a tenth of the point distance
+    assert scale.neighbours > 96
+    distance = np.sqrt(4 * np.pi / 20_000)
+    assert 0.45 * scale.noise * np.sqrt(24 / scale.neighbours) < 0.15 * distance
+
+
+def test_noise_that_is_alike_everywhere_or_nearly_has_no_such_part():
+    assert blurred(sphere(20_000)) is None
+    assert blurred(sphere(20_000, 0.004)) is None
+    assert blurred(sphere(20_000, 0.015)) is None
+    exact = sphere(20_000)
+    noise = np.where(exact[:, 0] > 0, 0.009, 0.006)[:, None]
+    assert blurred(exact * (1 + noise * np.random.default_rng(1).standard_normal((20_000, 1)))) is None
+
+
+def test_few_points_whose_neighbourhoods_are_all_of_them_have_no_noise():
+    assert estimate(sphere(47)).noise == 0
+    assert not estimate(sphere(47)).resolved
+    turn = np.linspace(0, 2 * np.pi, 30, endpoint=False)
+    assert estimate(np.stack([np.cos(turn), np.sin(turn)], axis=1)).noise == 0
+    assert estimate(sphere(48, 0.1)).noise > 0.01

@@ -7,7 +7,7 @@ import pytest
 
 from conftest import box_with_hollow
 from phase_recon.geometry.orientation import orient
-from phase_recon.geometry.winding import WindingGrid, WindingSettings, coarse_normals
+from phase_recon.geometry.winding import WindingGrid, WindingSettings, coarse_normals, with_bodies_turned
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
@@ -33,6 +33,31 @@ def test_those_of_a_sphere(d):
     normals = normals_of(points)
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1)
     assert (normals * points).sum(axis=1).min() > 0.97
+
+
+@DIMENSIONS
+def test_shells_within_shells_alternate(d):
+    """The innermost of five is a twenty-fifth of the largest, and had come out inside out."""
+    radii = np.array([0.2, 0.4, 0.6, 0.8, 1.0])
+    counts = 600 * radii if d == 2 else 12_000 * radii**2
+    shells = [r * sphere(int(count), d, seed) for seed, (r, count) in enumerate(zip(radii, counts, strict=True))]
+    coarse = coarse_normals(np.concatenate(shells))
+    assert coarse is not None
+    radius = np.linalg.norm(coarse.points, axis=1)
+    outward = (coarse.normals * coarse.points).sum(axis=1) > 0
+    for r, out in zip(radii, (True, False, True, False, True), strict=True):
+        assert (outward[np.isclose(radius, r)] == out).mean() > 0.98
+
+
+def test_a_body_the_wrong_way_round_is_turned_and_no_other():
+    points = np.concatenate([sphere(2000) - [2, 0, 0], 0.5 * sphere(500) + [1, 0, 0], sphere(10, seed=1) - [9, 0, 0]])
+    right = np.concatenate([sphere(2000), sphere(500), sphere(10, seed=1)])
+    grid = WindingGrid(points, 0.1, COARSE)
+    inside_out = np.where(np.arange(len(points))[:, None] < 2000, right, -right)
+    turned = with_bodies_turned(grid, points, 4e-3 * inside_out, COARSE)
+    np.testing.assert_array_equal(turned[:2500], 4e-3 * right[:2500])
+    np.testing.assert_array_equal(turned[2500:], 4e-3 * inside_out[2500:])  # too few points to be a body
+    np.testing.assert_array_equal(with_bodies_turned(grid, points, 4e-3 * right, COARSE), 4e-3 * right)
 
 
 @DIMENSIONS

@@ -185,6 +185,15 @@ def test_a_sheet_through_the_walls_keeps_its_sides():
     assert field.outward() is field
 
 
+def test_where_the_walls_are_inside_as_of_a_room_the_other_sign_is_wrong():
+    ball = sphere_field("w", np.zeros(3), 1.0)
+    assert ball.outward().sign == 1
+    assert replace(ball, sign=-1.0).outward().sign == 1
+    room = replace(ball, walls_inside=True)
+    assert room.outward().sign == -1
+    assert replace(room, sign=-1.0).outward().sign == -1
+
+
 class BallAndSheet(nn.Module):
     """The w of a ball below a sheet, beyond which is inside, too: a field that went wrong where no point is."""
 
@@ -208,3 +217,26 @@ def test_a_sheet_that_no_point_shows_is_left_out_and_does_not_end_the_extraction
                                              np.full((200, 1), 0.8), axis=1)])  # fmt: skip
     with pytest.raises(UserError, match=r"^the surface leaves the box at its lower x, upper x"):
         surface_of(field, PointCloud(both), plot)
+
+
+class BallAndBubble(nn.Module):
+    """The w of a ball of radius 0.3 at x = -0.7, and of one of 0.6 at 0.7, which no point shows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = torch.eye(x.shape[-1])[0]
+        return torch.minimum((x + 0.7 * first).norm(dim=-1) - 0.3, (x - 0.7 * first).norm(dim=-1) - 0.6)
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return value_and_gradient(self, x)
+
+
+def test_the_components_that_are_kept_are_the_largest_of_those_that_points_show() -> None:
+    field = replace(sphere_field("w", np.zeros(3), 1.0), network=BallAndBubble())
+    points = np.random.default_rng(0).standard_normal((400, 3))
+    points = 0.3 * points / np.linalg.norm(points, axis=1, keepdims=True) - [0.7, 0, 0]
+    lines: list[str] = []
+    surface = surface_of(field, PointCloud(points), PlotConfig(resolution=64, keep_components=1), lines.append)
+    assert surface.measure() == pytest.approx(4 * math.pi * 0.09, rel=0.01)
+    alone = surface_of(field, None, PlotConfig(resolution=64, keep_components=1), lines.append)
+    assert alone.measure() == pytest.approx(4 * math.pi * 0.36, rel=0.01)
+    assert lines[-1] == "left out 1 smaller components, kept the 1 largest"

@@ -15,6 +15,7 @@ from conftest import Command
 from phase_recon.benchmarks.shapes import SHAPES
 from phase_recon.datasets.pointcloud import point_cloud
 from phase_recon.reconstruction.evaluation import surface_of
+from phase_recon.reconstruction.field import load_field
 from phase_recon.reconstruction.preprocess import ORIENTING, prepare
 from phase_recon.reconstruction.run import WARNED, _show_metrics
 from phase_recon.reconstruction.training import fit
@@ -263,6 +264,83 @@ def test_what_stands_or_is_a_body_is_not_turned():
     body = prepare(Config(), point_cloud(sample_surface(ball(), 3000, 0)[0]), stages=ORIENTING)
     assert not body.is_sheet
     assert body.enclosed == pytest.approx(0.5, abs=0.06)
+
+
+def body_on_a_plate(height=1.0, count=8000):
+    """A cylinder of radius 0.4 on a round plate of radius 1, without what is between them."""
+    random = np.random.default_rng(0)
+    turn = random.uniform(0, 2 * np.pi, count)
+    parts = np.array([2 * 0.4 * height, 0.16, 1 - 0.16])  # of the area: side, top and plate, in units of π
+    part = random.choice(3, count, p=parts / parts.sum())
+    square = random.uniform(np.choose(part, [0.16, 0.0, 0.16]), np.choose(part, [0.16, 0.16, 1.0]))
+    z = np.choose(part, [random.uniform(0, height, count), np.full(count, height), np.zeros(count)])
+    radius = np.sqrt(square)
+    outward = np.where(part[:, None] == 0, np.c_[np.cos(turn), np.sin(turn), 0 * turn], [0.0, 0.0, 1.0])
+    return np.c_[radius * np.cos(turn), radius * np.sin(turn), z], outward
+
+
+@pytest.mark.parametrize("height", [0.3, 1.0])
+@pytest.mark.parametrize("axis", [0, 1, 2])  # the vertical is y
+def test_a_body_on_a_plate_is_what_is_enclosed(height, axis):
+    points, outward = (np.roll(of, axis - 2, axis=1) for of in body_on_a_plate(height))
+    scene = prepare(Config(), point_cloud(points), stages=ORIENTING)
+    assert 0 < scene.enclosed < 0.25
+    sure = scene.points.oriented
+    assert sure.mean() > 0.8
+    assert ((scene.points.normals * outward[scene.points.raw_index]).sum(axis=1)[sure] > 0).mean() > 0.98
+
+
+def test_what_is_open_below_has_no_openings():
+    """The winding number under a rim is low, as its other half is missing."""
+    cloud, lines = point_cloud(body_on_a_plate()[0]), list[str]()
+    config = override(Config().to_dict(), ["train.nepoch=150", "train.mend=false"], source="", place="")
+    field, _ = fit(config, cloud, torch.device("cpu"), lines.append)
+    assert "openings that the network had filled" not in "\n".join(lines)
+    inside = np.array([[0.36, 0, 0.95], [0, 0.36, 0.95], [0, 0, 0.5]])
+    assert field.w(inside).max() < 0
+
+
+def room(count=6000):
+    """The inside of a room of 4 × 5 × 2.7, and where a sensor stood in it."""
+    random = np.random.default_rng(0)
+    half = np.array([2.0, 2.5, 1.35])
+    points = random.uniform(-1, 1, (count, 3))
+    area = np.array([half[1] * half[2], half[0] * half[2], half[0] * half[1]])
+    axis = random.choice(3, count, p=area / area.sum())
+    points[np.arange(count), axis] = np.sign(points[np.arange(count), axis])
+    return half * points, half, np.array([-0.3, -0.8, 0.2])
+
+
+def test_a_room_seen_from_within_is_one_closed_surface_that_faces_the_sensor(tmp_path):
+    points, half, sensor = room()
+    cloud, lines = point_cloud(points, sensors=sensor), list[str]()
+    config = override(Config().to_dict(), ["train.nepoch=150"], source="", place="")
+    field, _ = fit(config, cloud, torch.device("cpu"), lines.append)
+    said = "\n".join(lines)
+    assert "the sensor positions tell which side of the points is outside" in said
+    assert "sign" not in said
+    assert "going on from the start" not in said
+    assert field.w(np.array([sensor, [0, 0, 0]])).min() > 0.3
+    assert field.w(np.array([[0, 0, 1.6], [0, 2.8, 0], [2.3, 0, 0]])).max() < 0
+    walls = surface_of(field, cloud, config.plot)
+    assert walls.is_closed()
+    assert (walls.components()[0], walls.euler_characteristic()) == (1, 2)
+    centres = walls.vertices[walls.cells].mean(axis=1)
+    facing = ((sensor - centres) * walls.cell_normals()).sum(axis=1) > 0
+    assert walls.cell_measures()[facing].sum() > 0.999 * walls.measure()
+    assert np.abs(np.abs(walls.vertices / half).max(axis=1) - 1).max() < 0.1
+
+
+def test_a_run_of_a_room_keeps_its_sides_in_its_checkpoint(command: Command, tmp_path):
+    points, _, sensor = room(1500)
+    np.save(tmp_path / "room.npy", points)
+    out = command(
+        "--input", tmp_path / "room.npy", f"--sensor={','.join(map(str, sensor))}", "--nepoch", 20,
+        "--set", "train.start=winding", "--set", "train.estimate_normals=true",
+    )  # fmt: skip
+    assert out.status == 0, out.err
+    (checkpoint,) = tmp_path.rglob("checkpoints/20.pth")
+    assert load_field(checkpoint).w(sensor[None])[0] > 0
 
 
 def test_ground_comes_out_in_one_piece_without_a_hole():
