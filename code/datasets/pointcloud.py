@@ -128,9 +128,11 @@ def point_cloud(
         if places.shape not in (values.shape, values.shape[1:]):
             expected = f"the shape of the points {values.shape}, or {values.shape[1:]} for one position"
             raise UserError(f"sensors: expected {expected}, got {places.shape}")
-        finite = np.isfinite(places).reshape(-1, values.shape[1])
-        if broken := len(finite) - np.count_nonzero(finite.all(axis=1)):
-            raise UserError(f"sensors: {broken} of {len(finite)} are NaN or infinite; leave them out")
+        broken = np.logical_not(np.isfinite(places).reshape(-1, values.shape[1]).all(axis=1))
+        if len(broken) == len(values):  # of rows that were not measured nothing is asked
+            broken &= np.isfinite(values).all(axis=1)
+        if broken.any():
+            raise UserError(f"sensors: {broken.sum()} of {len(broken)} are NaN or infinite; leave them out")
         columns |= dict(zip(SENSORS, np.broadcast_to(places, values.shape).T, strict=False))
     return _cloud(Path("points"), Table(columns), None, drop_invalid, normals is not None)
 
@@ -317,6 +319,8 @@ def _sparse(points: Array) -> str | None:
     if share >= SPARSE:
         return None
     margin = (high - low) / 4
+    if ((points >= low - margin) & (points <= high + margin))[:, margin > 0].all():
+        return None
     ends = np.stack([low - margin, high + margin], axis=1).ravel()
     digits = 6 + max(0, math.ceil(math.log10(np.abs(ends).max() / max((high - low).max(), 1e-300))))
     wide = np.repeat(margin > 0, 2)  # along an axis without width there is nothing to cut

@@ -46,8 +46,9 @@ class NoiseSettings:
         left: share of the noise that the fit to 24 neighbours leaves at a point; on a plane it would be 0.45.
         beside: places next to one that tell whether the surface is hidden all about it.
         hidden_beside: share of them where it must be, so that the part ends where the noise does.
-        fewest_blurred: share of the places that must be so; fewer are a part that is hard to see, not a noisier one.
-        noisier: × the noise of all: that of the part, at least.
+        fewest_blurred: share of the places that must be so, and not be so; fewer are hard to see, not noisier.
+        noisier: × the noise of the rest: that of the part, at least. With less one noise does for both: with 3, thin
+            walls whose noise grows along them came out worse.
         left_of_blur: × spacing: the noise that so many neighbours are to leave there, as the rest counts as clean.
     """
 
@@ -69,8 +70,8 @@ class NoiseSettings:
     beside: int = 30
     hidden_beside: float = 0.5
     fewest_blurred: float = 0.03
-    noisier: float = 2.0
-    left_of_blur: float = 0.07
+    noisier: float = 4.0
+    left_of_blur: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,12 @@ def find_blurred(
     tree = cKDTree(points[some])
     hidden = fit.residual > s.surface_hidden * fit.width
     about = hidden[tree.query(points[some], min(s.beside, len(some)))[1]].mean(axis=1) >= s.hidden_beside
-    if about.mean() < s.fewest_blurred:
+    if not s.fewest_blurred <= about.mean() <= 1 - s.fewest_blurred:
         return None
     part = about[tree.query(points, workers=threads())[1]]
     blurred = estimate_noise(points[part], opposite[part], s)
-    if not blurred.resolved or blurred.noise <= s.noisier * scale.noise:
+    rest = estimate_noise(points[~part], opposite[~part], s)
+    if not blurred.resolved or blurred.noise <= s.noisier * rest.noise:
         return None
     enough = NEIGHBOURS * (s.left * blurred.noise / (s.left_of_blur * scale.spacing)) ** 2
     most = max(int(part.sum()) // s.fewest_neighbourhoods, blurred.neighbours)

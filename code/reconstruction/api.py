@@ -23,6 +23,8 @@ OF_FILES = {
     "train.d_in": "give as many columns",
     "train.sensor": "give sensors=",
     "train.stations": "give sensors=",
+    **dict.fromkeys(("plot.mesh_format", "plot.curve_format", "plot.overwrite"), "save() takes the file's name"),
+    **dict.fromkeys(("train.expname", "train.exps_dir", "train.checkpoint_frequency"), "runs are of phase-recon"),
 }
 
 
@@ -97,7 +99,7 @@ def reconstruct(
     config = override(Config().to_dict(), texts, check_model, source="overrides", place="")
     for key in differences(Config(), config):
         if key in OF_FILES:
-            raise UserError(f"overrides: {key} is for reading a file, and does nothing here: {OF_FILES[key]}")
+            raise UserError(f"overrides: {key} is for files, and does nothing here: {OF_FILES[key]}")
     cloud = point_cloud(points, normals, sensors, config.train.drop_invalid)
     try:
         field, _ = fit(config, cloud, choose_device(str(gpu))[0], _warn)

@@ -110,12 +110,14 @@ def correction_of(
 
 
 def _sharp(points: Array, scene: Scene) -> Array:
-    """Points of a scene's cloud (N, d), normalised; those of a part that is much noisier than the rest denoised."""
-    if scene.blurred is None or scene.chosen is None:
+    """Points of a scene's cloud (N, d), normalised, but for a part that is much noisier than the rest: it shows none.
+
+    Denoised points would show less than none: what is left of the noise is alike in neighbours, as detail is.
+    """
+    if scene.blurred is None:
         return points
-    blurred = scene.blurred[scene.chosen]
-    own = cKDTree(scene.reference[scene.chosen]).query(points, workers=threads())[1]
-    return np.concatenate([points[~blurred[own]], scene.points.positions[: len(blurred)][blurred]])
+    nearest = cKDTree(scene.reference).query(points, workers=threads())[1]
+    return np.asarray(points[~scene.blurred[nearest]])
 
 
 def uncrowded(points: Array, wider: float) -> Array:

@@ -23,15 +23,22 @@ from phase_recon.reconstruction.target import read_target
 from phase_recon.report.page import surface_page
 from phase_recon.report.plots import cross_section_picture, loss_curves, render_surface
 from phase_recon.surface.extract import check_within, extract_surface, refine
-from phase_recon.surface.files import write_surface
+from phase_recon.surface.files import CURVE_WRITERS, MESH_WRITERS, write_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points
 from phase_recon.surface.straddle import straddle
-from phase_recon.surface.surface import Surface, carry_colours, largest_components, substantial_components, transform
+from phase_recon.surface.surface import (
+    Surface,
+    carry_colours,
+    largest_components,
+    largest_share,
+    substantial_components,
+    transform,
+)
 from phase_recon.surface.trim import shown_part, within
 from phase_recon.utils.config import LEAST_RESOLUTION, MOST_RESOLUTION, PlotConfig
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
-from phase_recon.utils.files import npz_of, write_whole
+from phase_recon.utils.files import npz_of, offset_of_mesh, write_whole
 from phase_recon.utils.general import thinned
 
 SAMPLES = 1_000_000  # of a surface for its distances to a target, as the published benchmarks take
@@ -284,6 +291,7 @@ def evaluate(
             folder / f"surface.{plot.curve_format if curve else plot.mesh_format}"
         )
         _write(path, surface, announce)
+        _remove_others(path)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         _write(output, surface, announce)
@@ -320,8 +328,10 @@ def evaluate(
         "resolution": resolution,
         "scale": field.normalisation.scale,
         "components": surface.components()[0],
+        "largest_component": largest_share(surface),
         "closed": surface.is_closed(),
         "euler_characteristic": surface.euler_characteristic(),
+        "genus": surface.genus() if surface.dimension == 3 and surface.is_closed() else None,
         "input": {"path": cloud_path, **compare_to_points(surface, points, CLOUD_SAMPLES)},
     }
     if goal is not None and target is not None:
@@ -359,6 +369,14 @@ def _write(path: Path, surface: Surface, announce: Announce) -> None:
     note = write_surface(path, surface, f"{MADE_BY}, in the units of the input")
     if note:
         announce(note)
+
+
+def _remove_others(written: Path) -> None:
+    """Remove the surfaces in other formats that an earlier evaluation left beside one: they are of another surface."""
+    for kind in {*MESH_WRITERS, *CURVE_WRITERS} - {written.suffix}:
+        path = written.with_suffix(kind)
+        path.unlink(missing_ok=True)
+        offset_of_mesh(path).unlink(missing_ok=True)
 
 
 def _write_query(path: Path, field: Field, points: npt.NDArray[np.float64]) -> Path:

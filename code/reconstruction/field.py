@@ -129,7 +129,7 @@ class NeuralField:
 
     def gradient(self, points: Array) -> Array:
         """∇w (N, d) at points (N, d) in the input's units; of length about 1, outward on the surface."""
-        return self._ask(points, lambda x: self.normalised_value_and_gradient(x)[1])
+        return self.normalised_value_and_gradient(_normalised_points(self, points))[1].double().numpy()
 
     def normalised(self, x: Tensor) -> Tensor:
         """w (N,) at normalised float32 points (N, d) on the CPU, in normalised units."""
@@ -139,9 +139,9 @@ class NeuralField:
 
     def normalised_value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """w (N,) and ∇w (N, d) at normalised float32 points (N, d), without a graph."""
-        values, gradients = [], []
+        values, gradients = [torch.empty(0)], [torch.empty(0, x.shape[-1])]
         with torch.no_grad():
-            for part in torch.split(x, CHUNK):
+            for part in torch.split(x, CHUNK) if len(x) else ():
                 value, gradient = (
                     self.sign * output
                     for output in self.network.value_and_gradient(part.to(self.device))  # type: ignore[operator]

@@ -66,7 +66,7 @@ def findings(scene: Scene) -> list[str]:
         lines.append(
             f"warning: {scene.blurred.mean():.0%} of the points, in one or several parts, are much noisier than the "
             f"rest: {noise * unit:.3g}, {noise:.2g} of the radius; they are moved towards the surface by more "
-            "neighbours, and show less detail"
+            "neighbours, and show no detail"
         )
     if len(scene.reference) < scene.settings.noise.fewest_shapes * NEIGHBOURS:
         lines.append(

@@ -83,7 +83,10 @@ def replacing(path: Path, may_replace: bool) -> list[str]:
     Raises:
         UserError: there is one, and it may not be replaced.
     """
-    there = [file for file in (path, offset_of_mesh(path)) if file.exists()]
+    from phase_recon.surface.files import SINGLE  # and its libraries, which a command that writes nothing does not need
+
+    files = (path, offset_of_mesh(path)) if path.suffix.lower() in SINGLE else (path,)
+    there = [file for file in files if file.exists()]
     if there and not may_replace:
         raise stays(there[0], "name")
     return [f"note: {file} is there, and will be replaced (--set plot.overwrite=false refuses)" for file in there]

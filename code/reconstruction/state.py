@@ -175,8 +175,8 @@ def resume(run: Run, checkpoint: dict[str, Any]) -> tuple[Run, State]:
         )
     if not _same_frame(scene.domain.normalisation, checkpoint):
         raise UserError(
-            f"{path}: is scaled otherwise than when the run was started, by a version that left no outliers "
-            "out: continue with --set train.drop_outliers=false"
+            f"{path}: is scaled otherwise than when the run was started, as other points count as outliers: leave "
+            "train.drop_outliers as it was (a version before outliers were left out had false)"
         )
     state.epoch = checkpoint["epoch"]
     try:

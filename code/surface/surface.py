@@ -159,6 +159,12 @@ def largest_components(surface: Surface, keep: int) -> tuple[Surface, int]:
     return select_cells(surface, np.isin(labels, kept)), count - keep
 
 
+def largest_share(surface: Surface) -> float:
+    """The share of a surface's length or area that its largest connected component has, 0 to 1."""
+    sizes = np.bincount(surface.components()[1], weights=surface.cell_measures())
+    return float(sizes.max() / sizes.sum())
+
+
 def polylines(surface: Surface) -> list[list[int]]:
     """The vertex numbers along each curve of a 2D surface; a closed curve ends with its first vertex."""
     following = dict(surface.cells.tolist())

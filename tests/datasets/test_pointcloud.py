@@ -237,6 +237,12 @@ class TestNothingMeasured:
         assert (high - low < 3).all()
         assert load_point_cloud(save(tmp_path, sphere(1000))).note is None
 
+    def test_a_tower_on_flat_ground_is_not_far_away(self, tmp_path: Path) -> None:
+        random = np.random.default_rng(0)
+        ground = np.append(random.uniform(0, 100, (2000, 2)), np.zeros((2000, 1)), axis=1)
+        tower = random.uniform([45, 45, 0], [55, 55, 60], (60, 3))
+        assert load_point_cloud(save(tmp_path, np.r_[ground, tower])).note is None
+
 
 class TestNormals:
     def test_are_made_unit(self, tmp_path: Path) -> None:

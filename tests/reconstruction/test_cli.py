@@ -12,7 +12,7 @@ import pytest
 import trimesh
 
 from conftest import CENTRES, RADIUS, ROOT, TINY, Command, records, tiny_arguments
-from phase_recon.datasets.pointcloud import load_point_cloud
+from phase_recon.datasets.pointcloud import load_point_cloud, point_cloud
 from phase_recon.reconstruction import evaluation, training
 from phase_recon.reconstruction.api import OF_FILES, reconstruct
 from phase_recon.reconstruction.input_cloud import READING
@@ -526,12 +526,17 @@ def test_reconstruct_says_what_is_wrong(shapes: Any):
         reconstruct(shapes[0], minutes=1, steps=3)
     with pytest.raises(UserError, match=r"no value of a key; expected a number, a text, a list or null"):
         reconstruct(shapes[0], overrides={"train.nepoch": object()})
-    with pytest.raises(UserError, match=r"^overrides: train\.sensor is for reading a file, and does nothing here: gi"):
+    with pytest.raises(UserError, match=r"^overrides: train\.sensor is for files, and does nothing here: gi"):
         reconstruct(shapes[0], overrides={"train.sensor": [0, 0]})
-    with pytest.raises(UserError, match=r"overrides: train\.voxel is for reading a file, .*: select the points before"):
+    with pytest.raises(UserError, match=r"overrides: train\.voxel is for files, .*: select the points before"):
         reconstruct(shapes[0], overrides={"train": {"voxel": 0.1}})
+    with pytest.raises(UserError, match=r"^overrides: plot\.mesh_format is for files, .*: save\(\) takes"):
+        reconstruct(shapes[0], overrides={"plot.mesh_format": "stl"})
     with pytest.raises(UserError, match=r"points: expected an array of numbers, \(N, 2\) or \(N, 3\): "):
         reconstruct([[0, 0, 0], [1, 1]])
+    unmeasured = np.append(shapes[0], [[np.nan, np.nan]], axis=0)
+    at = np.append(np.ones_like(shapes[0]), [[np.nan, np.nan]], axis=0)
+    assert len(point_cloud(unmeasured, sensors=at).sensors) == len(shapes[0])
     assert set(READING) - set(OF_FILES) == {"train.drop_invalid"}  # which holds for arrays, too
     broken = np.append(shapes[0], [[np.nan, 0.0]], axis=0)
     with pytest.raises(UserError, match=r"train\.drop_invalid=true"):

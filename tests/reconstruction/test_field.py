@@ -219,6 +219,14 @@ def test_a_sheet_that_no_point_shows_is_left_out_and_does_not_end_the_extraction
         surface_of(field, PointCloud(both), plot)
 
 
+def test_no_places_have_no_answers(trained):
+    for folder in trained:
+        field = load_field(folder)
+        none = np.empty((0, field.dimension))
+        assert field.u(none).shape == field.w(none).shape == (0,)
+        assert field.gradient(none).shape == none.shape
+
+
 class BallAndBubble(nn.Module):
     """The w of a ball of radius 0.3 at x = -0.7, and of one of 0.6 at 0.7, which no point shows."""
 

@@ -78,16 +78,16 @@ def test_the_share_is_that_of_the_area():
     assert found["surface_far_share"] == pytest.approx((1 - reach) / 2, abs=0.03)
 
 
-def said(share, tmp_path, capsys, missed=0.0):
+def said(share, tmp_path, capsys, missed=0.0, components=1, largest=1.0, genus=0, points=5000):
     metrics = {
-        "components": 1, "closed": True,
+        "components": components, "largest_component": largest, "closed": True, "genus": genus,
         "input": {
             "cloud_to_surface_mean": 0.1, "cloud_to_surface_max": 0.2, "far": 3.14159, "cloud_far_share": missed,
             "surface_far_share": share,
         },
     }  # fmt: skip
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    _show_metrics(tmp_path / "metrics.json")
+    _show_metrics(tmp_path / "metrics.json", points)
     return capsys.readouterr().out.splitlines()[1:]
 
 
@@ -96,6 +96,17 @@ def test_what_is_said(tmp_path, capsys):
     assert said(0.0, tmp_path, capsys, missed=0.048) == [
         "note: 4.8% of the points are farther than 3.1 from the surface: outliers, noise, or a part of the surface "
         "is missing"
+    ]
+    assert said(0.0, tmp_path, capsys, missed=0.2)[0].startswith("warning: 20.0% of the points are farther")
+    assert said(0.0, tmp_path, capsys, components=3, largest=0.5) == []
+    assert said(0.0, tmp_path, capsys, components=3, largest=0.987) == [
+        "note: one of the components is 98.7% of the surface: the same command with --eval --set "
+        "plot.keep_components=1 keeps it alone"
+    ]
+    assert said(0.0, tmp_path, capsys, genus=54) == []  # a perforated sheet
+    assert said(0.0, tmp_path, capsys, genus=1077, points=20_000) == [
+        "warning: 1077 handles are more than 20000 points show: where noise is as wide as the points are apart, or "
+        "normals are wrong, a surface looks like a sponge"
     ]
     assert said(0.06, tmp_path, capsys) == ["6% of the surface is farther than 3.1 from all points, and so a guess"]
     assert said(0.35, tmp_path, capsys) == [

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from conftest import Command
@@ -88,3 +89,42 @@ def test_an_output_is_none_of_the_files_that_are_read(command: Command, clouds, 
     done = command(scans, "-o", scans)
     assert done.status == 2
     assert done.err.startswith(f"error: --output {scans}: is the folder of the clouds, which surfaces could")
+
+
+def test_an_offset_beside_a_format_that_has_none_stays(tmp_path):
+    for name in ("a.ply", "a.ply.offset.txt", "a.stl", "a.stl.offset.txt"):
+        (tmp_path / name).write_text("mine")
+    assert [line.split()[1] for line in output.replacing(tmp_path / "a.ply", may_replace=True)] == [
+        str(tmp_path / "a.ply")
+    ]
+    assert len(output.replacing(tmp_path / "a.stl", may_replace=True)) == 2
+
+
+def test_a_surface_in_another_format_does_not_stay_beside_a_new_one(command: Command, clouds, tmp_path):
+    found = command(clouds[1], "--steps", 3, "--set", "plot.mesh_format=obj")
+    assert found.status == 0
+    folder = found.folder / "evaluation" / "3"
+    assert (folder / "surface.obj").is_file()
+    assert command(clouds[1], "--eval", "--set", "plot.save_ply=false").status == 0
+    assert (folder / "surface.obj").is_file()  # none was asked for
+    assert command(clouds[1], "--eval").status == 0
+    assert sorted(path.name for path in folder.glob("surface.*") if path.suffix not in (".png", ".html")) == [
+        "surface.ply"
+    ]
+
+
+def test_the_same_command_with_eval_may_name_its_stations_again(command: Command, tmp_path, monkeypatch):
+    random = np.random.default_rng(0).standard_normal((300, 3))
+    table = np.append(random / np.linalg.norm(random, axis=1, keepdims=True), np.ones((300, 1)), axis=1)
+    np.savetxt(tmp_path / "scan.csv", table, "%.9g", ",", header="x,y,z,station", comments="")
+    (tmp_path / "stations.csv").write_text("station,x,y,z\n1,0,0,9\n")
+    (tmp_path / "others.csv").write_text("station,x,y,z\n1,0,0,8\n")
+    monkeypatch.chdir(tmp_path)
+    given = "scan.csv", "--stations", "stations.csv"
+    assert command(*given, "--steps", 3).status == 0
+    again = command(*given, "--eval")
+    assert again.status == 0, again.err
+    (changed,) = (line for line in command(*given, "--is-continue", "--steps", 5).out.splitlines() if "changed" in line)
+    assert changed == "changed from here on: train.nepoch = 5"
+    other = command("scan.csv", "--stations", "others.csv", "--eval")
+    assert "--stations cannot be other than in the training" in other.err
