@@ -3,6 +3,7 @@
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
@@ -112,8 +113,8 @@ def parse_rows(
 ) -> npt.NDArray[np.float64]:
     """Turn lines of ``width`` fields into numbers, (n, len(used)); blank lines and unused fields are skipped.
 
-    Delimiter None is white space. ``where`` and ``first`` (the number of the first line) name the place in
-    the UserError that a bad row raises.
+    An empty field between separators is NaN, as spreadsheets and pandas write it. Delimiter None is white space.
+    ``where`` and ``first`` (the number of the first line) name the place in the UserError that a bad row raises.
     """
     rows = [line for line in lines if line.strip()]
     if not rows:
@@ -131,7 +132,17 @@ def _to_numbers(
     rows: Sequence[bytes], used: Sequence[int], delimiter: bytes | None
 ) -> npt.NDArray[np.float64]:
     separator = delimiter.decode() if delimiter else None
-    return np.loadtxt(rows, delimiter=separator, usecols=tuple(used), comments=None, ndmin=2)
+    read = partial(np.loadtxt, delimiter=separator, usecols=tuple(used), comments=None, ndmin=2)
+    try:
+        return read(rows)
+    except ValueError:
+        if delimiter is None:
+            raise
+        return read([_filled(row, delimiter) for row in rows])
+
+
+def _filled(row: bytes, delimiter: bytes) -> bytes:
+    return delimiter.join(field if field.strip() else b"nan" for field in row.split(delimiter))
 
 
 def _bad_row(

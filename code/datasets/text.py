@@ -140,9 +140,10 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
             fields = [field.replace(b",", b".") for field in fields]
         if not any(map(is_number, fields)):
             places = _header(path, i, line, fields)
-            following = next((row for row in lines[i + 1 :] if row.strip()), b"")
+            following = [row for row in lines[i + 1 : i + 1 + GUESSED_ROWS] if row.strip()]
             decimal_comma = _has_decimal_comma(lines[i + 1 : i + 1 + GUESSED_ROWS], delimiter)
-            texts = [name for name, place in places.items() if name in NAMED and _is_text(following, delimiter, place)]
+            named = [(name, place) for name, place in places.items() if name in NAMED]
+            texts = [name for name, place in named if any(_is_text(row, delimiter, place) for row in following)]
             places = {name: place for name, place in places.items() if name not in texts}
             return _Layout(delimiter, decimal_comma, len(fields), places, i + 1, rows, None)
         if rows is None and len(fields) == 1 and fields[0].strip().isdigit() and _is_count(lines[i + 1 :]):

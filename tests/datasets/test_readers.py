@@ -164,6 +164,20 @@ class TestText:
         content = rows(np.hstack([POINTS, COLOURS[:, :1]])).replace(b" ", b",")
         np.testing.assert_array_equal(load(tmp_path, "a.csv", header + content).points, POINTS)
 
+    def test_empty_fields_are_rows_where_nothing_was_measured(self, tmp_path: Path) -> None:
+        measured = rows(np.append(POINTS, np.ones((len(POINTS), 1)), axis=1), ",")
+        content = b"x,y,z,t,\n" + measured.replace(b"\n", b",\n,,,1,\n")
+        cloud = load(tmp_path, "a.csv", content)
+        np.testing.assert_array_equal(cloud.points, POINTS)
+        assert cloud.note == f"left out: {len(POINTS)} points without coordinates (NaN)"
+        broken = content.replace(b",,,1,", b",,oops,1,", 1)
+        assert "line 3 is not a row of numbers: ',,oops,1'" in error(tmp_path, "a.csv", broken)
+
+    def test_classes_may_be_numbers_first_and_names_later(self, tmp_path: Path) -> None:
+        lines = [f"{x:.17g},{y:.17g},{z:.17g},{'tree' if i > 9 else 5}" for i, (x, y, z) in enumerate(POINTS)]
+        cloud = load(tmp_path, "a.csv", "\n".join(["x,y,z,class", *lines]).encode())
+        np.testing.assert_array_equal(cloud.points, POINTS)
+
     def test_blocks_join_without_loss(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("phase_recon.datasets.table.BLOCK_BYTES", 256)
         content = b"# " + 90 * b"x" + b"\n\n" + rows(POINTS)
