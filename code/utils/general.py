@@ -1,6 +1,6 @@
 """Small functions on points: samples in balls and boxes, a space-filling order, thinning, unit vectors.
 
-Also IGR's Chamfer distance, for comparison. The dimension d is that of the arguments. Random generators are passed in.
+The dimension d is that of the arguments. Random generators are passed in.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,7 +10,6 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 Array = npt.NDArray[Any]
@@ -124,30 +123,6 @@ def unique_rows(rows: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int6
     kind = np.empty(len(rows), dtype=np.int64)
     kind[order] = np.cumsum(begins) - 1
     return order[begins], kind
-
-
-def chamfer_dist(mesh_x: Any, mesh_y: Any, sample_count: int = 100000, seed: int = 0) -> float:
-    """IGR's Chamfer distance (L1, symmetric) between two trimesh meshes: the mean of the two directed mean distances.
-
-    Distances are between samples of both meshes, so the result is never below about ½ √(area / sample_count), even for
-    equal meshes. Runs report ``surface.metrics.compare_surfaces`` instead, which measures to the surface itself.
-
-    Args:
-        mesh_x: a trimesh.Trimesh.
-        mesh_y: another one.
-        sample_count: samples on each mesh.
-        seed: decides which samples.
-    """
-    points_x, points_y = _sample_mesh(mesh_x, sample_count, seed), _sample_mesh(mesh_y, sample_count, seed + 1)
-    x_to_y = cKDTree(points_y).query(points_x, workers=threads())[0]
-    y_to_x = cKDTree(points_x).query(points_y, workers=threads())[0]
-    return float((x_to_y.mean() + y_to_x.mean()) / 2)
-
-
-def _sample_mesh(mesh: Any, count: int, seed: int) -> Array:
-    import trimesh  # takes a second, and a training does not need it
-
-    return np.asarray(trimesh.sample.sample_surface(mesh, count, seed=seed)[0])
 
 
 def ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:

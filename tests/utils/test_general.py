@@ -1,13 +1,12 @@
-"""Balls and boxes are filled evenly; the family's Chamfer distance, with its floor."""
+"""Balls and boxes are filled evenly; curves are walked in order; threads keep the order of their parts."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-import trimesh
 
-from phase_recon.utils.general import along_curve, chamfer_dist, in_threads, sample_ball, sample_omega, unique_rows
+from phase_recon.utils.general import along_curve, in_threads, sample_ball, sample_omega, unique_rows
 
 
 def generators(seed=0):
@@ -105,42 +104,6 @@ def test_arrays_of_integers_are_taken_as_coordinates():
     points = sample_omega(np.array([[-1, -1], [1, 1]]), 10, np.random.default_rng(0))
     assert points.dtype == np.float64
     assert len(np.unique(points)) == 20
-
-
-# Chamfer distance
-
-
-def sphere(radius):
-    return trimesh.creation.icosphere(subdivisions=4, radius=radius)
-
-
-def test_chamfer_distance_of_concentric_spheres():
-    """The gap is 0.2; matching samples with samples adds the square of their spacing, here 3 %."""
-    distance = chamfer_dist(sphere(1.0), sphere(1.2), sample_count=20_000)
-    assert 0.2 <= distance < 0.2 * 1.03
-    assert chamfer_dist(sphere(1.2), sphere(1.0), sample_count=20_000) == pytest.approx(distance, rel=5e-3)
-
-
-def test_chamfer_distance_is_the_mean_of_both_directions():
-    """A sphere against itself with a far twin: about 0 one way, 99 for half the points the other way."""
-    one = sphere(1.0)
-    two = trimesh.util.concatenate([one, one.copy().apply_translation([100.0, 0.0, 0.0])])
-    assert chamfer_dist(one, two, sample_count=5000) == pytest.approx(99 / 4, rel=0.05)
-
-
-@pytest.mark.parametrize("count", [5_000, 20_000])
-def test_chamfer_distance_of_a_mesh_and_itself_is_the_floor(count):
-    """Nearest of n random samples of an area: ½ √(area / n) away, on average (Clark & Evans 1954)."""
-    mesh = sphere(1.0)
-    floor = 0.5 * math.sqrt(mesh.area / count)
-    assert chamfer_dist(mesh, mesh, sample_count=count) == pytest.approx(floor, rel=0.03)
-
-
-def test_chamfer_distance_is_seeded():
-    mesh, other = sphere(1.0), sphere(1.1)
-    first, again, second = (chamfer_dist(mesh, other, sample_count=500, seed=s) for s in (0, 0, 5))
-    assert first == again
-    assert first != second
 
 
 def test_what_threads_give_keeps_the_order_of_its_parts():
