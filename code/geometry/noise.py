@@ -157,7 +157,7 @@ def estimate_noise(points: Array, opposite: Array, settings: NoiseSettings | Non
 
 def find_blurred(
     points: Array, opposite: Array, scale: Scale, settings: NoiseSettings | None = None
-) -> tuple[npt.NDArray[np.bool_], Scale] | None:
+) -> tuple[npt.NDArray[np.bool_], Scale, Scale] | None:
     """The part of a cloud (N, d) that is so much noisier than the rest that it needs more neighbours (derived).
 
     Stereo is so where there is no texture, a scanner where it is far away.
@@ -169,11 +169,11 @@ def find_blurred(
         settings: what is hidden.
 
     Returns:
-        Which points these are (N,), and the scale of that part; None where 24 neighbours show the surface, or as much
-        of it as all points do, everywhere.
+        Which points these are (N,), the scale of that part, and the scale of the cloud: the given one, or that of the
+        rest where the part had hidden it. None where all points are of one scale.
     """
     s = settings or NoiseSettings()
-    if not scale.resolved or scale.neighbours > NEIGHBOURS or len(points) <= s.few_points:
+    if len(points) <= s.few_points:
         return None
     some = thinned(np.arange(len(points)), SAMPLED)
     fit = fit_quadrics(points, points[some], NEIGHBOURS, opposite[some])
@@ -185,11 +185,15 @@ def find_blurred(
     part = about[tree.query(points, workers=threads())[1]]
     blurred = estimate_noise(points[part], opposite[part], s)
     rest = estimate_noise(points[~part], opposite[~part], s)
-    if not blurred.resolved or blurred.noise <= s.noisier * rest.noise:
+    if not (blurred.resolved and rest.resolved and rest.neighbours == NEIGHBOURS):
         return None
+    if blurred.noise <= s.noisier * rest.noise:
+        return None
+    if not scale.resolved or scale.neighbours > NEIGHBOURS:
+        scale = rest
     enough = NEIGHBOURS * (s.left * blurred.noise / (s.left_of_blur * scale.spacing)) ** 2
     most = max(int(part.sum()) // s.fewest_neighbourhoods, blurred.neighbours)
-    return part, replace(blurred, neighbours=int(np.clip(enough, blurred.neighbours, most)))
+    return part, replace(blurred, neighbours=int(np.clip(enough, blurred.neighbours, most))), scale
 
 
 def _share_of_noise(kept: float, s: NoiseSettings) -> float:

@@ -249,7 +249,8 @@ def estimate_scale(scene: Scene, config: Config) -> Scene:
     found = find_blurred(once.positions, once.opposite, scale, s) if denoises else None
     if found is None:
         return replace(scene, scale=scale)
-    return replace(scene, scale=scale, blurred=found[0][of], blurred_scale=found[1])
+    part, blurred_scale, scale = found
+    return replace(scene, scale=scale, blurred=part[of], blurred_scale=blurred_scale)
 
 
 def choose_points(scene: Scene, config: Config) -> Scene:
