@@ -310,6 +310,7 @@ def test_a_sound_checkpoint_passes(stored):
         (("mending",), {"seed": "x", "reason": "", "since": 0, "factor": 1.0, "spent": 0.0}),
         (("mending",), {"seed": 0, "reason": "", "since": 10**9, "factor": 1.0, "spent": 0.0}),
         (("good",), "latest"),
+        (("walls_inside",), 1),
         (("gaps",), 3),
         (("gaps", "mean"), [1.0]),
         (("gaps", "points"), torch.zeros(5, 3)),

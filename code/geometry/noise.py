@@ -115,6 +115,19 @@ class Scale:
         return self.noise_left if self.denoised else 0.0
 
 
+@dataclass(frozen=True)
+class Blurred:
+    """A part of a cloud that is much noisier than the rest.
+
+    Attributes:
+        part: which points of the cloud are in it (N,).
+        scale: its noise and resolution.
+    """
+
+    part: npt.NDArray[np.bool_]
+    scale: Scale
+
+
 def estimate_noise(points: Array, opposite: Array, settings: NoiseSettings | None = None) -> Scale:
     """The noise of a cloud (N, d), and the fewest neighbours that show its surface.
 
@@ -157,7 +170,7 @@ def estimate_noise(points: Array, opposite: Array, settings: NoiseSettings | Non
 
 def find_blurred(
     points: Array, opposite: Array, scale: Scale, settings: NoiseSettings | None = None
-) -> tuple[npt.NDArray[np.bool_], Scale, Scale] | None:
+) -> tuple[Blurred, Scale] | None:
     """The part of a cloud (N, d) that is so much noisier than the rest that it needs more neighbours (derived).
 
     Stereo is so where there is no texture, a scanner where it is far away.
@@ -169,8 +182,8 @@ def find_blurred(
         settings: what is hidden.
 
     Returns:
-        Which points these are (N,), the scale of that part, and the scale of the cloud: the given one, or that of the
-        rest where the part had hidden it. None where all points are of one scale.
+        That part, and the scale of the cloud: the given one, or that of the rest where the part had hidden it. None
+        where all points are of one scale.
     """
     s = settings or NoiseSettings()
     if len(points) <= s.few_points:
@@ -193,7 +206,8 @@ def find_blurred(
         scale = rest
     enough = NEIGHBOURS * (s.left * blurred.noise / (s.left_of_blur * scale.spacing)) ** 2
     most = max(int(part.sum()) // s.fewest_neighbourhoods, blurred.neighbours)
-    return part, replace(blurred, neighbours=int(np.clip(enough, blurred.neighbours, most))), scale
+    neighbours = int(np.clip(enough, blurred.neighbours, most))
+    return Blurred(part, replace(blurred, neighbours=neighbours)), scale
 
 
 def _share_of_noise(kept: float, s: NoiseSettings) -> float:

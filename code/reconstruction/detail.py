@@ -76,7 +76,7 @@ def correction_of(
         announce: receives a line about what was found.
         seconds: the time for it; where all points would take longer, so many count as take that long.
     """
-    points = _sharp(different(scene.domain.normalisation.apply(scene.cloud.points[scene.kept])), scene)
+    points = not_blurred(different(scene.domain.normalisation.apply(scene.cloud.points[scene.kept])), scene)
     count = max((seconds - SECONDS) / SECONDS_PER_POINT, FEWEST)
     if len(points) > count:
         points = thinned(points, int(count))
@@ -109,7 +109,7 @@ def correction_of(
     return SplineField((*openings.grids, *detail.grids))
 
 
-def _sharp(points: Array, scene: Scene) -> Array:
+def not_blurred(points: Array, scene: Scene) -> Array:
     """Points of a scene's cloud (N, d), normalised, but for a part that is much noisier than the rest: it shows none.
 
     Denoised points would show less than none: what is left of the noise is alike in neighbours, as detail is.
@@ -117,7 +117,7 @@ def _sharp(points: Array, scene: Scene) -> Array:
     if scene.blurred is None:
         return points
     nearest = cKDTree(scene.reference).query(points, workers=threads())[1]
-    return np.asarray(points[~scene.blurred[nearest]])
+    return np.asarray(points[~scene.blurred.part[nearest]])
 
 
 def uncrowded(points: Array, wider: float) -> Array:

@@ -61,11 +61,11 @@ def findings(scene: Scene) -> list[str]:
             "wrong, the surface will be: --no-normals does without them"
         )
     lines.append(noise_in_words(scale.noise, unit, scale.denoised))
-    if scene.blurred is not None and scene.blurred_scale is not None:
-        noise = scene.blurred_scale.noise
+    if scene.blurred is not None:
+        noise = scene.blurred.scale.noise
         lines.append(
-            f"warning: {scene.blurred.mean():.0%} of the points, in one or several parts, are much noisier than the "
-            f"rest: {noise * unit:.3g}, {noise:.2g} of the radius; they are moved towards the surface by more "
+            f"warning: {scene.blurred.part.mean():.0%} of the points, in one or several parts, are much noisier than "
+            f"the rest: {noise * unit:.3g}, {noise:.2g} of the radius; they are moved towards the surface by more "
             "neighbours, and show no detail"
         )
     if len(scene.reference) < scene.settings.noise.fewest_shapes * NEIGHBOURS:

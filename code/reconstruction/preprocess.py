@@ -18,7 +18,7 @@ from phase_recon.geometry.coarse_surface import CoarseSurface, CoarseSurfaceSett
 from phase_recon.geometry.creases import CreaseSettings, find_creases
 from phase_recon.geometry.enclosure import ENCLOSED, SHEET, enclosure
 from phase_recon.geometry.neighbours import NEIGHBOURS, SAMPLED, areas, density_of, spacing
-from phase_recon.geometry.noise import EXACT, NoiseSettings, Scale, estimate_noise, find_blurred
+from phase_recon.geometry.noise import EXACT, Blurred, NoiseSettings, Scale, estimate_noise, find_blurred
 from phase_recon.geometry.orientation import OrientationSettings, orient
 from phase_recon.geometry.outliers import OutlierSettings, find_background, find_outliers
 from phase_recon.geometry.points import Domain, Normalisation, OrientedPoints, Source
@@ -107,8 +107,7 @@ class Scene:
         arrangement: how the points lay; ``kept`` are those that show the surface.
         settings: the constants of the stages.
         scale: noise and resolution of the cloud.
-        blurred: which of ``reference`` (M,) are in a part that is much noisier than the rest; None where none is.
-        blurred_scale: noise and resolution of that part.
+        blurred: the part of ``reference`` (M,) that is much noisier than the rest; None where none is.
         chosen: those of ``reference`` (N,) that ``points`` begins with; None where ``points`` are all rows kept.
         coarse_normals: the normals that agree with the winding number; None where they are not needed, or the cloud
             encloses nothing.
@@ -130,8 +129,7 @@ class Scene:
     arrangement: Arrangement
     settings: PreprocessSettings = field(repr=False)
     scale: Scale
-    blurred: npt.NDArray[np.bool_] | None = None
-    blurred_scale: Scale | None = None
+    blurred: Blurred | None = None
     chosen: Index | None = None
     coarse_normals: CoarseNormals | None = None
     outward: float | None = None
@@ -249,8 +247,8 @@ def estimate_scale(scene: Scene, config: Config) -> Scene:
     found = find_blurred(once.positions, once.opposite, scale, s) if denoises else None
     if found is None:
         return replace(scene, scale=scale)
-    part, blurred_scale, scale = found
-    return replace(scene, scale=scale, blurred=part[of], blurred_scale=blurred_scale)
+    blurred, scale = found
+    return replace(scene, scale=scale, blurred=replace(blurred, part=blurred.part[of]))
 
 
 def choose_points(scene: Scene, config: Config) -> Scene:
@@ -276,18 +274,17 @@ def fit_quadrics(scene: Scene, config: Config) -> Scene:
     first, of = np.unique(scene.place, return_inverse=True)
     fitted, some, own = np.unique(of[scene.chosen], return_index=True, return_inverse=True)
     fit = fit_quadrics_bilateral(scene.reference[first], fitted, scale.neighbours, points.opposite[some])
-    if scene.blurred is not None and scene.blurred_scale is not None:
-        again = np.flatnonzero(scene.blurred[first[fitted]])
-        fit = fit.with_some(again, fit_quadrics_bilateral(
-            scene.reference[first], fitted[again], scene.blurred_scale.neighbours, points.opposite[some][again]
-        ))  # fmt: skip
+    if scene.blurred is not None:
+        again, more = np.flatnonzero(scene.blurred.part[first[fitted]]), scene.blurred.scale.neighbours
+        others = fit_quadrics_bilateral(scene.reference[first], fitted[again], more, points.opposite[some][again])
+        fit = fit.with_some(again, others)
     if scene.normals != "given":
         points = replace(points, normals=fit.normals[own], confidence=fit.planarity[own])
     if _denoises(scene, config):
         points = replace(points, positions=fit.projections[own])
         scale = replace(scale, noise_left=_noise_left(scene), residual=float(np.median(fit.residual)))
     elif scene.blurred is not None:
-        moved = np.where(scene.blurred[scene.chosen][:, None], fit.projections[own], points.positions)
+        moved = np.where(scene.blurred.part[scene.chosen][:, None], fit.projections[own], points.positions)
         points = replace(points, positions=moved)
     if _estimates(scene, config):
         scene = replace(scene, normals="estimated")

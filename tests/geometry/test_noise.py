@@ -89,8 +89,9 @@ def test_a_part_much_noisier_than_the_rest_is_found_with_its_noise(share):
     exact = sphere(20_000)
     noisy = exact[:, 0] > 1 - 2 * share  # a cap has that share of a sphere's area
     noise = np.where(noisy, 0.015, 0.0005)[:, None]
-    part, scale, whole = blurred(exact * (1 + noise * np.random.default_rng(1).standard_normal((20_000, 1))))
-    assert (part == noisy).mean() > 0.95
+    found, whole = blurred(exact * (1 + noise * np.random.default_rng(1).standard_normal((20_000, 1))))
+    scale = found.scale
+    assert (found.part == noisy).mean() > 0.95
     assert (whole.resolved, whole.neighbours) == (True, 24)
     assert whole.noise < 0.006
     assert scale.noise == pytest.approx(0.015, rel=0.15)

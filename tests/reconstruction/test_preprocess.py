@@ -1,5 +1,6 @@
 """What the training looks at: points that move or stay, normals that go with them, Ω and the Fourier features."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from phase_recon.geometry.winding import WindingSettings
 from phase_recon.model.loss.phase import HOLE_BEGINS
 from phase_recon.reconstruction import preprocess
 from phase_recon.reconstruction.build_model import check_model
+from phase_recon.reconstruction.detail import not_blurred
 from phase_recon.reconstruction.findings import findings, sensor_warning
 from phase_recon.reconstruction.preprocess import PreprocessSettings
 from phase_recon.utils.config import Config
@@ -546,3 +548,26 @@ def test_corners_at_few_places_stay_as_they_are():
     normals = np.concatenate([np.eye(3) * corner for corner in corners])
     scene = prepare(configured("network.has_normals=true"), PointCloud(np.repeat(corners, 3, axis=0), normals))
     np.testing.assert_allclose(in_input_units(scene), np.repeat(corners, 3, axis=0))
+
+
+def test_a_part_much_noisier_than_the_rest_is_denoised_and_shows_no_detail():
+    random = np.random.default_rng(0)
+    exact = random.standard_normal((20_000, 3))
+    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    noisy = exact[:, 0] > 0.5
+    points = exact * (1 + np.where(noisy, 0.015, 0.0003)[:, None] * random.standard_normal((20_000, 1)))
+    scene = preprocess.prepare(Config(), PointCloud(100 * points), stages=preprocess.ORIENTING[:4])
+    assert scene.blurred is not None
+    blurred = scene.blurred.part
+    assert (blurred == noisy).mean() > 0.97
+    moved = scene.domain.normalisation.invert(scene.points.positions) / 100
+    np.testing.assert_allclose(moved[~blurred], points[~blurred], atol=1e-9)  # noise that is too small to be removed
+    left = np.linalg.norm(moved[blurred & noisy], axis=1) - 1
+    assert left.std() < 0.2 * 0.015
+    cosine = np.abs((scene.points.normals * exact).sum(axis=1))
+    assert np.quantile(cosine[blurred], 0.01) > 0.98
+    said = "\n".join(findings(scene))
+    assert re.search(r"warning: 2\d% of the points, .* much noisier than the rest: 1\.[4-6]\d?, 0\.01\d of the", said)
+    assert len(not_blurred(scene.reference, scene)) == np.count_nonzero(~blurred)
+    plain = override(Config().to_dict(), ["train.smooth_points=false"], source="", place="")
+    assert preprocess.prepare(plain, PointCloud(100 * points), stages=preprocess.ORIENTING[:2]).blurred is None
