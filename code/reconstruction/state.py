@@ -175,8 +175,8 @@ def resume(run: Run, checkpoint: dict[str, Any]) -> tuple[Run, State]:
         )
     if not _same_frame(scene.domain.normalisation, checkpoint):
         raise UserError(
-            f"{path}: is scaled otherwise than when the run was started, as other points count as outliers: leave "
-            "train.drop_outliers as it was (a version before outliers were left out had false)"
+            f"{path}: is scaled otherwise than when the run was started, as other points count as outliers: continue "
+            f"with --set train.drop_outliers={'false' if run.config.train.drop_outliers else 'true'}"
         )
     state.epoch = checkpoint["epoch"]
     try:

@@ -394,6 +394,14 @@ def test_a_run_of_another_frame_is_not_gone_on_with(tmp_path, circle):
     train(tiny("train.nepoch=20", "train.drop_outliers=false"), cloud, tmp_path, run.load_checkpoint())
 
 
+def test_and_neither_is_one_that_left_outliers_out(tmp_path, circle):
+    stray = circle.points.mean(axis=0, keepdims=True) + np.array([0.0, 100.0])
+    cloud = PointCloud(np.concatenate([circle.points, stray]))
+    run = train(tiny(), cloud, tmp_path)
+    with pytest.raises(UserError, match=r"is scaled otherwise .* --set train\.drop_outliers=true"):
+        train(tiny("train.nepoch=20", "train.drop_outliers=false"), cloud, tmp_path, run.load_checkpoint())
+
+
 def test_previews_come_between_the_steps_but_not_after_the_last(circle):
     seen = []
     config = tiny("train.plot_frequency=5", "train.nepoch=15")
