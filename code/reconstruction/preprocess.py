@@ -352,7 +352,7 @@ def find_enclosure(scene: Scene, config: Config) -> Scene:
     return replace(scene, enclosed=enclosure(some.positions, some.normals))
 
 
-def turn_up(scene: Scene, config: Config) -> Scene:
+def turn_sheet(scene: Scene, config: Config) -> Scene:
     """The normals of a sheet turned the other way where that is outward: its shape alone has them by chance.
 
     Of one that lies, as terrain does, the upper side is outside. Any other, such as a body on a table, is to enclose
@@ -469,7 +469,7 @@ ORIENTING: tuple[Stage, ...] = (  # after which the sides of the normals are kno
     orient_normals,
     believe_sensors,
     find_enclosure,
-    turn_up,
+    turn_sheet,
 )
 STAGES: tuple[Stage, ...] = (
     *ORIENTING,
