@@ -24,6 +24,7 @@ if not __package__:  # started as a file: the package is the folder above
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from phase_recon.benchmarks.closeup import draw_closeup
 from phase_recon.benchmarks.make_clouds import make_clouds
@@ -197,6 +198,10 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
         for curve in panel.curves:
             axes.plot(curve.x, curve.y, marker="o", label=curve.label)
         axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y, xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:g}"))
+            axis.set_minor_formatter(NullFormatter())  # else two labels stand on each other
         axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=7)
     save_figure(figure, path)
