@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import NEIGHBOURS, SAMPLED
-from phase_recon.geometry.quadrics import fit_quadrics
+from phase_recon.geometry.quadrics import QuadricFit, fit_quadrics
 from phase_recon.utils.general import thinned, threads
 
 Array = npt.NDArray[np.float64]
@@ -73,6 +73,10 @@ class NoiseSettings:
     noisier: float = 4.0
     left_of_blur: float = 0.1
 
+    def tells_noise(self, count: int) -> bool:
+        """Whether so many points have neighbourhoods that are parts of their shape."""
+        return count >= self.fewest_shapes * NEIGHBOURS
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -128,24 +132,31 @@ class Blurred:
     scale: Scale
 
 
-def estimate_noise(points: Array, opposite: Array, settings: NoiseSettings | None = None) -> Scale:
+def fit_some(points: Array, opposite: Array, neighbours: int = NEIGHBOURS, most: int = SAMPLED) -> QuadricFit:
+    """The quadrics at some points of a cloud (N, d), at most so many, by which its noise is told."""
+    places = thinned(thinned(np.arange(len(points)), SAMPLED), most)
+    return fit_quadrics(points, points[places], neighbours, opposite[places])
+
+
+def estimate_noise(
+    points: Array, opposite: Array, settings: NoiseSettings | None = None, fit: QuadricFit | None = None
+) -> Scale:
     """The noise of a cloud (N, d), and the fewest neighbours that show its surface.
 
     Args:
         points: the cloud, normalised, each point once.
         opposite: step (N, d) from each point to another sheet that is near, zero without one.
         settings: how noise is told from detail.
+        fit: what ``fit_some`` gives with 24 neighbours, where it is known.
     """
     s = settings or NoiseSettings()
-    some = thinned(np.arange(len(points)), SAMPLED)
 
-    def look(neighbours: int) -> tuple[float, float, float]:
-        places = thinned(some, s.most_looked_at // neighbours)
-        fit = fit_quadrics(points, points[places], neighbours, opposite[places])
+    def look(neighbours: int, fit: QuadricFit | None = None) -> tuple[float, float, float]:
+        fit = fit or fit_some(points, opposite, neighbours, s.most_looked_at // neighbours)
         return float(np.median(fit.residual)), float(np.median(fit.width)), float(np.median(fit.planarity))
 
-    residual, width, planarity = look(NEIGHBOURS)
-    if len(points) < s.fewest_shapes * NEIGHBOURS:
+    residual, width, planarity = look(NEIGHBOURS, fit)
+    if not s.tells_noise(len(points)):
         return Scale(0.0, width, NEIGHBOURS, width, False, 0.0)
     few = len(points) <= s.few_points
     noise = residual if few else residual * _share_of_noise(look(s.fewer)[0] / max(residual, EXACT), s)
@@ -169,7 +180,7 @@ def estimate_noise(points: Array, opposite: Array, settings: NoiseSettings | Non
 
 
 def find_blurred(
-    points: Array, opposite: Array, scale: Scale, settings: NoiseSettings | None = None
+    points: Array, opposite: Array, scale: Scale, settings: NoiseSettings | None = None, fit: QuadricFit | None = None
 ) -> tuple[Blurred, Scale] | None:
     """The part of a cloud (N, d) that is so much noisier than the rest that it needs more neighbours (derived).
 
@@ -180,6 +191,7 @@ def find_blurred(
         opposite: step (N, d) from each point to another sheet that is near, zero without one.
         scale: of all, by the median.
         settings: what is hidden.
+        fit: what ``fit_some`` gives with 24 neighbours, where it is known.
 
     Returns:
         That part, and the scale of the cloud: the given one, or that of the rest where the part had hidden it. None
@@ -189,7 +201,7 @@ def find_blurred(
     if len(points) <= s.few_points:
         return None
     some = thinned(np.arange(len(points)), SAMPLED)
-    fit = fit_quadrics(points, points[some], NEIGHBOURS, opposite[some])
+    fit = fit or fit_some(points, opposite)
     tree = cKDTree(points[some])
     hidden = fit.residual > s.surface_hidden * fit.width
     about = hidden[tree.query(points[some], min(s.beside, len(some)))[1]].mean(axis=1) >= s.hidden_beside

@@ -26,14 +26,7 @@ from phase_recon.surface.extract import check_within, extract_surface, refine
 from phase_recon.surface.files import CURVE_WRITERS, MESH_WRITERS, write_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points
 from phase_recon.surface.straddle import straddle
-from phase_recon.surface.surface import (
-    Surface,
-    carry_colours,
-    largest_components,
-    largest_share,
-    substantial_components,
-    transform,
-)
+from phase_recon.surface.surface import Surface, carry_colours, largest_components, substantial_components, transform
 from phase_recon.surface.trim import shown_part, within
 from phase_recon.utils.config import LEAST_RESOLUTION, MOST_RESOLUTION, PlotConfig
 from phase_recon.utils.errors import UserError
@@ -321,17 +314,18 @@ def evaluate(
         loss_curves(written["losses"], records)
 
     saved_as = written.get("mesh", written.get("curve"))
+    closed, measures = surface.is_closed(), surface.component_measures()
     metrics: dict[str, Any] = {
         "epoch": epoch,
         "surface": None if saved_as is None else saved_as.name,
         "seconds_extraction": round(extraction, 3),
         "resolution": resolution,
         "scale": field.normalisation.scale,
-        "components": surface.components()[0],
-        "largest_component": largest_share(surface),
-        "closed": surface.is_closed(),
+        "components": len(measures),
+        "largest_component": float(measures.max() / measures.sum()),
+        "closed": closed,
         "euler_characteristic": surface.euler_characteristic(),
-        "genus": surface.genus() if surface.dimension == 3 and surface.is_closed() else None,
+        "genus": surface.genus() if surface.dimension == 3 and closed else None,
         "input": {"path": cloud_path, **compare_to_points(surface, points, CLOUD_SAMPLES)},
     }
     if goal is not None and target is not None:

@@ -1,7 +1,6 @@
 """What a user is told of what the preprocessing found of a cloud, before the first step."""
 
 from phase_recon.datasets.pointcloud import FLAT
-from phase_recon.geometry.neighbours import NEIGHBOURS
 from phase_recon.geometry.points import Source
 from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.utils.errors import UserError
@@ -68,7 +67,7 @@ def findings(scene: Scene) -> list[str]:
             f"the rest: {noise * unit:.3g}, {noise:.2g} of the radius; they are moved towards the surface by more "
             "neighbours, and show no detail"
         )
-    if len(scene.reference) < scene.settings.noise.fewest_shapes * NEIGHBOURS:
+    if not scene.settings.noise.tells_noise(len(scene.reference)):
         lines.append(
             f"warning: {len(scene.reference)} different points are too few to tell what is noise: the surface goes "
             "through them, and what lies between is a guess; a hundred or more show a shape"

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from phase_recon.geometry.enclosure import ENCLOSED
 from phase_recon.geometry.neighbours import LINKED, connected_places
 from phase_recon.geometry.outside import surely_outside
 from phase_recon.geometry.points import Source
@@ -80,9 +79,7 @@ def filled_openings(field: NeuralField, scene: Scene, s: OpeningSettings) -> tup
     points, spacing = scene.points, scene.scale.trained_spacing
     measured = points[np.flatnonzero(points.source == Source.MEASURED)]
     known = scene.normals != "none" and scene.coarse_surface is not None
-    if not known or spacing <= 0 or measured.oriented.mean() <= scene.settings.believed:
-        return None
-    if scene.enclosed is not None and scene.enclosed < ENCLOSED:  # what is open counts little of itself as inside
+    if not known or scene.is_open or spacing <= 0 or measured.oriented.mean() <= scene.settings.believed:
         return None
     areas = measured.area * np.maximum(2 * measured.outward - 1, 0)
     places, cell = surely_outside(measured.positions, measured.normals, areas, spacing, scene.scale.noise_left)

@@ -18,7 +18,7 @@ from phase_recon.geometry.coarse_surface import CoarseSurface, CoarseSurfaceSett
 from phase_recon.geometry.creases import CreaseSettings, find_creases
 from phase_recon.geometry.enclosure import ENCLOSED, SHEET, enclosure
 from phase_recon.geometry.neighbours import NEIGHBOURS, SAMPLED, areas, density_of, spacing
-from phase_recon.geometry.noise import EXACT, Blurred, NoiseSettings, Scale, estimate_noise, find_blurred
+from phase_recon.geometry.noise import EXACT, Blurred, NoiseSettings, Scale, estimate_noise, find_blurred, fit_some
 from phase_recon.geometry.orientation import OrientationSettings, orient
 from phase_recon.geometry.outliers import OutlierSettings, find_background, find_outliers
 from phase_recon.geometry.points import Domain, Normalisation, OrientedPoints, Source
@@ -161,6 +161,11 @@ class Scene:
         return self.enclosed is not None and abs(self.enclosed) < SHEET
 
     @property
+    def is_open(self) -> bool:
+        """Whether the points enclose less than a body does, so that within their rim little counts as inside."""
+        return self.enclosed is not None and self.enclosed < ENCLOSED
+
+    @property
     def is_room(self) -> bool:
         """Whether the points were seen from within what they enclose, as of a room, so that all beyond is inside."""
         return self.enclosed is not None and self.enclosed <= -SHEET
@@ -242,9 +247,10 @@ def estimate_scale(scene: Scene, config: Config) -> Scene:
     """The noise of the cloud, its spacing, and how many neighbours show its surface; and of a part much noisier."""
     first, of = np.unique(scene.place, return_inverse=True)
     once, s = scene.points[first], scene.settings.noise
-    scale = estimate_noise(once.positions, once.opposite, s)
+    fit = fit_some(once.positions, once.opposite)
+    scale = estimate_noise(once.positions, once.opposite, s, fit)
     denoises = config.train.smooth_points and scene.normals != "given"
-    found = find_blurred(once.positions, once.opposite, scale, s) if denoises else None
+    found = find_blurred(once.positions, once.opposite, scale, s, fit) if denoises else None
     if found is None:
         return replace(scene, scale=scale)
     blurred, scale = found

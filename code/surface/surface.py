@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,16 @@ class Surface:
 
     def components(self) -> tuple[int, npt.NDArray[np.int32]]:
         """Number of connected components, and the component (F,) of every cell."""
+        return self._components
+
+    def component_measures(self) -> npt.NDArray[np.float64]:
+        """The length or area of each connected component."""
+        count, labels = self.components()
+        return np.asarray(np.bincount(labels, weights=self.cell_measures(), minlength=count), dtype=np.float64)
+
+    @cached_property
+    def _components(self) -> tuple[int, npt.NDArray[np.int32]]:
+        """What ``components`` gives: several questions about a surface need it."""
         count = len(self.vertices)
         start, end = self.cells.ravel(), np.roll(self.cells, -1, axis=1).ravel()
         graph = coo_matrix((np.ones(len(start), dtype=np.int8), (start, end)), shape=(count, count))
@@ -154,15 +165,8 @@ def largest_components(surface: Surface, keep: int) -> tuple[Surface, int]:
     count, labels = surface.components()
     if count <= keep:
         return surface, 0
-    sizes = np.bincount(labels, weights=surface.cell_measures(), minlength=count)
-    kept = np.argsort(-sizes, kind="stable")[:keep]
+    kept = np.argsort(-surface.component_measures(), kind="stable")[:keep]
     return select_cells(surface, np.isin(labels, kept)), count - keep
-
-
-def largest_share(surface: Surface) -> float:
-    """The share of a surface's length or area that its largest connected component has, 0 to 1."""
-    sizes = np.bincount(surface.components()[1], weights=surface.cell_measures())
-    return float(sizes.max() / sizes.sum())
 
 
 def polylines(surface: Surface) -> list[list[int]]:
@@ -197,7 +201,7 @@ def substantial_components(
         points: the cloud (N, d) in the unit of the vertices, or None.
     """
     count, component = surface.components()
-    measures = np.bincount(component, weights=surface.cell_measures(), minlength=count)
+    measures = surface.component_measures()
     keep = measures >= share * measures.max()
     if points is not None and share > 0 and count > 1:
         some = points[:: -(-len(points) // SUPPORT_POINTS)]

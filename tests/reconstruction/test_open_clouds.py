@@ -252,6 +252,14 @@ def hill(count=4000):
     return np.c_[places, height(places)], height
 
 
+def short_run(cloud, *texts):
+    """The field of a short run with other settings, its configuration, and what it said."""
+    lines = list[str]()
+    config = override(Config().to_dict(), list(texts), source="", place="")
+    field, _ = fit(config, cloud, torch.device("cpu"), lines.append)
+    return field, config, "\n".join(lines)
+
+
 @pytest.mark.parametrize(("up", "vertical"), [("z", 2), ("y", 1)])
 def test_a_sheet_that_lies_has_its_outside_above_unless_a_sensor_says_otherwise(up, vertical):
     points = np.roll(hill()[0], vertical - 2, axis=1)
@@ -303,10 +311,8 @@ def test_a_body_on_a_plate_is_what_is_enclosed(height, axis):
 
 def test_what_is_open_below_has_no_openings():
     """The winding number under a rim is low, as its other half is missing."""
-    cloud, lines = point_cloud(body_on_a_plate()[0]), list[str]()
-    config = override(Config().to_dict(), ["train.nepoch=150", "train.mend=false"], source="", place="")
-    field, _ = fit(config, cloud, torch.device("cpu"), lines.append)
-    assert "openings that the network had filled" not in "\n".join(lines)
+    field, _, said = short_run(point_cloud(body_on_a_plate()[0]), "train.nepoch=150", "train.mend=false")
+    assert "openings that the network had filled" not in said
     inside = np.array([[0.36, 0, 0.95], [0, 0.36, 0.95], [0, 0, 0.5]])
     assert field.w(inside).max() < 0
 
@@ -322,12 +328,10 @@ def room(count=6000):
     return half * points, half, np.array([-0.3, -0.8, 0.2])
 
 
-def test_a_room_seen_from_within_is_one_closed_surface_that_faces_the_sensor(tmp_path):
+def test_a_room_seen_from_within_is_one_closed_surface_that_faces_the_sensor():
     points, half, sensor = room()
-    cloud, lines = point_cloud(points, sensors=sensor), list[str]()
-    config = override(Config().to_dict(), ["train.nepoch=150"], source="", place="")
-    field, _ = fit(config, cloud, torch.device("cpu"), lines.append)
-    said = "\n".join(lines)
+    cloud = point_cloud(points, sensors=sensor)
+    field, config, said = short_run(cloud, "train.nepoch=150")
     assert "the sensor positions tell which side of the points is outside" in said
     assert "sign" not in said
     assert "going on from the start" not in said
@@ -357,10 +361,8 @@ def test_a_run_of_a_room_keeps_its_sides_in_its_checkpoint(command: Command, tmp
 def test_ground_comes_out_in_one_piece_without_a_hole():
     """Nothing is taken for an opening that was filled, and the sheet goes on through the walls of Ω."""
     points, height = hill()
-    cloud, lines = point_cloud(points), list[str]()
-    config = override(Config().to_dict(), ["train.nepoch=200"], source="", place="")
-    field, _ = fit(config, cloud, torch.device("cpu"), lines.append)
-    said = "\n".join(lines)
+    cloud = point_cloud(points)
+    field, config, said = short_run(cloud, "train.nepoch=200")
     assert "note: the points are an open sheet, whose shape does not say which side is outside" in said
     assert "openings that the network had filled" not in said
     assert "going on from the start" not in said
