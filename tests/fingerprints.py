@@ -20,7 +20,8 @@ sys.path.insert(0, str(ROOT / "code"))
 
 from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud, point_cloud
 from phase_recon.geometry.points import Source
-from phase_recon.reconstruction.preprocess import Scene, prepare
+from phase_recon.reconstruction.preprocess import prepare
+from phase_recon.reconstruction.scene import Scene
 from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import override
 

@@ -150,6 +150,13 @@ class OrientedPoints:
         """Whether each normal surely points outward (N,); else its sign is to be taken as by chance."""
         return self.outward >= SURE
 
+    def with_given(self, normals: Array | None) -> Self:
+        """These points with the given normals of the input's rows (N, d), which are trusted; unchanged without any."""
+        if normals is None:
+            return self
+        every = np.ones(len(self))
+        return replace(self, normals=normals[self.raw_index], confidence=every, outward=every)
+
     def count(self, source: Source) -> int:
         """How many points come from a source."""
         return int((self.source == source).sum())

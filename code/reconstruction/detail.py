@@ -37,7 +37,7 @@ from phase_recon.model.grid import SplineField
 from phase_recon.reconstruction.detail_system import Data, solve
 from phase_recon.reconstruction.field import DetailedField, NeuralField
 from phase_recon.reconstruction.openings import opened
-from phase_recon.reconstruction.preprocess import Scene
+from phase_recon.reconstruction.scene import Scene
 from phase_recon.utils.general import different, in_threads, thinned, threads
 
 Array = npt.NDArray[np.float64]

@@ -17,8 +17,8 @@ from phase_recon.reconstruction.detail import FLATTEST
 from phase_recon.reconstruction.field import Field
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
 from phase_recon.reconstruction.output import MADE_BY
-from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.reconstruction.progress import Announce
+from phase_recon.reconstruction.scene import Scene
 from phase_recon.reconstruction.target import read_target
 from phase_recon.report.page import surface_page
 from phase_recon.report.plots import cross_section_picture, loss_curves, render_surface

@@ -2,7 +2,7 @@
 
 from phase_recon.datasets.pointcloud import FLAT
 from phase_recon.geometry.points import Source
-from phase_recon.reconstruction.preprocess import Scene
+from phase_recon.reconstruction.scene import Scene
 from phase_recon.utils.errors import UserError
 
 THIN = 0.05  # × bounding radius: a body thinner than this is likely to come out wrong,

@@ -8,7 +8,7 @@ import torch
 
 from phase_recon.reconstruction.build_model import build_model
 from phase_recon.reconstruction.detail import seconds_for
-from phase_recon.reconstruction.preprocess import PreprocessSettings
+from phase_recon.reconstruction.scene import PreprocessSettings
 from phase_recon.utils.config import LEAST_RESOLUTION, Config
 
 # Measured with the default network: on two cores steps of 0.34 GFLOP took 10 to 18 ms, of 1.35 GFLOP 24 to 36 ms

@@ -6,7 +6,7 @@ from scipy.spatial import cKDTree
 
 from phase_recon.datasets.ply import ply_of_columns
 from phase_recon.geometry.points import Source
-from phase_recon.reconstruction.preprocess import Scene
+from phase_recon.reconstruction.scene import Scene
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.general import threads
 

@@ -1,179 +1,35 @@
-"""From a cloud to the scene that the training looks at, in stages: each is Scene → Scene, and nothing is by chance.
+"""The stages in which a cloud is looked at before the first step: each is Scene → Scene, and nothing is by chance.
 
-``prepare`` deduplicates the cloud, leaves out outliers and normalises it. Then the ``STAGES`` follow in a fixed order.
-Each opens with its own condition and returns the scene as it was where it is not wanted.
+``prepare`` begins with ``find_scene``. Then the ``STAGES`` follow in a fixed order. Each opens with its own condition
+and returns the scene as it was where it is not wanted.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from phase_recon.datasets.pointcloud import PointCloud
-from phase_recon.geometry.arrangement import Arrangement, ArrangementSettings, arrangement
-from phase_recon.geometry.coarse_surface import CoarseSurface, CoarseSurfaceSettings
-from phase_recon.geometry.creases import CreaseSettings, find_creases
-from phase_recon.geometry.enclosure import ENCLOSED, SHEET, enclosure
+from phase_recon.geometry.coarse_surface import CoarseSurface
+from phase_recon.geometry.creases import find_creases
+from phase_recon.geometry.enclosure import ENCLOSED, enclosure
 from phase_recon.geometry.neighbours import NEIGHBOURS, SAMPLED, areas, density_of, spacing
-from phase_recon.geometry.noise import EXACT, Blurred, NoiseSettings, Scale, estimate_noise, find_blurred, fit_some
-from phase_recon.geometry.orientation import OrientationSettings, orient
-from phase_recon.geometry.outliers import OutlierSettings, find_background, find_outliers
-from phase_recon.geometry.points import Domain, Normalisation, OrientedPoints, Source
+from phase_recon.geometry.noise import EXACT, estimate_noise, find_blurred, fit_some
+from phase_recon.geometry.orientation import orient
+from phase_recon.geometry.points import OrientedPoints, Source
 from phase_recon.geometry.quadrics import fit_quadrics_bilateral
-from phase_recon.geometry.thin_walls import ThinWallSettings, opposite_sheets
+from phase_recon.geometry.thin_walls import opposite_sheets
 from phase_recon.geometry.visibility import Space, unhidden
-from phase_recon.geometry.winding import CoarseNormals, WindingSettings, coarse_normals
-from phase_recon.utils.config import Config, PlotConfig
-from phase_recon.utils.general import different, thinned, unique_rows, unit
+from phase_recon.geometry.winding import coarse_normals
+from phase_recon.reconstruction.scene import PreprocessSettings, Scene, find_scene
+from phase_recon.utils.config import Config
+from phase_recon.utils.general import different, thinned, unit
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
 UNKNOWN = 0.5  # probability that a side is outside, of which nothing is known
-
-
-@dataclass(frozen=True)
-class PreprocessSettings:
-    """The constants of the preprocessing; those of a method stand in its own file. Lengths are normalised.
-
-    Attributes:
-        most_points: points that are looked at one by one, and then trained on, at most. The 24 nearest of so many lie
-            within 0.02 of the radius of a ball, where a quadric is exact to 1e-6; of a denser cloud they would lie
-            within its noise.
-        most_rows: rows of the input among which repeated points are sought: a second.
-        fewest: different points, with fewer of which repeated points are kept: they show nothing.
-        outlier_margin: × extent of the points that are looked at: other points farther off them are outliers too.
-        omega_margin: of Ω about the cloud, at least: a thin cloud's own box would cut the transition of u.
-        inward: share of the given normals that point outward, below which all are taken to point inward.
-        believed: share of the estimated normals whose side must be sure; else the coarse normals show more.
-        grazing: least cosine between a normal and the direction to its sensor that tells a side: noise turns normals.
-        sensors_agree: share of the points whose side is sure that must face their sensors, or face away, all alike;
-        sensors_see: or share of the points that nothing may hide from their sensors. Of 28 simulated scans all have the
-            one; of their single views, which are open sheets with sides by chance, 8 of 13 have it, and 12 the other.
-        sensors_asked: points, at most, of which that is asked.
-        seen: probability that a side seen by a sensor that is believed is outside. Measured on simulated scans.
-        mostly: share of the sides that must be sure for the others to be of one body, or of one sheet, with them.
-        lying: component of a sheet's mean normal along the vertical, from which on the sheet has an upper side.
-        hole_density: density of the points that close holes, as a share of the cloud's: they are a guess.
-        largest_area: that a point may stand for, where one in the median stands for 1. With 2, thin places that few
-            points show were lost; with 4, holes came out worse.
-        crease_points: points of a cloud, at most, whose creases are sought: more of them show these well enough.
-    """
-
-    most_points: int = 300_000
-    most_rows: int = 1_000_000
-    fewest: int = 10
-    outlier_margin: float = 0.05
-    omega_margin: float = 0.2
-    inward: float = 0.1
-    believed: float = 0.2
-    grazing: float = 0.5
-    sensors_agree: float = 0.9
-    sensors_see: float = 0.9
-    sensors_asked: int = 1500
-    seen: float = 0.999
-    mostly: float = 0.5
-    lying: float = 0.5
-    hole_density: float = 0.5
-    largest_area: float = 3.0
-    crease_points: int = 20_000
-    outliers: OutlierSettings = field(default_factory=OutlierSettings)
-    arrangement: ArrangementSettings = field(default_factory=ArrangementSettings)
-    thin_walls: ThinWallSettings = field(default_factory=ThinWallSettings)
-    noise: NoiseSettings = field(default_factory=NoiseSettings)
-    creases: CreaseSettings = field(default_factory=CreaseSettings)
-    winding: WindingSettings = field(default_factory=WindingSettings)
-    orientation: OrientationSettings = field(default_factory=OrientationSettings)
-    coarse_surface: CoarseSurfaceSettings = field(default_factory=CoarseSurfaceSettings)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A cloud in normalised coordinates, with all that the preprocessing finds out about it.
-
-    Attributes:
-        cloud: the input, in its own units.
-        kept: rows of the input (K,) that are no outliers, and show the surface.
-        dropped: outliers, of all rows or of the 300 000 that were looked at.
-        domain: Ω and the normalisation.
-        reference: different points of the input (M, d), normalised, at most 300 000; for questions about neighbours.
-        place: for each of ``reference`` (M,) the first at its place: points that come with several normals share one.
-        points: the points that are trained on; those that were added on creases and in holes come last.
-        normals: where the normals of ``points`` come from: "given" are the input's, and trusted; "estimated" ones
-            count by their confidence; with "none" there are none.
-        arrangement: how the points lay; ``kept`` are those that show the surface.
-        settings: the constants of the stages.
-        scale: noise and resolution of the cloud.
-        blurred: the part of ``reference`` (M,) that is much noisier than the rest; None where none is.
-        chosen: those of ``reference`` (N,) that ``points`` begins with; None where ``points`` are all rows kept.
-        coarse_normals: the normals that agree with the winding number; None where they are not needed, or the cloud
-            encloses nothing.
-        outward: share of the given normals that point outward, as far as the cloud's shape tells, or None.
-        sensors_agree: share of the points with a sure side that face the sensor that saw them; None without any.
-        sensors_believed: whether the sensors tell the sides.
-        enclosed: the ``enclosure`` of the points whose side is sure; None where most are not.
-        coarse_surface: where the training starts, or None where the cloud encloses nothing or nothing asks for it.
-    """
-
-    cloud: PointCloud
-    kept: Index
-    dropped: int
-    domain: Domain
-    reference: Array
-    place: Index
-    points: OrientedPoints
-    normals: Literal["none", "given", "estimated"]
-    arrangement: Arrangement
-    settings: PreprocessSettings = field(repr=False)
-    scale: Scale
-    blurred: Blurred | None = None
-    chosen: Index | None = None
-    coarse_normals: CoarseNormals | None = None
-    outward: float | None = None
-    sensors_agree: float | None = None
-    sensors_believed: bool = False
-    enclosed: float | None = None
-    coarse_surface: CoarseSurface | None = None
-
-    @property
-    def dimension(self) -> int:
-        """2 or 3."""
-        return int(self.reference.shape[1])
-
-    @cached_property
-    def extents(self) -> Array:
-        """Extents of the cloud along its principal axes (d,), the least first."""
-        centred = self.reference - self.reference.mean(axis=0)
-        _, axes = np.linalg.eigh(centred.T @ centred)
-        return np.sort(np.ptp(centred @ axes, axis=0))
-
-    @property
-    def shows_surface(self) -> bool:
-        """Whether neighbourhoods show the surface; few points may show it all together."""
-        return self.scale.resolved or len(self.reference) <= self.settings.noise.few_points
-
-    @property
-    def is_sheet(self) -> bool:
-        """Whether the points enclose so little, as terrain does, that their shape says nothing of their sides."""
-        return self.enclosed is not None and abs(self.enclosed) < SHEET
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the points enclose less than a body does, so that within their rim little counts as inside."""
-        return self.enclosed is not None and self.enclosed < ENCLOSED
-
-    @property
-    def is_room(self) -> bool:
-        """Whether the points were seen from within what they enclose, as of a room, so that all beyond is inside."""
-        return self.enclosed is not None and self.enclosed <= -SHEET
-
-    def ends_at_walls(self, plot: PlotConfig) -> bool:
-        """Whether the surface may go through the walls of Ω: it is a room's, or a sheet's that is not to be closed."""
-        return self.is_room or (self.is_sheet and plot.trim != "closed")
-
 
 Stage = Callable[[Scene, Config], Scene]
 
@@ -189,51 +45,6 @@ def prepare(
     for stage in STAGES if stages is None else stages:
         scene = stage(scene, config)
     return scene
-
-
-def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) -> Scene:
-    """Each different point once, outliers left out, the rest in the unit ball, and Ω about it."""
-    t, s = config.train, settings
-    given = cloud.normals if config.network.has_normals else None
-    rows = cloud.points if given is None else np.concatenate([cloud.points, given], axis=1)
-    once = _deduplicate(rows, s)
-    kept, dropped = np.arange(len(cloud.points)), np.empty(0, dtype=np.int64)
-    if t.drop_outliers:
-        looked_at, outlier = once, find_background(cloud.points[once], s.outliers)
-        outlier[~outlier] = find_outliers(cloud.points[once[~outlier]], s.outliers)
-        once, dropped = looked_at[~outlier], looked_at[outlier]
-        if len(looked_at) == s.most_points or len(cloud.points) > s.most_rows:  # an outlier that nobody looked at is
-            # not to set the scale
-            near = _near(cloud.points, cloud.points[once], s.outlier_margin)
-            near[dropped] = False
-            kept, dropped = np.flatnonzero(near), np.flatnonzero(~near)
-        elif len(dropped):
-            kinds = unique_rows(rows)[1]
-            kept = np.flatnonzero(~np.isin(kinds, kinds[dropped]))
-    arranged: Arrangement = "surface"
-    if given is None:
-        arranged, shown = arrangement(cloud.points[once], s.arrangement)
-        if arranged != "surface":
-            kept = once = once[shown]
-    normalisation = Normalisation.fit(cloud.points[kept])
-    points = normalisation.apply(cloud.points[kept])
-    upper, lower = points.max(axis=0), points.min(axis=0)
-    middle, half = (upper + lower) / 2, (upper - lower) / 2
-    half = np.maximum(half * t.bounding_box_scale, half + s.omega_margin)
-    reference = normalisation.apply(cloud.points[once])
-    return Scene(
-        cloud=cloud,
-        kept=kept,
-        dropped=len(dropped),
-        domain=Domain(normalisation, middle - half, middle + half),
-        reference=reference,
-        place=np.arange(len(reference)) if given is None else _first_at_place(reference, s),
-        points=_with_given(OrientedPoints.bare(reference, raw_index=once), given),
-        normals="none" if given is None else "given",
-        arrangement=arranged,
-        settings=s,
-        scale=Scale(noise=0.0, spacing=0.0, neighbours=NEIGHBOURS, width=0.0, resolved=False, noise_left=0.0),
-    )
 
 
 def find_opposite_sheets(scene: Scene, config: Config) -> Scene:
@@ -262,7 +73,7 @@ def choose_points(scene: Scene, config: Config) -> Scene:
     if not (_denoises(scene, config) or _estimates(scene, config)):
         given = scene.cloud.normals if scene.normals == "given" else None
         rows = scene.domain.normalisation.apply(scene.cloud.points[scene.kept])
-        points = _with_given(OrientedPoints.bare(rows, raw_index=scene.kept), given)
+        points = OrientedPoints.bare(rows, raw_index=scene.kept).with_given(given)
         return replace(scene, points=points, scale=replace(scene.scale, trained_spacing=scene.scale.spacing))
     count = len(scene.reference) * NEIGHBOURS // scene.scale.neighbours
     chosen = thinned(np.arange(len(scene.reference)), count)
@@ -504,37 +315,6 @@ def _noise_left(scene: Scene) -> float:
     """The noise of points that are denoised with so many neighbours."""
     scale = scene.scale
     return float(scene.settings.noise.left * scale.noise * (NEIGHBOURS / scale.neighbours) ** 0.5)
-
-
-def _first_at_place(points: Array, s: PreprocessSettings) -> Index:
-    """For each of some points (N, d) the first that is at its place; itself where there are fewer than 10 places."""
-    first, kind = unique_rows(points)
-    return first[kind] if len(first) >= s.fewest else np.arange(len(points))
-
-
-def _with_given(points: OrientedPoints, given: Array | None) -> OrientedPoints:
-    """Points with the given normals of the input's rows (N, d), which are trusted; as they are without any."""
-    if given is None:
-        return points
-    every = np.ones(len(points))
-    return replace(points, normals=given[points.raw_index], confidence=every, outward=every)
-
-
-def _deduplicate(rows: Array, s: PreprocessSettings) -> Index:
-    """Indices of points, or of points with normals (N, c), each once: corners of a mesh's triangles come many times.
-
-    Of more than 300 000, so many. Of fewer than 10, which a quadric would not fit, all rows.
-    """
-    some = thinned(np.arange(len(rows)), s.most_rows)
-    once = some[np.sort(unique_rows(rows[some])[0])]
-    return thinned(once, s.most_points) if len(once) >= s.fewest else some
-
-
-def _near(points: Array, some: Array, margin: float) -> npt.NDArray[np.bool_]:
-    """Which of the points (N, d) are in the bounding box of some of them (M, d), or within a margin of its extent."""
-    lower, upper = some.min(axis=0), some.max(axis=0)
-    margin = margin * (upper - lower).max()
-    return np.asarray(((points >= lower - margin) & (points <= upper + margin)).all(axis=1))
 
 
 def _rounded(counts: Array) -> Index:

@@ -52,7 +52,7 @@ from phase_recon.utils.locations import ROOT, find_configuration, folder_of_runs
 if TYPE_CHECKING:
     from phase_recon.datasets.pointcloud import PointCloud
     from phase_recon.reconstruction.field import NeuralField
-    from phase_recon.reconstruction.preprocess import Scene
+    from phase_recon.reconstruction.scene import Scene
     from phase_recon.utils.config import Config
 
 # What is read before a run is loaded, beside which the configuration is the run's own

@@ -26,9 +26,9 @@ from phase_recon.reconstruction.adapt import with_frequencies
 from phase_recon.reconstruction.build_model import build_model, in_bfloat16
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.hole_holding import HeldGaps, HoleHoldingSettings
-from phase_recon.reconstruction.preprocess import Scene
 from phase_recon.reconstruction.progress import Announce, Clock, Status
 from phase_recon.reconstruction.recovery import Course
+from phase_recon.reconstruction.scene import Scene
 from phase_recon.utils.config import Config
 from phase_recon.utils.distributed import Ranks, Repeated
 from phase_recon.utils.errors import UserError

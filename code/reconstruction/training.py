@@ -20,7 +20,7 @@ from phase_recon.reconstruction.detail import correction_of, seconds_for
 from phase_recon.reconstruction.field import DetailedField, Field
 from phase_recon.reconstruction.findings import findings
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
-from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare
+from phase_recon.reconstruction.preprocess import prepare
 from phase_recon.reconstruction.progress import (
     LEAST_SECONDS,
     LEAST_SHARE,
@@ -31,6 +31,7 @@ from phase_recon.reconstruction.progress import (
     tensorboard,
 )
 from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure, course_of
+from phase_recon.reconstruction.scene import PreprocessSettings, Scene
 from phase_recon.reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
 from phase_recon.utils.config import Config, LearningRate
 from phase_recon.utils.config_files import to_hocon

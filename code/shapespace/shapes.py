@@ -21,7 +21,8 @@ from phase_recon.model.loss.base import Loss
 from phase_recon.model.sampling import Sampler
 from phase_recon.reconstruction.batch_clouds import common_folder, find_clouds
 from phase_recon.reconstruction.input_cloud import load_cloud
-from phase_recon.reconstruction.preprocess import PreprocessSettings, Scene, prepare
+from phase_recon.reconstruction.preprocess import prepare
+from phase_recon.reconstruction.scene import PreprocessSettings, Scene
 from phase_recon.reconstruction.state import sampler_of
 from phase_recon.shapespace.config import SpaceConfig
 from phase_recon.utils.errors import UserError

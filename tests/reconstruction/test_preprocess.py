@@ -18,7 +18,7 @@ from phase_recon.reconstruction import preprocess
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.detail import not_blurred
 from phase_recon.reconstruction.findings import findings, sensor_warning
-from phase_recon.reconstruction.preprocess import PreprocessSettings
+from phase_recon.reconstruction.scene import PreprocessSettings
 from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import load_config, override
 

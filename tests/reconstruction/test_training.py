@@ -26,9 +26,9 @@ from phase_recon.reconstruction import state
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
-from phase_recon.reconstruction.preprocess import PreprocessSettings
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.reconstruction.run import main
+from phase_recon.reconstruction.scene import PreprocessSettings
 from phase_recon.reconstruction.training import fit, seconds_of_steps
 from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import load_config
