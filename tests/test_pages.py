@@ -22,7 +22,7 @@ from phase_recon.utils.config_files import load_config, override
 README = ROOT / "README.md"
 PAGES = sorted([README, ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md")])
 # Pages of the versions that they name, with the files, flags and keys of these
-OF_THE_PAST = {"ABLATION_NOTEBOOK.md", "RESULTS_EARLIER.md"}
+OF_THE_PAST = {"ABLATION_NOTEBOOK.md"}
 PRESENT = [page for page in PAGES if page.name not in OF_THE_PAST]
 COMMANDS = ("run", "compare", "orient", "benchmark", "bench_step", "bench_detail", "bench_start", "bench_jobs")
 

@@ -5,10 +5,10 @@ With w_0 the network's signed distance, x_i the points and n_i the normals there
     Σ_i (w_0(x_i) + g(x_i))² + ν Σ_i t_i ‖∇w_0(x_i) + ∇g(x_i) - n_i‖² + κ ∫ ‖∇²g‖² dx
 
 The first two are the data term and the normal term of the PHASE functional about w_0, with the trust t_i in each
-normal. In place of the second variation of its WCH energy, which for a surface moved by g along its normals is that of
-its area, ∫ ‖∇g‖², stands the energy of bending: measured, it leaves less error on creases and on curved parts alike, as
-it lets a face or an edge move as a whole (docs/ABLATION.md). Without the normal term g would bring all points nearer by
-making the field flat.
+normal. In place of the quadratic part of its WCH energy, which for a nearly flat surface S moved by g along its normals
+is that of its area, ∫_S ‖∇g‖², stands the energy of bending: measured, it leaves less error on creases and on curved
+parts alike, as it lets a face or an edge move as a whole (docs/ABLATION.md). Without the normal term g would bring all
+points nearer by making the field flat.
 
 All three terms are squares of what is linear in the unknowns, the coefficients of a grid of ``model.grid`` whose nodes
 are as far apart as the points (``detail_system``). With s that spacing and σ the points' noise,
