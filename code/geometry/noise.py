@@ -50,6 +50,7 @@ class NoiseSettings:
         noisier: × the noise of the rest: that of the part, at least. With less one noise does for both: with 3, thin
             walls whose noise grows along them came out worse.
         left_of_blur: × spacing: the noise that so many neighbours are to leave there, as the rest counts as clean.
+        most_fitted: neighbours of all its points together, at most, or fewer points are kept: some seconds, and a GiB.
     """
 
     fewest_shapes: int = 2
@@ -72,6 +73,7 @@ class NoiseSettings:
     fewest_blurred: float = 0.03
     noisier: float = 4.0
     left_of_blur: float = 0.1
+    most_fitted: int = 24_000_000
 
     def tells_noise(self, count: int) -> bool:
         """Whether so many points have neighbourhoods that are parts of their shape."""

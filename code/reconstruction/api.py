@@ -24,7 +24,12 @@ OF_FILES = {
     "train.sensor": "give sensors=",
     "train.stations": "give sensors=",
     **dict.fromkeys(("plot.mesh_format", "plot.curve_format", "plot.overwrite"), "save() takes the file's name"),
-    **dict.fromkeys(("train.expname", "train.exps_dir", "train.checkpoint_frequency"), "runs are of phase-recon"),
+    **dict.fromkeys(
+        ("train.expname", "train.exps_dir", "train.checkpoint_frequency", "train.checkpoint_minutes",
+         "train.on_save_error", "train.plot_frequency", "train.tensorboard", "plot.preview_resolution", "plot.verbose"),
+        "runs are of phase-recon",
+    ),
+    **dict.fromkeys(("plot.save_ply", "plot.save_html"), "save() writes the surface, phase-recon a page"),
 }
 
 

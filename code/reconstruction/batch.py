@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ from typing import IO, Any
 
 from phase_recon.reconstruction.batch_table import read_record, result_of, write_record, write_tables
 from phase_recon.reconstruction.names import folder_name
-from phase_recon.reconstruction.output import followed, stays
+from phase_recon.reconstruction.output import stays
 from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import to_hocon
 from phase_recon.utils.distributed import (
@@ -41,7 +42,7 @@ from phase_recon.utils.distributed import (
     rank_and_size,
 )
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import TIMESTAMP, Experiment, in_utf8, latest_checkpoint
+from phase_recon.utils.experiment import TIMESTAMP, Experiment, in_utf8, latest_checkpoint, locked
 from phase_recon.utils.files import offset_of_mesh, write_whole
 from phase_recon.utils.interrupt import deferred_signals
 from phase_recon.utils.locations import find_file
@@ -292,7 +293,7 @@ def copy_surface(run: Path, output: Path | None) -> None:
     result = result_of(run)
     if output is not None and result is not None and result.mesh is not None:
         output.mkdir(parents=True, exist_ok=True)
-        path, surface = followed(output / f"{run.name}{result.mesh.suffix}"), result.mesh.read_bytes()
+        path, surface = output / f"{run.name}{result.mesh.suffix}", result.mesh.read_bytes()
         if path.exists() and path.read_bytes() != surface:
             print(f"{path}: another file was there, and is replaced", flush=True)
         offset, beside = offset_of_mesh(result.mesh), offset_of_mesh(path)
@@ -320,14 +321,17 @@ def _prepare(config: Config, clouds: Sequence[Path], exps_dir: Path) -> tuple[Pa
     stations = str(beside[0].absolute()) if beside else None
     text = to_hocon(replace(config, train=replace(config.train, input_path=resolved, stations=stations)))
     content = in_utf8(text, exps_dir / name)
-    earlier = sorted((exps_dir / name).glob("*/config.conf"))
-    same = [path.parent for path in earlier if path.read_bytes() == content]
-    if same:
-        folder = same[-1]
-    else:
-        folder = Experiment.create(exps_dir, name, parts=()).folder
-        write_whole(folder / "config.conf", content)
-    names = _named(folder, clouds)
+    with suppress(OSError):  # which Experiment.create says
+        (exps_dir / name).mkdir(parents=True, exist_ok=True)
+    with locked(exps_dir / name, wait=True):  # of two such commands, the second finds the folder of the first
+        earlier = sorted((exps_dir / name).glob("*/config.conf"))
+        same = [path.parent for path in earlier if path.read_bytes() == content]
+        if same:
+            folder = same[-1]
+        else:
+            folder = Experiment.create(exps_dir, name, parts=()).folder
+            write_whole(folder / "config.conf", content)
+        names = _named(folder, clouds)
     missing = [
         name for name, cloud in zip(names, clouds, strict=True)
         if not (read_record(folder / name)["state"] == "done" and is_finished(folder / name, digest_of(cloud, *beside)))

@@ -124,9 +124,9 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status(parser, arguments, benchmark, "stopped; the same command goes on with what is missing")
 
 
-def benchmark(options: argparse.Namespace) -> None:
-    """Everything, in its order; for what is raised see ``measure_all``."""
-    measure_all(options)
+def benchmark(options: argparse.Namespace) -> int:
+    """Everything, in its order; for what is raised see ``measure_all``. Returns 1 if a run failed."""
+    return int(any("failed" in row for row in measure_all(options)))
 
 
 def measure_all(options: argparse.Namespace) -> list[Row]:
@@ -197,7 +197,8 @@ def _clouds(text: str) -> list[tuple[int, float, float]]:
     """The (points, noise, cut) of "20000:0,5000:0.005:0.33"."""
     entries = [entry.split(":") for entry in text.split(",")]
     try:
-        clouds = [(int(count), float(noise), float(*cut or "0")) for count, noise, *cut in entries]
+        whole = [entry if len(entry) == 3 else [*entry, "0"] for entry in entries]
+        clouds = [(int(count), float(noise), float(cut)) for count, noise, cut in whole]
         if all(count >= 10 and 0 <= noise < np.inf and 0 <= cut < 1 for count, noise, cut in clouds):
             return clouds
     except (ValueError, TypeError):

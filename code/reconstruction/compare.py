@@ -17,7 +17,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -44,12 +44,11 @@ from phase_recon.reconstruction.target import read_target
 from phase_recon.reconstruction.trials import PEER, Row, cell, checksums, markdown, remembered, run_once, write_csv
 from phase_recon.report.comparison_page import Shown, comparison_page
 from phase_recon.report.plots import PlaneField, fields_picture
-from phase_recon.report.render import Up
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points, eikonal_error, signed_distance
 from phase_recon.surface.surface import Surface
-from phase_recon.utils.config import PlotConfig, TrainConfig
-from phase_recon.utils.config_files import config_from_dict, load_config
+from phase_recon.utils.config import Config, TrainConfig
+from phase_recon.utils.config_files import config_from_dict, differences, load_config
 from phase_recon.utils.distributed import choose_device
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment, read_checkpoint
@@ -119,9 +118,6 @@ def compare(options: argparse.Namespace, command: str) -> int:
     _, device = choose_device(options.gpu)
     if (options.cloud is None) == (options.input is None):
         raise UserError("give one point cloud: phase-recon compare CLOUD, or --input PATH")
-    for key in (text.partition("=")[0].strip() for text in options.set):
-        if key in READING:  # ours would see another cloud than it is measured on
-            raise UserError(f"--set {key}: all methods are measured on the whole file: leave it out, or cut the file")
     path = find_file(options.cloud or options.input)
     cloud = load_point_cloud(path, normals=options.normals)
     if options.normals and cloud.normals is None:
@@ -129,6 +125,7 @@ def compare(options: argparse.Namespace, command: str) -> int:
     target = None if options.target is None else read_target(options.target, cloud.points.shape[1], needs_cells=True)
     exps = folder_of_runs(options.exps_dir)
     folder = (exps / (options.expname or f"compare-{path.stem}")).absolute()
+    config = configured(options, folder)
 
     rows = measure_all(options, path, cloud, target, folder)
     if all("failed" in row for row in rows):
@@ -147,17 +144,10 @@ def compare(options: argparse.Namespace, command: str) -> int:
     title = f"{path.stem}: {len(rows)} reconstructions"
     comparison_page(
         folder / "compare.html", title, command, note, table, cloud.points, shown, error, pictures,
-        up=up_in(options.set),
+        up=config.plot.up,
     )  # fmt: skip
     print(f"\n{text}\npage: {folder / 'compare.html'}")
     return int(any("failed" in row for row in rows))
-
-
-def up_in(settings: Sequence[str]) -> Up:
-    """The axis that points up on the page: the value of plot.up that --set gives last, which every run has checked."""
-    parts = [text.partition("=") for text in settings]
-    given = [value.strip(' "') for key, _, value in parts if key.strip() == "plot.up"]
-    return PlotConfig().up if not given else "y" if given[-1] == "y" else "z"
 
 
 def measure_all(
@@ -177,6 +167,27 @@ def measure_all(
     return rows
 
 
+def configured(options: argparse.Namespace, folder: Path) -> Config:
+    """The configuration of the first loss, with the keys that the options set.
+
+    Raises:
+        UserError: one of these is wrong, or says which points are read, so that ours would see other ones than it is
+            measured on.
+    """
+    conf = configuration(losses_of(options)[0], options.same_network, folder)
+    config = load_config(conf, options.set, check_model)
+    for key in differences(load_config(conf), config):
+        if key in READING:
+            raise UserError(f"--set {key}: all methods are measured on the whole file: leave it out, or cut the file")
+    return config
+
+
+def losses_of(options: argparse.Namespace) -> list[str]:
+    """The losses that the options name."""
+    named: str = options.losses or ("phase" if options.sweep else LOSSES)
+    return named.split(",")
+
+
 def table_of(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     """The columns that some row fills, and the table of them: its header and its rows."""
     columns = [key for key in COLUMNS if any(row.get(key) is not None for row in rows)]
@@ -190,7 +201,7 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         UserError: a loss that has no configuration, a sweep that is none, or a key or value that is
             wrong for a loss.
     """
-    losses = (options.losses or ("phase" if options.sweep else LOSSES)).split(",")
+    losses = losses_of(options)
     settings = [("", "")]
     if options.sweep:
         if len(losses) > 1:

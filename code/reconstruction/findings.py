@@ -59,7 +59,8 @@ def findings(scene: Scene) -> list[str]:
             f"warning: by the cloud's shape only {scene.outward:.0%} of its normals point outward, and where they are "
             "wrong, the surface will be: --no-normals does without them"
         )
-    lines.append(noise_in_words(scale.noise, unit, scale.denoised))
+    if scene.shows_surface:
+        lines.append(noise_in_words(scale.noise, unit, scale.denoised))
     if scene.blurred is not None:
         noise = scene.blurred.scale.noise
         lines.append(

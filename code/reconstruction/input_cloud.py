@@ -10,6 +10,8 @@ from phase_recon.reconstruction.progress import Announce
 from phase_recon.utils.config import Config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.locations import find_file
+from phase_recon.utils.memory import READING as BYTES_OF_A_NUMBER
+from phase_recon.utils.memory import require_memory
 
 # the keys that say how a cloud's file is read, and of which points the cloud then is
 READING = tuple(
@@ -83,8 +85,9 @@ def describe(cloud: PointCloud, config: Config) -> list[str]:
     t, used = config.train, config.network.has_normals
     lines = [heading(cloud, config)]
     if cloud.note:
-        vertices = "vertices of a mesh" in cloud.note and t.sample is None and not str(t.input_path).endswith(".gltf")
-        lines.append(f"note: {cloud.note}" + ("; --sample N takes N points on its faces instead" if vertices else ""))
+        no_faces = t.sample is not None or str(t.input_path).lower().endswith(".gltf")  # or cannot be
+        hint = "; --sample N takes N points on its faces instead"
+        lines.append(f"note: {cloud.note}" + (hint if "vertices of a mesh" in cloud.note and not no_faces else ""))
     if t.sample is None and (found := examine(cloud)) is not None:
         lines.append(f"{'warning' if used and not found.trustworthy else 'note'}: {found.sentence(used)}")
     return lines
@@ -107,6 +110,7 @@ def sampled(path: Path, count: int) -> PointCloud:
     surface = read_surface(path)
     if not len(surface.cells):
         raise UserError(f"--sample: {path} has no faces to draw points on; leave --sample out to take its points")
+    require_memory(BYTES_OF_A_NUMBER * 2 * surface.dimension * count, f"--sample {count}", "draw fewer points")
     points, cells = sample_surface(surface, count, seed=0)
     try:
         cloud = point_cloud(points, surface.cell_normals()[cells])

@@ -25,7 +25,7 @@ from phase_recon.reconstruction.findings import arrangement_note, sensor_warning
 from phase_recon.reconstruction.flags import sensors
 from phase_recon.reconstruction.input_cloud import files_of, heading, load_cloud
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
-from phase_recon.reconstruction.output import check_folder, check_not_read, followed, replacing
+from phase_recon.reconstruction.output import check_folder, check_not_read, replacing
 from phase_recon.reconstruction.preprocess import ORIENTING, prepare
 from phase_recon.utils.config_files import load_config
 from phase_recon.utils.distributed import keep_to_processors
@@ -56,7 +56,7 @@ def orient(options: argparse.Namespace) -> None:
     Raises:
         UserError: the cloud cannot be read, shows no normals, or encloses nothing.
     """
-    output = followed(options.output or Path(f"{Path(options.cloud).stem}_oriented.ply"))
+    output = options.output or Path(f"{Path(options.cloud).stem}_oriented.ply")
     if output.suffix.lower() != ".ply":
         raise UserError(f"--output {output}: oriented points are written as .ply, not as {output.suffix or 'that'}")
     check_folder(output, output.parent)

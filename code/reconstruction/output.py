@@ -39,7 +39,6 @@ def output_file(
         if not given.parent.is_dir():
             raise UserError(f"--output {given}: there is no folder {given.parent}; make it first")
         check_folder(given, given.parent)
-    path = followed(path)
     known, kind = (CURVES, "a curve in 2D") if d == 2 else (MESHES, "a mesh")
     if path.suffix.lower() not in known:
         raise UserError(f"--output {given}: {kind} is written as {', '.join(known)}, not as {path.suffix}")
@@ -51,26 +50,24 @@ def output_file(
     return path
 
 
-def check_not_read(given: Path, path: Path, read: Mapping[str, Path | None], what: str) -> None:
+def check_not_read(
+    given: Path, path: Path, read: Mapping[str, Path | None], what: str, argument: str = "--output"
+) -> None:
     """Refuse to write onto a file that the command reads.
 
     Args:
-        given: what --output names.
+        given: what the argument names.
         path: the file that this means.
         read: the files that are read, by what they are.
         what: what is written.
+        argument: the one that says where to.
 
     Raises:
         UserError: it is one of them.
     """
     for name, file in read.items():
         if path.exists() and file is not None and file.exists() and path.samefile(file):
-            raise UserError(f"--output {given}: is the {name} itself; give the {what} another name")
-
-
-def followed(path: Path) -> Path:
-    """The file that a path means, where it is a link: that one is written, and the link stays."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+            raise UserError(f"{argument} {given}: is the {name} itself; give the {what} another name")
 
 
 def replacing(path: Path, may_replace: bool) -> list[str]:

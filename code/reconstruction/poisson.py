@@ -29,6 +29,7 @@ from scipy.spatial import cKDTree
 from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
 from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction.commands import Parser, exit_status
+from phase_recon.reconstruction.output import check_not_read
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.errors import UserError
@@ -39,6 +40,7 @@ NEIGHBOURS = 20
 # of iterated Poisson, as published
 FACE_NEIGHBOURS = 10  # points that a face gives its normal to
 MOST_ROUNDS = 30
+DEPTHS = range(2, 17)  # of the octree: open3d crashes below, and deeper than 16 its cells are below single precision
 CHANGED_MOST = 0.001  # share of the normals that changed most, by which it is told that nothing changes any more ...
 UNCHANGED = 0.175  # ... when their mean change, as a length, is below this
 
@@ -128,6 +130,11 @@ def main() -> int:
 
     def command(options: argparse.Namespace) -> None:
         normals: Normals = "file" if options.normals else "iterated" if options.iterated else "tangent planes"
+        if options.depth not in DEPTHS:
+            raise UserError(f"--depth {options.depth}: expected {DEPTHS[0]} to {DEPTHS[-1]}")
+        check_not_read(options.mesh, options.mesh, {"cloud": options.cloud}, "mesh", "MESH")
+        if options.mesh.exists():
+            print(f"note: {options.mesh} is there, and will be replaced")
         cloud = load_point_cloud(options.cloud, normals=options.normals)
         write_surface(options.mesh, poisson(cloud, options.depth, normals))
 

@@ -77,6 +77,10 @@ def choose_points(scene: Scene, config: Config) -> Scene:
         return replace(scene, points=points, scale=replace(scene.scale, trained_spacing=scene.scale.spacing))
     count = len(scene.reference) * NEIGHBOURS // scene.scale.neighbours
     chosen = thinned(np.arange(len(scene.reference)), count)
+    if (blurred := scene.blurred) is not None:
+        most = scene.settings.noise.most_fitted // blurred.scale.neighbours
+        part = blurred.part[chosen]
+        chosen = np.sort(np.concatenate([chosen[~part], thinned(chosen[part], most)]))
     points, trained_spacing = scene.points[chosen], scene.scale.spacing
     if len(chosen) < len(scene.reference):
         trained_spacing = spacing(points.positions, thinned(points.positions, SAMPLED))

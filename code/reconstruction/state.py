@@ -127,7 +127,7 @@ def _new(run: Run) -> State:
             in_bfloat16(config, device),
         ),
         generator=torch.Generator(device).manual_seed(run.course.mending.seed),
-        sampler=sampler_of(config, scene, loss, device),
+        sampler=sampler_of(config, scene, loss, device, run.course.mending.seed),
         gaps=HeldGaps(scene.points.positions, spacing, run.holding) if t.hold_gaps and loss.weighs_holes else None,
     )
 
@@ -221,8 +221,8 @@ def checkpoint_of(run: Run, state: State, status: Status) -> dict[str, Any]:
 
 
 @subnormals_kept()
-def sampler_of(config: Config, scene: Scene, loss: Loss, device: torch.device) -> Sampler:
-    """What draws the batches of a scene for a loss."""
+def sampler_of(config: Config, scene: Scene, loss: Loss, device: torch.device, seed: int) -> Sampler:
+    """What draws the batches of a scene for a loss; the seed is of the places whose distances SAL is given."""
     t, s, points = config.train, config.network.sampler, scene.points
     near = s.properties.near_fraction if s.sampler_type == "NearData" else 0.0
 
@@ -247,7 +247,7 @@ def sampler_of(config: Config, scene: Scene, loss: Loss, device: torch.device) -
         areas=tensor(points.area),
         estimated=estimated,
         spread=tensor(neighbour_distance(positions)) if loss.near else None,
-        unsigned=UnsignedDistances.about(positions, device, t.seed) if loss.unsigned else None,
+        unsigned=UnsignedDistances.about(positions, device, seed) if loss.unsigned else None,
         clearance=Clearance(positions, lower, upper, device) if eased else None,
         spacing=scene.scale.trained_spacing,
     )

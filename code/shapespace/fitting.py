@@ -46,7 +46,7 @@ def sampler_for(space: Space, cloud: PointCloud, shapes: int) -> Sampler:
     single, t = space.config.single, space.config.train
     points, in_omega = shapes * t.points_batch, shapes * t.pts_in_omega
     single = replace(single, train=replace(single.train, points_batch=points, pts_in_omega=in_omega))
-    return sampler_of(single, scene, space.loss, space.device)
+    return sampler_of(single, scene, space.loss, space.device, t.seed)
 
 
 def nearest_codes(space: Space, points: Tensor, count: int) -> Tensor:

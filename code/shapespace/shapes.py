@@ -119,7 +119,7 @@ class Shapes:
 
     def samplers(self, config: SpaceConfig, loss: Loss, device: torch.device) -> list[Sampler]:
         """What draws the batches of each shape."""
-        return [sampler_of(config.single, scene, loss, device) for scene in self.scenes]
+        return [sampler_of(config.single, scene, loss, device, config.train.seed) for scene in self.scenes]
 
 
 def located(config: SpaceConfig) -> SpaceConfig:

@@ -61,8 +61,8 @@ def extract_surface(
     if not len(elements):
         sign = "positive" if some_value > 0 else "negative"
         raise UserError(
-            f"the field is {sign} everywhere in the box: no level set {level:g} to mesh; "
-            "train longer, choose a level within the field's range, or raise the grid's resolution"
+            f"the field is {sign} everywhere in the box: no level set to mesh; train longer, choose a level "
+            "(plot.mc_value) within the field's range, or raise the grid's resolution"
         )
     if exits and not allow_open:
         raise _leaves_box(exits)

@@ -270,13 +270,13 @@ def _read_mesh(path: Path) -> Surface:
     if kind == ".glb":
         check_gltf(content, len(content), path)
     mesh = trimesh.load_mesh(io.BytesIO(content), file_type=kind.removeprefix("."), process=False, skip_materials=True)
-    vertices, cells = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+    vertices, cells = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
     visual: Any = mesh.visual
     colours = visual.vertex_colors[:, :3] if visual.kind == "vertex" else None
     if kind != ".off":
         first, place = unique_rows(vertices)
         vertices = vertices[first]
-        cells = place[cells].reshape(-1, 3)
+        cells = place[cells]
         colours = None if colours is None else colours[first]
     return Surface(vertices, cells, None, None if colours is None else np.asarray(colours, dtype=np.uint8))
 

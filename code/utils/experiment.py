@@ -158,35 +158,17 @@ class Experiment:
     def claimed(self) -> Iterator[None]:
         """Lock the run for training by this process, and remove the temporary files of killed processes.
 
-        The system releases the lock when the process ends, also if it is killed. On Windows, or where the file system
-        has no locks, nothing is locked.
-
         Raises:
             UserError: another process is training the run.
         """
-        descriptor = None
-        try:
-            import fcntl
-
-            descriptor = os.open(self.folder, os.O_RDONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            assert descriptor is not None
-            os.close(descriptor)
-            raise UserError(
-                f"{self.folder}: another process is training this run; wait for it, or stop it first"
-            ) from None
-        except (ImportError, OSError):
-            pass
-        try:
+        with locked(self.folder, wait=False) as free:
+            if not free:
+                raise UserError(f"{self.folder}: another process is training this run; wait for it, or stop it first")
             for folder in (self.folder, self.folder / "checkpoints", self.folder / "plots"):
                 remove_leftovers(folder)
             for folder in self.folder.glob("evaluation/*"):  # another process may be evaluating
                 remove_leftovers(folder, older_than=STALE_AFTER)
             yield
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
 
     def is_evaluated(self, epoch: int) -> bool:
         """Whether the evaluation of the checkpoint of step ``epoch`` is complete: its metrics are written last."""
@@ -293,6 +275,30 @@ class Experiment:
         if not path.is_file():
             raise UserError(f"{path}: no such checkpoint; {_listing(path.parent, 'the checkpoints there are')}")
         return read_checkpoint(path)
+
+
+@contextmanager
+def locked(folder: Path, wait: bool) -> Iterator[bool]:
+    """Hold the lock of a folder; gives False where another process holds it, and this one does not wait for it.
+
+    The system releases the lock when the process ends, also if it is killed. On Windows, or where the file system has
+    no locks, nothing is locked.
+    """
+    descriptor, free = None, True
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        free = False
+    except (ImportError, OSError):
+        pass
+    try:
+        yield free
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def latest_checkpoint(run: Path) -> Path | None:

@@ -27,7 +27,8 @@ def offset_of_mesh(path: Path) -> Path:
 def write_whole(path: Path | str, content: bytes, remedy: str = "choose another folder") -> None:
     """Write a file as a whole: under a temporary name beside `path`, onto the disk, then renamed.
 
-    A reader always sees the old file or the new one, never a part.
+    A reader always sees the old file or the new one, never a part. Where the path is a link, the file that it means is
+    written, and the link stays.
 
     Args:
         path: the file.
@@ -37,7 +38,7 @@ def write_whole(path: Path | str, content: bytes, remedy: str = "choose another 
     Raises:
         UserError: the folder is missing or not writable, or the disk is full. The old file is then unchanged.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name[:50]}.{os.getpid()}.{time.time_ns()}")  # a name has 255 bytes at most
     try:
         with temporary.open("xb") as file:

@@ -87,7 +87,8 @@ def thinned(points: Array, count: int) -> Array:
 
 def different(points: Array) -> Array:
     """Each of some points (N, d) once, in their order (M, d): corners of a mesh's triangles come many times."""
-    along = points @ np.random.default_rng(0).normal(size=points.shape[1])  # equal points are at equal places
+    offsets = points - points[:1]  # far off the origin, sums would lose digits
+    along = offsets @ np.random.default_rng(0).normal(size=points.shape[1])  # equal points are at equal places
     return points[np.sort(np.unique(along, return_index=True)[1])]
 
 

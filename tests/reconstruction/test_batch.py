@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from conftest import Command, records
 from phase_recon.reconstruction import batch
 from phase_recon.reconstruction.batch import reason_of
 from phase_recon.reconstruction.batch_table import COLUMNS, DISTANCES, read_record, write_record
+from phase_recon.utils.config import Config, TrainConfig
 from phase_recon.utils.experiment import Experiment
 
 # Writes its arguments and threads to calls/<cloud>.<number>, then does what the first word of the cloud says
@@ -310,6 +312,19 @@ def test_jobs_run_side_by_side_with_a_share_of_the_threads(
     assert command("--input", scans, "--jobs", 2).status == 0
     threads = [json.loads(path.read_text())[1] for path in (scans.parent / "calls").iterdir()]
     assert threads == ["3", "3"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such lock")
+def test_commands_that_start_together_share_one_folder(scans: Path, tmp_path: Path):
+    """A lock is that of an opened folder, so threads exclude each other as processes do."""
+    put(scans, a="fine", b="fine", c="fine")
+    clouds = sorted(scans.iterdir())
+    config = Config(train=TrainConfig(input_path=str(scans), expname="many"))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: batch._prepare(config, clouds, tmp_path / "exps"), range(8)))
+    assert {folder for folder, _, _ in found} == {found[0][0]}
+    assert all(names == ["a", "b", "c"] for _, names, _ in found)
+    assert len(list((tmp_path / "exps" / "many").iterdir())) == 1
 
 
 def test_a_cloud_that_another_process_works_on_is_left_to_it(command: Command, scans: Path):

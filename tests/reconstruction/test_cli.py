@@ -532,6 +532,8 @@ def test_reconstruct_says_what_is_wrong(shapes: Any):
         reconstruct(shapes[0], overrides={"train": {"voxel": 0.1}})
     with pytest.raises(UserError, match=r"^overrides: plot\.mesh_format is for files, .*: save\(\) takes"):
         reconstruct(shapes[0], overrides={"plot.mesh_format": "stl"})
+    with pytest.raises(UserError, match=r"^overrides: plot\.save_html is for files, .*: save\(\) writes the surface"):
+        reconstruct(shapes[0], overrides={"plot.save_html": False})
     with pytest.raises(UserError, match=r"points: expected an array of numbers, \(N, 2\) or \(N, 3\): "):
         reconstruct([[0, 0, 0], [1, 1]])
     unmeasured = np.append(shapes[0], [[np.nan, np.nan]], axis=0)

@@ -1,5 +1,6 @@
 """The comparison from its command line: rows, resume, changed requests, refusals; runs are tiny and real."""
 
+import argparse
 import contextlib
 import csv
 import io
@@ -21,10 +22,12 @@ from phase_recon.surface.surface import Surface
 
 @pytest.mark.parametrize(
     ("settings", "up"),
-    [([], "z"), (["plot.up=y"], "y"), (['plot.up = "y"', "plot.up=z"], "z"), (["plot.other=y"], "z")],
+    [([], "z"), (["plot.up=y"], "y"), (['plot.up = "y"', "plot.up=z"], "z"), (["plot { up = y }"], "y")],
 )
-def test_the_axis_that_points_up_on_the_page(settings, up):
-    assert compare.up_in(settings) == up
+def test_the_axis_that_points_up_on_the_page(settings, up, tmp_path):
+    options = argparse.Namespace(losses=None, sweep=None, same_network=False, set=settings)
+    assert compare.configured(options, tmp_path).plot.up == up
+
 
 TINY = (
     "train.time_budget=null", "train.nepoch=20", "train.checkpoint_frequency=10", "train.start=network",
@@ -213,6 +216,7 @@ def test_every_method_gets_the_same_request(tmp_path, clouds, confs, monkeypatch
         (["--target", "{box}"], r"box\.obj: is 3D, but the cloud is 2D: give one of the same kind"),
         (["--target", "{cloud}"], r"cloud\.ply: a target needs cells, but this is a cloud; leave --target out"),
         (["--target", "gone.obj"], r"gone\.obj: no such file"),
+        (["--set", "train { voxel = 1 }"], r"--set train\.voxel: all methods are measured on the whole file"),
         (["--set", "train.voxel=1"], r"--set train\.voxel: all methods are measured on the whole file: leave it out"),
         (["--input", "gone.xyz"], r"gone\.xyz: no such file"),
         (["--gpu", "best"], "--gpu best: expected auto, cpu, ignore or the number of a GPU"),

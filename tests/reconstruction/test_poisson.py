@@ -1,9 +1,10 @@
 """Iterated Poisson with a solver whose answers are known: it stops when nothing changes, and gives the outward side."""
 
 import numpy as np
+import pytest
 import trimesh
 
-from phase_recon.reconstruction.poisson import MOST_ROUNDS, iterated
+from phase_recon.reconstruction.poisson import MOST_ROUNDS, iterated, main
 from phase_recon.surface.surface import Surface
 
 
@@ -35,3 +36,20 @@ def test_iterated_poisson_ends_where_it_never_settles():
 
     iterated(points, solve)
     assert len(asked) == MOST_ROUNDS + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["cloud.xyz", "cloud.xyz"], "error: MESH cloud.xyz: is the cloud itself; give the mesh another name"),
+        (["cloud.xyz", "mesh.ply", "--depth", "0"], "error: --depth 0: expected 2 to 16"),
+    ],
+)
+def test_what_cannot_be_done_is_an_error(tmp_path, monkeypatch, capsys, arguments, text):
+    monkeypatch.chdir(tmp_path)
+    np.savetxt("cloud.xyz", trimesh.creation.icosphere(2).vertices)
+    before = (tmp_path / "cloud.xyz").read_bytes()
+    monkeypatch.setattr("sys.argv", ["poisson.py", *arguments])
+    assert main() == 2
+    assert text in capsys.readouterr().err
+    assert (tmp_path / "cloud.xyz").read_bytes() == before

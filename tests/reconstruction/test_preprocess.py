@@ -11,6 +11,7 @@ from conftest import TINY
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.coarse_surface import CoarseSurfaceSettings
 from phase_recon.geometry.neighbours import areas
+from phase_recon.geometry.noise import NoiseSettings
 from phase_recon.geometry.points import Source
 from phase_recon.geometry.winding import WindingSettings
 from phase_recon.model.loss.phase import HOLE_BEGINS
@@ -571,3 +572,9 @@ def test_a_part_much_noisier_than_the_rest_is_denoised_and_shows_no_detail():
     assert len(not_blurred(scene.reference, scene)) == np.count_nonzero(~blurred)
     plain = override(Config().to_dict(), ["train.smooth_points=false"], source="", place="")
     assert preprocess.prepare(plain, PointCloud(100 * points), stages=preprocess.ORIENTING[:2]).blurred is None
+
+    few = PreprocessSettings(noise=NoiseSettings(most_fitted=1000 * scene.blurred.scale.neighbours))
+    fewer = preprocess.prepare(Config(), PointCloud(100 * points), few, stages=preprocess.ORIENTING[:4])
+    assert fewer.chosen is not None
+    assert blurred[fewer.chosen].sum() == 1000  # whose neighbours are fitted in seconds
+    assert (~blurred[fewer.chosen]).sum() == (~blurred).sum()

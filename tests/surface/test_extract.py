@@ -208,7 +208,7 @@ def test_square_on_grid_lines_in_2d():
 def test_errors_name_what_is_wrong(d):
     low, high = LOWER[:d], UPPER[:d]
     with pytest.raises(
-        UserError, match=r"positive everywhere in the box: no level set 0 to mesh; train longer"
+        UserError, match=r"positive everywhere in the box: no level set to mesh; train longer"
     ):
         extract_surface(lambda x: x.square().sum(dim=-1) + 1, low, high, 32)
     with pytest.raises(UserError, match="negative everywhere"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from phase_recon.utils.general import along_curve, in_threads, sample_ball, sample_omega, unique_rows
+from phase_recon.utils.general import along_curve, different, in_threads, sample_ball, sample_omega, unique_rows
 
 
 def generators(seed=0):
@@ -128,6 +128,12 @@ def test_the_curve_takes_points_anywhere():
     steps = np.linalg.norm(np.diff(far[along_curve(far)], axis=0), axis=1)
     assert sorted(along_curve(far)) == list(range(1000))
     assert steps.mean() < 0.15  # by chance 0.66
+
+
+@pytest.mark.parametrize("where", [0.0, 5e6])
+def test_different_points_are_each_kept_once_far_off_the_origin_too(where):
+    points = where + np.random.default_rng(0).random((100_000, 3))
+    np.testing.assert_array_equal(different(np.concatenate([points, points[:7]])), points)
 
 
 @pytest.mark.parametrize("columns", [1, 3, 6])
