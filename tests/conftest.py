@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import pyhocon
 import pytest
+import torch
 
 from phase_recon.model.network import value_and_gradient
 from phase_recon.reconstruction.run import main
@@ -166,3 +167,9 @@ def box_with_hollow(count, d):
     mouth = (points[:, -1] == 1) & (np.linalg.norm(points[:, :-1], axis=1) < 0.4)
     points[mouth, -1] = 0
     return points, mouth
+
+
+def spline_at(splines: Any, points: Any) -> tuple[Any, Any]:
+    """Values (N,) and gradients (N, d) of a sum of splines at points (N, d), as arrays in double precision."""
+    value, gradient = splines.value_and_gradient(torch.from_numpy(points))
+    return value.double().numpy(), gradient.double().numpy()

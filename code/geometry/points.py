@@ -14,6 +14,7 @@ Index = npt.NDArray[np.int64]
 
 
 SURE = 0.99  # the probability that a normal points outward from which on that is built upon
+UNKNOWN = 0.5  # that probability, where nothing is known of it
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class OrientedPoints:
             positions=positions,
             normals=np.zeros_like(positions) if normals is None else normals,
             confidence=np.zeros(count),
-            outward=np.full(count, 0.5),
+            outward=np.full(count, UNKNOWN),
             area=np.ones(count),
             opposite=np.zeros_like(positions),
             source=np.full(count, source, dtype=np.uint8),
@@ -144,6 +145,11 @@ class OrientedPoints:
     def __add__(self, more: Self) -> Self:
         """These points and, behind them, more."""
         return self._each(lambda name: np.concatenate([getattr(self, name), getattr(more, name)]))
+
+    @property
+    def measured(self) -> Self:
+        """The points that come from the cloud; those that were added are left out."""
+        return self[self.source == Source.MEASURED]
 
     @property
     def oriented(self) -> Mask:

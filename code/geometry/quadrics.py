@@ -137,8 +137,7 @@ def _in_parts(
 
     step = chunk // own[1].shape[1]
     parts = in_threads(part, [slice(start, start + step) for start in range(0, len(places), step)])
-    names = ("projections", "normals", "planarity", "residual", "width")
-    return QuadricFit(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return QuadricFit(*(np.concatenate([getattr(part, of.name) for part in parts]) for of in fields(QuadricFit)))
 
 
 def _fit(near: Array, weight: Array, places: Array, width: Array) -> QuadricFit:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class FourierFeatureMapping(nn.Module):
     """Fourier features (Tancik et al. 2020, section 4): points (..., d) to features (..., d (1 + 2k)).
 
-    x -> [x, sin(2^j π/2 x), cos(2^j π/2 x)] for j = 0 … k-1. The slowest wave has period 4. Ω is at most 3 wide in 3D
-    and 4 in 2D, so no wave repeats inside it, and no false copy of the surface can appear.
+    x -> [x, sin(2^j π/2 x), cos(2^j π/2 x)] for j = 0 … k-1. The slowest wave has period 4. With a bounding_box_scale
+    up to 2, Ω is at most 4 wide, so that wave does not repeat inside it, and no false copy of the surface can appear.
 
     Args:
         k: number of frequencies, at least 1.

@@ -95,12 +95,6 @@ class SplineGrid:
         held[brick, np.concatenate(places)] = self.coefficients[np.concatenate(owners)]
         return torch.from_numpy(unique), torch.from_numpy(held)
 
-    def at(self, points: Array) -> tuple[Array, Array]:
-        """Values (N,) and gradients (N, d) at points (N, d), in double precision."""
-        parts = [self.value_and_gradient(torch.from_numpy(points[i : i + CHUNK])) for i in range(0, len(points), CHUNK)]
-        value, gradient = (torch.cat(part).double().numpy() for part in zip(*parts, strict=True))
-        return value, gradient
-
     def value(self, x: Tensor) -> Tensor:
         """The sum (N,) at points (N, d)."""
         about, values, _ = self._about(x)
@@ -163,13 +157,6 @@ class SplineField:
                 )
                 for grid in plain
             )
-        )
-
-    def at(self, points: Array) -> tuple[Array, Array]:
-        """Values (N,) and gradients (N, d) at points (N, d), in double precision."""
-        parts = [grid.at(points) for grid in self.grids]
-        return sum((part[0] for part in parts), np.zeros(len(points))), sum(
-            (part[1] for part in parts), np.zeros(points.shape)
         )
 
     def value(self, x: Tensor) -> Tensor:

@@ -32,7 +32,6 @@ import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 
-from phase_recon.geometry.points import Source
 from phase_recon.model.grid import SplineField
 from phase_recon.reconstruction.detail_system import Data, solve
 from phase_recon.reconstruction.field import DetailedField, NeuralField
@@ -94,7 +93,7 @@ def correction_of(
     if enough:
         normals, trust = np.zeros_like(points), np.zeros(len(points))
         if scene.normals != "none":
-            measured = scene.points[np.flatnonzero(scene.points.source == Source.MEASURED)]
+            measured = scene.points.measured
             nearest = cKDTree(measured.positions).query(points, workers=threads())[1]
             normals, trust = measured.normals[nearest], measured.confidence[nearest]
         so_far = DetailedField(field, openings).normalised_value_and_gradient
@@ -192,8 +191,8 @@ def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:
 def _held_out(spacing: float, lambda_: float, noise: float, part: tuple[Data, Data]) -> Array:
     """How far those points (M,) that are held out are from the surface that a λ gives the others."""
     some, others = part
-    value, gradient = solve(some, spacing, lambda_, noise).at(others.points)
-    return _distances(others.values + value, others.gradients + gradient)
+    value, gradient = solve(some, spacing, lambda_, noise).value_and_gradient(torch.from_numpy(others.points))
+    return _distances(others.values + value.double().numpy(), others.gradients + gradient.double().numpy())
 
 
 def _below(data: Data, reach: float) -> Data:

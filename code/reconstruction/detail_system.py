@@ -7,7 +7,7 @@ gradients solve it, and never build JᵀJ, which would have five times as many e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 from typing import Any
 
@@ -48,13 +48,7 @@ class Data:
     trust: Array
 
     def __getitem__(self, index: npt.NDArray[Any]) -> Data:
-        return Data(
-            self.points[index],
-            self.values[index],
-            self.gradients[index],
-            self.normals[index],
-            self.trust[index],
-        )
+        return Data(*(getattr(self, of.name)[index] for of in fields(self)))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from phase_recon.datasets.pointcloud import PointCloud, load_points
+from phase_recon.geometry.neighbours import TINY
 from phase_recon.reconstruction.detail import FLATTEST
 from phase_recon.reconstruction.field import Field
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
@@ -96,7 +98,7 @@ def surface_of(
         field.normalised,
         field.lower,
         field.upper,
-        resolution or plot.resolution or resolution_for(field, points, plot.is_uniform_grid),
+        resolution or cells_along(field, cloud, plot),
         level,
         grid_axis="longest" if plot.is_uniform_grid else "shortest",
         allow_open=True,
@@ -169,20 +171,21 @@ def _trimmed(
     return substantial_components(part, plot.least_component, points)[0]
 
 
-def resolution_for(field: Field, points: npt.NDArray[np.float64] | None = None, longest: bool = True) -> int:
-    """Cells along the longest side of Ω, where plot.resolution is null: as many as the field's finest grid asks for.
+def cells_along(field: Field, cloud: PointCloud | None, plot: PlotConfig) -> int:
+    """The cells along a side of Ω that plot.is_uniform_grid names: plot.resolution, or what the field's grid asks for.
 
-    Or, of the same size, along its shortest side. Of a cloud whose points (N, d), normalised, lie nearer to the field
-    than the faces of such a mesh would, they are smaller.
+    Where the points of the cloud lie nearer to the field than the faces of such a mesh would, the cells are smaller.
     """
+    if plot.resolution is not None:
+        return plot.resolution
     sides, cells = field.upper - field.lower, float(LEAST_RESOLUTION)
     if field.spacing is not None:
         cell = CELL * field.spacing
-        if points is not None:
-            off, flat = distances_to_faces(field, points, cell)
-            cell *= float(np.clip(np.sqrt(off / max(flat, np.finfo(float).tiny)), FINEST_CELL, 1.0))
+        if cloud is not None:
+            off, flat = distances_to_faces(field, field.normalisation.apply(cloud.points), cell)
+            cell *= float(np.clip(np.sqrt(off / max(flat, TINY)), FINEST_CELL, 1.0))
         cells = float(np.clip(sides.max() / cell, LEAST_RESOLUTION, MOST_RESOLUTION))
-    return int(cells) if longest else max(round(cells * sides.min() / sides.max()), 1)
+    return int(cells) if plot.is_uniform_grid else max(round(cells * sides.min() / sides.max()), 1)
 
 
 def distances_to_faces(field: Field, points: npt.NDArray[np.float64], cell: float) -> tuple[float, float]:
@@ -260,7 +263,6 @@ def evaluate(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}): make room, then use --eval") from None
-    written: dict[str, Path] = {}
 
     box = field.normalisation.invert(np.stack([field.lower, field.upper]))
     inside = ((cloud.points >= box[0]) & (cloud.points <= box[1])).all(axis=1)
@@ -269,63 +271,33 @@ def evaluate(
         announce(f"{outside} points are outside of Ω, and in no picture or measurement")
 
     started = time.monotonic()
-    resolution = plot.resolution
-    if resolution is None:
-        resolution = resolution_for(field, field.normalisation.apply(cloud.points), plot.is_uniform_grid)
+    resolution = cells_along(field, cloud, plot)
     surface = surface_of(field, cloud, plot, announce, resolution)
     record = folder / "metrics.json"
     before, of = (_path_before(record, part) for part in ("target", "input"))
     if of is not None and cloud_path is not None and Path(of).absolute() != Path(cloud_path).absolute():
         announce(f"note: {folder} was the evaluation of {of}, and is replaced")
     record.unlink(missing_ok=True)  # it is written last: an evaluation that is cut off from here on has none
-    if plot.save_ply:
-        curve = field.dimension == 2
-        written["curve" if curve else "mesh"] = path = (
-            folder / f"surface.{plot.curve_format if curve else plot.mesh_format}"
-        )
-        _write(path, surface, announce)
-        _remove_others(path)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        _write(output, surface, announce)
-        written["output"] = output
+    written = _write_surface(surface, folder, plot, output, announce)
     extraction = time.monotonic() - started
-    if saved := [str(written[name]) for name in ("output", "mesh", "curve") if name in written]:
-        announce(f"the surface is written: {saved[0]}; its pictures and measurements follow")
     if asked is not None:
         written["query"] = _write_query(folder / "query.npz", field, asked)
     if scene is not None and scene.normals == "estimated":
         written["oriented"] = folder / "oriented.ply"
         write_whole(written["oriented"], oriented_ply(*oriented_points(scene)))
 
-    page = folder / "surface.html"
-    if plot.save_html:
-        written["page"] = page
-        surface_page(page, surface, points, f"{experiment.folder.name}, step {epoch}", up=plot.up)
-    else:
-        page.unlink(missing_ok=True)  # it would be of another surface
-    written["picture"] = folder / "surface.png"
-    render_surface(written["picture"], surface, points, up=plot.up)
-    written["cuts"] = folder / "cuts.png"
-    cross_section_picture(written["cuts"], field.u, field.w, box[0], box[1], points)
+    title = f"{experiment.folder.name}, step {epoch}"
     records = [record for record in experiment.records() if "loss" in record]
-    if records:
-        written["losses"] = folder / "losses.png"
-        loss_curves(written["losses"], records)
+    written |= _write_pictures(field, surface, points, folder, plot, title, records)
 
     saved_as = written.get("mesh", written.get("curve"))
-    closed, measures = surface.is_closed(), surface.component_measures()
     metrics: dict[str, Any] = {
         "epoch": epoch,
         "surface": None if saved_as is None else saved_as.name,
         "seconds_extraction": round(extraction, 3),
         "resolution": resolution,
         "scale": field.normalisation.scale,
-        "components": len(measures),
-        "largest_component": float(measures.max() / measures.sum()),
-        "closed": closed,
-        "euler_characteristic": surface.euler_characteristic(),
-        "genus": surface.genus() if surface.dimension == 3 and closed else None,
+        **_topology(surface),
         "input": {"path": cloud_path, **compare_to_points(surface, points, CLOUD_SAMPLES)},
     }
     if goal is not None and target is not None:
@@ -357,6 +329,75 @@ def preview(
         announce(f"preview at step {epoch}: {error}")
         return
     announce(f"preview at step {epoch}: {folder / f'{epoch}.png'}")
+
+
+def _write_surface(
+    surface: Surface, folder: Path, plot: PlotConfig, output: Path | None, announce: Announce
+) -> dict[str, Path]:
+    """Write a surface into its evaluation's folder and where the user wants it; what was written, by what it is."""
+    written: dict[str, Path] = {}
+    if plot.save_ply:
+        kind, suffix = ("curve", plot.curve_format) if surface.dimension == 2 else ("mesh", plot.mesh_format)
+        written[kind] = folder / f"surface.{suffix}"
+        _write(written[kind], surface, announce)
+        _remove_others(written[kind])
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _write(output, surface, announce)
+        written["output"] = output
+    if written:
+        shown = written.get("output", next(iter(written.values())))
+        announce(f"the surface is written: {shown}; its pictures and measurements follow")
+    return written
+
+
+def _write_pictures(
+    field: Field,
+    surface: Surface,
+    points: npt.NDArray[np.float64],
+    folder: Path,
+    plot: PlotConfig,
+    title: str,
+    records: Sequence[dict[str, Any]],
+) -> dict[str, Path]:
+    """Write the page and the pictures of an evaluation; what was written, by what it is.
+
+    Args:
+        field: the trained field.
+        surface: its surface, in the input's units.
+        points: of the cloud that are in Ω (N, d), in the same.
+        folder: of the evaluation.
+        plot: what to write.
+        title: of the page.
+        records: of the log, with losses; there may be none.
+    """
+    written, page = {}, folder / "surface.html"
+    if plot.save_html:
+        written["page"] = page
+        surface_page(page, surface, points, title, up=plot.up)
+    else:
+        page.unlink(missing_ok=True)  # it would be of another surface
+    written["picture"] = folder / "surface.png"
+    render_surface(written["picture"], surface, points, up=plot.up)
+    written["cuts"] = folder / "cuts.png"
+    lower, upper = field.normalisation.invert(np.stack([field.lower, field.upper]))
+    cross_section_picture(written["cuts"], field.u, field.w, lower, upper, points)
+    if records:
+        written["losses"] = folder / "losses.png"
+        loss_curves(written["losses"], records)
+    return written
+
+
+def _topology(surface: Surface) -> dict[str, Any]:
+    """What metrics.json says of a surface alone."""
+    closed, measures = surface.is_closed(), surface.component_measures()
+    return {
+        "components": len(measures),
+        "largest_component": float(measures.max() / measures.sum()),
+        "closed": closed,
+        "euler_characteristic": surface.euler_characteristic(),
+        "genus": surface.genus() if surface.dimension == 3 and closed else None,
+    }
 
 
 def _write(path: Path, surface: Surface, announce: Announce) -> None:

@@ -77,7 +77,7 @@ def filled_openings(field: NeuralField, scene: Scene, s: OpeningSettings) -> tup
     openings and the width of the places' cells; None where there are none, or the points have no sure outside.
     """
     points, spacing = scene.points, scene.scale.trained_spacing
-    measured = points[np.flatnonzero(points.source == Source.MEASURED)]
+    measured = points.measured
     known = scene.normals != "none" and scene.coarse_surface is not None
     if not known or scene.is_open or spacing <= 0 or measured.oriented.mean() <= scene.settings.believed:
         return None

@@ -5,7 +5,6 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from phase_recon.datasets.ply import ply_of_columns
-from phase_recon.geometry.points import Source
 from phase_recon.reconstruction.scene import Scene
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.general import threads
@@ -25,7 +24,7 @@ def oriented_points(scene: Scene) -> tuple[Array, Array, Array]:
     """
     if scene.normals == "none":
         raise UserError("the cloud shows no normals: its points are too few or too noisy for their spacing")
-    measured = scene.points[scene.points.source == Source.MEASURED]
+    measured = scene.points.measured
     positions = scene.cloud.points[scene.kept]
     nearest = cKDTree(scene.cloud.points[measured.raw_index]).query(positions, workers=threads())[1]
     confidence = measured.confidence * np.where(measured.oriented, measured.outward, 0.0)

@@ -17,7 +17,7 @@ from phase_recon.geometry.enclosure import ENCLOSED, enclosure
 from phase_recon.geometry.neighbours import NEIGHBOURS, SAMPLED, areas, density_of, spacing
 from phase_recon.geometry.noise import EXACT, estimate_noise, find_blurred, fit_some
 from phase_recon.geometry.orientation import orient
-from phase_recon.geometry.points import OrientedPoints, Source
+from phase_recon.geometry.points import UNKNOWN, OrientedPoints, Source
 from phase_recon.geometry.quadrics import fit_quadrics_bilateral
 from phase_recon.geometry.thin_walls import opposite_sheets
 from phase_recon.geometry.visibility import Space, unhidden
@@ -28,8 +28,6 @@ from phase_recon.utils.general import different, thinned, unit
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
-
-UNKNOWN = 0.5  # probability that a side is outside, of which nothing is known
 
 Stage = Callable[[Scene, Config], Scene]
 
@@ -198,13 +196,12 @@ def check_given_normals(scene: Scene, config: Config) -> Scene:
         return scene
     cosine = (scene.points.normals * scene.coarse_normals.at(scene.points.positions)).sum(axis=1)
     outward = float((cosine > 0).sum() / max((cosine != 0).sum(), 1))
-    points = scene.points
     if outward >= scene.settings.inward:
         return replace(scene, outward=outward)
-    if scene.enclosed is None or scene.enclosed > -ENCLOSED:
+    if scene.enclosed is None or scene.enclosed > -ENCLOSED:  # a sheet: what its shape says has the wrong sign
         return replace(scene, outward=1 - outward)
-    points = replace(points, normals=-points.normals)
-    return replace(scene, outward=outward, points=points, enclosed=-scene.enclosed)
+    turned = replace(scene.points, normals=-scene.points.normals)
+    return replace(scene, outward=outward, points=turned, enclosed=-scene.enclosed)
 
 
 def fit_coarse_surface(scene: Scene, config: Config) -> Scene:
@@ -263,7 +260,7 @@ def fill_holes(scene: Scene, config: Config) -> Scene:
     surface, points = scene.coarse_surface, scene.points
     if not config.train.fill_openings or surface is None or not len(surface.filling):
         return scene
-    measured = points.positions[points.source == Source.MEASURED]
+    measured = points.measured.positions
     count = scene.settings.hole_density * density_of(different(measured)) * surface.filling_areas
     # few points far off a dense cloud make openings that hold many times its points; they say no more than so many
     copies = _rounded(count * min(1.0, len(measured) / max(count.sum(), 1.0)))
@@ -273,11 +270,11 @@ def fill_holes(scene: Scene, config: Config) -> Scene:
 
 def weigh_by_area(scene: Scene, config: Config) -> Scene:
     """The area that each measured point stands for; a point that was added stands for 1."""
-    measured = scene.points.source == Source.MEASURED
-    if not config.train.weigh_by_area or measured.sum() > scene.settings.most_points:
+    measured = scene.points.measured
+    if not config.train.weigh_by_area or len(measured) > scene.settings.most_points:
         return scene
     area = scene.points.area.copy()
-    area[measured] = areas(scene.points.positions[measured], scene.settings.largest_area)
+    area[scene.points.source == Source.MEASURED] = areas(measured.positions, scene.settings.largest_area)
     return replace(scene, points=replace(scene.points, area=area))
 
 

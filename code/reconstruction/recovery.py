@@ -203,13 +203,12 @@ def course_of(
         experiment: where its checkpoints are, or None.
         alone: False for a run of several processes, which is not mended, only ended.
     """
+    before = checkpoint or {}
+    mending = Mending(**before.get("mending", {"seed": config.train.seed}))
     allowed = config.train.mend and alone
-    if checkpoint is None:
-        return Course(Mending(config.train.seed), allowed, config.plot.expects_open, config.train.bounding_box_scale)
-    mending = Mending(**checkpoint["mending"]) if "mending" in checkpoint else Mending(config.train.seed)
     course = Course(mending, allowed, config.plot.expects_open, config.train.bounding_box_scale)
-    good = checkpoint.get("good")
-    if course.may_mend and good == checkpoint["epoch"]:
+    good = before.get("good")
+    if course.may_mend and good is not None and good == before["epoch"]:
         course.good = copy.deepcopy(checkpoint)
     elif course.may_mend and good is not None and experiment is not None:
         with suppress(UserError):  # it was removed: a failure would be mended from the start

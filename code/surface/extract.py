@@ -15,7 +15,7 @@ from skimage.measure import find_contours
 from phase_recon.surface.sparse_grid import CHUNK, EDGE_MARGIN, Field, SparseGrid, evaluate
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.general import unique_rows
+from phase_recon.utils.general import unique_rows, unit
 
 Array = npt.NDArray[np.float64]
 LARGE = 512  # cells along a side, from which the cost is announced
@@ -196,8 +196,7 @@ def refine(
         if not len(short):
             break
         vertices[short], gradient[short] = start[short], first_gradient[short]
-    lengths = np.linalg.norm(gradient, axis=1, keepdims=True)
-    return replace(surface, vertices=vertices, normals=gradient / np.where(lengths > 0, lengths, 1.0))
+    return replace(surface, vertices=vertices, normals=unit(gradient))
 
 
 def _in_chunks(function: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], points: Array) -> list[Array]:

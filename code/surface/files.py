@@ -20,7 +20,7 @@ from phase_recon.utils.general import eight_bit, unique_rows
 
 Bytes = Callable[[Surface, str], bytes]
 SINGLE = (".stl", ".glb")  # in single precision
-FAR = 4.0  # × extent: farther from the origin, vertices of a fine mesh become equal in single precision, and it opens
+FAR_IN_FILES = 4.0  # × extent: farther from the origin, vertices of a fine mesh become equal in single precision
 
 
 def write_surface(path: Path | str, surface: Surface, metadata_comment: str | None = None) -> str | None:
@@ -44,7 +44,7 @@ def write_surface(path: Path | str, surface: Surface, metadata_comment: str | No
             f"use one of {', '.join(known)}"
         )
     single = kind in SINGLE and len(surface.vertices) > 0
-    offset = offset_of(surface.vertices, FAR) if single else np.zeros(surface.dimension)
+    offset = offset_of(surface.vertices, FAR_IN_FILES) if single else np.zeros(surface.dimension)
     beside = offset_of_mesh(path)
     if single:  # first of all that of another surface of this name: cut off in between, an offset is missing, not wrong
         beside.unlink(missing_ok=True)

@@ -13,12 +13,12 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from phase_recon.utils.general import threads
+from phase_recon.utils.general import thinned, threads, unit
 
 SUPPORT_POINTS = 200_000  # points of a cloud that are assigned to components; of a larger cloud a part is
 LEAST_SUPPORT = 20  # points of the cloud on a small component that is kept
 LEAST_SUPPORT_DENSITY = 0.3  # × mean density of points on the whole surface: on a small component that is kept
-FAR = 100.0  # × extent: coordinates of at least this size lose detail in single precision
+FAR_ON_PAGES = 100.0  # × extent: coordinates of at least this size lose detail in single precision
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,10 +78,7 @@ class Surface:
 
     def cell_normals(self) -> npt.NDArray[np.float64]:
         """(F, d) outward unit normals; zero for a degenerate cell."""
-        vectors = self.cell_vectors()
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        normals: npt.NDArray[np.float64] = vectors / np.where(lengths > 0, lengths, 1.0)
-        return normals
+        return unit(self.cell_vectors())
 
     def measure(self) -> float:
         """Total length (2D) or area (3D)."""
@@ -204,7 +201,7 @@ def substantial_components(
     measures = surface.component_measures()
     keep = measures >= share * measures.max()
     if points is not None and share > 0 and count > 1:
-        some = points[:: -(-len(points) // SUPPORT_POINTS)]
+        some = thinned(points, SUPPORT_POINTS)
         distance, cells = cKDTree(surface.vertices[surface.cells].mean(axis=1)).query(some, workers=threads())
         nearest = component[cells]
         supported = nearest[distance < measures[nearest] ** (1 / (surface.dimension - 1))]
@@ -221,7 +218,7 @@ def transform(surface: Surface, scale: float, centre: npt.NDArray[np.float64]) -
     return replace(surface, vertices=scale * surface.vertices + np.asarray(centre, dtype=np.float64))
 
 
-def offset_of(points: npt.NDArray[np.float64], far: float = FAR) -> npt.NDArray[np.float64]:
+def offset_of(points: npt.NDArray[np.float64], far: float = FAR_ON_PAGES) -> npt.NDArray[np.float64]:
     """The offset (d,) to subtract from points (N, d): near their middle if ``far`` extents from zero, else 0."""
     low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max())

@@ -5,15 +5,17 @@ import pytest
 import torch
 from waves import bumps, data_of, on_sphere, round_field
 
-from conftest import TINY
+from conftest import TINY, spline_at
 from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction import detail
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.detail import CROWD, choose_lambda, data_at, spacing_of, uncrowded
 from phase_recon.reconstruction.detail_system import solve
-from phase_recon.reconstruction.evaluation import distances_to_faces, resolution_for, surface_of
+from phase_recon.reconstruction.evaluation import cells_along, distances_to_faces, surface_of
 from phase_recon.reconstruction.field import DetailedField, NeuralField, load_field
 from phase_recon.reconstruction.training import fit
+from phase_recon.utils.config import PlotConfig
 from phase_recon.utils.config_files import load_config
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.general import different
@@ -28,6 +30,7 @@ class Ball:
         self.radius, self.dimension = radius, d
         self.upper = np.full(d, 4.0)
         self.lower = -self.upper
+        self.normalisation = Normalisation(np.zeros(d), 1.0)
 
     def normalised(self, x):
         return self.normalised_value_and_gradient(x)[0]
@@ -47,7 +50,7 @@ def test_waves_that_the_field_misses_are_found(d, count):
     others = on_sphere(500, d, seed=1)
     places = bumps(others)[:, None] * others
     before = np.linalg.norm(places, axis=1) - 0.6
-    after = before + solve(data, spacing, lambda_, 0.0).at(places)[0]
+    after = before + spline_at(solve(data, spacing, lambda_, 0.0), places)[0]
     assert np.abs(after).mean() < 0.15 * np.abs(before).mean()
 
 
@@ -119,9 +122,11 @@ def test_a_run_ends_with_its_detail_in_field_checkpoint_and_mesh(tmp_path, shape
     np.testing.assert_allclose(field.u(places), -np.sign(w) * np.expm1(-np.abs(w) / 0.1), atol=1e-5)  # √ε = 0.1
     curve = surface_of(field, cloud, config.plot)
     assert curve.is_closed()
-    assert resolution_for(field) >= 256 == resolution_for(field.base)
+    assert cells_along(field, None, PlotConfig()) >= 256 == cells_along(field.base, None, PlotConfig())
     sides = field.upper - field.lower
-    assert resolution_for(field.base, None, longest=False) == round(256 * sides.min() / sides.max())
+    shortest = PlotConfig(is_uniform_grid=False)
+    assert cells_along(field.base, None, shortest) == round(256 * sides.min() / sides.max())
+    assert cells_along(field, cloud, PlotConfig(resolution=40)) == 40
 
     more = load_config(TINY, ("train.detail=false", "train.nepoch=12"), check_model)  # goes on without detail
     field, epoch = fit(more, cloud, torch.device("cpu"), lines.append, checkpoint=experiment.load_checkpoint())
@@ -159,8 +164,9 @@ def test_cells_are_finer_where_points_are_more_exact_than_flat_faces(d):
         off, between = distances_to_faces(base, points, h)
         assert off == pytest.approx(noise, abs=2e-7)
         assert between == pytest.approx(flat, rel=0.05)
-        assert resolution_for(base, points) == pytest.approx(max(8 / (cell * h), 256), rel=0.03)
-    assert resolution_for(base) == 400
+        found = cells_along(base, PointCloud(points), PlotConfig())
+        assert found == pytest.approx(max(8 / (cell * h), 256), rel=0.03)
+    assert cells_along(base, None, PlotConfig()) == 400
     assert distances_to_faces(base, points + 100, h) == (0.0, 0.0)
 
 
@@ -175,7 +181,7 @@ def test_a_layer_of_noise_is_not_taken_for_detail(count, noise):
     assert lambda_ is None or lambda_ >= 1
     if lambda_ is not None:
         others = on_sphere(500, 3, seed=2)
-        assert np.abs(solve(data, spacing, lambda_, noise).at(0.6 * others)[0]).mean() < 0.2 * noise
+        assert np.abs(spline_at(solve(data, spacing, lambda_, noise), 0.6 * others)[0]).mean() < 0.2 * noise
 
 
 def test_nothing_is_added_where_noise_hides_the_surface(monkeypatch, shapes):
