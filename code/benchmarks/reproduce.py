@@ -69,6 +69,7 @@ PATH: Mapping[str, tuple[str, ...]] = {
     "points drawn by area": ("train.weigh_by_area",),
     "points on creases": ("train.find_creases",),
     "holes filled": ("train.fill_openings",),
+    "hollows kept open": ("train.keep_hollows",),
     "narrow holes eased and held": ("train.ease_gaps", "train.hold_gaps"),
     "λ, μ and frequencies by the cloud": ("network.loss.lambda", "network.loss.mu", "network.inputs.k"),
     "detail solved for": ("train.detail",),

@@ -18,7 +18,6 @@ from scipy.spatial import ConvexHull, QhullError, cKDTree
 from phase_recon.geometry.neighbours import TINY, connected_places, spacing
 from phase_recon.geometry.points import Domain, walls
 from phase_recon.geometry.rbf import Biharmonic
-from phase_recon.geometry.visibility import Space, lines_of_sight
 from phase_recon.utils.general import thinned, threads, unique_rows, unit
 
 Array = npt.NDArray[np.float64]
@@ -41,8 +40,7 @@ class CoarseSurfaceSettings:
         thin_offset: the same where two sheets are near each other.
         free: × offset: least distance of such a place from the cloud; nearer, there is another sheet.
         wall_nodes: points along a side of each wall of Ω where the function is told to be positive.
-        sight_from: points, at most, from which lines of sight are sought.
-        sight_places: places on lines of sight, at most, where the function is told to be positive.
+        opened: places that are known to be empty, at most, where the function is told to be positive.
         outside_value: × distance to the cloud: the value told there. The surface stays off these places, but they
             hardly push it.
         smoothing: weight of smoothness by the noise, which moves a centre and its offsets together. Measured on clouds
@@ -73,8 +71,7 @@ class CoarseSurfaceSettings:
     thin_offset: float = 0.004
     free: float = 0.7
     wall_nodes: int = 7
-    sight_from: int = 1500
-    sight_places: int = 200
+    opened: int = 200
     outside_value: float = 0.3
     smoothing: float = 4.0
     least_smoothing: float = 1e-6
@@ -93,9 +90,10 @@ class CoarseSurfaceSettings:
 class CoarseSurface:
     """The smoothest surface through oriented points, as a function that is negative inside (biharmonic).
 
-    The function goes through the points whose side is sure, and is positive where one looked through
-    (``lines_of_sight``): a deep hollow is open though its walls were not scanned. Where it misses these points, it is
-    told more of them (Carr et al. 2001, section 4): so a fingertip that even centres hardly touch is not cut off.
+    The function goes through the points whose side is sure. Where it would be negative though it is known to be empty
+    there, it is told to be positive: a deep hollow that was looked into is open though its walls were not scanned.
+    Where it misses the points, it is told more of them (Carr et al. 2001, section 4): so a fingertip that even centres
+    hardly touch is not cut off.
 
     Args:
         points: the cloud (N, d), normalised.
@@ -103,11 +101,13 @@ class CoarseSurface:
         sure: where it is (N,), at some points at least; the signs of the others are by chance.
         domain: Ω.
         noise: standard deviation of the points about the surface.
+        empty: places that are known to be outside (E, d), or None.
         settings: of what the function is told.
 
     Attributes:
         places: places in Ω, or less than two cells beyond it (M, d).
         distances: coarse signed distances there (M,), negative inside.
+        opened: those of the empty places (O, d) where it would have been negative.
         surface: points of the surface (S, d), about a cell from each other.
         filling: those that close holes of the cloud (K, d).
         filling_normals: unit normals there (K, d), outward.
@@ -123,6 +123,7 @@ class CoarseSurface:
         sure: Mask,
         domain: Domain,
         noise: float,
+        empty: Array | None = None,
         settings: CoarseSurfaceSettings | None = None,
     ) -> None:
         self.settings = s = settings or CoarseSurfaceSettings()
@@ -130,28 +131,27 @@ class CoarseSurface:
         some = thinned(points, s.points)
         some = some[unique_rows(some)[0]]
         step = spacing(some, some)
-        asked = thinned(np.flatnonzero(sure), s.sight_from)
-        sight = lines_of_sight(Space(some), points[asked], normals[asked])
-        sight = sight[spread_evenly(sight, s.sight_places)]
-        outside = np.concatenate([walls(domain.lower, domain.upper, s.wall_nodes), sight])
-        outside_values = s.outside_value * tree.query(outside)[0]
+        outside = walls(domain.lower, domain.upper, s.wall_nodes)
 
-        def through(centres: Index) -> Biharmonic:
+        def through(centres: Index, outside: Array) -> Biharmonic:
             places, values = _with_offsets(tree, points[centres], normals[centres], s)
             return Biharmonic(
                 np.concatenate([places, outside]),
-                np.concatenate([values, outside_values]),
+                np.concatenate([values, s.outside_value * tree.query(outside)[0]]),
                 smoothing=max(s.smoothing * noise**2 / s.offset, s.least_smoothing),
             )
 
         chosen = thinned(np.flatnonzero(sure), s.points)
         even = chosen[spread_evenly(points[chosen], s.centres)]
-        missed = chosen[:0]
-        if len(chosen) > s.centres:
-            first = through(even[: s.centres - s.missed])
-            missed = chosen[np.abs(first(points[chosen])) > s.missed_noise * noise + s.missed_least]
-            missed = missed[spread_evenly(points[missed], s.missed)]
-        self._function = through(np.union1d(even[: s.centres - len(missed)], missed))
+        missed, self.opened = chosen[:0], points[:0] if empty is None else empty
+        if len(chosen) > s.centres or len(self.opened):
+            first = through(even[: s.centres - s.missed], outside)
+            self.opened = self.opened[first(self.opened) < 0]
+            outside = np.concatenate([outside, self.opened[spread_evenly(self.opened, s.opened)]])
+            if len(chosen) > s.centres:
+                missed = chosen[np.abs(first(points[chosen])) > s.missed_noise * noise + s.missed_least]
+                missed = missed[spread_evenly(points[missed], s.missed)]
+        self._function = through(np.union1d(even[: s.centres - len(missed)], missed), outside)
         told = thinned(np.arange(len(points)), s.points)
         cosine = (unit(self._function.gradient(points[told])) * normals[told]).sum(axis=1)
         witnesses, agree = points[told], sure[told] & (cosine > s.along)

@@ -11,9 +11,6 @@ bodies. Where few points show the sheets, both must be seen.
 
 Where it is known where the sensors stood, what is between a point and its sensor is empty; so a point that another part
 of the cloud hides from its sensor tells that the sensor did not stand there.
-
-And what one looked through is empty. Deep in a hollow few rays get out, all through its mouth, and one of them was the
-line of sight: so the hollow reaches down to there, though most of its walls may not have been scanned.
 """
 
 from dataclasses import dataclass
@@ -45,10 +42,6 @@ class VisibilitySettings:
             another sheet.
         least: rays that get out on the side that was seen, at least.
         other: rays that get out on the other side, at most, as a share of these.
-        few: share of the rays that get out where a hollow is deep, at most.
-        alike: least length of the mean of these rays.
-        step: cells between two places on a line of sight.
-        off: cells from such a place to the cloud, at least: nearer, the cloud itself shows what is inside.
     """
 
     cells: int = 96
@@ -59,10 +52,6 @@ class VisibilitySettings:
     alone: float = 0.75
     least: int = 3
     other: float = 0.05
-    few: float = 0.2
-    alike: float = 0.93
-    step: float = 2.0
-    off: float = 4.0
 
 
 class Space:
@@ -231,33 +220,6 @@ def unhidden(
     """
     at = places + space.clear * towards
     return space.let_out(at, unit(sensors - places), np.linalg.norm(sensors - at, axis=1))
-
-
-def lines_of_sight(space: Space, places: Array, normals: Array) -> Array:
-    """Places (K, d) outside of a cloud through which one looked at what lies deep in its hollows (derived).
-
-    Where few rays get out and all in nearly one direction, the places are on the one in the middle, away from the
-    cloud.
-
-    Args:
-        space: about the cloud.
-        places: some of its points (N, d).
-        normals: unit normals there (N, d), outward.
-    """
-    s = space.settings
-    rays = ray_directions(space.dimension, s.rays)
-    looked = normals @ rays.T > s.steep
-    place, ray = np.nonzero(looked)
-    escaped = np.zeros(looked.shape, dtype=bool)
-    escaped[place, ray] = space.let_out(places[place] + space.clear * normals[place], rays[ray])
-    count = escaped.sum(axis=1)
-    mean = (escaped @ rays) / np.maximum(count, 1)[:, None]
-    deep = (count >= s.least) & (count < s.few * looked.sum(axis=1)) & (np.linalg.norm(mean, axis=1) > s.alike)
-    middle = rays[np.where(escaped, mean @ rays.T, -np.inf).argmax(axis=1)[deep]]
-    steps = np.arange(0.0, float(np.linalg.norm(space.upper - space.lower)), s.step * space.cell)
-    along = (places[deep][:, None] + steps[:, None] * middle[:, None]).reshape(-1, space.dimension)
-    along = along[((along > space.lower) & (along < space.upper)).all(axis=1)]
-    return np.asarray(along[space.tree.query(along, workers=threads())[0] > s.off * space.cell])
 
 
 def ray_directions(d: int, count: int) -> Array:

@@ -105,6 +105,7 @@ class Batch:
         spacing: distance of the cloud's points to their 15th other points, about; 0 where the loss does not need it.
         hole_weight: weight of the loss's energy where the surface lies in a hole of the cloud; one number, 0 to 1.
         unsigned: N points about the cloud with their distances to it, or None where the loss does not need them.
+        empty: places that are known to be outside (N, d), or None.
     """
 
     points: Tensor
@@ -120,6 +121,7 @@ class Batch:
     spacing: float = 0.0
     hole_weight: float | Tensor = 1.0
     unsigned: UnsignedDistances | None = None
+    empty: Tensor | None = None
 
     def share(self, rank: int, size: int) -> "Batch":
         """Part number ``rank`` (0 and up) of ``size`` equal parts, cut along the first axis of every tensor."""
@@ -146,6 +148,8 @@ def together(batches: Sequence[Batch]) -> Batch:
         if isinstance(first, EstimatedNormals):
             none = EstimatedNormals(*(torch.zeros_like(getattr(first, item.name)) for item in fields(first)))
             parts = [none if part is None else part for part in parts]
+        if any(part is None for part in parts):  # what not all know is left out
+            return None
         if isinstance(first, Tensor) and first.ndim:
             return torch.stack(list(parts), dim=1).flatten(0, 1)
         if isinstance(first, EstimatedNormals | UnsignedDistances):
@@ -296,6 +300,7 @@ class Sampler:
         clearance: the distance to the cloud, for ``Batch.clearance``; None leaves that out.
         spacing: ``Batch.spacing``.
         unsigned: what ``Batch.unsigned`` is drawn from; None leaves that out.
+        empty: the places (E, d) that ``Batch.empty`` is drawn from; None leaves that out.
     """
 
     points: Tensor
@@ -311,6 +316,7 @@ class Sampler:
     clearance: Clearance | None = None
     spacing: float = 0.0
     unsigned: UnsignedDistances | None = None
+    empty: Tensor | None = None
 
     def joined(self, points: Tensor, normals: Tensor) -> "Sampler":
         """A sampler that also draws from K further points (K, d) with unit normals (K, d).
@@ -374,6 +380,10 @@ class Sampler:
             count = len(self.unsigned.distances)
             shares = _stratified(self.points_batch, self.points.device, generator)
             unsigned = self.unsigned[(shares * count).long().clamp_(max=count - 1)]
+        empty = None
+        if self.empty is not None:
+            shares = torch.rand(self.points_batch, device=points.device, generator=generator)
+            empty = self.empty[(shares * len(self.empty)).long().clamp_(max=len(self.empty) - 1)]
         return Batch(
             points=points,
             normals=None if self.normals is None else self.normals[chosen],
@@ -388,4 +398,5 @@ class Sampler:
             spacing=self.spacing,
             hole_weight=1.0 if hole_weight is None else hole_weight,
             unsigned=unsigned,
+            empty=empty,
         )

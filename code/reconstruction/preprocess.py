@@ -14,6 +14,7 @@ from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.coarse_surface import CoarseSurface
 from phase_recon.geometry.creases import find_creases
 from phase_recon.geometry.enclosure import ENCLOSED, enclosure
+from phase_recon.geometry.hollows import looked_through
 from phase_recon.geometry.neighbours import NEIGHBOURS, SAMPLED, areas, density_of, spacing
 from phase_recon.geometry.noise import EXACT, estimate_noise, find_blurred, fit_some
 from phase_recon.geometry.orientation import orient
@@ -24,7 +25,7 @@ from phase_recon.geometry.visibility import Space, unhidden
 from phase_recon.geometry.winding import coarse_normals
 from phase_recon.reconstruction.scene import PreprocessSettings, Scene, find_scene
 from phase_recon.utils.config import Config
-from phase_recon.utils.general import different, thinned, unit
+from phase_recon.utils.general import different, thinned, unique_rows, unit
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -204,6 +205,24 @@ def check_given_normals(scene: Scene, config: Config) -> Scene:
     return replace(scene, outward=outward, points=turned, enclosed=-scene.enclosed)
 
 
+def find_empty(scene: Scene, config: Config) -> Scene:
+    """The places in hollows through which one looked at what lies in them."""
+    if config.train.start != "winding" or not config.train.keep_hollows:
+        return scene
+    points, s = scene.points, scene.settings
+    sure = np.flatnonzero(points.oriented)
+    some = thinned(points.positions, s.coarse_surface.points)
+    some = some[unique_rows(some)[0]]
+    if not len(sure) or len(some) < s.fewest:
+        return scene
+    asked = thinned(sure, s.sight_from)
+    sensors = scene.cloud.sensors if scene.sensors_believed else None
+    if sensors is not None:
+        sensors = scene.domain.normalisation.apply(sensors[points.raw_index[asked]])
+    places, normals = points.positions[asked], points.normals[asked]
+    return replace(scene, empty=looked_through(Space(some), places, normals, sensors, s.hollows))
+
+
 def fit_coarse_surface(scene: Scene, config: Config) -> Scene:
     """The surface from which the training starts: through the given normals, the estimated or the coarse ones."""
     if config.train.start != "winding":
@@ -213,7 +232,8 @@ def fit_coarse_surface(scene: Scene, config: Config) -> Scene:
         s = replace(s, coarse_surface=replace(s.coarse_surface, wall_nodes=0))
 
     def through(positions: Array, normals: Array, sure: npt.NDArray[np.bool_]) -> CoarseSurface:
-        return CoarseSurface(positions, normals, sure, scene.domain, scene.scale.noise_left, s.coarse_surface)
+        noise = scene.scale.noise_left
+        return CoarseSurface(positions, normals, sure, scene.domain, noise, scene.empty, s.coarse_surface)
 
     if scene.normals == "given":
         if scene.outward is None or s.inward <= scene.outward <= 0.5:  # mixed normals would make a sheet in empty space
@@ -292,6 +312,7 @@ ORIENTING: tuple[Stage, ...] = (  # after which the sides of the normals are kno
 STAGES: tuple[Stage, ...] = (
     *ORIENTING,
     check_given_normals,
+    find_empty,
     fit_coarse_surface,
     project_unresolved,
     add_creases,

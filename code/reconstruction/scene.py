@@ -16,6 +16,7 @@ from phase_recon.geometry.arrangement import Arrangement, ArrangementSettings, a
 from phase_recon.geometry.coarse_surface import CoarseSurface, CoarseSurfaceSettings
 from phase_recon.geometry.creases import CreaseSettings
 from phase_recon.geometry.enclosure import ENCLOSED, SHEET
+from phase_recon.geometry.hollows import HollowSettings
 from phase_recon.geometry.neighbours import NEIGHBOURS
 from phase_recon.geometry.noise import Blurred, NoiseSettings, Scale
 from phase_recon.geometry.orientation import OrientationSettings
@@ -53,6 +54,7 @@ class PreprocessSettings:
         mostly: share of the sides that must be sure for the others to be of one body, or of one sheet, with them.
         lying: component of a sheet's mean normal along the vertical, from which on the sheet has an upper side.
         hole_density: density of the points that close holes, as a share of the cloud's: they are a guess.
+        sight_from: points, at most, from which lines of sight are sought.
         largest_area: that a point may stand for, where one in the median stands for 1. With 2, thin places that few
             points show were lost; with 4, holes came out worse.
         crease_points: points of a cloud, at most, whose creases are sought: more of them show these well enough.
@@ -73,6 +75,7 @@ class PreprocessSettings:
     mostly: float = 0.5
     lying: float = 0.5
     hole_density: float = 0.5
+    sight_from: int = 1500
     largest_area: float = 3.0
     crease_points: int = 20_000
     outliers: OutlierSettings = field(default_factory=OutlierSettings)
@@ -82,6 +85,7 @@ class PreprocessSettings:
     creases: CreaseSettings = field(default_factory=CreaseSettings)
     winding: WindingSettings = field(default_factory=WindingSettings)
     orientation: OrientationSettings = field(default_factory=OrientationSettings)
+    hollows: HollowSettings = field(default_factory=HollowSettings)
     coarse_surface: CoarseSurfaceSettings = field(default_factory=CoarseSurfaceSettings)
 
 
@@ -110,6 +114,7 @@ class Scene:
         sensors_agree: share of the points with a sure side that face the sensor that saw them; None without any.
         sensors_believed: whether the sensors tell the sides.
         enclosed: the ``enclosure`` of the points whose side is sure; None where most are not.
+        empty: places (E, d) that are known to be outside, as one looked through them.
         coarse_surface: where the training starts, or None where the cloud encloses nothing or nothing asks for it.
     """
 
@@ -131,6 +136,7 @@ class Scene:
     sensors_agree: float | None = None
     sensors_believed: bool = False
     enclosed: float | None = None
+    empty: Array | None = None
     coarse_surface: CoarseSurface | None = None
 
     @property

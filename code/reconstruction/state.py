@@ -232,6 +232,7 @@ def sampler_of(config: Config, scene: Scene, loss: Loss, device: torch.device, s
     positions, surface, lower, upper = points.positions, scene.coarse_surface, scene.domain.lower, scene.domain.upper
     about = positions if surface is None else np.concatenate([positions, surface.surface])
     eased = t.ease_gaps and loss.weighs_holes and scene.scale.trained_spacing > 0  # few places again and again: no gaps
+    empty = surface.opened if loss.heeds_empty and surface is not None and len(surface.opened) else None
     estimated = None
     if scene.normals == "estimated":
         confidence, oriented = tensor(points.confidence), tensor(points.oriented, torch.bool)
@@ -250,6 +251,7 @@ def sampler_of(config: Config, scene: Scene, loss: Loss, device: torch.device, s
         unsigned=UnsignedDistances.about(positions, device, seed) if loss.unsigned else None,
         clearance=Clearance(positions, lower, upper, device) if eased else None,
         spacing=scene.scale.trained_spacing,
+        empty=None if empty is None else tensor(empty),
     )
 
 

@@ -106,6 +106,7 @@ class TrainConfig:
     fill_openings: bool = True
     ease_gaps: bool = True
     hold_gaps: bool = True
+    keep_hollows: bool = True
     detail: bool = True
     start: Literal["winding", "network"] = "winding"
     optimizer: Literal["adam", "muon"] = "muon"

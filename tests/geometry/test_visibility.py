@@ -6,12 +6,9 @@ import pytest
 from conftest import box_with_hollow
 from phase_recon.geometry.visibility import (
     Space,
-    lines_of_sight,
-    rays_out,
     seen_sheets,
     seen_sides,
     steps_aside,
-    unhidden,
 )
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
@@ -119,72 +116,3 @@ def test_the_unit_does_not_matter(d):
 def test_nobody_is_asked():
     points, _ = box_with_hollow(1000, 3)
     assert seen_sides(Space(points), np.zeros((0, 3)), np.zeros((0, 3))).shape == (0,)
-
-
-@DIMENSIONS
-def test_one_looks_into_a_deep_hollow_through_its_mouth(d):
-    """The floor is as far below the mouth as 2.5 of its radii."""
-    points, floor = box_with_hollow(20_000, d)
-    points[floor, -1] = -0.5
-    places = lines_of_sight(Space(points), points[floor], np.tile(np.eye(d)[-1], (int(floor.sum()), 1)))
-    assert len(places) > 20
-    assert np.linalg.norm(places[:, :-1], axis=1).max() < 0.4
-    assert -0.5 < places[:, -1].min() < 0
-    assert 0.8 < places[:, -1].max() < 1
-
-
-@DIMENSIONS
-def test_where_one_sees_from_many_sides_no_line_of_sight_is_told(d):
-    points = ball(10_000, d)
-    assert len(lines_of_sight(Space(points), points[:1000], points[:1000])) == 0
-
-
-def test_the_bottom_of_a_trench_is_seen_from_directions_too_far_apart_for_one_of_them_to_be_told():
-    """Two walls, and the floor between them: at its middle one looks in from one end to the other."""
-    random = np.random.default_rng(0)
-    floor = random.uniform([-1, -0.1, -0.5], [1, 0.1, -0.5], (2000, 3))
-    walls = random.uniform([-1, 0, -0.5], [1, 0, 0.5], (20_000, 3))
-    walls[:, 1] = np.where(np.arange(20_000) % 2 == 0, -0.1, 0.1)
-    middle = floor[np.abs(floor[:, 0]) < 0.5]
-    up = np.tile([0.0, 0.0, 1.0], (len(middle), 1))
-    assert len(lines_of_sight(Space(np.concatenate([floor, walls])), middle, up)) == 0
-
-
-def test_lines_of_sight_do_not_depend_on_the_unit():
-    points, floor = box_with_hollow(20_000, 3)
-    points[floor, -1] = -0.5
-    up = np.tile([0.0, 0.0, 1.0], (int(floor.sum()), 1))
-    once = lines_of_sight(Space(points), points[floor], up)
-    np.testing.assert_array_equal(lines_of_sight(Space(1024 * points), 1024 * points[floor], up), 1024 * once)
-
-
-@DIMENSIONS
-def test_a_ball_hides_its_far_side_from_a_sensor_and_its_near_side_from_none(d):
-    points = ball(10_000, d)
-    sensors = np.tile(3 * np.eye(d)[-1], (len(points), 1))
-    height, towards = points[:, -1], points * np.sign((points * (sensors - points)).sum(axis=1))[:, None]
-    seen = unhidden(Space(points), points, towards, sensors)
-    assert seen[height > 0.6].all()
-    assert not seen[height < -0.6].any()
-
-
-@DIMENSIONS
-def test_what_is_behind_the_sensor_hides_nothing_from_it(d):
-    """A room seen from its middle: each ray ends at the sensor, before the opposite wall."""
-    walls = ball(10_000, d)
-    assert unhidden(Space(walls), walls[:500], -walls[:500], np.zeros((500, d))).all()
-    assert unhidden(Space(walls), walls[:500], -walls[:500], -1.5 * walls[:500]).mean() < 0.02  # random points gape
-
-
-@pytest.mark.parametrize("d", [2, 3])
-def test_rays_get_out_of_a_ball_outward_and_of_a_sheet_on_both_sides(d):
-    points = ball(10_000, d)
-    out = rays_out(Space(points), points[:100], -points[:100])  # directions that point inward
-    assert (out <= 0).mean() > 0.99  # random points gape
-    assert ((out < 0).sum(axis=1) > 0.2 * out.shape[1]).all()  # of half of the rays, those not too flat
-    sheet = np.random.default_rng(0).random((10_000, d))
-    sheet[:, -1] = 0
-    up = np.tile(np.eye(d)[-1], (100, 1))
-    middle = sheet[np.abs(sheet[:, 0] - 0.5) < 0.1][:100]
-    above, below = ((rays_out(Space(sheet), middle, way * up) > 0).sum(axis=1) for way in (1, -1))
-    np.testing.assert_array_equal(above, below)

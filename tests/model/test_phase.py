@@ -67,6 +67,17 @@ BOTH = pytest.mark.parametrize("output", ["u", "w"])
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 
 
+@BOTH
+def test_what_is_known_to_be_empty_costs_as_far_as_it_is_inside(output):
+    """At half of the places u = -(1 - 1/e), at the others it is positive, which costs nothing."""
+    half = WIDTH if output == "w" else 1 - math.exp(-1)
+    data = changed(batch(), balls=None, empty=torch.tensor([[-1.0, 0], [1, 0], [2, 0], [-3, 0]], dtype=torch.float64))
+    field = Field(lambda x: half * torch.sign(x[..., 0]) + 0 * x[..., 1])
+    terms = PhaseLoss(lambda_=7.0, output=output)(field, data)
+    torch.testing.assert_close(terms["empty"].item(), 7 * 0.5 * (1 - math.exp(-1)))
+    assert "empty" not in PhaseLoss(output=output)(field, changed(data, empty=None))
+
+
 # the exact solution for a plane
 
 

@@ -18,6 +18,7 @@ from phase_recon.model.sampling import (
     Sampler,
     UnsignedDistances,
     neighbour_distance,
+    together,
 )
 
 CPU = torch.device("cpu")
@@ -244,6 +245,21 @@ def test_shapes_of_a_batch(d):
     }
     assert {tensor.dtype for name, tensor in drawn.items() if name != "beyond"} == {torch.float32}
     assert sampler(d, normals=False).draw(torch.Generator().manual_seed(0)).normals is None
+
+
+def test_places_that_are_empty_are_drawn_beside_the_rest():
+    """Each as often as any other; what else a batch has stays the same."""
+    places = torch.tensor([[0.0, 0.0, 0.1], [0.0, 0.0, 0.2]])
+    plain, batch = (
+        one.draw(torch.Generator().manual_seed(0)) for one in (sampler(), sampler(empty=places, points_batch=30))
+    )
+    assert plain.empty is None
+    assert batch.empty.shape == (30, 3)
+    assert {tuple(row) for row in batch.empty.tolist()} == {tuple(row) for row in places.tolist()}
+    assert torch.equal(batch.omega, plain.omega)
+    assert torch.equal(batch.share(1, 2).empty, batch.empty[15:])
+    assert together([batch, batch]).empty.shape == (60, 3)
+    assert together([batch, plain]).empty is None  # what not all shapes know is left out
 
 
 def test_points_that_join_are_drawn_like_the_others():

@@ -5,21 +5,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial import cKDTree
 
-from conftest import TINY
+from conftest import TINY, box_with_hollow
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.coarse_surface import CoarseSurfaceSettings
 from phase_recon.geometry.neighbours import areas
 from phase_recon.geometry.noise import NoiseSettings
 from phase_recon.geometry.points import Source
 from phase_recon.geometry.winding import WindingSettings
-from phase_recon.model.loss.phase import HOLE_BEGINS
+from phase_recon.model.loss.igr import IgrLoss
+from phase_recon.model.loss.phase import HOLE_BEGINS, PhaseLoss
 from phase_recon.reconstruction import preprocess
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.detail import not_blurred
 from phase_recon.reconstruction.findings import findings, sensor_warning
 from phase_recon.reconstruction.scene import PreprocessSettings
+from phase_recon.reconstruction.state import sampler_of
 from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import load_config, override
 
@@ -541,6 +544,27 @@ def test_points_that_carry_two_normals_are_denoised_as_those_that_carry_one():
     np.testing.assert_allclose(in_input_units(two)[:3000], in_input_units(one), atol=1e-9)
     np.testing.assert_allclose(in_input_units(two)[3000:], in_input_units(one), atol=1e-9)
     assert np.std(radii(two)) < 0.7 * np.std(radii(prepare(configured("train.smooth_points=false"), twice)))
+
+
+def test_a_hollow_that_was_looked_into_is_empty():
+    """Of a box the outer walls, and a floor that one sees through a mouth of radius 0.4, 1.5 above it."""
+    points, floor = box_with_hollow(8000, 3)
+    points[floor, -1] = -0.5
+    normals = np.where(np.abs(points) == 1, np.sign(points), 0.0)
+    normals[floor] = [0.0, 0.0, 1.0]
+    cloud, config = PointCloud(points, normals), configured("network.has_normals=true", "train.start=winding")
+    scene = prepare(config, cloud)
+    assert scene.empty is not None
+    places = scene.domain.normalisation.invert(scene.empty)
+    assert len(places) > 20
+    assert np.linalg.norm(places[:, :2], axis=1).max() < 0.45
+    assert -0.5 < places[:, 2].min() < 0
+    drawn = sampler_of(config, scene, PhaseLoss(), torch.device("cpu"), 0).empty
+    np.testing.assert_allclose(drawn, scene.coarse_surface.opened, atol=1e-6)
+    assert 10 < len(drawn) <= len(places)
+    assert sampler_of(config, scene, IgrLoss(), torch.device("cpu"), 0).empty is None
+    for key in ("train.keep_hollows=false", "train.start=network"):
+        assert prepare(configured("network.has_normals=true", key), cloud).empty is None
 
 
 def test_corners_at_few_places_stay_as_they_are():

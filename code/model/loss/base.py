@@ -38,6 +38,7 @@ class Loss(Protocol):
         near: whether it uses ``Batch.near``.
         unsigned: whether it uses ``Batch.unsigned``.
         weighs_holes: whether it weights the energy in holes of the cloud, for which it needs ``Batch.clearance``.
+        heeds_empty: whether it keeps ``Batch.empty`` outside.
         needs_normals: whether it requires given normals.
         needs_second_derivatives: whether the network must be twice differentiable in x.
     """
@@ -45,6 +46,7 @@ class Loss(Protocol):
     near: ClassVar[bool]
     unsigned: ClassVar[bool]
     weighs_holes: ClassVar[bool]
+    heeds_empty: ClassVar[bool]
     needs_normals: ClassVar[bool]
     needs_second_derivatives: ClassVar[bool]
 
@@ -82,6 +84,7 @@ class DistanceLoss:
     near: ClassVar[bool] = False
     unsigned: ClassVar[bool] = False
     weighs_holes: ClassVar[bool] = False
+    heeds_empty: ClassVar[bool] = False
     needs_normals: ClassVar[bool] = False
     needs_second_derivatives: ClassVar[bool] = False
 

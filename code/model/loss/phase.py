@@ -81,6 +81,7 @@ class PhaseLoss(DistanceLoss):
     epsilon_start: float | None = None
 
     weighs_holes: ClassVar[bool] = True
+    heeds_empty: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         problems = []
@@ -125,6 +126,7 @@ class PhaseLoss(DistanceLoss):
         reconstruction: λ mean_i |mean_{y in ball i} u(y)|, or λ mean_i |u(x_i)| without balls.
         gradient, potential: ∫_Ω ε‖∇u‖² and ∫_Ω W(u), the two parts of WCH. If the batch has a clearance, the energy in
             holes of the cloud (``_in_hole``) has the weight ``Batch.hole_weight``.
+        empty: λ mean_i max(-u(y_i), 0) at places y_i that are known to be outside, where there are any (derived).
         normals: with given normals n_i, μ mean_i ‖n_i - ∇w(x_i)‖. Without, μ mean_i (1 - ‖∇w(x_i)‖)². With estimated
             normals n_i of confidence c_i, μ mean_i of (1 - c_i) (1 - ‖∇w(x_i)‖)² + c_i ‖n_i - ∇w(x_i)‖; where the sign
             of n_i is unknown, the smaller of ‖n_i - ∇w(x_i)‖ and ‖n_i + ∇w(x_i)‖ takes the place of the latter
@@ -155,6 +157,8 @@ class PhaseLoss(DistanceLoss):
         terms["potential"] = (weights * potential).mean()
         if mu > 0:
             terms["normals"] = mu * _normal_term(slope, batch).mean()
+        if batch.empty is not None:
+            terms["empty"] = weight * torch.relu(-self.phase(field(batch.empty))).mean()
         return terms
 
     def phase(self, value: Tensor) -> Tensor:
