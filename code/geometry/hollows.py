@@ -63,24 +63,7 @@ def looked_through(
     s, starts = settings or HollowSettings(), places + space.clear * normals
     cells = _Cells(space, s.wide * space.cell)
     if sensors is None:
-        rays = ray_directions(space.dimension, space.settings.rays)
-        escaped = _escaped(space, starts, normals, rays)
-        count = escaped.sum(axis=1)
-        chance = np.where(count >= s.least, ratio(1.0, count), 0.0)
-        cones = _cones(escaped, rays, s.beside)
-
-        def along(some: Index) -> Array:
-            """What rays of some directions add."""
-            total = np.zeros(cells.count)
-            for ray in some:
-                most, out = np.zeros(cells.count), cones[:, ray]
-                index, start, _ = cells.along(starts[out], rays[None, ray])
-                np.maximum.at(most, index, chance[out][start])
-                total += most
-            return total
-
-        expected = np.sum(in_threads(along, np.array_split(np.arange(len(rays)), PARTS)), axis=0)
-        found = cells.middles(np.flatnonzero(expected >= s.expected))
+        found = cells.middles(np.flatnonzero(_expected_lines(space, cells, starts, normals, s) >= s.expected))
     else:
         directions, reach = unit(sensors - starts), np.linalg.norm(sensors - starts, axis=1)
         seen = space.let_out(starts, directions, reach)
@@ -88,6 +71,27 @@ def looked_through(
         found = on_lines[np.unique(index, return_index=True)[1]]
     found = found[space.tree.query(found, workers=threads())[0] > s.off * space.cell]
     return np.asarray(found[_within_hull(found, np.asarray(space.tree.data), s.off * space.cell)])
+
+
+def _expected_lines(space: Space, cells: "_Cells", starts: Array, normals: Array, s: HollowSettings) -> Array:
+    """How many lines of sight are expected to go through each cell (C,), of places seen from their starts (N, d)."""
+    rays = ray_directions(space.dimension, space.settings.rays)
+    escaped = _escaped(space, starts, normals, rays)
+    count = escaped.sum(axis=1)
+    chance = np.where(count >= s.least, ratio(1.0, count), 0.0)
+    cones = _cones(escaped, rays, s.beside)
+
+    def along(some: Index) -> Array:
+        """Those along rays of some directions."""
+        total = np.zeros(cells.count)
+        for ray in some:
+            most, out = np.zeros(cells.count), cones[:, ray]
+            index, start, _ = cells.along(starts[out], rays[None, ray])
+            np.maximum.at(most, index, chance[out][start])
+            total += most
+        return total
+
+    return np.asarray(np.sum(in_threads(along, np.array_split(np.arange(len(rays)), PARTS)), axis=0))
 
 
 class _Cells:

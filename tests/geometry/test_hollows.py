@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import box_with_hollow
-from phase_recon.geometry.hollows import HollowSettings, _cones, looked_through
+from phase_recon.geometry.hollows import HollowSettings, _Cells, _cones, _expected_lines, looked_through
 from phase_recon.geometry.visibility import Space, ray_directions
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
@@ -76,3 +76,30 @@ def test_of_two_cones_the_wider_is_kept(d):
     cone = _cones((wide | narrow)[None], rays, 1.2)
     np.testing.assert_array_equal(cone, wide[None])
     assert not _cones(np.zeros((1, 256), dtype=bool), rays, 1.2).any()
+
+
+@DIMENSIONS
+def test_lines_of_sight_are_counted_as_plain_loops_count_them(d):
+    points, floor = box_with_hollow(3000, d)
+    points[floor, -1] = -0.5
+    space, s = Space(points), HollowSettings()
+    starts = points[floor][:40] + space.clear * np.eye(d)[-1]
+    normals = np.tile(np.eye(d)[-1], (len(starts), 1))
+    cells, rays = _Cells(space, 2 * space.cell), ray_directions(d, space.settings.rays)
+    escaped = np.zeros((len(starts), len(rays)), dtype=bool)
+    for place, ray in np.ndindex(escaped.shape):
+        if normals[place] @ rays[ray] > space.settings.steep:
+            escaped[place, ray] = space.let_out(starts[[place]], rays[[ray]])[0]
+    cones, wanted = _cones(escaped, rays, s.beside), np.zeros(cells.shape)
+    for ray in range(len(rays)):
+        most: dict[tuple[int, ...], float] = {}
+        for place in np.flatnonzero(cones[:, ray] & (escaped.sum(axis=1) >= s.least)):
+            for step in cells.steps:
+                at = tuple(((starts[place] + step * rays[ray] - space.lower) // cells.width).astype(int).tolist())
+                if all(0 <= i < size for i, size in zip(at, cells.shape, strict=True)):
+                    most[at] = max(most.get(at, 0.0), 1 / escaped[place].sum())
+        for at, chance in most.items():
+            wanted[at] += chance
+    found = _expected_lines(space, cells, starts, normals, s)
+    np.testing.assert_allclose(found, wanted.ravel(), atol=1e-12)
+    assert found.max() > 0.5
