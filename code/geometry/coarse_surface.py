@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import binary_dilation, map_coordinates
-from scipy.spatial import ConvexHull, QhullError, cKDTree
+from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import TINY, connected_places, spacing
-from phase_recon.geometry.points import Domain, walls
+from phase_recon.geometry.points import Domain, beyond_hull, convex_hull, walls
 from phase_recon.geometry.rbf import Biharmonic
 from phase_recon.utils.general import thinned, threads, unique_rows, unit
 
@@ -290,9 +290,8 @@ def _closed_holes(
     count, hole = connected_places(filling, cell)
     asked = np.arange(1, min(s.rim_asked, len(points)) + 1)
     share = agree[cKDTree(points).query(filling, asked, workers=threads())[1]].mean(axis=1)
-    try:
-        hull = ConvexHull(points).equations
-    except QhullError:  # on a line or in a plane
+    facets = convex_hull(points)
+    if facets is None:
         return closed
     for index in range(count):
         own = hole == index
@@ -301,8 +300,7 @@ def _closed_holes(
         sound = len(rim) > 0 and rim.mean() >= s.rim_share and (rim < 0.5).mean() <= s.rim_broken
         if not sound or radius > s.largest:
             continue
-        beyond = (filling[own] @ hull[:, :-1].T + hull[:, -1]).max()
-        if beyond <= s.bulge * radius:
+        if beyond_hull(filling[own], facets).max() <= s.bulge * radius:
             closed[own] = index
     return closed
 

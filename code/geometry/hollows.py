@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import ConvexHull, QhullError
 
-from phase_recon.geometry.visibility import RAYS, Space, ray_directions
+from phase_recon.geometry.points import beyond_hull, convex_hull
+from phase_recon.geometry.visibility import Space, ray_directions
 from phase_recon.utils.general import in_threads, ratio, threads, unit
 
 Array = npt.NDArray[np.float64]
@@ -70,7 +70,8 @@ def looked_through(
         index, _, on_lines = cells.along(starts[seen], directions[seen], reach[seen])
         found = on_lines[np.unique(index, return_index=True)[1]]
     found = found[space.tree.query(found, workers=threads())[0] > s.off * space.cell]
-    return np.asarray(found[_within_hull(found, np.asarray(space.tree.data), s.off * space.cell)])
+    facets = convex_hull(np.asarray(space.tree.data)) if len(found) else None
+    return np.asarray(found[:0] if facets is None else found[beyond_hull(found, facets) < -s.off * space.cell])
 
 
 def _expected_lines(space: Space, cells: "_Cells", starts: Array, normals: Array, s: HollowSettings) -> Array:
@@ -153,14 +154,3 @@ def _cones(escaped: Mask, rays: Array, width: float) -> Mask:
         if (grown == cone).all():
             return np.asarray(cone)
         cone = grown
-
-
-def _within_hull(places: Array, points: Array, depth: float) -> Mask:
-    """Which places (N, d) lie so deep within the convex hull of points (M, d)."""
-    try:
-        hull = ConvexHull(points).equations
-    except QhullError:  # on a line or in a plane
-        return np.zeros(len(places), dtype=bool)
-    parts = [places[start : start + RAYS] for start in range(0, len(places), RAYS)]
-    deep = [(part @ hull[:, :-1].T + hull[:, -1]).max(axis=1) < -depth for part in parts]
-    return np.concatenate([np.zeros(0, dtype=bool), *deep])

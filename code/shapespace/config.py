@@ -18,7 +18,7 @@ RATES = (LearningRate("Cosine", 4e-3, Final=2e-5), LearningRate("Cosine", 1e-2, 
 LATENT_LAMBDA = 1e-3  # weight of the mean length of the codes (Gropp et al. 2020)
 # keys that a single shape has, and the only value that they can have here
 FIXED = {"start": "network", "plot_frequency": 0, "sensor": None, "stations": None} | dict.fromkeys(
-    ("fill_openings", "ease_gaps", "hold_gaps", "detail", "mend"), False
+    ("fill_openings", "ease_gaps", "hold_gaps", "keep_hollows", "detail", "mend"), False
 )
 
 
@@ -36,6 +36,7 @@ class SpaceTrain(TrainConfig):
     fill_openings: bool = False
     ease_gaps: bool = False
     hold_gaps: bool = False
+    keep_hollows: bool = False
     detail: bool = False
     mend: bool = False
     plot_frequency: int = 0

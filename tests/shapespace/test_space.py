@@ -113,6 +113,7 @@ network { inputs { dims = [ 512, 512, 512, 512, 512, 512, 512, 512 ], skip_in = 
     [
         (("train.latent_size=0",), r"train\.latent_size: expected at least 1, got 0"),
         (("train.hold_gaps=true",), r"train\.hold_gaps: has no meaning for many shapes; remove it"),
+        (("train.keep_hollows=true",), r"train\.keep_hollows: has no meaning for many shapes; remove it"),
         (("train.start=winding",), r"train\.start: has no meaning for many shapes"),
         (("train.refine_steps=-1",), r"train\.refine_steps: expected 0 or more, got -1"),
         (("train.fit_rate=0",), r"train\.fit_rate: expected more than 0"),
