@@ -52,9 +52,10 @@ def cloud(request, shapes):
     return oriented(shapes[request.param - 2])
 
 
-def train(config, cloud, folder, checkpoint=None):
+def train(config, cloud, folder, checkpoint=None, started=None):
     experiment = Experiment.create(folder, "run")
-    fit(config, cloud, torch.device("cpu"), lambda line: None, experiment=experiment, checkpoint=checkpoint)
+    more = {"experiment": experiment, "checkpoint": checkpoint, "started": started}
+    fit(config, cloud, torch.device("cpu"), lambda line: None, **more)
     return experiment
 
 
@@ -120,10 +121,10 @@ def test_each_loss_finds_the_circle(shapes, kind):
     assert np.abs(field.w(cloud.points)).mean() < 2  # an occupancy's w is in units of its offset, here 2
 
 
-def test_a_time_budget_rules_the_annealing_too(tmp_path, shapes):
+def test_a_time_budget_rules_the_annealing_too(tmp_path, shapes, ticking):
     """DiGS's divergence is zero from two fifths of the time on, and was not before."""
     config = load_config(TINY, keys("digs", "train.time_budget=0.02", "train.status_frequency=1"), check_model)
-    run = train(config, oriented(shapes[0]), tmp_path)
+    run = train(config, oriented(shapes[0]), tmp_path, started=ticking)
     course = [record["divergence"] for record in run.records()]
     assert course[0] > 0
     assert course[-1] == 0
