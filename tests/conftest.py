@@ -26,7 +26,7 @@ import pyhocon
 import pytest
 import torch
 
-from phase_recon.model.network import value_and_gradient
+from phase_recon.model.base import value_and_gradient
 from phase_recon.reconstruction import progress
 from phase_recon.reconstruction.run import main
 from phase_recon.report import render

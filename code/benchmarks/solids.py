@@ -18,7 +18,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from phase_recon.model.network import value_and_gradient
+from phase_recon.model.base import value_and_gradient
 from phase_recon.surface.extract import extract_surface
 from phase_recon.surface.surface import Surface
 

@@ -114,17 +114,17 @@ def point_cloud(
     """
     if isinstance(points, (str, PathLike)):
         raise UserError(f"points: expected an array, got {str(points)!r}: the command phase-recon takes files")
-    values = _numbers("points", points)
+    values = numbers("points", points)
     if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise UserError(f"points: expected an array of shape (N, 2) or (N, 3), got {values.shape}")
     columns = dict(zip(AXES, values.T, strict=False))
     if normals is not None:
-        directions = _numbers("normals", normals)
+        directions = numbers("normals", normals)
         if directions.shape != values.shape:
             raise UserError(f"normals: expected the shape of the points {values.shape}, got {directions.shape}")
         columns |= dict(zip(NORMALS, directions.T, strict=False))
     if sensors is not None:
-        places = _numbers("sensors", sensors)
+        places = numbers("sensors", sensors)
         if places.shape not in (values.shape, values.shape[1:]):
             expected = f"the shape of the points {values.shape}, or {values.shape[1:]} for one position"
             raise UserError(f"sensors: expected {expected}, got {places.shape}")
@@ -137,7 +137,7 @@ def point_cloud(
     return _cloud(Path("points"), Table(columns), None, drop_invalid, normals is not None)
 
 
-def _numbers(name: str, given: npt.ArrayLike) -> Array:
+def numbers(name: str, given: npt.ArrayLike) -> Array:
     """An argument as an array; what a masked one hides is NaN.
 
     Raises UserError for what is no array of numbers.
@@ -145,6 +145,8 @@ def _numbers(name: str, given: npt.ArrayLike) -> Array:
     try:
         if isinstance(given, np.ma.MaskedArray):
             given = np.ma.filled(given.astype(np.float64), np.nan)
+        if (kind := np.asarray(given).dtype).kind in "bc":
+            raise TypeError(f"it is of {kind}")
         return np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         why = " ".join(str(error).split())[:120]

@@ -2,8 +2,10 @@
 
 from torch import Tensor, nn
 
+from phase_recon.model.base import Network
 
-class CodedNet(nn.Module):
+
+class CodedNet(Network):
     """x -> network(x, code), as losses, meshing and whatever else asks a network want it.
 
     Args:

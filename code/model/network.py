@@ -5,7 +5,7 @@ gradient in one forward graph, so that a loss on gradients costs one backward pa
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, relu, softplus
 
+from phase_recon.model.base import Network
 from phase_recon.model.encodings import FourierFeatureMapping
 from phase_recon.model.kernels import LINEAR_ABOVE, Kernels
 
@@ -24,32 +25,8 @@ PUBLISHED_K = 6  # frequencies of the Fourier features (Lipman 2021)
 RIDGE = 1e-4  # weight of the ridge regression to the sphere: small, so that the other weights keep the theorem's size
 SPHERE_SAMPLES = 4096  # points of that regression: many more than the unknowns, which are as many as the last width
 
-Field = Callable[[Tensor], Tensor]
 
-
-def value_and_gradient(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The field's value (...) and its gradient (..., d) at points x (..., d), by automatic differentiation.
-
-    This is the readable reference for any field. Both results are differentiable in the field's parameters.
-    A network's own ``value_and_gradient`` is faster; a test holds it equal to this one.
-    """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_(True)
-        value = field(x)
-        gradient = derivative(value, x)
-    return value, gradient
-
-
-def derivative(value: Tensor, x: Tensor) -> Tensor:
-    """The gradient (..., d) of values (...) in the points x (..., d) from which they were computed.
-
-    By automatic differentiation. The result can be differentiated again, in x and in the parameters.
-    """
-    gradient: Tensor = torch.autograd.grad(value.sum(), x, create_graph=True)[0]
-    return gradient
-
-
-class ImplicitNet(nn.Module):
+class ImplicitNet(Network):
     """The IGR network (Gropp et al. 2020, section 5): linear layers lin0, lin1, … with softplus between.
 
     Args:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from phase_recon.model.base import Network
+
 LOWEST_STEP_RATE = 5e-6  # learning rate below which the schedule Step does not fall, as in IGR
 RESTART_HEIGHT = 0.5  # × initial: learning rate at which the schedule Cosine restarts
 MOMENTUM = 0.95  # share of Muon's running mean that a step keeps, its authors' value (Jordan et al. 2024)
@@ -219,7 +221,7 @@ class Optimizers:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         name: str,
         weight_decay: float = 0.0,
         clip_gradient: float | None = None,
@@ -227,7 +229,7 @@ class Optimizers:
         momentum: float | None = None,
         half: bool = False,
     ) -> None:
-        matrices: list[Tensor] = network.hidden_matrices() if name == "muon" else []  # type: ignore[operator]
+        matrices: list[Tensor] = network.hidden_matrices() if name == "muon" else []
         taken = {id(p) for p in matrices}
         self.parameters = list(network.parameters())
         rest = [p for p in self.parameters if id(p) not in taken]

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from phase_recon.model.base import Network
+
 SMALLEST_ROOT = 1e-8  # added to |z| under the square root, whose slope at 0 would be infinite
 LOW_SHARE = 0.25  # share of the first layer's units that have low frequencies with multifrequency, as in DiGS's code
 HIGH_WEIGHT = 0.0005  # × usual size: initial weights of the other units in the second layer, as in DiGS's code
 
 
-class SirenNet(nn.Module):
+class SirenNet(Network):
     """Linear layers lin0, lin1, … with the activation sin(ω₀ z) between them.
 
     Args:
@@ -94,11 +96,6 @@ class SirenNet(nn.Module):
     def layers(self) -> list[nn.Linear]:
         """The linear layers from input to output."""
         return [self.get_submodule(f"lin{i}") for i in range(self.depth)]  # type: ignore[misc]
-
-    @property
-    def twice_differentiable(self) -> bool:
-        """Whether the field has second derivatives in x."""
-        return True
 
     def hidden_matrices(self) -> list[Tensor]:
         """The weight matrices (n, m) between hidden layers, for which a matrix optimiser such as Muon is made."""

@@ -80,7 +80,8 @@ def reconstruct(
         KeyboardInterrupt: Ctrl-C.
 
     Warns:
-        UserWarning: something may be wrong with the surface, as when the cloud looks open, or sensors are not believed.
+        UserWarning: points are left out; or something may be wrong with the surface, as when the cloud looks open, or
+            sensors are not believed.
     """
     from phase_recon.datasets.pointcloud import point_cloud
     from phase_recon.reconstruction.build_model import check_model
@@ -92,6 +93,8 @@ def reconstruct(
     from phase_recon.utils.errors import UserError
     from phase_recon.utils.overrides import assignment
 
+    if overrides is not None and not isinstance(overrides, dict):
+        raise UserError(f'overrides: expected a dict such as {{"train.seed": 3}}, got {overrides!r}')
     if normals is not None and sensors is not None:
         raise UserError("sensors: have no meaning with normals, which tell the sides; leave one out")
     if minutes is not None and steps is not None:
@@ -106,6 +109,8 @@ def reconstruct(
         if key in OF_FILES:
             raise UserError(f"overrides: {key} is for files, and does nothing here: {OF_FILES[key]}")
     cloud = point_cloud(points, normals, sensors, config.train.drop_invalid)
+    if cloud.note:
+        warnings.warn(cloud.note, stacklevel=2)
     try:
         field, _ = fit(config, cloud, choose_device(str(gpu))[0], _warn)
     except Interrupted:
@@ -125,6 +130,11 @@ def load_field(run_or_checkpoint: str | Path) -> NeuralField | DetailedField:
     Raises:
         UserError: there is nothing to load, or it is damaged.
     """
-    from phase_recon.reconstruction.field import load_field
+    from os import PathLike
 
+    from phase_recon.reconstruction.field import load_field
+    from phase_recon.utils.errors import UserError
+
+    if not isinstance(run_or_checkpoint, (str, PathLike)):
+        raise UserError(f"load_field: expected the path of a run or of a checkpoint, got {run_or_checkpoint!r}")
     return load_field(run_or_checkpoint)

@@ -3,8 +3,8 @@
 from inspect import signature
 
 import torch
-from torch import nn
 
+from phase_recon.model.base import Network
 from phase_recon.model.kernels import CompiledKernels, Kernels
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
@@ -15,12 +15,13 @@ from phase_recon.utils.errors import UserError
 from phase_recon.utils.locations import CONFIGURATIONS
 from phase_recon.utils.memory import require_memory
 
+OTHER_KEYS = "{1} has keys of its own: --set {0}=null --set '{0}={{ ... }}' replaces those of the file"
 STEP_REMEDY = "lower points_batch, pts_per_ball, pts_in_omega or network.inputs.dims"
 
 
 def build_model(
     config: Config, d: int, problems: list[str], latent_size: int = 0
-) -> tuple[nn.Module, Loss] | None:
+) -> tuple[Network, Loss] | None:
     """The network and the loss that a configuration describes; what is wrong is appended to ``problems``.
 
     A network of many shapes takes latent codes of ``latent_size`` numbers.
@@ -29,12 +30,17 @@ def build_model(
     network = loss = None
     try:
         network_class = find_class(config.train.network_class)
+        if not issubclass(network_class, Network):
+            raise UserError(f"{config.train.network_class}: is no network; let the class extend model.base.Network")
         coded = {"latent_size": latent_size} if "latent_size" in signature(network_class).parameters else {}
         if latent_size and not coded:
             problems.append(
                 f"train.network_class: {config.train.network_class} takes no latent code; set model.network.ImplicitNet"
             )
+        before = len(problems)
         network = build(network_class, config.network.inputs, "network.inputs", problems, d_in=d, **coded)
+        if len(problems) > before and network_class is not ImplicitNet:
+            problems[-1] += f"; {OTHER_KEYS.format('network.inputs', config.train.network_class)}"
     except UserError as error:
         problems.append(f"train.network_class: {error}")
     try:
@@ -47,6 +53,8 @@ def build_model(
         loss = build(loss_class, parameters, "network.loss", problems, **given)
         if len(problems) > before and (CONFIGURATIONS / f"{kind}.conf").is_file():
             problems[-1] += f"; {kind} has keys of its own: see --conf code/confs/{kind}.conf"
+        elif len(problems) > before and kind != "phase":
+            problems[-1] += f"; {OTHER_KEYS.format('network.loss', kind)}"
     except UserError as error:
         problems.append(f"network.loss.type: {error}")
     if loss is not None and loss.needs_normals and not config.network.has_normals:
@@ -55,7 +63,7 @@ def build_model(
         )
     if network is None or loss is None:
         return None
-    if loss.needs_second_derivatives and not getattr(network, "twice_differentiable", False):
+    if loss.needs_second_derivatives and not network.twice_differentiable:
         problems.append(
             f"network.loss.type: {kind} needs second derivatives, which the configured network does not have; set "
             "network.inputs.beta = 100, or train.network_class = model.siren.SirenNet"
@@ -97,7 +105,7 @@ def check_model(config: Config, problems: list[str]) -> None:
             problems.append(f"train: {error}")
 
 
-def memory_of_training(config: Config, network: nn.Module) -> float:
+def memory_of_training(config: Config, network: Network) -> float:
     """Bytes that training takes on the network's device, about (derived).
 
     Four copies of the weights (themselves, gradient, two moments); at every point of a step each layer's value and

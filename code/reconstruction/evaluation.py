@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,8 +65,10 @@ class Reconstruction(Surface):
         them has it.
 
         Raises:
-            UserError: another extension, or the file cannot be written.
+            UserError: no path, another extension, or the file cannot be written.
         """
+        if not isinstance(path, (str, PathLike)):
+            raise UserError(f"save: expected a path such as 'mesh.ply', got {path!r}")
         if note := write_surface(Path(path), self):
             warnings.warn(note, stacklevel=2)
 

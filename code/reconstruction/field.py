@@ -8,9 +8,11 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from phase_recon.datasets.pointcloud import numbers
 from phase_recon.geometry.points import Normalisation, walls
+from phase_recon.model.base import Network
 from phase_recon.model.grid import SplineField
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
@@ -87,7 +89,7 @@ class NeuralField:
         walls_inside: whether the walls of Ω are inside, as beyond a room's.
     """
 
-    network: nn.Module
+    network: Network
     loss: Loss
     normalisation: Normalisation
     lower: Array
@@ -144,7 +146,7 @@ class NeuralField:
             for part in torch.split(x, CHUNK) if len(x) else ():
                 value, gradient = (
                     self.sign * output
-                    for output in self.network.value_and_gradient(part.to(self.device))  # type: ignore[operator]
+                    for output in self.network.value_and_gradient(part.to(self.device))
                 )
                 values.append(self.loss.distance(value).cpu())
                 gradients.append(self.loss.distance_gradient(value, gradient).cpu())
@@ -231,9 +233,9 @@ def _normalised_points(field: Field, points: Array) -> Tensor:
     """Points (N, d) in the input's units as the field takes them, float32.
 
     Raises:
-        UserError: they are of another dimension.
+        UserError: they are no numbers, or of another dimension.
     """
-    points = np.asarray(points, dtype=np.float64)
+    points = numbers("points", points)
     if points.ndim != 2 or points.shape[1] != field.dimension:
         raise UserError(f"points: expected shape (N, {field.dimension}), got {points.shape}")
     return torch.from_numpy(field.normalisation.apply(points).astype(np.float32))

@@ -45,8 +45,9 @@ def output_file(
     check_not_read(given, path, {"cloud": cloud, **(read or {})}, "surface")
     if path.exists() and not os.access(path, os.W_OK):
         raise UserError(f"--output {given}: is write-protected; give the surface another name")
-    if path.is_dir():
-        raise UserError(f"--output {given}: {path} is a folder; give the surface another name")
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no file"
+        raise UserError(f"--output {given}: {path} is {what}; give the surface another name")
     return path
 
 

@@ -247,6 +247,14 @@ def _cloud_of(config: Config, options: argparse.Namespace) -> Path | None:
     return path if path.is_file() else None
 
 
+def _named_by_cloud(config: Config, options: argparse.Namespace) -> bool:
+    """Whether it is the name of the cloud alone that says which run is meant."""
+    from phase_recon.reconstruction.names import folder_name
+
+    given = options.timestamp != "latest" or options.expname is not None
+    return not given and config.train.expname == folder_name(Path(str(config.train.input_path)).stem)
+
+
 def _changes(before: Config, now: Config) -> dict[str, Any]:
     """The keys whose values a configuration changes, and these; two paths of one file are the same value."""
     from phase_recon.utils.config_files import differences
@@ -300,6 +308,11 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     say(heading(cloud, config_of_run))
     trained_on = checkpoint["config"]["train"].get("input_path")
     if trained_on and Path(trained_on).exists() and not _same_file(trained_on, config_of_run.train.input_path):
+        if checkpoint["cloud"] != cloud.fingerprint and _named_by_cloud(config, options):
+            raise UserError(
+                f"{config_of_run.train.input_path}: there is no run of it; {experiment.folder}, of that name, was "
+                f"trained on {trained_on}: train first, or give --expname {name} to measure that run by this cloud"
+            )
         say(f"note: the run was trained on {trained_on}; its surface is cut, coloured and measured by this cloud")
     elif checkpoint["cloud"] != cloud.fingerprint:
         say(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from phase_recon.datasets.pointcloud import PointCloud
-from phase_recon.model.loss.base import Loss
+from phase_recon.model.loss.base import Loss, checked
 from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.model.optimizer import Cosine, Step
 from phase_recon.model.sampling import Sampler
@@ -225,7 +225,7 @@ def _step(
 ) -> dict[str, Tensor]:
     """One step: the terms of the loss of a batch, and the weights moved by their gradients."""
     batch = sampler.draw(state.generator, in_gaps if eased else None).share(ranks.rank, ranks.size)
-    terms = loss(state.field.network, batch)
+    terms = checked(loss(state.field.network, batch), loss)
     state.optimizers.step(torch.stack(list(terms.values())).sum(), rate)
     return {name: term.detach() for name, term in terms.items()}
 

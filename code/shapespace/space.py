@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from phase_recon.geometry.points import Domain, Normalisation
+from phase_recon.model.base import Network
 from phase_recon.model.latent import CodedNet
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
@@ -39,7 +40,7 @@ class Space:
     """
 
     config: SpaceConfig
-    network: nn.Module
+    network: Network
     loss: Loss
     codes: Tensor
     names: list[str]

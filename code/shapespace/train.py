@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from phase_recon.model.latent import CodedNet
-from phase_recon.model.loss.base import Loss
+from phase_recon.model.loss.base import Loss, checked
 from phase_recon.model.optimizer import Adam, Optimizers
 from phase_recon.model.sampling import Sampler, together
 from phase_recon.reconstruction.build_model import in_bfloat16
@@ -73,7 +73,7 @@ class Training:
         chosen, ranks = self.chosen(), self.ranks
         batch = together([self.samplers[index].draw(self.generator).share(ranks.rank, ranks.size) for index in chosen])
         codes = self.codes[chosen]
-        terms = dict(loss(CodedNet(self.space.network, codes), batch))
+        terms = dict(checked(loss(CodedNet(self.space.network, codes), batch), loss))
         terms["codes"] = self.space.config.latent_lambda * torch.linalg.vector_norm(codes, dim=-1).mean()
         self.codes.grad = None
         self.optimizers.step(torch.stack(list(terms.values())).sum(), rate)

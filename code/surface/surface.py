@@ -13,6 +13,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from phase_recon.utils.errors import UserError
 from phase_recon.utils.general import thinned, threads, unit
 
 SUPPORT_POINTS = 200_000  # points of a cloud that are assigned to components; of a larger cloud a part is
@@ -58,7 +59,13 @@ class Surface:
         return self.cells[:, [[0, 1]] if self.dimension == 2 else [[0, 1], [1, 2], [2, 0]]]
 
     def to_trimesh(self) -> trimesh.Trimesh:
-        """The mesh (d = 3) as a trimesh, vertex normals and colours included."""
+        """The mesh (d = 3) as a trimesh, vertex normals and colours included.
+
+        Raises:
+            UserError: it is a curve.
+        """
+        if self.dimension == 2:
+            raise UserError("to_trimesh: is of meshes, and this is a curve: take its vertices and cells, or save() it")
         return trimesh.Trimesh(
             self.vertices, self.cells, vertex_normals=self.normals, vertex_colors=self.colours, process=False
         )

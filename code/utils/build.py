@@ -94,7 +94,7 @@ def find_class(dotted: str) -> type:
     The name begins in this package: ``model`` is its folder model/. No module outside the package is imported.
 
     Raises:
-        UserError: there is no such class in model/; the text lists what there is.
+        UserError: there is no such class in model/, of which the text lists what there is; or its file has a mistake.
     """
     module_name, _, name = dotted.removeprefix(f"{OWN_PACKAGE}.").rpartition(".")
     if not re.fullmatch(r"model(\.[A-Za-z]\w*)+", module_name, re.ASCII):
@@ -109,7 +109,11 @@ def find_class(dotted: str) -> type:
         beside = [other.rpartition(".")[2] for other in names if other.rpartition(".")[0] == folder]
         told = _suggest(last, beside, folder) if beside else f"expected one of {', '.join(names)}"
         raise UserError(f"{dotted}: no module {module_name}; {told}")
-    module = importlib.import_module(f"{OWN_PACKAGE}.{module_name}")
+    try:
+        module = importlib.import_module(f"{OWN_PACKAGE}.{module_name}")
+    except Exception as error:  # whatever a user's own file may do
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(f"{dotted}: {module_name} cannot be imported ({what}); mend that file") from error
     classes = {
         key: value
         for key, value in inspect.getmembers(module, inspect.isclass)

@@ -36,11 +36,14 @@ def write_whole(path: Path | str, content: bytes, remedy: str = "choose another 
         remedy: what the user can do about an error, the end of its text.
 
     Raises:
-        UserError: the folder is missing or not writable, or the disk is full. The old file is then unchanged.
+        UserError: the folder is missing or not writable, the disk is full, or there is something else than a file, such
+            as a pipe. What was there is then unchanged.
     """
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name[:50]}.{os.getpid()}.{time.time_ns()}")  # a name has 255 bytes at most
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe would be gone, and a file stand in its place
+            raise OSError(errno.EINVAL, "it is no file")
         with temporary.open("xb") as file:
             file.write(content)
             file.flush()

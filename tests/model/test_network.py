@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from phase_recon.model.network import ImplicitNet, value_and_gradient
+from phase_recon.model.base import value_and_gradient
+from phase_recon.model.network import ImplicitNet
 
 DIMS = (24,) * 5
 SKIPS = [(), (1,), (2, 4), (5,), (1, 5)]  # layer 5 is the output

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from phase_recon.model.network import derivative, value_and_gradient
+from phase_recon.model.base import derivative, value_and_gradient
 from phase_recon.model.siren import SirenNet
 
 STARTS = ["siren", "geometric", "multifrequency"]

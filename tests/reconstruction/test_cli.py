@@ -14,7 +14,7 @@ import trimesh
 from conftest import CENTRES, RADIUS, ROOT, TINY, Command, records, tiny_arguments
 from phase_recon.datasets.pointcloud import load_point_cloud, point_cloud
 from phase_recon.reconstruction import evaluation, training
-from phase_recon.reconstruction.api import OF_FILES, reconstruct
+from phase_recon.reconstruction.api import OF_FILES, load_field, reconstruct
 from phase_recon.reconstruction.input_cloud import READING
 from phase_recon.reconstruction.run import main
 from phase_recon.reconstruction.target import read_target
@@ -316,6 +316,26 @@ def test_of_two_runs_of_one_name_the_one_of_the_cloud_is_evaluated(command: Comm
     assert says in done.out
 
 
+def test_a_run_of_another_cloud_of_that_name_is_not_meant(command: Command, clouds: Any, tmp_path: Path):
+    points = load_point_cloud(clouds[0]).points
+    files = [tmp_path / "one" / "scan.xyz", tmp_path / "two" / "scan.xyz"]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        np.savetxt(file, (1 + number) * points)
+    unnamed = ("--set", "train.expname=null", "--set", "plot.save_html=false")
+    run = command(files[0], "--steps", 2, *unnamed).folder
+    mesh = (run / "evaluation" / "2" / "surface.ply").read_bytes()
+    done = command(files[1], "--eval", *unnamed)
+    says = (
+        f"{files[1]}: there is no run of it; {run}, of that name, was trained on {files[0]}: train first, or give "
+        "--expname scan to measure that run by this cloud"
+    )
+    assert (done.status, done.err) == (2, f"error: {says}\n")
+    assert (run / "evaluation" / "2" / "surface.ply").read_bytes() == mesh
+    np.savetxt(files[1], points)  # a copy of it
+    assert command(files[1], "--eval", *unnamed).status == 0
+
+
 def test_a_key_of_the_run_s_own_loss_can_change(command: Command, clouds: Any):
     """setup.conf's loss has no such key."""
     base = (clouds[0], "--expname", "own", "--set", "plot.save_html=false")
@@ -474,7 +494,7 @@ def test_a_configuration_of_the_forks_of_igr_runs_with_one_warning(command: Comm
 def test_the_published_configuration_runs(command: Command, clouds: tuple[Path, Path]):
     done = command("--conf", ROOT / "code" / "confs" / "published.conf", "--input", clouds[1], "--nepoch", 1, *SMALL)
     assert (done.status, done.err) == (0, "")
-    assert done.folder.parent.name == "published"
+    assert done.folder.parent.name == "sphere"
     (record,) = records(done.folder)
     assert record["lr"] == 5e-6  # the floor of Step
     config = read_checkpoint(done.folder / "checkpoints" / "1.pth")["config"]
@@ -499,10 +519,17 @@ def test_reconstruct_gives_a_surface_in_the_frame_of_the_points(shapes: Any, kin
     np.testing.assert_allclose(field.w(surface.vertices), 0, atol=0.02 * RADIUS)
     assert field.u(np.array([CENTRES[kind]]))[0] < 0
     if kind == 1:
+        with pytest.raises(UserError, match=r"^save: expected a path such as 'mesh\.ply', got None"):
+            surface.save(None)  # type: ignore[arg-type]
+        with pytest.raises(UserError, match=r"^points: expected an array of numbers"):
+            surface.field.w("a")  # type: ignore[arg-type]
         mesh = surface.to_trimesh()
         assert isinstance(mesh, trimesh.Trimesh)
         assert mesh.is_watertight
         assert mesh.volume > 0
+    else:
+        with pytest.raises(UserError, match=r"^to_trimesh: is of meshes, and this is a curve"):
+            surface.to_trimesh()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -536,6 +563,14 @@ def test_reconstruct_says_what_is_wrong(shapes: Any):
         reconstruct(shapes[0], overrides={"plot.save_html": False})
     with pytest.raises(UserError, match=r"points: expected an array of numbers, \(N, 2\) or \(N, 3\): "):
         reconstruct([[0, 0, 0], [1, 1]])
+    with pytest.raises(UserError, match=r"^points: expected an array of numbers, .*: it is of complex128"):
+        reconstruct(shapes[0] + 0j)
+    with pytest.raises(UserError, match=r"it is of bool"):
+        reconstruct(shapes[0] > 0)
+    with pytest.raises(UserError, match=r"^overrides: expected a dict such as \{\"train\.seed\": 3\}, got 'train"):
+        reconstruct(shapes[0], overrides="train.seed=3")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^load_field: expected the path of a run or of a checkpoint, got None"):
+        load_field(None)  # type: ignore[arg-type]
     unmeasured = np.append(shapes[0], [[np.nan, np.nan]], axis=0)
     at = np.append(np.ones_like(shapes[0]), [[np.nan, np.nan]], axis=0)
     assert len(point_cloud(unmeasured, sensors=at).sensors) == len(shapes[0])
@@ -554,7 +589,8 @@ def test_reconstruct_takes_rows_that_are_no_points_and_where_the_points_were_see
 
     monkeypatch.setattr(training, "fit", fit)
     broken = np.append(shapes[1], [[np.nan, 0.0, 0.0]], axis=0)
-    with pytest.raises(KeyboardInterrupt):
+    left_out = pytest.warns(UserWarning, match="^left out: 1 points with NaN or infinity$")
+    with left_out, pytest.raises(KeyboardInterrupt):
         reconstruct(broken, sensors=(1.0, 2.0, 300.0), overrides={"train.drop_invalid": True})
     np.testing.assert_array_equal(clouds[0].points, shapes[1])
     np.testing.assert_array_equal(clouds[0].sensors, np.broadcast_to([1.0, 2.0, 300.0], shapes[1].shape))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from conftest import Array, Command
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.points import Normalisation
+from phase_recon.model.base import value_and_gradient
 from phase_recon.model.loss.phase import PhaseLoss
-from phase_recon.model.network import value_and_gradient
 from phase_recon.reconstruction import field as field_module
 from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import NeuralField, field_from_checkpoint, load_field

@@ -11,7 +11,7 @@ import trimesh
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
-from phase_recon.model.network import value_and_gradient
+from phase_recon.model.base import value_and_gradient
 from phase_recon.surface import sparse_grid
 from phase_recon.surface.extract import check_within, extract_surface, refine
 from phase_recon.surface.surface import Surface, carry_colours, renumbered, substantial_components, transform

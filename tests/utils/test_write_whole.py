@@ -1,5 +1,11 @@
 """Files are written whole, whatever the names in them; links stay."""
 
+import os
+import re
+
+import pytest
+
+from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_text, write_whole
 
 
@@ -15,3 +21,14 @@ def test_a_link_stays_and_the_file_that_it_means_is_written(tmp_path):
     write_whole(tmp_path / "link.ply", b"after")
     assert (tmp_path / "link.ply").is_symlink()
     assert (tmp_path / "real.ply").read_text() == "after"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ply")
+    (tmp_path / "link.ply").symlink_to("pipe.ply")
+    says = re.escape(f"{tmp_path / 'pipe.ply'}: cannot be written (it is no file); choose another folder")
+    for name in ("pipe.ply", "link.ply"):
+        with pytest.raises(UserError, match=says):
+            write_whole(tmp_path / name, b"a surface")
+    assert (tmp_path / "pipe.ply").is_fifo()
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe.ply", "link.ply"}

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from phase_recon.model.network import derivative
+from phase_recon.model.base import derivative
 from phase_recon.model.sampling import Batch
+from phase_recon.utils.errors import UserError
 
 OFF_SURFACE = 100.0  # 1 / normalised units: α of exp(-α |f|), 1/e at a distance of 0.01 (Sitzmann et al. 2020)
 
@@ -214,6 +215,24 @@ class AnnealedLoss(FourTermLoss):
     @abstractmethod
     def second_order(self, x: Tensor, gradient: Tensor) -> Tensor:
         """The second-order term (M,) at points x (M, d), from the gradient (M, d) there; it is differentiable."""
+
+
+def checked(terms: Any, loss: Loss) -> dict[str, Tensor]:
+    """The terms that a loss gave, if they are what a run needs: a number () each, by name.
+
+    Raises:
+        UserError: they are not; the text names the loss and the term.
+    """
+    name = type(loss).__name__
+    if not isinstance(terms, dict) or not terms:
+        raise UserError(f"{name}: gave {type(terms).__name__} in place of its terms; return {{name: tensor, ...}}")
+    for term, value in terms.items():
+        if not isinstance(value, Tensor):
+            raise UserError(f"{name}: the term {term!r} is a {type(value).__name__}; expected a tensor of one number")
+        if value.ndim:
+            shape = tuple(value.shape)
+            raise UserError(f"{name}: the term {term!r} has the shape {shape}; expected one number: take its mean")
+    return terms
 
 
 def mean_over_omega(values: Tensor, batch: Batch) -> Tensor:

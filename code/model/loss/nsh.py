@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from phase_recon.model.base import derivative
 from phase_recon.model.loss.base import (
     OFF_SURFACE,
     DifferentiableField,
@@ -21,7 +22,6 @@ from phase_recon.model.loss.base import (
     mean_over_omega,
     weight_problems,
 )
-from phase_recon.model.network import derivative
 from phase_recon.model.sampling import Batch
 
 

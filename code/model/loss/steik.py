@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from phase_recon.model.base import derivative
 from phase_recon.model.loss.base import AnnealedLoss
-from phase_recon.model.network import derivative
 
 SMALLEST_SQUARE = 1e-5  # added to ‖∇f‖², which may be zero, as in the authors' code
 

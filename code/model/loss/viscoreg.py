@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from phase_recon.model.base import derivative
 from phase_recon.model.loss.base import (
     OFF_SURFACE,
     DifferentiableField,
@@ -19,7 +20,6 @@ from phase_recon.model.loss.base import (
     mean_over_omega,
     weight_problems,
 )
-from phase_recon.model.network import derivative
 from phase_recon.model.sampling import Batch
 
 
