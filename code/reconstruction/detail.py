@@ -88,7 +88,7 @@ def correction_of(
         points = uncrowded(points, spacing / own)
     openings, found = opened(field, scene)
     if found:
-        announce(f"detail: openings that the network had filled, and that are open now: {found} (train.detail)")
+        announce("detail: outside, the network had filled places near the points; it is open there now (train.detail)")
     lambda_ = None
     if enough:
         normals, trust = np.zeros_like(points), np.zeros(len(points))

@@ -111,7 +111,7 @@ def surface_of(
     if dropped and announce:
         announce(
             f"left out {dropped} components below plot.least_component = {plot.least_component:g} of the largest, or "
-            "where the cloud has no point"
+            "on which few of the points about them lie"
         )
     if plot.keep_components is not None:
         surface, dropped = largest_components(surface, plot.keep_components)

@@ -1,6 +1,7 @@
 """What a user is told of what the preprocessing found of a cloud, before the first step."""
 
 from phase_recon.datasets.pointcloud import FLAT
+from phase_recon.geometry.layers import layers
 from phase_recon.geometry.points import Source
 from phase_recon.reconstruction.scene import Scene
 from phase_recon.utils.errors import UserError
@@ -11,6 +12,7 @@ NEEDLE = 0.025  # and one thinner than this along two axes in several components
 # closed clouds, the least on thin walls with noise.
 MIXED = 0.9
 MIXED_SHEET = 0.75  # the same of a sheet, whose shape says less of its sides
+LAYERED = 0.01  # share of the points with another layer of the same surface, from which the user is warned
 MEASURABLE = 1e-6  # of the cloud's radius: noise below this is rounding, of files in single precision too
 
 
@@ -67,6 +69,13 @@ def findings(scene: Scene) -> list[str]:
             f"warning: {scene.blurred.part.mean():.0%} of the points, in one or several parts, are much noisier than "
             f"the rest: {noise * unit:.3g}, {noise:.2g} of the radius; they are moved towards the surface by more "
             "neighbours, and show no detail"
+        )
+    doubled, apart = layers(points.measured) if scene.normals == "estimated" else (0.0, 0.0)
+    if doubled >= LAYERED:
+        lines.append(
+            f"warning: {doubled:.0%} of the points have others behind or before them, {apart * unit:.2g} apart, that "
+            "face the same way, as scans do that are badly registered: the surface lies between them, and where it "
+            "cannot, it comes in layers, with pits and handles; register the scans again"
         )
     if not scene.settings.noise.tells_noise(len(scene.reference)):
         lines.append(

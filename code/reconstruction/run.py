@@ -393,6 +393,8 @@ def _reserve(budget: float | None) -> float:
 
 def _show_metrics(path: Path, points: int) -> None:
     """Say what came out, by the metrics.json of a cloud of so many points, and warn where that is not to be trusted."""
+    from phase_recon.utils.config import FINEST_GRID
+
     metrics = json.loads(path.read_text())
     count, far, genus = metrics["components"], metrics["input"], metrics["genus"] or 0
     handles = f", {genus} handle{'' if genus == 1 else 's'}" if genus else ""
@@ -403,8 +405,9 @@ def _show_metrics(path: Path, points: int) -> None:
     )
     if count > 1 and metrics["largest_component"] >= NEARLY_ALL:
         say(
-            f"note: one of the components is {metrics['largest_component']:.1%} of the surface: the same command with "
-            "--eval --set plot.keep_components=1 keeps it alone"
+            f"note: one of the components is {metrics['largest_component']:.1%} of the surface: if the others came off "
+            "at thin edges, the same command with --eval and a finer grid may join them (--resolution "
+            f"{min(2 * metrics['resolution'], FINEST_GRID)}); --eval --set plot.keep_components=1 leaves them out"
         )
     if genus * FOR_A_HANDLE > points:
         say(

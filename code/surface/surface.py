@@ -13,12 +13,15 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from phase_recon.geometry.neighbours import SAMPLED, spacing
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.general import thinned, threads, unit
 
 SUPPORT_POINTS = 200_000  # points of a cloud that are assigned to components; of a larger cloud a part is
 LEAST_SUPPORT = 20  # points of the cloud on a small component that is kept
 LEAST_SUPPORT_DENSITY = 0.3  # × mean density of points on the whole surface: on a small component that is kept
+REACH = 0.25  # × radius of a ball of a component's area: a point nearer to it than this, or than the spacing, is on it
+LEAST_ON = 0.5  # share of the points nearest to a component that must be on it: a blob about outliers has fewer
 FAR_ON_PAGES = 100.0  # × extent: coordinates of at least this size lose detail in single precision
 
 
@@ -192,12 +195,13 @@ def substantial_components(
     """The connected components that are large or supported by points, and how many others were removed.
 
     A component is large if its length or area is at least ``share`` of that of the largest, which with a cloud is the
-    largest that a point supports. Without a cloud, the large components are kept. A point supports the component whose
-    cells are nearest to it, if its distance from them is below the component's size. With a cloud, two rules are added.
-    A small component is kept if at least LEAST_SUPPORT points support it, and LEAST_SUPPORT_DENSITY times as densely as
-    the whole surface, such as a fingertip whose finger was not scanned. A large component that no point supports is
-    removed, as it is probably a bubble where a part of the shape is missing. The largest component that a point
-    supports is always kept; where none is, the largest of all.
+    largest that points show. Without a cloud, the large components are kept. A point supports the component whose
+    cells are nearest to it, if it is on them: nearer than the cloud's spacing, or than a quarter of the component's
+    radius, and than its size. With a cloud, two rules are added. A small component is kept if at least LEAST_SUPPORT
+    points support it, and LEAST_SUPPORT_DENSITY times as densely as the whole surface, such as a fingertip whose finger
+    was not scanned. A large component is removed that most of the points nearest to it do not support, or that has
+    none: it is a bubble where a part of the shape is missing, or a blob between outliers, which lie about it. The
+    largest component that points show is always kept; where none is, the largest of all.
 
     Args:
         surface: curve or mesh.
@@ -211,9 +215,16 @@ def substantial_components(
         some = thinned(points, SUPPORT_POINTS)
         distance, cells = cKDTree(surface.vertices[surface.cells].mean(axis=1)).query(some, workers=threads())
         nearest = component[cells]
-        supported = nearest[distance < measures[nearest] ** (1 / (surface.dimension - 1))]
-        support = np.bincount(supported, minlength=count) * (len(points) / len(some))
-        shown = support > 0 if (support > 0).any() else measures == measures.max()
+        size = measures ** (1 / (surface.dimension - 1))
+        radius = size / (2 * np.pi if surface.dimension == 2 else np.sqrt(4 * np.pi))
+        reach = np.minimum(size, np.maximum(spacing(points, thinned(points, SAMPLED)), REACH * radius))
+        supported, all_nearest = (
+            np.bincount(of, minlength=count) for of in (nearest[distance < reach[nearest]], nearest)
+        )
+        support = supported * (len(points) / len(some))
+        shown = (supported > 0) & (supported >= LEAST_ON * all_nearest)
+        if not shown.any():
+            shown = measures == measures.max()
         keep = (measures >= share * measures[shown].max()) & shown
         least = LEAST_SUPPORT_DENSITY * len(points) * measures / measures.sum()
         keep |= (support >= LEAST_SUPPORT) & (support >= least)

@@ -172,6 +172,7 @@ class TrainConfig:
 
 LEAST_RESOLUTION = 256  # cells of the grid where plot.resolution is null, at least,
 MOST_RESOLUTION = 1024  # and at most: a finer grid would take minutes
+FINEST_GRID = 2048  # cells that one may ask for
 
 
 @dataclass(frozen=True)
@@ -206,12 +207,18 @@ class PlotConfig:
     def __post_init__(self) -> None:
         keep, preview, cells, trim = self.keep_components, self.preview_resolution, self.resolution, self.trim
         _require(
-            (cells is None or 8 <= cells <= 2048, f"resolution: expected 8 to 2048 or null, got {cells}"),
+            (
+                cells is None or 8 <= cells <= FINEST_GRID,
+                f"resolution: expected 8 to {FINEST_GRID} or null, got {cells}",
+            ),
             (-1 < self.mc_value < 1, f"mc_value: expected a level between -1 and 1, got {self.mc_value}"),
             (isinstance(trim, str) or trim > 0, f"trim: expected more than 0, auto, open or closed, got {trim}"),
             (keep is None or keep >= 1, f"keep_components: expected at least 1 or null, got {keep}"),
             (0 <= self.least_component <= 1, f"least_component: expected 0 to 1, got {self.least_component}"),
-            (8 <= preview <= 2048, f"preview_resolution: expected 8 to 2048, got {preview}"),
+            (
+                8 <= preview <= FINEST_GRID,
+                f"preview_resolution: expected 8 to {FINEST_GRID}, got {preview}",
+            ),
         )
 
 

@@ -80,7 +80,7 @@ def test_the_share_is_that_of_the_area():
 
 def said(share, tmp_path, capsys, missed=0.0, components=1, largest=1.0, genus=0, points=5000):
     metrics = {
-        "components": components, "largest_component": largest, "closed": True, "genus": genus,
+        "components": components, "largest_component": largest, "closed": True, "genus": genus, "resolution": 256,
         "input": {
             "cloud_to_surface_mean": 0.1, "cloud_to_surface_max": 0.2, "far": 3.14159, "cloud_far_share": missed,
             "surface_far_share": share,
@@ -100,8 +100,9 @@ def test_what_is_said(tmp_path, capsys):
     assert said(0.0, tmp_path, capsys, missed=0.2)[0].startswith("warning: 20.0% of the points are farther")
     assert said(0.0, tmp_path, capsys, components=3, largest=0.5) == []
     assert said(0.0, tmp_path, capsys, components=3, largest=0.987) == [
-        "note: one of the components is 98.7% of the surface: the same command with --eval --set "
-        "plot.keep_components=1 keeps it alone"
+        "note: one of the components is 98.7% of the surface: if the others came off at thin edges, the same command "
+        "with --eval and a finer grid may join them (--resolution 512); --eval --set plot.keep_components=1 leaves "
+        "them out"
     ]
     assert said(0.0, tmp_path, capsys, genus=54) == []  # a perforated sheet
     assert said(0.0, tmp_path, capsys, genus=1077, points=20_000) == [

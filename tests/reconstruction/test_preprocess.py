@@ -602,3 +602,17 @@ def test_a_part_much_noisier_than_the_rest_is_denoised_and_shows_no_detail():
     assert fewer.chosen is not None
     assert blurred[fewer.chosen].sum() == 1000  # whose neighbours are fitted in seconds
     assert (~blurred[fewer.chosen]).sum() == (~blurred).sum()
+
+
+def test_a_surface_that_is_scanned_twice_is_said():
+    """A sphere of radius 100 in two scans, one shifted by 3; where the inner sheet faces in, it is a thin wall."""
+    random = np.random.default_rng(0)
+    points = random.standard_normal((20_000, 3))
+    points *= 100 / np.linalg.norm(points, axis=1, keepdims=True)
+    points[::2] += [3, 0, 0]
+    scene = preprocess.prepare(Config(), PointCloud(points), stages=preprocess.ORIENTING)
+    (line,) = (line for line in findings(scene) if "badly registered" in line)
+    assert re.match(r"warning: \d+% of the points have others behind or before them, [23][.0-9]* apart, that face the", line)
+    facing = np.where(np.arange(20_000)[scene.points.raw_index] % 2, 1.0, -1.0)
+    wall = replace(scene.points, normals=scene.points.normals * facing[:, None])
+    assert not any("badly registered" in line for line in findings(replace(scene, points=wall)))

@@ -343,6 +343,20 @@ def test_large_pieces_that_the_cloud_does_not_show_are_left_out():
     assert substantial_components(surface, 0.01, bubble.vertices + 9)[0].measure() == pytest.approx(big.area)
 
 
+def test_a_blob_between_outliers_is_left_out_and_a_noisy_body_is_not():
+    """Spheres of radius 1 and 0.3: of the second, 40 outliers lie about the place, or noise as thick as 0.03."""
+    body, other = trimesh.creation.icosphere(5, 1.0), trimesh.creation.icosphere(4, 0.3)
+    other.apply_translation([2, 0, 0])
+    both = trimesh.util.concatenate([body, other])
+    surface = Surface(np.asarray(both.vertices), np.asarray(both.faces, dtype=np.int64))
+    rng = np.random.default_rng(0)
+    outliers = np.array([2, 0, 0]) + rng.uniform(-0.5, 0.5, (40, 3))
+    assert substantial_components(surface, 0.01, np.concatenate([body.vertices, outliers]))[1] == 1
+    noisy = other.vertices + rng.normal(0, 0.03, other.vertices.shape)
+    assert substantial_components(surface, 0.01, np.concatenate([body.vertices, noisy]))[1] == 0
+    assert substantial_components(surface, 0.01, np.concatenate([body.vertices, noisy[::20]]))[1] == 0  # and sparse
+
+
 def test_small_pieces_that_the_cloud_shows_are_kept():
     """Spheres of radius 1, 0.05 and 0.05: the cloud has 30 points on the second, as dense as on the first (12 000 on
     400 times the area), and two on the third.
