@@ -182,7 +182,7 @@ def test_a_configuration_file_that_is_wrong(refused, clouds, tmp_path):
 def test_everything_wrong_is_said_at_once(command, clouds, tmp_path):
     done = command("--input", clouds[0], "--set", "train.seed=-1", "--set", "plot.resolution=1")
     assert done.status == 2
-    assert "2 problems in the configuration" in done.err
+    assert done.err.startswith("error: the command line: 2 problems in the configuration\n")
     assert "train.seed" in done.err
     assert "plot.resolution" in done.err
     assert not (tmp_path / "exps").exists()

@@ -248,7 +248,8 @@ def _without_clumps(table: Table, axes: list[str]) -> Table:
     if len(points) < CLUMP:
         return table
     low, high = _central_box(points)
-    extent = (high - low).max() or np.ptp(points, axis=0).max()
+    with np.errstate(over="ignore"):  # what is so large is refused later
+        extent = (high - low).max() or np.ptp(points, axis=0).max()
     if not 0 < extent < EXTENT_BOUND:
         return table
     factors = np.array(HASH[: len(axes)])  # products wrap around: a cell's key is its own, but for one chance in 10⁸

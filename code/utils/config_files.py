@@ -158,6 +158,8 @@ def _error(source: str, problems: Sequence[str], places: Mapping[str, str]) -> U
             texts.append(f"{place}: {problem}" if place else problem)
     if len(texts) == 1:  # the command line's own mistake is not the file's
         return UserError(texts[0] if texts[0].startswith("--") else f"{source}: {texts[0]}")
+    if all(text.startswith("--") for text in texts):
+        source = "the command line"
     return UserError(f"{source}: {len(texts)} problems in the configuration", *texts)
 
 
