@@ -1,8 +1,9 @@
 """How the points of a cloud lie: on a surface, as they should, on lines far apart, or all through a volume (derived).
 
 A profile sensor gives lines: its points may be a hundred times nearer to each other along a line than across. The
-nearest neighbours of a point are then on its own line and show no surface. Fewer points, as far apart along the lines
-as these are from each other, do. Voxels and simulations give volumes. Only their outermost points are on a surface.
+nearest neighbours of a point are then on its own line and show no surface, also where lines of several views cross.
+Fewer points, as far apart along the lines as these are from each other, do. Voxels and simulations give volumes. Only
+their outermost points are on a surface.
 """
 
 from dataclasses import dataclass
@@ -29,16 +30,19 @@ class ArrangementSettings:
     Attributes:
         asked: points whose neighbours are looked at, at most.
         neighbours: of a point that show whether it is on a line or a plane.
+        fewer: the same where lines of several views cross, as fewer of the nearest points are then of another view.
         counts: neighbours that show whether it is in a volume, all of them: a noisy surface looks like one with few,
             two near sheets with many.
-        line: extent along the second axis, as a share of that along the third, below which neighbours are a line:
-            the share was 0.00 to 0.06 on scans of lines, and above 0.2 at 95 of 100 points of every surface.
+        line: extent along the second axis, as a share of that along the third, below which neighbours are a line,
+        short_line: and below which the fewer are.
+        on_lines: share of the points that must have such neighbours, and share that must have some that are no plane.
+            On 20 scans of 7 views the one was 0.13 to 0.30, the other 0.17 to 0.33, with lines ten times as far apart
+            as their points; with lines four times as far apart 0.02 to 0.10, and 0.00 to 0.02.
+        left_on_lines: the former after the thinning, at most: on surfaces it is 0.00 to 0.06.
         plane: the same, from which on they are a plane.
         solid: extent along the first axis, as a share of that along the third, from which on neighbours are a volume:
             of the points beside a plane wall of one it is 0.54.
-        most: share of the points that must have such neighbours; it was 1.00 on lines and 0.05 on surfaces at most,
-            0.99 in volumes of voxels, and 0.4 on surfaces.
-        few: share of the points that may have neighbours that are no plane after the thinning.
+        most: share of the points that must have such neighbours; it was 0.99 in volumes of voxels, 0.4 on surfaces.
         first: × the median distance to the nearest other point: side of the first cells that are left one point each,
         wider: and how many times wider the next are.
         most_thinned: points among which they are chosen; of more, so many, spread evenly along the cloud.
@@ -53,12 +57,15 @@ class ArrangementSettings:
 
     asked: int = 1000
     neighbours: int = 24
+    fewer: int = 8
     counts: tuple[int, ...] = (12, 24, 48, 96)
     line: float = 0.1
+    short_line: float = 0.2
+    on_lines: float = 0.1
+    left_on_lines: float = 0.05
     plane: float = 0.5
     solid: float = 0.45
     most: float = 0.7
-    few: float = 0.05
     first: float = 2.0
     wider: float = 1.3
     most_thinned: int = 300_000
@@ -80,7 +87,8 @@ def arrangement(points: Array, settings: ArrangementSettings | None = None) -> t
         return "surface", every
     distance, index = nearest(points, thinned(points, s.asked), max(s.counts))
     neighbours = points[index]
-    if (_flatness(_extents(neighbours[:, : s.neighbours])) < s.line).mean() > s.most:
+    no_plane = (_flatness(neighbours[:, : s.neighbours]) < s.plane).mean()
+    if min(_on_lines(neighbours, s), no_plane) > s.on_lines:
         left = _thin_lines(points, s)
         return ("surface", every) if left is None else ("lines", left)
     shapes = [_extents(neighbours[:, :count]) for count in s.counts]
@@ -92,7 +100,7 @@ def arrangement(points: Array, settings: ArrangementSettings | None = None) -> t
 
 
 def _thin_lines(points: Array, s: ArrangementSettings) -> Index | None:
-    """The first point in each cell of the finest grid with which neighbourhoods are planes; None without one."""
+    """The first point in each cell of the finest grid with which neighbourhoods are no lines; None without one."""
     among = thinned(np.arange(len(points)), s.most_thinned)
     points = points[among]
     step = float(np.median(cKDTree(points).query(thinned(points, s.asked), [2])[0]))
@@ -102,10 +110,16 @@ def _thin_lines(points: Array, s: ArrangementSettings) -> Index | None:
         if len(left) < s.fewest:
             return None
         neighbours = points[left][nearest(points[left], thinned(points[left], s.asked), s.neighbours)[1]]
-        if (_flatness(_extents(neighbours)) < s.plane).mean() < s.few:
+        if _on_lines(neighbours, s) < s.left_on_lines:
             return among[left]
         side *= s.wider
     return None
+
+
+def _on_lines(neighbours: Array, s: ArrangementSettings) -> float:
+    """The share of neighbourhoods (K, count, 3) that are a line, of the few nearest points or of the many."""
+    few, many = (_flatness(neighbours[:, :count]) for count in (s.fewer, s.neighbours))
+    return float(max((few < s.short_line).mean(), (many < s.line).mean()))
 
 
 def _extents(neighbours: Array) -> Array:
@@ -115,8 +129,9 @@ def _extents(neighbours: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(variances, 0.0)))
 
 
-def _flatness(extents: Array) -> Array:
-    """How wide neighbourhoods with some extents (K, 3) are across, as a share of their length (K,)."""
+def _flatness(neighbours: Array) -> Array:
+    """How wide neighbourhoods (K, count, 3) are across, as a share of their length (K,)."""
+    extents = _extents(neighbours)
     return np.asarray(extents[:, 1] / np.maximum(extents[:, 2], np.finfo(float).tiny))
 
 

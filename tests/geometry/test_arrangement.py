@@ -30,6 +30,27 @@ def test_lines_that_are_near_each_other_are_a_surface():
     assert arrangement(tube(250, 600))[0] == "surface"  # 0.01 along, 0.04 across
 
 
+def crossing(step):
+    """Circles on the unit sphere, 0.1 apart in each of five directions, with points so far apart along them."""
+    rng, circles = np.random.default_rng(0), []
+    for _ in range(5):
+        frame = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+        for z in np.arange(-0.95, 1, 0.1):
+            radius = np.sqrt(1 - z**2)
+            t = np.arange(0, 2 * np.pi, step / radius) + rng.uniform(0, 1)
+            circles.append(np.column_stack([radius * np.cos(t), radius * np.sin(t), np.full(len(t), z)]) @ frame)
+    return np.concatenate(circles)
+
+
+def test_lines_that_cross_are_lines_if_they_are_far_apart():
+    """Their points are a twentieth as far apart as the lines, and a quarter."""
+    points = crossing(0.005)
+    kind, left = arrangement(points)
+    assert kind == "lines"
+    assert len(points) / 20 < len(left) < len(points) / 2
+    assert arrangement(crossing(0.025))[0] == "surface"
+
+
 def test_of_a_volume_the_outside_is_left():
     ticks = np.arange(-12, 13.0)
     points = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 3)
