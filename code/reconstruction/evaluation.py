@@ -163,7 +163,7 @@ def _trimmed(
             )
         if announce:
             announce(
-                f"warning: the cloud looks open, as terrain, a room or a single view is: {why}; what they do not show "
+                f"warning: the cloud looks open, as terrain, a room, a single view or leaves of no thickness do: {why}; what they do not show "
                 f"is cut off (plot.trim = auto); {closed}"
             )
     if not len(part.cells):

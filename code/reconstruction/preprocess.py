@@ -74,7 +74,7 @@ def choose_points(scene: Scene, config: Config) -> Scene:
         rows = scene.domain.normalisation.apply(scene.cloud.points[scene.kept])
         points = OrientedPoints.bare(rows, raw_index=scene.kept).with_given(given)
         return replace(scene, points=points, scale=replace(scene.scale, trained_spacing=scene.scale.spacing))
-    count = len(scene.reference) * NEIGHBOURS // scene.scale.neighbours
+    count = len(scene.reference) * NEIGHBOURS // max(scene.scale.neighbours, NEIGHBOURS)
     chosen = thinned(np.arange(len(scene.reference)), count)
     if (blurred := scene.blurred) is not None:
         most = scene.settings.noise.most_fitted // blurred.scale.neighbours
@@ -336,7 +336,7 @@ def _estimates(scene: Scene, config: Config) -> bool:
 def _noise_left(scene: Scene) -> float:
     """The noise of points that are denoised with so many neighbours."""
     scale = scene.scale
-    return float(scene.settings.noise.left * scale.noise * (NEIGHBOURS / scale.neighbours) ** 0.5)
+    return float(scene.settings.noise.left * scale.noise * (NEIGHBOURS / max(scale.neighbours, NEIGHBOURS)) ** 0.5)
 
 
 def _rounded(counts: Array) -> Index:
