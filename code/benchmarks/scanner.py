@@ -48,7 +48,8 @@ class RangeScan:
     points: about how many in all. views: places it stands at, evenly about the surface. noise: standard deviation along
     the ray at distance 1 + NEAREST, in proportion to the distance. misregistration: standard deviation of how far a
     view is shifted, and turned (in radians), from its true place. missing: share of the views that are left out, all on
-    one side. outliers: share of the points that are somewhere else along their rays.
+    one side. outliers: share of the points that are somewhere else along their rays. lines: how many times as far apart
+    the rays of a view are across as along; a line scanner moves by so much from line to line.
     """
 
     points: int = 20_000
@@ -57,6 +58,7 @@ class RangeScan:
     misregistration: float = 0.001
     missing: float = 0.0
     outliers: float = 0.0
+    lines: float = 1.0
 
 
 def sampled(surface: Surface, points: int, noise: float, random: Generator) -> Cloud:
@@ -68,8 +70,9 @@ def sampled(surface: Surface, points: int, noise: float, random: Generator) -> C
 def scanned(surface: Surface, scan: RangeScan, random: Generator) -> Cloud:
     """What a range scanner sees from several places: the first surface along each ray.
 
-    The rays of a view are a square grid in its image plane, so that points lie farther apart where the surface is far
-    or slanted; a ray comes back with the probability of the cosine between it and the normal, never beyond STEEPEST.
+    The rays of a view are a square grid in its image plane, or lines, so that points lie farther apart where the
+    surface is far or slanted; a ray comes back with the probability of the cosine between it and the normal, never
+    beyond STEEPEST.
     """
     scene = _Scene(surface)
     sensors = even_directions(scan.views, random) * random.uniform(NEAREST, FARTHEST, (scan.views, 1))
@@ -81,7 +84,7 @@ def scanned(surface: Surface, scan: RangeScan, random: Generator) -> Cloud:
     side_length = max(2, round((scan.points / max(share, 1e-3)) ** 0.5))
     clouds = []
     for sensor in sensors:
-        seen = scene.image(sensor, side_length, random)
+        seen = scene.image(sensor, side_length, random, scan.lines)
         rays = seen.points - sensor
         distances = np.linalg.norm(rays, axis=1, keepdims=True)
         rays /= distances
@@ -165,15 +168,19 @@ class _Scene:
         self.scene = EmbreeScene()
         TriangleMesh(self.scene, surface.vertices.astype(np.float32), surface.cells.astype(np.int32))
 
-    def image(self, sensor: Array, side: int, random: Generator) -> Cloud:
-        """Exact points and normals that come back from side × side rays, which cover the ball of radius 1."""
+    def image(self, sensor: Array, side: int, random: Generator, lines: float = 1.0) -> Cloud:
+        """Exact points and normals that come back from side × side rays, which cover the ball of radius 1.
+
+        Lines are so many times as far apart as the rays along them; then these are more, and those fewer.
+        """
         distance = float(np.linalg.norm(sensor))
         forward = -sensor / distance
         right = np.cross(forward, np.eye(3)[np.abs(forward).argmin()])
         right /= np.linalg.norm(right)
         reach = 1 / np.sqrt(distance**2 - 1)  # tangent of the angle under which that ball is seen
-        ticks = reach * ((np.arange(side) + random.random()) / side * 2 - 1)
-        x, y = (grid.reshape(-1, 1) for grid in np.meshgrid(ticks, ticks))
+        first, counts = random.random(), (round(side * lines**0.5), max(2, round(side / lines**0.5)))
+        ticks = [reach * ((np.arange(count) + first) / count * 2 - 1) for count in counts]
+        x, y = (grid.reshape(-1, 1) for grid in np.meshgrid(*ticks))
         rays = forward + x * right + y * np.cross(forward, right)
         rays /= np.linalg.norm(rays, axis=1, keepdims=True)
         found = self.scene.run(np.tile(sensor, (len(rays), 1)).astype(np.float32), rays.astype(np.float32), output=1)
@@ -238,6 +245,7 @@ def _range_scan(about: str, scan: RangeScan) -> Kind:
 
 
 SCAN = RangeScan()
+LINES = RangeScan(points=35_000, views=7, noise=0.0006, misregistration=0.0005, lines=10.0)
 MANY = replace(SCAN, views=20, points=40_000, noise=0.003, misregistration=0.003)
 KINDS: dict[str, Kind] = {
     "exact": _uniform("noise-free", 20_000, 0.0),
@@ -254,6 +262,7 @@ KINDS: dict[str, Kind] = {
     "scan20": _range_scan("range scan, 20 views, 40 000 points, noise and misregistration 0.003", MANY),
     "scan_side": _range_scan("as scan, but the 4 views of one side are missing", replace(SCAN, missing=0.4)),
     "scan_outliers": _range_scan("as scan, 2 % of the points elsewhere along their rays", replace(SCAN, outliers=0.02)),
+    "scan_lines": _range_scan("range scan, 7 views, 35 000 points in lines ten times as far apart", LINES),
     "stereo": Kind("multi-view stereo, 10 cameras, 3 000 points in clusters, noise 0.006",
                    lambda surface, random: stereo(surface, 3_000, 10, 0.006, random), 0.006, instrument=True),
 }  # fmt: skip

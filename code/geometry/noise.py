@@ -165,20 +165,17 @@ def estimate_noise(
         return Scale(0.0, width, NEIGHBOURS, width, False, 0.0)
     few = len(points) <= s.few_points
 
-    def noise_in(residual: float, neighbours: int) -> float:
+    def scale_of(neighbours: int, residual: float, wide: float) -> Scale:
         kept = 1.0 if few else look(round(s.fewer * neighbours))[0] / max(residual, EXACT)
-        return residual * _share_of_noise(kept, s)
+        noise = residual * _share_of_noise(kept, s)
+        return Scale(noise, width, neighbours, wide, residual <= s.surface_hidden * wide, noise)
 
-    if points.shape[1] == 2:
-        of_fewer, narrow, _ = look(s.in_plane)
-        if of_fewer <= s.surface_hidden * narrow:
-            noise = noise_in(of_fewer, s.in_plane)
-            return Scale(noise, width, s.in_plane, narrow, True, noise)
-    noise = noise_in(residual, NEIGHBOURS)
-    hidden = Scale(noise, width, NEIGHBOURS, width, False, noise)
-    resolved = residual <= s.surface_hidden * width
-    if few or resolved:
-        return replace(hidden, resolved=resolved)
+    in_plane = scale_of(s.in_plane, *look(s.in_plane)[:2]) if points.shape[1] == 2 else None
+    if in_plane is not None and in_plane.resolved:
+        return in_plane
+    hidden = scale_of(NEIGHBOURS, residual, width)
+    if few or hidden.resolved:
+        return hidden if hidden.resolved else in_plane or hidden
     shown = hidden
     for neighbours in s.more:
         if neighbours * s.fewest_neighbourhoods > len(points):

@@ -163,8 +163,8 @@ def _trimmed(
             )
         if announce:
             announce(
-                f"warning: the cloud looks open, as terrain, a room, a single view or leaves of no thickness do: {why}; what they do not show "
-                f"is cut off (plot.trim = auto); {closed}"
+                f"warning: the cloud looks open, as terrain, a room, a single view or a thin leaf is: {why}; what they "
+                f"do not show is cut off (plot.trim = auto); {closed}"
             )
     if not len(part.cells):
         raise UserError(
