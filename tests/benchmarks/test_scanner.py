@@ -192,3 +192,18 @@ def test_directions_are_even():
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1)
     cosines = directions @ directions.T - 2 * np.eye(20)
     assert np.degrees(np.arccos(cosines.max())) > 25
+
+
+def test_the_lines_of_a_view_are_as_far_apart_as_asked():
+    """A wall before one sensor: the points of a line have one height in its image, and a ninth of the step between."""
+    wall = box((-1.0, -1.0, -0.01), (1.0, 1.0, 0.01))
+    cloud = scanned(wall, RangeScan(points=20_000, views=1, noise=0.0, misregistration=0.0, lines=9.0), seed(2))
+    assert cloud.sensor_position is not None
+    sensor = cloud.sensor_position[0]
+    rays = cloud.points - sensor
+    forward = -sensor / np.linalg.norm(sensor)
+    right = np.cross(forward, np.eye(3)[np.abs(forward).argmin()])
+    right /= np.linalg.norm(right)
+    x, y = (rays @ axis / (rays @ forward) for axis in (right, np.cross(forward, right)))
+    across, along = (np.unique(np.round(of, 5)) for of in (y, x))
+    assert np.median(np.diff(across)) == pytest.approx(9 * np.median(np.diff(along)), rel=0.03)

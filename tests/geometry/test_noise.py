@@ -116,3 +116,19 @@ def test_few_points_whose_neighbourhoods_are_all_of_them_have_no_noise():
     turn = np.linspace(0, 2 * np.pi, 30, endpoint=False)
     assert estimate(np.stack([np.cos(turn), np.sin(turn)], axis=1)).noise == 0
     assert estimate(sphere(48, 0.1)).noise > 0.01
+
+
+def circle(count, noise=0.0):
+    random = np.random.default_rng(0)
+    angle = random.uniform(0, 2 * np.pi, count)
+    return (1 + noise * random.standard_normal((count, 1))) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def test_in_the_plane_half_as_many_neighbours_are_enough_where_they_show_the_curve():
+    exact, noisy = estimate(circle(250)), estimate(circle(250, 0.005))
+    assert (exact.neighbours, exact.resolved, noisy.neighbours, noisy.resolved) == (12, True, 12, True)
+    assert noisy.noise == pytest.approx(0.005, rel=0.25)
+    assert noisy.width < 0.7 * noisy.spacing
+    dense = estimate(circle(3000, 0.002))
+    assert (dense.neighbours, dense.resolved) == (24, True)
+    assert dense.noise == pytest.approx(0.002, rel=0.15)
