@@ -129,6 +129,6 @@ def test_in_the_plane_half_as_many_neighbours_are_enough_where_they_show_the_cur
     assert (exact.neighbours, exact.resolved, noisy.neighbours, noisy.resolved) == (12, True, 12, True)
     assert noisy.noise == pytest.approx(0.005, rel=0.25)
     assert noisy.width < 0.7 * noisy.spacing
-    dense = estimate(circle(3000, 0.002))
+    dense = estimate(circle(2000, 0.002))
     assert (dense.neighbours, dense.resolved) == (24, True)
     assert dense.noise == pytest.approx(0.002, rel=0.15)
