@@ -217,7 +217,7 @@ def substantial_components(
         nearest = component[cells]
         size = measures ** (1 / (surface.dimension - 1))
         radius = size / (2 * np.pi if surface.dimension == 2 else np.sqrt(4 * np.pi))
-        reach = np.minimum(size, np.maximum(spacing(points, thinned(points, SAMPLED)), REACH * radius))
+        reach = np.minimum(size, np.maximum(spacing(some, thinned(some, SAMPLED)), REACH * radius))
         supported, all_nearest = (
             np.bincount(of, minlength=count) for of in (nearest[distance < reach[nearest]], nearest)
         )
