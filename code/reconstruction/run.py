@@ -249,10 +249,12 @@ def _cloud_of(config: Config, options: argparse.Namespace) -> Path | None:
 
 def _named_by_cloud(config: Config, options: argparse.Namespace) -> bool:
     """Whether it is the name of the cloud alone that says which run is meant."""
-    from phase_recon.reconstruction.names import folder_name
+    from dataclasses import replace
+
+    from phase_recon.reconstruction.names import named
 
     given = options.timestamp != "latest" or options.expname is not None
-    return not given and config.train.expname == folder_name(Path(str(config.train.input_path)).stem)
+    return not given and config == named(replace(config, train=replace(config.train, expname=None)))
 
 
 def _changes(before: Config, now: Config) -> dict[str, Any]:
