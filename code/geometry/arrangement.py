@@ -3,7 +3,8 @@
 A profile sensor gives lines: its points may be a hundred times nearer to each other along a line than across. The
 nearest neighbours of a point are then on its own line and show no surface, also where lines of several views cross.
 Fewer points, as far apart along the lines as these are from each other, do. Voxels and simulations give volumes. Only
-their outermost points are on a surface.
+their outermost points are on a surface. Where noise is more than the points are apart, those of a surface fill a layer,
+which looks like a volume from within; but they are no lattice, and few are far from its outside.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ Arrangement = Literal["surface", "lines", "volume"]
 class ArrangementSettings:
     """By what a cloud is told to lie on lines or in a volume.
 
-    Of 200 scans and shapes none is taken for lines, and for volumes six thin bodies that noise fills.
+    Of 200 scans and shapes none is taken for lines or for a volume.
 
     Extents are standard deviations of neighbours along their principal axes, the least first.
 
@@ -53,9 +54,14 @@ class ArrangementSettings:
         fewest_solid: points of a volume, at least: 1 000 noisy points on fins look like one.
         even: of the distances to the last of ``neighbours``, how many times the tenth quantile the ninetieth may be in
             a volume: 1.26 to 1.33 in voxels and random points, 1.41 and more where noise blurs a surface.
+        lattice: the same of the distances to the nearest other point, up to which points are a lattice: 1.0 to 1.3 in
+            voxels, 1.4 to 2.5 in scans that were thinned by voxels, 2.7 to 3.1 in random points.
         about: neighbours that show whether a point of a volume is on its outside.
         outside: distance from a point to the middle of its neighbours, as a share of that to the farthest of them,
             from which on the point is on the outside: beside a plane wall it is 0.375, within a volume 0.1.
+        deep: the same, below which it is far from the outside,
+        most_deep: and share of the points that must be, unless they are a lattice: 0.47 to 0.6 in a ball of random
+            points, up to 0.41 where noise fills a thin body; up to 0.62 where such a scan was thinned.
     """
 
     asked: int = 1000
@@ -76,8 +82,11 @@ class ArrangementSettings:
     fewest: int = 200
     fewest_solid: int = 2000
     even: float = 1.36
+    lattice: float = 1.4
     about: int = 48
     outside: float = 0.25
+    deep: float = 0.12
+    most_deep: float = 0.45
 
 
 def arrangement(points: Array, settings: ArrangementSettings | None = None) -> tuple[Arrangement, Index]:
@@ -89,7 +98,8 @@ def arrangement(points: Array, settings: ArrangementSettings | None = None) -> t
     every = np.arange(len(points))
     if len(points) < max(s.counts) or points.shape[1] != 3:
         return "surface", every
-    distance, index = nearest(points, thinned(points, s.asked), max(s.counts))
+    asked = thinned(points, s.asked)
+    distance, index = nearest(points, asked, max(s.counts))
     neighbours = points[index]
     no_plane = (_flatness(neighbours[:, : s.neighbours]) < s.plane).mean()
     if _on_lines(neighbours, s) > s.on_lines and no_plane > s.no_plane:
@@ -97,9 +107,10 @@ def arrangement(points: Array, settings: ArrangementSettings | None = None) -> t
         return ("surface", every) if left is None else ("lines", left)
     shapes = [_extents(neighbours[:, :count]) for count in s.counts]
     solid = all((extents[:, 0] >= s.solid * extents[:, 2]).mean() > s.most for extents in shapes)
-    low, high = np.quantile(distance[:, s.neighbours - 1], [0.1, 0.9])
-    if solid and high <= s.even * low and len(points) >= s.fewest_solid:
-        return "volume", np.flatnonzero(_one_sidedness(points, s.about) >= s.outside)
+    if solid and _evenness(distance[:, s.neighbours - 1]) <= s.even and len(points) >= s.fewest_solid:
+        deep = (_one_sidedness(points, asked, s.about) < s.deep).mean()
+        if _evenness(distance[:, 1]) <= s.lattice or deep >= s.most_deep:
+            return "volume", np.flatnonzero(_one_sidedness(points, points, s.about) >= s.outside)
     return "surface", every
 
 
@@ -139,11 +150,17 @@ def _flatness(neighbours: Array) -> Array:
     return np.asarray(extents[:, 1] / np.maximum(extents[:, 2], np.finfo(float).tiny))
 
 
-def _one_sidedness(points: Array, count: int) -> Array:
-    """How far the nearest points of each (N, 3) lie to one side of it (N,), 0 to 1."""
-    tree, share = cKDTree(points), np.empty(len(points))
-    for start in range(0, len(points), PLACES):
-        some = points[start : start + PLACES]
+def _evenness(distances: Array) -> float:
+    """How many times the tenth quantile of distances (N,) the ninetieth is; 1 if all are alike."""
+    low, high = np.quantile(distances, [0.1, 0.9])
+    return float(high / max(low, np.finfo(float).tiny))
+
+
+def _one_sidedness(points: Array, places: Array, count: int) -> Array:
+    """How far the nearest points (N, 3) of each place (M, 3) lie to one side of it (M,), 0 to 1."""
+    tree, share = cKDTree(points), np.empty(len(places))
+    for start in range(0, len(places), PLACES):
+        some = places[start : start + PLACES]
         distance, index = tree.query(some, count, workers=threads())
         share[start : start + PLACES] = np.linalg.norm(points[index].mean(axis=1) - some, axis=1) / distance[:, -1]
     return share

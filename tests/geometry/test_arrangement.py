@@ -94,6 +94,43 @@ def test_a_surface_that_noise_blurs_is_no_volume(noise):
     assert arrangement(ball + generator.normal(0, noise, ball.shape))[0] == "surface"
 
 
+def plate_with_noise(noise: float, count: int = 100_000) -> np.ndarray:
+    """Points on both sides of a plate, 0.04 thick, with noise: they fill it."""
+    generator = np.random.default_rng(0)
+    points = generator.uniform(-1, 1, (count, 3)) * [1.0, 0.5, 0.0]
+    points[:, 2] = np.where(generator.random(count) < 0.5, -0.02, 0.02)
+    return points + generator.normal(0, noise, points.shape)
+
+
+def middles_of_cells(points: np.ndarray, side: float) -> np.ndarray:
+    """The mean of the points in each cell of a grid, as voxel filters give it."""
+    cells, of = np.unique(np.floor(points / side), axis=0, return_inverse=True)
+    sums = np.zeros_like(cells)
+    np.add.at(sums, of.ravel(), points)
+    return sums / np.bincount(of.ravel())[:, None]
+
+
+def test_a_thin_body_that_noise_fills_is_no_volume():
+    assert arrangement(plate_with_noise(0.01))[0] == "surface"
+
+
+@pytest.mark.parametrize("side", [0.01, 0.02, 0.03])
+def test_a_noisy_surface_that_was_thinned_by_voxels_is_no_volume(side):
+    """Its points are then as even as those of a volume, but in a layer a few of them thick."""
+    generator = np.random.default_rng(0)
+    ball = generator.standard_normal((100_000, 3))
+    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
+    points = middles_of_cells(ball + generator.normal(0, 0.02, ball.shape), side)
+    assert arrangement(points)[0] == "surface"
+
+
+def test_voxels_of_a_thin_body_are_a_volume():
+    """Eight voxels thick, so that few are far from its outside: a lattice is believed all the same."""
+    ticks = [np.arange(0.0, n) for n in (60, 40, 8)]
+    points = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, 3)
+    assert arrangement(points)[0] == "volume"
+
+
 def test_few_points_and_those_of_a_plane_are_left_as_they_are():
     few = np.random.default_rng(0).uniform(-1, 1, (ArrangementSettings().counts[-1] - 1, 3))
     assert arrangement(few)[0] == "surface"
