@@ -82,21 +82,21 @@ def filled_openings(field: NeuralField, scene: Scene, s: OpeningSettings) -> tup
     if not known or scene.is_open or spacing <= 0 or measured.oriented.mean() <= scene.settings.believed:
         return None
     areas = measured.area * np.maximum(2 * measured.outward - 1, 0)
-    places, cell = surely_outside(measured.positions, measured.normals, areas, spacing, scene.scale.noise_left)
-    widest = max(s.widest * spacing, s.widest_least)
+    widest, noise = max(s.widest * spacing, s.widest_least), scene.scale.noise_left
+    places, sure, cell = surely_outside(measured.positions, measured.normals, areas, spacing, noise, reach=2 * widest)
     distances = cKDTree(points.positions).query(places, distance_upper_bound=widest + cell, workers=threads())[0]
     asked = (distances > s.begins * spacing) & np.isfinite(distances)
-    places, distances = places[asked], distances[asked]
+    places, sure, distances = places[asked], sure[asked], distances[asked]
     inside = _values(field, places) < 0
-    free, places, distances = places[~inside], places[inside], distances[inside]
+    free, places, sure, distances = places[~inside], places[inside], sure[inside], distances[inside]
     count, opening = connected_places(places, cell)
     farthest = np.zeros(count)
     np.maximum.at(farthest, opening, distances)
-    volume = np.bincount(opening, minlength=count) * cell**scene.dimension
+    volume = np.bincount(opening[sure], minlength=count) * cell**scene.dimension
     leads_out = np.zeros(count, dtype=bool)  # others would become bubbles
     leads_out[opening[np.isfinite(cKDTree(free).query(places, distance_upper_bound=LINKED * cell)[0])]] = True
     sound = (volume > (s.smallest * spacing) ** scene.dimension) & (farthest < widest) & leads_out
-    kept = sound[opening]
+    kept = sound[opening] & sure
     return (places[kept], distances[kept], int(sound.sum()), cell) if kept.any() else None
 
 
