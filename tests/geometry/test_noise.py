@@ -69,6 +69,29 @@ def test_a_layer_about_a_curve_is_seen_through():
     assert scale.noise == pytest.approx(0.005, rel=0.15)
 
 
+@pytest.mark.parametrize(("count", "noise"), [(6000, 0.04), (3000, 0.04)])
+def test_the_last_look_is_believed_where_points_run_out_if_it_is_flat(count, noise):
+    """One with more neighbours would be of the shape; the last lies wider than the noise, and is nearly a plane."""
+    scale = estimate(sphere(count, noise))
+    assert scale.resolved
+    assert scale.neighbours == 24 * 2 ** int(np.log2(count / 20 / 24))
+    assert scale.noise == pytest.approx(noise, rel=0.15)
+
+
+def test_the_last_look_at_a_curve_is_believed_too():
+    scale = estimate(circle(3000, 0.015))
+    assert scale.resolved
+    assert scale.neighbours == 96
+    assert scale.noise == pytest.approx(0.015, rel=0.15)
+
+
+def test_the_last_look_at_both_sides_of_a_wall_is_not():
+    """A hollow ball, 0.1 thick, with noise of a fifth of that: so many neighbours are on both of its sides."""
+    random = np.random.default_rng(0)
+    points = sphere(6000) * random.choice([0.9, 1.0], (6000, 1)) + 0.03 * random.standard_normal((6000, 3))
+    assert not estimate(points).resolved
+
+
 def test_two_noisy_sheets_are_not_taken_for_one():
     """Of a plate with noise of a fifth of its thickness, so many neighbours are looked at as lie on one side of it."""
     random = np.random.default_rng(0)
