@@ -15,7 +15,6 @@ from phase_recon.geometry.winding import HALF, WindingGrid, WindingSettings
 from phase_recon.utils.general import ratio, thinned, threads
 
 Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,43 @@ class OutsideSettings:
     about: int = 8
 
 
-def surely_outside(
+@dataclass(frozen=True)
+class Outside:
+    """Places about a cloud that seem to be outside.
+
+    Attributes:
+        places: nodes of a grid (M, d).
+        winding: the winding number there (M,).
+        cell: the width of the grid's cells.
+        points: of the cloud (N, d).
+        at_points: the winding number there (N,).
+        settings: what it must be.
+    """
+
+    places: Array
+    winding: npt.NDArray[np.float32]
+    cell: float
+    points: Array
+    at_points: Array
+    settings: OutsideSettings
+
+    def surely(self, some: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of some of the places, by index (K,), surely are (K,)."""
+        s, about = self.settings, np.arange(1, min(self.settings.about, len(self.points)) + 1)
+        near = cKDTree(self.points).query(self.places[some], about, workers=threads())[1]
+        theirs = np.minimum(self.at_points[near].mean(axis=1), HALF)
+        return np.asarray((theirs >= s.below) & (self.winding[some] < s.below * (theirs / HALF) ** 2))
+
+
+def outside_of(
     points: Array,
     normals: Array,
     areas: Array,
     spacing: float,
     noise: float,
     settings: OutsideSettings | None = None,
-    reach: float = np.inf,
-) -> tuple[Array, Mask, float]:
-    """The nodes (M, d) of a grid about a cloud that seem to be outside, which of them surely are (M,), and the width of
-    its cells (derived).
+) -> Outside:
+    """The nodes of a grid about a cloud that seem to be outside (derived).
 
     Args:
         points: of the cloud (N, d).
@@ -64,7 +89,6 @@ def surely_outside(
         spacing: of the points.
         noise: standard deviation of the points about the surface.
         settings: the grid, and what the winding number must be.
-        reach: how far from the points nodes are asked.
     """
     s, d = settings or OutsideSettings(), points.shape[1]
     winding = WindingSettings()
@@ -77,7 +101,7 @@ def surely_outside(
     values = grid.winding(normals * areas[:, None], s.width)
     on_surface = float(np.median(grid.at_points(values)))
     if on_surface <= 0:  # most normals point inward, so nothing is known
-        return points[:0], np.zeros(0, dtype=bool), cell
+        return Outside(points[:0], np.zeros(0, dtype=np.float32), cell, points, np.zeros(len(points)), s)
     values *= np.float32(HALF / on_surface)
     for _ in range(s.rounds):
         missing = HALF - grid.at_points(values)
@@ -86,11 +110,4 @@ def surely_outside(
         at_points = grid.at_points(effect)
         values += np.float32(ratio(missing @ at_points, at_points @ at_points)) * effect
     low = np.argwhere(values < s.below)
-    places = grid.origin + cell * low
-    tree, about = cKDTree(points), np.arange(1, min(s.about, len(points)) + 1)
-    distance, near = tree.query(places, about, distance_upper_bound=reach, workers=threads())
-    at_points = np.append(grid.at_points(values), HALF)  # the last where fewer points are within reach
-    mean = np.minimum(at_points[near].mean(axis=1), HALF)
-    sure = (mean >= s.below) & (values[tuple(low.T)] < s.below * (mean / HALF) ** 2)
-    asked = np.isfinite(distance[:, 0])
-    return places[asked], sure[asked], cell
+    return Outside(grid.origin + cell * low, values[tuple(low.T)], cell, points, grid.at_points(values), s)

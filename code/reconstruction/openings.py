@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import LINKED, connected_places
-from phase_recon.geometry.outside import surely_outside
+from phase_recon.geometry.outside import outside_of
 from phase_recon.geometry.points import Source
 from phase_recon.model.grid import SplineField
 from phase_recon.reconstruction.detail_system import Data, solve
@@ -83,12 +83,13 @@ def filled_openings(field: NeuralField, scene: Scene, s: OpeningSettings) -> tup
         return None
     areas = measured.area * np.maximum(2 * measured.outward - 1, 0)
     widest, noise = max(s.widest * spacing, s.widest_least), scene.scale.noise_left
-    places, sure, cell = surely_outside(measured.positions, measured.normals, areas, spacing, noise, reach=2 * widest)
-    distances = cKDTree(points.positions).query(places, distance_upper_bound=widest + cell, workers=threads())[0]
-    asked = (distances > s.begins * spacing) & np.isfinite(distances)
-    places, sure, distances = places[asked], sure[asked], distances[asked]
-    inside = _values(field, places) < 0
-    free, places, sure, distances = places[~inside], places[inside], sure[inside], distances[inside]
+    outside = outside_of(measured.positions, measured.normals, areas, spacing, noise)
+    every, cell = outside.places, outside.cell
+    distances = cKDTree(points.positions).query(every, distance_upper_bound=widest + cell, workers=threads())[0]
+    asked = np.flatnonzero((distances > s.begins * spacing) & np.isfinite(distances))
+    inside = _values(field, every[asked]) < 0
+    free, filled = every[asked[~inside]], asked[inside]
+    places, distances, sure = every[filled], distances[filled], outside.surely(filled)
     count, opening = connected_places(places, cell)
     farthest = np.zeros(count)
     np.maximum.at(farthest, opening, distances)

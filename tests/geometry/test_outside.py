@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phase_recon.geometry.outside import OutsideSettings, surely_outside
+from phase_recon.geometry.outside import OutsideSettings, outside_of
 
 DIMENSIONS = pytest.mark.parametrize("d", [2, 3])
 FEW = OutsideSettings(most_nodes=100_000)
@@ -11,8 +11,8 @@ FEW = OutsideSettings(most_nodes=100_000)
 
 def sure_places(*args):
     """The places that are surely outside, and the width of the cells."""
-    places, sure, cell = surely_outside(*args)
-    return places[sure], cell
+    outside = outside_of(*args)
+    return outside.places[outside.surely(np.arange(len(outside.places)))], outside.cell
 
 
 def sphere(count, d, seed=0):
@@ -89,10 +89,9 @@ def test_where_points_are_few_a_low_winding_number_tells_nothing(left):
     assert len(places) > 150_000  # what is outside is found all the same
 
 
-def test_farther_than_the_reach_nothing_is_asked():
-    points, few = sphere(1000, 3), OutsideSettings(most_nodes=20_000)
-    near = surely_outside(points, points, np.ones(1000), 0.05, 0.0, few, reach=0.1)[0]
-    whole = surely_outside(points, points, np.ones(1000), 0.05, 0.0, few)[0]
-    distance = np.linalg.norm(whole[:, None] - points, axis=-1).min(axis=1)
-    assert 0 < len(near) < len(whole)
-    np.testing.assert_array_equal(near, whole[distance < 0.1])
+def test_of_some_places_it_is_told_by_index():
+    points = sphere(1000, 3)
+    outside = outside_of(points, points, np.ones(1000), 0.05, 0.0, OutsideSettings(most_nodes=20_000))
+    some = np.array([5, 0, len(outside.places) - 1])
+    np.testing.assert_array_equal(outside.surely(some), outside.surely(np.arange(len(outside.places)))[some])
+    assert outside.surely(some).all()
