@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.geometry.outside import Outside
 from phase_recon.geometry.points import Source
 from phase_recon.reconstruction.detail import correction_of
 from phase_recon.reconstruction.field import DetailedField
-from phase_recon.reconstruction.openings import OpeningSettings, opened
+from phase_recon.reconstruction.openings import OpeningSettings, filled_openings, opened
 from phase_recon.reconstruction.preprocess import prepare
 from phase_recon.utils.config_files import load_config
 from phase_recon.utils.locations import find_configuration
@@ -106,6 +108,21 @@ def test_a_wide_hole_is_left_to_the_loss():
     assert opened(Filled(wide, 0.4, radius=0.4, height=0.1), wide)[1] == 0
     wider = OpeningSettings(widest_least=0.5)
     assert opened(Filled(wide, 0.4, radius=0.4, height=0.1), wide, wider)[1] == 1
+
+
+def test_a_wide_hole_of_which_a_part_is_sure_is_no_narrow_one(monkeypatch):
+    """Its width is that of all that seems to be outside. In a narrow one, only what surely is outside is opened."""
+
+    def near_points(outside: Outside, some: np.ndarray) -> np.ndarray:
+        return cKDTree(outside.points).query(outside.places[some])[0] < 0.04
+
+    monkeypatch.setattr(Outside, "surely", near_points)
+    wide, narrow = scene_of(ring_cloud(0.4)), scene_of(ring_cloud(0.1))
+    assert opened(Filled(wide, 0.4, radius=0.4, height=0.1), wide)[1] == 0
+    filled = Filled(narrow, 0.1, radius=0.1, height=0.1)
+    places = filled_openings(filled, narrow, OpeningSettings())[0]
+    monkeypatch.undo()
+    assert 0 < len(places) < len(filled_openings(filled, narrow, OpeningSettings())[0])
 
 
 @pytest.mark.parametrize(
