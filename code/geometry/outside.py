@@ -30,7 +30,8 @@ class OutsideSettings:
         width: of the smoothing, in cells.
         below: winding number below which places seem to be outside. They surely are where the points about them have ½;
             where these have less, it must be less by the square of theirs; below it, theirs tells nothing. On clouds
-            with noise at most 0.01 % of the places are then not outside, on stereo 0.2 to 0.6 %, for 4 to 12 %.
+            with noise at most 0.01 % of the places are then not outside, on stereo 0.2 to 0.6 %, of 4 to 12 % that only
+            seem so, and beside a cut 0.4 to 1.2 %, of 1 to 3 %.
         about: points about a place, whose mean counts: on an edge one alone has less than ½.
     """
 
