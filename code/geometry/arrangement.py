@@ -98,8 +98,8 @@ def arrangement(points: Array, settings: ArrangementSettings | None = None) -> t
     every = np.arange(len(points))
     if len(points) < max(s.counts) or points.shape[1] != 3:
         return "surface", every
-    asked = thinned(points, s.asked)
-    distance, index = nearest(points, asked, max(s.counts))
+    places = thinned(points, s.asked)
+    distance, index = nearest(points, places, max(s.counts))
     neighbours = points[index]
     no_plane = (_flatness(neighbours[:, : s.neighbours]) < s.plane).mean()
     if _on_lines(neighbours, s) > s.on_lines and no_plane > s.no_plane:
@@ -108,9 +108,9 @@ def arrangement(points: Array, settings: ArrangementSettings | None = None) -> t
     shapes = [_extents(neighbours[:, :count]) for count in s.counts]
     solid = all((extents[:, 0] >= s.solid * extents[:, 2]).mean() > s.most for extents in shapes)
     if solid and _evenness(distance[:, s.neighbours - 1]) <= s.even and len(points) >= s.fewest_solid:
-        deep = (_one_sidedness(points, asked, s.about) < s.deep).mean()
+        deep = (_one_sidedness(places, neighbours[:, : s.about], distance[:, s.about - 1]) < s.deep).mean()
         if _evenness(distance[:, 1]) <= s.lattice or deep >= s.most_deep:
-            return "volume", np.flatnonzero(_one_sidedness(points, points, s.about) >= s.outside)
+            return "volume", _outermost(points, s)
     return "surface", every
 
 
@@ -156,11 +156,18 @@ def _evenness(distances: Array) -> float:
     return float(high / max(low, np.finfo(float).tiny))
 
 
-def _one_sidedness(points: Array, places: Array, count: int) -> Array:
-    """How far the nearest points (N, 3) of each place (M, 3) lie to one side of it (M,), 0 to 1."""
-    tree, share = cKDTree(points), np.empty(len(places))
-    for start in range(0, len(places), PLACES):
-        some = places[start : start + PLACES]
-        distance, index = tree.query(some, count, workers=threads())
-        share[start : start + PLACES] = np.linalg.norm(points[index].mean(axis=1) - some, axis=1) / distance[:, -1]
-    return share
+def _one_sidedness(places: Array, neighbours: Array, farthest: Array) -> Array:
+    """How far the neighbours (K, count, 3) of places (K, 3) lie to one side of them, as a share of the distance to the
+    farthest of them (K,): 0 to 1 (K,).
+    """
+    return np.asarray(np.linalg.norm(neighbours.mean(axis=1) - places, axis=1) / farthest)
+
+
+def _outermost(points: Array, s: ArrangementSettings) -> Index:
+    """The points of a volume (N, 3) that are on its outside, by index."""
+    tree, outside = cKDTree(points), np.empty(len(points), dtype=bool)
+    for start in range(0, len(points), PLACES):
+        some = points[start : start + PLACES]
+        distance, index = tree.query(some, s.about, workers=threads())
+        outside[start : start + PLACES] = _one_sidedness(some, points[index], distance[:, -1]) >= s.outside
+    return np.flatnonzero(outside)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
+from phase_recon.geometry.neighbours import nearest
 from phase_recon.geometry.winding import HALF, WindingGrid, WindingSettings
-from phase_recon.utils.general import ratio, thinned, threads
+from phase_recon.utils.general import ratio, thinned
 
 Array = npt.NDArray[np.float64]
 
@@ -47,7 +47,7 @@ class OutsideSettings:
 
 @dataclass(frozen=True)
 class Outside:
-    """Places about a cloud that seem to be outside.
+    """Places about a cloud that seem to be outside (``outside_of``).
 
     Attributes:
         places: nodes of a grid (M, d).
@@ -67,8 +67,8 @@ class Outside:
 
     def surely(self, some: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which of some of the places, by index (K,), surely are (K,)."""
-        s, about = self.settings, np.arange(1, min(self.settings.about, len(self.points)) + 1)
-        near = cKDTree(self.points).query(self.places[some], about, workers=threads())[1]
+        s = self.settings
+        near = nearest(self.points, self.places[some], s.about)[1]
         theirs = np.minimum(self.at_points[near].mean(axis=1), HALF)
         return np.asarray((theirs >= s.below) & (self.winding[some] < s.below * (theirs / HALF) ** 2))
 
