@@ -29,7 +29,11 @@ def read_npy(handle: BinaryIO, path: Path) -> Iterator[Table]:
 
 
 def read_npz(handle: BinaryIO, path: Path) -> Iterator[Table]:
-    """Read the arrays named as in NPZ_NAMES, or the only one there is."""
+    """Read the arrays named as in NPZ_NAMES, or the only one there is.
+
+    Raises:
+        UserError: it is no npz file, holds no points, or an array of another shape.
+    """
     try:
         with zipfile.ZipFile(handle) as archive:
             check_archive(archive, path)

@@ -32,6 +32,9 @@ def read_obj(handle: BinaryIO, path: Path) -> Iterator[Table]:
 
     Materials are never looked at. Normals that the faces share out otherwise than one to a vertex are left
     out, and the note says so.
+
+    Raises:
+        UserError: a line is no vertex or normal, with its number.
     """
     vertices: list[bytes] = []
     normals: list[bytes] = []
@@ -77,7 +80,11 @@ def _same_indices(corner: bytes) -> bool:
 
 
 def read_off(handle: BinaryIO, path: Path) -> Iterator[Table]:
-    """Read the vertices of a text OFF file, with normals where the keyword is NOFF (Geomview's manual)."""
+    """Read the vertices of a text OFF file, with normals where the keyword is NOFF (Geomview's manual).
+
+    Raises:
+        UserError: it is no text OFF file, or is cut short.
+    """
     lines = [line.split(b"#", 1)[0] for block in _text_blocks(handle, path) for line in block]
     lines = [line for line in lines if line.strip()]
     head = re.match(rb"\s*(?:ST)?C?(N?)OFF\s+(\d{1,18})\s+(\d{1,18})\b", b" ".join(lines[:2]))
@@ -97,7 +104,11 @@ def read_off(handle: BinaryIO, path: Path) -> Iterator[Table]:
 
 
 def read_stl(handle: BinaryIO, path: Path) -> Iterator[Table]:
-    """Read the corners of the facets of a binary or text STL file, each place once."""
+    """Read the corners of the facets of a binary or text STL file, each place once.
+
+    Raises:
+        UserError: it is no STL file, or is cut short.
+    """
     size = os.fstat(handle.fileno()).st_size
     start = handle.read(STL_HEADER_BYTES)
     facets = int.from_bytes(start[80:], "little")
@@ -125,6 +136,9 @@ def read_gltf(handle: BinaryIO, path: Path) -> Iterator[Table]:
     """Read the points, or the vertices of the meshes, of a glTF scene with their colours, each where the scene has it.
 
     A .gltf file may name files of data that lie beside it.
+
+    Raises:
+        UserError: it is no glTF scene, holds no points, or needs more memory than there is.
     """
     import trimesh
 

@@ -52,9 +52,9 @@ class ArrangementSettings:
         most_thinned: points among which they are chosen; of more, so many, spread evenly along the cloud.
         fewest: points that are left, at least, or else the cloud stays as it is.
         fewest_solid: points of a volume, at least: 1 000 noisy points on fins look like one.
-        even: of the distances to the last of ``neighbours``, how many times the tenth quantile the ninetieth may be in
-            a volume: 1.26 to 1.33 in voxels and random points, 1.41 and more where noise blurs a surface.
-        lattice: the same of the distances to the nearest other point, up to which points are a lattice: 1.0 to 1.3 in
+        even: 90th percentile of the distances to the last of ``neighbours``, divided by the 10th, at most in a volume:
+            1.26 to 1.33 in voxels and random points, 1.41 and more where noise blurs a surface.
+        lattice: the same ratio, for the nearest other point, up to which points are a lattice: 1.0 to 1.3 in
             voxels, 1.4 to 2.5 in scans that were thinned by voxels, 2.7 to 3.1 in random points.
         about: neighbours that show whether a point of a volume is on its outside.
         outside: distance from a point to the middle of its neighbours, as a share of that to the farthest of them,

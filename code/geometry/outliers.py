@@ -41,7 +41,7 @@ class OutlierSettings:
 
 
 def find_outliers(points: Array, settings: OutlierSettings | None = None) -> npt.NDArray[np.bool_]:
-    """Which points (N, d) stand far from all others (N,), alone or in groups of up to four.
+    """Which points (N, d), in any unit, stand far from all others (N,), alone or in groups of up to four.
 
     The cloud is sparser there than at the points about, and than at most points. Where a scan is sparse, it is so at
     the points about too.
@@ -60,7 +60,7 @@ def find_outliers(points: Array, settings: OutlierSettings | None = None) -> npt
 
 
 def find_background(points: Array, settings: OutlierSettings | None = None) -> npt.NDArray[np.bool_]:
-    """Which points (N, d) are far behind the body (N,), where this is a small part of all they span; else none."""
+    """Which points (N, d), in any unit, are far behind the body (N,), where this is a small part of all; else none."""
     s = settings or OutlierSettings()
     low, high = np.quantile(points, [(1 - s.body) / 2, (1 + s.body) / 2], axis=0)
     extent = float((high - low).max())

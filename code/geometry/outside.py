@@ -28,10 +28,10 @@ class OutsideSettings:
         points: that take part, at most, as such a grid holds no more.
         rounds: in which the areas of the points are fitted, each a step of steepest descent.
         width: of the smoothing, in cells.
-        below: winding number below which places seem to be outside. They surely are where the points about them have ½;
-            where these have less, it must be less by the square of theirs; below it, theirs tells nothing. On clouds
-            with noise at most 0.01 % of the places are then not outside, on stereo 0.2 to 0.6 %, of 4 to 12 % that only
-            seem so, and beside a cut 0.4 to 1.2 %, of 1 to 3 %.
+        below: winding number below which a place seems to be outside. With m the mean winding number at the points
+            about it, at most ½, it surely is where m is not below this and its own number is below (2m)² times this.
+            On clouds with noise at most 0.01 % of the places are then not outside, on stereo 0.2 to 0.6 %, of 4 to 12 %
+            that only seem so, and beside a cut 0.4 to 1.2 %, of 1 to 3 %.
         about: points about a place, whose mean counts: on an edge one alone has less than ½.
     """
 

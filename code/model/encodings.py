@@ -1,4 +1,4 @@
-"""Encodings: what a network sees of a point besides its coordinates.
+"""Encodings, such as Fourier features: what a network sees of a point besides its coordinates.
 
 An encoding maps points (..., d) to features (..., m), the coordinates first. Its ``pull_back`` turns a gradient in the
 features into the gradient in the points, so that a network can give its value and gradient in one forward graph.

@@ -116,7 +116,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self, rate: float | Tensor) -> None:
-        """Move the parameters once, by their gradients and the learning rate."""
+        """Move the parameters once, by their gradients and the learning rate, a number or a tensor ()."""
         gradient = _as_one([_gradient(parameter) for parameter in self.parameters])
         if self.weight_decay:
             gradient = gradient.add(_as_one(self.parameters), alpha=self.weight_decay)
@@ -165,7 +165,7 @@ class Muon:
 
     @torch.no_grad()
     def step(self, rate: float | Tensor) -> None:
-        """Move the matrices once, by their gradients with Nesterov momentum and the learning rate."""
+        """Move the matrices once, by their gradients with Nesterov momentum and the learning rate, a number or ()."""
         for matrices, mean in zip(self.groups, self.means, strict=True):
             gradients = torch.stack([_gradient(matrix) for matrix in matrices])
             mean.lerp_(gradients, 1 - self.momentum)

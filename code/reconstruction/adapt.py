@@ -1,4 +1,4 @@
-"""Values of the configuration that are left open (null) and follow from the cloud: its noise and its spacing."""
+"""Momentum, learning rate and Fourier features by the noise and the spacing, where the configuration has null."""
 
 import inspect
 from dataclasses import replace

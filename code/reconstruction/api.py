@@ -63,7 +63,8 @@ def reconstruct(
         points: (N, d), d = 2 or 3, N at least 10, in any unit and anywhere. They lie on a surface (curve), which may
             have holes; noise and outliers are found and dealt with. If they show an open sheet, the surface is open.
         normals: (N, d), pointing outward, of any length; given, they are used. Without them the sides are found.
-        sensors: where the points were seen from, (N, d), or one position (d,) for all; each point's side is then known.
+        sensors: where the points were seen from, (N, d), or one position (d,) for all; where they can be right, they
+            tell the sides.
         minutes: time for the training, in place of the 1 500 steps.
         steps: of the training, in place of the 1 500.
         resolution: cells of the grid along the longest side of the box, 8 to 2048; if None as many as the

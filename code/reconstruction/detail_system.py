@@ -156,7 +156,14 @@ def boxes(points: Array, margin: float) -> list[Box]:
 
 
 def system_of(data: Data, spacing: float, lambda_: float, noise: float) -> tuple[Nodes, System]:
-    """The nodes (M, d) that the points see, and the equations of their coefficients."""
+    """The nodes (M, d) that the points see, and the equations of their coefficients.
+
+    Args:
+        data: the points and what the correction should be there, normalised.
+        spacing: s, distance of the grid's nodes, normalised.
+        lambda_: λ, how smooth the correction is: κ = λ s^(4-d), ν = λ s² + σ² (``detail``).
+        noise: σ, standard deviation of the points about the surface, normalised.
+    """
     place = data.points / spacing
     nearest = np.rint(place).astype(np.int64)
     nodes = nodes_about(nearest, 1)

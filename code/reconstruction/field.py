@@ -59,7 +59,7 @@ class Field(Protocol):
 
     @property
     def spacing(self) -> float | None:
-        """Of the finest grid that the field holds, normalised; None without grids."""
+        """Of the last grid that the field holds, the detail's where it has one, normalised; None without grids."""
 
     def level(self, phase: float, /) -> float:
         """The normalised w at which u has a value."""
@@ -198,7 +198,7 @@ class DetailedField:
 
     @property
     def spacing(self) -> float:
-        """Of the finest grid, normalised."""
+        """Of the last grid, the detail's where there is one, normalised."""
         return self.correction.grids[-1].spacing
 
     def level(self, phase: float) -> float:

@@ -1,8 +1,9 @@
-"""What keeps the surface in gaps of the cloud, where no point holds it, from depending on how long a run is.
+"""Narrow holes of the cloud in long runs: the energy fades there, and then points that are added hold the surface.
 
-The least area draws it to a flat lid, a little with every step; and where that draws no more, every step moves it by
-chance. So the energy there counts whole at first, which smooths what the start guessed, and then less and less; and
-once that has come to rest, the surface is held by points of itself, which join those of the cloud.
+Otherwise the surface there would depend on how long a run is, as no point holds it. The least area draws it to a flat
+lid, a little with every step; and where that draws no more, every step moves it by chance. So the energy there counts
+whole at first, which smooths what the start guessed, and then less and less; and once that has come to rest, the
+surface is held by points of itself, which join those of the cloud.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Of what commit, and on what machine, a page of figures is."""
+"""The commit and the machine that a page of figures was made with."""
 
 import ast
 import hashlib

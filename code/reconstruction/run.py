@@ -82,7 +82,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train or evaluate, as the options ask."""
+    """Train or evaluate, as the options ask; returns the exit status.
+
+    Raises:
+        UserError: anything that the user gave cannot be used, or a file cannot be read or written.
+    """
     from dataclasses import replace
 
     from phase_recon.reconstruction.batch import run_many
@@ -139,6 +143,9 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     """Train from the start or from a checkpoint, then write the evaluation of the last step.
 
     Under torchrun all ranks train, and the first alone writes: what the others return is empty.
+
+    Raises:
+        UserError: the cloud, the configuration or the run to go on with cannot be used, or the training failed.
     """
     from dataclasses import replace
 
@@ -279,7 +286,11 @@ def _same_file(one: str | None, other: str | None) -> bool:
 
 
 def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
-    """Write the evaluation of a checkpoint."""
+    """Write the evaluation of a checkpoint.
+
+    Raises:
+        UserError: there is none, it is of another cloud, or its field has no surface.
+    """
     from dataclasses import replace
 
     from phase_recon.reconstruction import evaluation

@@ -1,4 +1,4 @@
-"""What a run has from its beginning to its end, and what its steps change: made anew, or taken from a checkpoint."""
+"""The state of a training, made before step 1 or loaded from a checkpoint: network, optimiser, loss, points to draw."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

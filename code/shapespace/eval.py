@@ -75,7 +75,11 @@ def write_shape(
     epoch: int,
     announce: Announce,
 ) -> Path:
-    """Write the evaluation of a code's shape against its cloud; returns the file of the metrics."""
+    """Write the evaluation of a code's shape against its cloud; returns the file of the metrics.
+
+    Raises:
+        UserError: the folder cannot be made, a file cannot be read or written, or the code has no surface.
+    """
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

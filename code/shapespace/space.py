@@ -84,6 +84,9 @@ def new_space(
         noise: of their points, normalised.
         device: where to compute.
         problems: why steps are slower than they could be is appended.
+
+    Raises:
+        UserError: the network or the loss that the configuration names cannot be made.
     """
     wrong: list[str] = []
     model = build_model(config.single, len(domain.lower), wrong, config.train.latent_size)

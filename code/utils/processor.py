@@ -1,4 +1,4 @@
-"""What steps on a CPU gain by: freed memory that is kept, and subnormal numbers that count as zero."""
+"""Settings of the CPU that make steps faster: freed memory is kept, and subnormal numbers count as zero."""
 
 import ctypes
 import sys
