@@ -24,6 +24,7 @@ EXIT_STATUSES = """exit statuses:
   130  stopped by Ctrl-C (143: by SIGTERM); the last line says what is saved"""
 
 ONE_LENGTH = "--steps and --minutes: one or the other; a run ends by its steps or by the clock"
+BEGINS_WITH_A_MINUS = "a value that begins with a minus needs =, as in --sensor=-1,0,2"
 OUT_OF_MEMORY = (
     "out of memory ({}): read fewer points (train.voxel), or lower plot.resolution, train.points_batch or "
     "train.pts_in_omega; on a GPU, --gpu cpu may do"
@@ -73,6 +74,7 @@ class Parser(argparse.ArgumentParser):
         elif unknown:
             message = f"{unknown[1]}: not expected here"
         message = re.sub(r"^argument ", "", message)
+        message = re.sub(r"^--(sensor|crop): expected one argument$", rf"\g<0>; {BEGINS_WITH_A_MINUS}", message)
         for kind, expected in (("int", "a whole number"), ("float", "a number")):
             message = re.sub(rf"^(.*): invalid {kind} value: (.*)$", rf"\1: expected {expected}, got \2", message)
         raise UserError(f"{message}; --help lists what there is")
@@ -109,15 +111,6 @@ COMMON: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("--gpu", "--device"),
         {"metavar": "WHICH", "default": "auto",
          "help": "auto (the GPU with most free memory, else the CPU), cpu, a GPU's number, or ignore (the first)"},
-    ),
-    "sensor": (
-        ("--sensor",),
-        {"metavar": "X,Y,Z", "help": "where the scanner stood that saw all points: --sensor=1.5,0,2; train.sensor"},
-    ),
-    "stations": (
-        ("--stations",),
-        {"metavar": "PATH",
-         "help": "of several stations: a table station,x,y,z, for a cloud with a column station; train.stations"},
     ),
     "exps-dir": (("--exps-dir",), {"metavar": "FOLDER", "type": Path, "help": "the folder of all results"}),
     "expname": (("--expname",), {"metavar": "NAME", "help": "the folder in it"}),

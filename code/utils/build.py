@@ -14,6 +14,7 @@ import re
 import sys
 import types
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from phase_recon.utils.errors import UserError
@@ -83,8 +84,12 @@ def build(
             key = name.removesuffix("_")
             if key not in parameters or not text:
                 problems.append(f"{prefix}: {line}" if prefix else line)
-            elif key not in wrong:
+                continue
+            if key not in wrong:
                 problems.append(f"{_join(prefix, key)}: {text}")
+            arguments.pop(parameters[key].name, None)
+        with suppress(ValueError, TypeError):  # a required one is among them, or they do not fit each other
+            return target(**arguments, **given)
         return None
 
 

@@ -15,6 +15,7 @@ from phase_recon.datasets.readers import READERS
 from phase_recon.model.network import ImplicitNet
 from phase_recon.reconstruction import batch, flags, forecast, output
 from phase_recon.reconstruction.batch_clouds import common_folder
+from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import Parser, command_name, common_flag
 from phase_recon.reconstruction.detail import seconds_for
 from phase_recon.reconstruction.findings import noise_in_words
@@ -91,6 +92,7 @@ def test_normals_are_a_flag_and_its_opposite():
         (["--steps", "many"], "--steps/--nepoch: expected a whole number, got 'many'; --help lists what there is"),
         (["--minutes", "x"], "--minutes: expected a number, got 'x'; --help lists what there is"),
         (["--minutes"], "--minutes: expected one argument; --help lists what there is"),
+        (["--sensor", "-1,0,2"], "--sensor: expected one argument; a value that begins with a minus needs =, as in "),
         (["--quality", "best"], "--quality: invalid choice: 'best' (choose from "),
     ],
 )
@@ -98,6 +100,15 @@ def test_mistaken_flags(words, text):
     with pytest.raises(UserError) as refused:
         parser("").parse_args(words)
     assert str(refused.value).startswith(text)
+
+
+@pytest.mark.parametrize("name", ["digs", "siren", "setup"])
+def test_one_wrong_value_is_one_problem(name: str):
+    """The network is asked for its keys by the class that the configuration names, whatever else is wrong."""
+    flags = overrides(parser("").parse_args(["--steps", "0"]))
+    with pytest.raises(UserError) as refused:
+        load_config(find_configuration(f"{name}.conf"), flags, check_model)
+    assert str(refused.value) == "--steps/--nepoch: expected at least 1, got 0"
 
 
 def test_an_output_without_a_cloud_is_refused_and_a_configuration_may_name_the_cloud():

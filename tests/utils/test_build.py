@@ -63,6 +63,14 @@ def problems_of(target: Any, tree: Mapping[str, Any], **given: Any) -> list[str]
     return problems
 
 
+def test_a_value_that_is_refused_leaves_the_others_of_its_section_as_they_are():
+    problems: list[str] = []
+    built = build(Outer, {"inner": {"size": -1}, "count": 3}, "s", problems)
+    assert (problems, built) == (["s.inner.size: expected at least 0"], Outer(count=3))
+    problems = []
+    assert build(Loss, {"weight": 2.0, "lambda": -1.0}, "s", problems, d=3) is None  # its error blames weight, too
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
