@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from phase_recon.datasets.columns import AXES, COLOURS, NORMALS
 from phase_recon.datasets.foreign import one_line
-from phase_recon.datasets.table import Table, line_blocks, parse_rows, shorten, to_double
+from phase_recon.datasets.table import Table, as_utf8, line_blocks, parse_rows, shorten, to_double
 from phase_recon.utils.archive import check_gltf
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.memory import READING_TEXT, require_memory
@@ -115,8 +115,7 @@ def read_stl(handle: BinaryIO, path: Path) -> Iterator[Table]:
     # binary files may begin with "solid" too, so the size is asked first
     if size >= STL_HEADER_BYTES and size == STL_HEADER_BYTES + facets * STL_FACET.itemsize:
         corners = to_double(np.fromfile(handle, STL_FACET, facets)["corners"].reshape(-1, 3))
-    elif start.lstrip().startswith(b"solid"):
-        handle.seek(0)
+    elif as_utf8(handle).read(STL_HEADER_BYTES).lstrip().startswith(b"solid"):
         lines = [line for block in _text_blocks(handle, path) for line in block if line.lstrip().startswith(b"vertex")]
         corners = parse_rows(lines, width=4, used=(1, 2, 3), where=f"{path}, vertex", first=1)
     else:
@@ -203,4 +202,4 @@ def _mesh_note(count: int) -> tuple[str, ...]:
 def _text_blocks(handle: BinaryIO, path: Path) -> Iterator[list[bytes]]:
     """Yield the lines of a text of which all is needed at once, if it fits into the memory."""
     require_memory(READING_TEXT * os.fstat(handle.fileno()).st_size, f"{path}", "thin the mesh")
-    yield from line_blocks(handle, f"{path}")
+    yield from line_blocks(as_utf8(handle), f"{path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import zipfile
 from collections.abc import Callable
@@ -269,6 +270,8 @@ def _read_mesh(path: Path) -> Surface:
     content = path.read_bytes()
     if kind == ".glb":
         check_gltf(content, len(content), path)
+    if kind in (".obj", ".off"):  # of which trimesh would lose the first line
+        content = content.removeprefix(codecs.BOM_UTF8)
     mesh = trimesh.load_mesh(io.BytesIO(content), file_type=kind.removeprefix("."), process=False, skip_materials=True)
     vertices, cells = np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
     visual: Any = mesh.visual

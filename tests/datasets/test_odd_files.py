@@ -135,6 +135,21 @@ class TestLineLayouts:
         np.testing.assert_array_equal(load(tmp_path, "a.txt", content).points, POINTS)
 
 
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+    def test_meshes_of_text(self, tmp_path: Path, encoding: str) -> None:
+        """The first vertex is behind the byte-order mark, and with it the normals are one to a vertex."""
+        lines = rows(POINTS).splitlines()
+        normals = rows(NORMALS).splitlines()
+        obj = "".join(f"v {line}\n" for line in lines) + "".join(f"vn {line}\n" for line in normals)
+        read = load(tmp_path, "a.obj", obj.encode(encoding))
+        np.testing.assert_array_equal(read.points, POINTS)
+        assert read.normals is not None
+        off = f"OFF\n{N} 0 0\n" + "".join(f"{line}\n" for line in lines)
+        np.testing.assert_array_equal(load(tmp_path, "a.off", off.encode(encoding), normals=False).points, POINTS)
+        stl = "solid a\n" + "".join(f"vertex {line}\n" for line in lines) + "endsolid a\n"
+        assert len(load(tmp_path, "a.stl", stl.encode(encoding), normals=False).points) == N
+
+
 class TestDialectsOfText:
     INTENSITY = RNG.uniform(0, 1, (N, 1)).round(6)
 
