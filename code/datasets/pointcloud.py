@@ -18,11 +18,11 @@ from phase_recon.datasets.readers import read_table
 from phase_recon.datasets.selection import Selection
 from phase_recon.datasets.stations import with_sensor, with_stations
 from phase_recon.datasets.table import Table
-from phase_recon.utils.errors import UserError
+from phase_recon.utils.errors import UserError, counted
 
 Array = npt.NDArray[np.float64]
 
-UNUSED = "set network.has_normals=false (or leave out --normals)"  # of errors about normals
+UNUSED = "leave the normals out (network.has_normals = false)"  # of errors about normals
 LEAST_POINTS = 10
 # thinner than this part of its extent, a cloud is flat: the rounding of a tilted plane to six decimals or to
 # single precision stays below it, and no surface so thin can be reconstructed
@@ -176,7 +176,7 @@ def _cloud(path: Path, table: Table, d_in: int | None, drop_invalid: bool, norma
     table = _without_clumps(table, axes)
     if len(table) < LEAST_POINTS:
         left_out = f" ({_left_out(table)})" if table.dropped else ""
-        raise UserError(f"{path} holds {len(table)} points{left_out}: expected {LEAST_POINTS} or more")
+        raise UserError(f"{path} holds {counted(len(table), 'point')}{left_out}: expected {LEAST_POINTS} or more")
 
     points = table.stack(axes)
     _check_shape(path, points)
@@ -189,7 +189,7 @@ def _cloud(path: Path, table: Table, d_in: int | None, drop_invalid: bool, norma
 
 
 def _left_out(table: Table) -> str:
-    return "left out: " + ", ".join(f"{count} points {reason}" for reason, count in table.dropped.items())
+    return "left out: " + ", ".join(f"{counted(count, 'point')} {reason}" for reason, count in table.dropped.items())
 
 
 def _axes(path: Path, table: Table, d_in: int | None) -> tuple[list[str], str | None]:

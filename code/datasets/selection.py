@@ -69,7 +69,7 @@ def _select_part(part: Table, selection: Selection, cells: "_Cells | None", path
         least = OPAQUE if selection.min_opacity is None else selection.min_opacity
         part = part.keep(part.columns[OPACITY] >= least, f"of opacity below {least:g} (--min-opacity)")
     elif selection.min_opacity is not None:
-        raise UserError(f"{path} has no opacities, as 3D Gaussians have: leave out --min-opacity")
+        raise UserError(f"{path} has no opacities, as 3D Gaussians have: leave out --min-opacity (train.min_opacity)")
     if selection.crop is not None:
         part = part.keep(_within(part, selection.crop, path), "outside the crop")
     if cells is not None:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Self, cast
 import numpy as np
 import numpy.typing as npt
 
-from phase_recon.utils.errors import UserError
+from phase_recon.utils.errors import UserError, counted
 
 MAX_VALUES = 600_000_000  # numbers: 100 million points with normals, 4.8 GB; a file that promises more is refused
 BLOCK_BYTES = 4 << 20  # bytes of text that are read at a time; a line must be shorter
@@ -155,7 +155,7 @@ def _bad_row(
             continue
         if count != width:
             return UserError(
-                f"{where} {number} has {count} values where {width} were expected: {shorten(line)}; "
+                f"{where} {number} has {counted(count, 'value')} where {width} were expected: {shorten(line)}; "
                 "give every row the same number of values"
             )
         try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +33,25 @@ OF_FILES = {
         "runs are of phase-recon",
     ),
     **dict.fromkeys(("plot.save_ply", "plot.save_html"), "save() writes the surface, phase-recon a page"),
+}
+ARGUMENTS = {"minutes": "train.time_budget", "steps": "train.nepoch", "resolution": "plot.resolution",
+             "normals": "network.has_normals"}  # fmt: skip
+# what a command advises, as regular expressions, and what does the same in Python; in this order
+IN_PYTHON = {
+    r" or, where z is the same throughout, --set train\.d_in=2": "",
+    r"--crop=\S+ reads those alone": SELECT,
+    r"the same command with --eval ": "",
+    r" \(--eval --trim open\)": "",
+    r"--set ([\w.]+)=true": r'overrides={"\1": True}',
+    r"--set ([\w.]+)=false": r'overrides={"\1": False}',
+    r"--set ([\w.]+)=(\S+?)(?=[;,]?(\s|$))": r'overrides={"\1": \2}',
+    r"--trim (open|closed|auto)": r'overrides={"plot.trim": "\1"}',
+    r"--trim (\S+) \(plot\.trim\)": r"plot.trim = \1",
+    r"--no-normals does without them": "leave them out",
+    r"--stations": "sensors= with a place for each point",
+    r"--sensor=X,Y,Z": "sensors=",
+    r"--(normals|steps|minutes)": r"\1=",
+    r"--gpu (\S+)": r"gpu=\1",
 }
 
 
@@ -84,6 +106,28 @@ def reconstruct(
         UserWarning: points are left out; or something may be wrong with the surface, as when the cloud looks open, or
             sensors are not believed.
     """
+    from phase_recon.utils.errors import UserError
+
+    if overrides is not None and not isinstance(overrides, dict):
+        raise UserError(f'overrides: expected a dict such as {{"train.seed": 3}}, got {overrides!r}')
+    if normals is not None and sensors is not None:
+        raise UserError("sensors: have no meaning with normals, which tell the sides; leave one out")
+    if minutes is not None and steps is not None:
+        raise UserError("minutes and steps: one or the other; a run ends by its steps or by the clock")
+    given = {"minutes": minutes, "steps": steps, "resolution": resolution, "normals": normals is not None}
+    with _in_words_of_python():
+        return _reconstruct(points, normals, sensors, given, overrides or {}, str(gpu))
+
+
+def _reconstruct(
+    points: npt.ArrayLike,
+    normals: npt.ArrayLike | None,
+    sensors: npt.ArrayLike | None,
+    given: dict[str, Any],
+    overrides: dict[str, Any],
+    gpu: str,
+) -> Reconstruction:
+    """``reconstruct`` with the values of ``ARGUMENTS``, None for what is not given."""
     from phase_recon.datasets.pointcloud import point_cloud
     from phase_recon.reconstruction.build_model import check_model
     from phase_recon.reconstruction.evaluation import Reconstruction, surface_of
@@ -92,37 +136,52 @@ def reconstruct(
     from phase_recon.utils.config_files import differences, override
     from phase_recon.utils.distributed import choose_device
     from phase_recon.utils.errors import UserError
-    from phase_recon.utils.overrides import assignment
+    from phase_recon.utils.overrides import Override, assignment
 
-    if overrides is not None and not isinstance(overrides, dict):
-        raise UserError(f'overrides: expected a dict such as {{"train.seed": 3}}, got {overrides!r}')
-    if normals is not None and sensors is not None:
-        raise UserError("sensors: have no meaning with normals, which tell the sides; leave one out")
-    if minutes is not None and steps is not None:
-        raise UserError("minutes and steps: one or the other; a run ends by its steps or by the clock")
-    keys: dict[str, Any] = {"network.has_normals": normals is not None}
-    keys |= {} if minutes is None else {"train.time_budget": minutes}
-    keys |= {} if steps is None else {"train.nepoch": steps}
-    keys |= {} if resolution is None else {"plot.resolution": resolution}
-    texts = [assignment(key, value) for key, value in {**keys, **(overrides or {})}.items()]
-    config = override(Config().to_dict(), texts, check_model, source="overrides", place="")
+    told = [Override(assignment(ARGUMENTS[name], value), name) for name, value in given.items() if value is not None]
+    keys = [assignment(key, value) for key, value in overrides.items()]
+    config = override(Config().to_dict(), [*told, *keys], check_model, source="overrides", place="")
     for key in differences(Config(), config):
         if key in OF_FILES:
             raise UserError(f"overrides: {key} is for files, and does nothing here: {OF_FILES[key]}")
+    for name, value in given.items():
+        section, _, key = ARGUMENTS[name].partition(".")
+        if value is not None and getattr(getattr(config, section), key) != value:
+            raise UserError(f"overrides: {ARGUMENTS[name]} is told by {name}=, in another way; leave one of them out")
+    if given["steps"] is not None and config.train.time_budget is not None:
+        raise UserError("overrides: train.time_budget, but steps= is given; a run ends by its steps or by the clock")
     cloud = point_cloud(points, normals, sensors, config.train.drop_invalid)
     if cloud.note:
-        warnings.warn(cloud.note, stacklevel=2)
+        warnings.warn(_in_python(cloud.note), stacklevel=3)
     try:
-        field, _ = fit(config, cloud, choose_device(str(gpu))[0], _warn)
+        field, _ = fit(config, cloud, choose_device(gpu)[0], _warn)
     except Interrupted:
         raise KeyboardInterrupt from None
     return Reconstruction.of(surface_of(field, cloud, config.plot, _warn), field)
 
 
+@contextmanager
+def _in_words_of_python() -> Iterator[None]:
+    """Errors that are raised within name no flags of a command."""
+    from phase_recon.utils.errors import UserError
+
+    try:
+        yield
+    except UserError as error:
+        raise UserError(*_in_python(str(error)).split("\n  ")) from None
+
+
+def _in_python(text: str) -> str:
+    """A text of the commands with what does the same in Python."""
+    for command, python in IN_PYTHON.items():
+        text = re.sub(command, python, text)
+    return text
+
+
 def _warn(line: str) -> None:
     """Pass on what a command would print, if it is a warning."""
     if line.startswith(WARNING):
-        warnings.warn(line.removeprefix(WARNING), stacklevel=2)
+        warnings.warn(_in_python(line.removeprefix(WARNING)), stacklevel=2)
 
 
 def load_field(run_or_checkpoint: str | Path) -> NeuralField | DetailedField:

@@ -30,7 +30,7 @@ from typing import IO, Any
 
 from phase_recon.reconstruction.batch_table import read_record, result_of, write_record, write_tables
 from phase_recon.reconstruction.names import folder_name
-from phase_recon.reconstruction.output import stays
+from phase_recon.reconstruction.output import stays, will_replace
 from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import to_hocon
 from phase_recon.utils.distributed import (
@@ -41,7 +41,7 @@ from phase_recon.utils.distributed import (
     local_rank,
     rank_and_size,
 )
-from phase_recon.utils.errors import UserError
+from phase_recon.utils.errors import UserError, counted
 from phase_recon.utils.experiment import TIMESTAMP, Experiment, in_utf8, latest_checkpoint, locked
 from phase_recon.utils.files import offset_of_mesh, write_whole
 from phase_recon.utils.interrupt import deferred_signals
@@ -98,7 +98,7 @@ class Batch:
                 while running or (waiting and not stop.signal):
                     if stop.signal and not told:
                         told = True
-                        print(f"stopping: {len(running)} runs are saving", flush=True)
+                        print(f"stopping: {counted(len(running), 'run')} to be saved", flush=True)
                         for job in running if sys.platform != "win32" else ():  # there Ctrl-C reaches them itself
                             job.process.send_signal(stop.signal)
                     free = sorted(set(range(self.jobs)) - {job.slot for job in running})
@@ -220,9 +220,13 @@ def run_many(config: Config, clouds: Sequence[Path], exps_dir: Path, jobs: int, 
     leave_ranks()
     mine = missing[ranks.rank :: ranks.size]
     if ranks.first:
-        if output is not None and not config.plot.overwrite:
-            _refuse_to_replace(folder, names, output, (config.plot.mesh_format, config.plot.curve_format))
-        print(f"runs: {folder}, {len(names)} clouds, {len(names) - len(missing)} done before", flush=True)
+        if output is not None:
+            formats = (config.plot.mesh_format, config.plot.curve_format)
+            for path in _others_files(folder, names, output, formats):
+                if not config.plot.overwrite:
+                    raise stays(path, "folder")
+                print(will_replace(path), flush=True)
+        print(f"runs: {folder}, {counted(len(names), 'cloud')}, {len(names) - len(missing)} done before", flush=True)
         for name in names:
             if name not in missing:
                 copy_surface(folder / name, output)
@@ -294,8 +298,6 @@ def copy_surface(run: Path, output: Path | None) -> None:
     if output is not None and result is not None and result.mesh is not None:
         output.mkdir(parents=True, exist_ok=True)
         path, surface = output / f"{run.name}{result.mesh.suffix}", result.mesh.read_bytes()
-        if path.exists() and path.read_bytes() != surface:
-            print(f"{path}: another file was there, and is replaced", flush=True)
         offset, beside = offset_of_mesh(result.mesh), offset_of_mesh(path)
         beside.unlink(missing_ok=True)  # first: one that is missing does less harm than that of another mesh
         write_whole(path, surface)
@@ -303,13 +305,15 @@ def copy_surface(run: Path, output: Path | None) -> None:
             write_whole(beside, offset.read_bytes())
 
 
-def _refuse_to_replace(folder: Path, names: Sequence[str], output: Path, formats: Sequence[str]) -> None:
-    """Raise UserError where a surface of one of the runs would replace a file that is not the run's own."""
+def _others_files(folder: Path, names: Sequence[str], output: Path, formats: Sequence[str]) -> list[Path]:
+    """The files that surfaces of the runs would replace and that are not the runs' own."""
+    found = []
     for path in (output / f"{name}.{kind}" for name in names for kind in formats):
         result = result_of(folder / path.stem)
         mesh = None if result is None else result.mesh
         if path.exists() and (mesh is None or mesh.suffix != path.suffix or mesh.read_bytes() != path.read_bytes()):
-            raise stays(path, "folder")
+            found.append(path)
+    return found
 
 
 def _prepare(config: Config, clouds: Sequence[Path], exps_dir: Path) -> tuple[Path, list[str], list[str]]:

@@ -23,20 +23,22 @@ def names_many(given: str | None, root: Path) -> bool:
     return path.is_dir() or ((given.startswith("@") or glob.has_magic(given)) and not path.exists())
 
 
-def find_clouds(given: str, root: Path, output: Path | None = None) -> list[Path]:
+def find_clouds(given: str, root: Path, runs: Path | None = None) -> list[Path]:
     """The clouds that a file, a folder, a glob or @list names, in the order of their names; a list keeps its own order.
 
-    A folder gives the files with the extensions of clouds, but for hidden ones and for those of runs: a folder with
-    a config.conf is a run's.
+    A folder gives the files with the extensions of clouds, but for hidden ones, those of runs, and surfaces that runs
+    have written, unless it holds nothing else.
 
     Args:
         given: as on the command line.
         root: where a relative path is looked for if it is not in the current folder.
-        output: the folder that surfaces go to: those of ours in it are no clouds.
+        runs: the folder of all runs.
 
     Raises:
-        UserError: there are none, or the list cannot be read.
+        UserError: there are none, or the list cannot be read or names no files.
     """
+    if not given:
+        raise UserError("CLOUD is empty: give the path of a cloud, a folder, a glob or @list")
     path = find_file(given, root).absolute()
     if path.is_file():  # its name may have what a glob or a list has, too
         return [Path(os.path.normpath(path))]
@@ -48,16 +50,20 @@ def find_clouds(given: str, root: Path, output: Path | None = None) -> list[Path
             why = getattr(error, "strerror", None) or "not text in UTF-8"
             raise UserError(f"{path}: the list of clouds cannot be read ({why})") from None
         found = [path.absolute().parent / line for line in lines if line and not line.startswith("#")]
+        if folder := next((file for file in found if file.is_dir()), None):
+            raise UserError(f"{path}: names the folder {folder}: a list has a file on each line; or give the folder")
         remedy = "write a path on each line"
     elif path.is_dir():
-        runs = {file.parent for file in path.rglob("config.conf")}
+        left_out = {file.parent for file in path.rglob("config.conf") if _is_run(file.parent)}
+        left_out |= set() if runs is None else {runs.absolute()}
         found = [
             file
             for file in sorted(path.rglob("*"))
-            if file.suffix.lower() in READERS and file.is_file() and runs.isdisjoint(file.parents)
-            and not (output is not None and file.resolve().parent == output.resolve() and is_of_ours(file))
+            if file.suffix.lower() in READERS and file.is_file() and left_out.isdisjoint(file.parents)
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
         ]  # fmt: skip
+        others = [file for file in found if not is_of_ours(file)]
+        found = others or [file for file in found if not file.name.endswith(OFFSET)]
         remedy = f"expected files with one of {', '.join(READERS)}"
     else:
         found = [file for name in sorted(glob.glob(given, recursive=True)) if (file := Path(name).absolute()).is_file()]
@@ -81,6 +87,11 @@ def is_of_ours(path: Path) -> bool:
             return MADE_BY.encode() in file.read(COMMENT_WITHIN)
     except (OSError, zipfile.BadZipFile):  # whose reader says what is wrong
         return False
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder with a config.conf is a run's, or that of the runs of many clouds."""
+    return (folder / "checkpoints").is_dir() or any(folder.glob("*/cloud.json"))
 
 
 def common_folder(clouds: Sequence[Path]) -> Path:

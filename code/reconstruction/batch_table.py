@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from phase_recon.utils.errors import UserError
+from phase_recon.utils.errors import UserError, counted
 from phase_recon.utils.files import write_text, write_whole
 
 # of cloud.json: states are waiting, running, done, failed and stopped; seconds are of all processes so far
@@ -138,7 +138,7 @@ def page_of(folder: Path, rows: list[dict[str, Any]]) -> str:
     states = [row["state"] for row in rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     title = html.escape(f"{folder.parent.name}, {folder.name}")
-    return PAGE.format(title=title, summary=f"{len(rows)} clouds: {counts}", rows="\n".join(map(_row, rows)))
+    return PAGE.format(title=title, summary=f"{counted(len(rows), 'cloud')}: {counts}", rows="\n".join(map(_row, rows)))
 
 
 def _row(row: dict[str, Any]) -> str:

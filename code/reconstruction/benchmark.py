@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phase_recon.datasets.pointcloud import load_point_cloud
+from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import Parser, chosen, common_flag, exit_status, whole_numbers
 from phase_recon.reconstruction.target import read_target
 from phase_recon.reconstruction.trials import (
@@ -52,8 +53,11 @@ from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points, distance_to_surface, sample_surface
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.config import PlotConfig
+from phase_recon.utils.config_files import load_config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import npz_of, write_text, write_whole
+from phase_recon.utils.locations import find_configuration
+from phase_recon.utils.overrides import given
 
 HERE = Path(__file__).resolve().parent
 SUFFIXES = (".ply", ".obj", ".off", ".stl")
@@ -135,13 +139,18 @@ def measure_all(options: argparse.Namespace) -> list[Row]:
     Raises:
         UserError: the options are wrong, or the folder holds nothing to do.
     """
+    if not options.data.is_dir():
+        raise UserError(f"{options.data}: no such folder; give one with scans and meshes")
     cases = list(find_cases(options.data, options.out, options.clouds))
     names = tuple(name for name in options.only.split(",") if name)
     cases = [case for case in cases if not names or case.name.startswith(names)]
     if not cases:
-        raise UserError(f"{options.data}: no scan with its _gt mesh and no mesh to sample (with this --only)")
+        where = " (with this --only)" if names else ""
+        raise UserError(f"{options.data}: no scan with its _gt mesh and no mesh to sample{where}")
     rows = []
     methods = chosen("--methods", options.methods, list(METHODS))
+    flags = given([("--minutes", "train.time_budget", options.minutes)])  # a wrong value is said before the first run
+    load_config(find_configuration("setup.conf"), [*flags, *options.set], check_model)
     for case in cases:
         for method, seed, command in commands(case, options):
             if method not in methods:

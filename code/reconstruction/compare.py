@@ -56,6 +56,7 @@ from phase_recon.utils.files import write_text, write_whole
 from phase_recon.utils.general import sample_ball, sample_omega
 from phase_recon.utils.hocon import parse, read_file, write
 from phase_recon.utils.locations import CONFIGURATIONS, ROOT, find_file, folder_of_runs
+from phase_recon.utils.overrides import given
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -100,11 +101,11 @@ class Method:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what is missing, measure it, write the table and the page; returns the exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
     parser = _parser()
-    line = f"{parser.prog} {shlex.join(given)}"
+    line = f"{parser.prog} {shlex.join(words)}"
     stopped = "stopped; the same command goes on with the runs that are missing"
-    return exit_status(parser, given, lambda options: compare(options, line), stopped)
+    return exit_status(parser, words, lambda options: compare(options, line), stopped)
 
 
 def compare(options: argparse.Namespace, command: str) -> int:
@@ -175,7 +176,9 @@ def configured(options: argparse.Namespace, folder: Path) -> Config:
             measured on.
     """
     conf = configuration(losses_of(options)[0], options.same_network, folder)
-    config = load_config(conf, options.set, check_model)
+    length = [("--minutes", "train.time_budget", options.minutes), ("--steps", "train.nepoch", options.steps)]
+    flags = given([*length, ("--seed", "train.seed", options.seed)])
+    config = load_config(conf, [*flags, *options.set], check_model)
     for key in differences(load_config(conf), config):
         if key in READING:
             raise UserError(f"--set {key}: all methods are measured on the whole file: leave it out, or cut the file")
@@ -226,9 +229,9 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         conf = configuration(loss, options.same_network, folder)
         for label, setting in settings:
             name = label or loss
-            given = [key for key in (*keys, setting) if key]
-            load_config(conf, given, check_model)  # a wrong value is said before the first run
-            sets = [word for key in given for word in ("--set", key)]
+            set_ = [key for key in (*keys, setting) if key]
+            load_config(conf, set_, check_model)  # a wrong value is said before the first run
+            sets = [word for key in set_ for word in ("--set", key)]
             expname = re.sub(r"[^\w.,=+-]", "_", name)
             yield Method(name, [*ours, "--conf", str(conf), "--expname", expname, *sets], [path, conf])
     if cloud.points.shape[1] == 3 and not options.sweep:

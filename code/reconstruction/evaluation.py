@@ -32,7 +32,7 @@ from phase_recon.surface.straddle import straddle
 from phase_recon.surface.surface import Surface, carry_colours, largest_components, substantial_components, transform
 from phase_recon.surface.trim import shown_part, within
 from phase_recon.utils.config import LEAST_RESOLUTION, MOST_RESOLUTION, PlotConfig
-from phase_recon.utils.errors import UserError
+from phase_recon.utils.errors import UserError, counted
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.files import npz_of, offset_of_mesh, write_whole
 from phase_recon.utils.general import thinned
@@ -110,13 +110,14 @@ def surface_of(
     surface, dropped = substantial_components(surface, plot.least_component, points)
     if dropped and announce:
         announce(
-            f"left out {dropped} components below plot.least_component = {plot.least_component:g} of the largest, or "
-            "on which few of the points about them lie"
+            f"left out {counted(dropped, 'component')} below plot.least_component = {plot.least_component:g} of the "
+            "largest, or on which few of the points about them lie"
         )
     if plot.keep_components is not None:
         surface, dropped = largest_components(surface, plot.keep_components)
         if dropped and announce:
-            announce(f"left out {dropped} smaller components, kept the {plot.keep_components} largest")
+            kept = f"plot.keep_components = {plot.keep_components}"
+            announce(f"left out {counted(dropped, 'smaller component')} ({kept})")
     if not (allow_open or plot.allow_open or cuts):
         check_within(surface, field.lower, field.upper)  # what no point shows may have left it
     surface = straddle(refine(surface, field.normalised_value_and_gradient, level))
@@ -271,7 +272,7 @@ def evaluate(
     inside = ((cloud.points >= box[0]) & (cloud.points <= box[1])).all(axis=1)
     points = cloud.points[inside] if inside.any() else cloud.points
     if outside := len(cloud.points) - len(points):
-        announce(f"{outside} points are outside of Ω, and in no picture or measurement")
+        announce(f"{counted(outside, 'point')} outside of Ω, in no picture or measurement")
 
     started = time.monotonic()
     resolution = cells_along(field, cloud, plot)
@@ -343,7 +344,7 @@ def _write_surface(
         kind, suffix = ("curve", plot.curve_format) if surface.dimension == 2 else ("mesh", plot.mesh_format)
         written[kind] = folder / f"surface.{suffix}"
         _write(written[kind], surface, announce)
-        _remove_others(written[kind])
+    _remove_others(next(iter(written.values()), folder / "surface"))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         _write(output, surface, announce)
@@ -410,7 +411,7 @@ def _write(path: Path, surface: Surface, announce: Announce) -> None:
 
 
 def _remove_others(written: Path) -> None:
-    """Remove the surfaces in other formats that an earlier evaluation left beside one: they are of another surface."""
+    """Remove the surfaces that an earlier evaluation left in formats other than that of one: they are of another."""
     for kind in {*MESH_WRITERS, *CURVE_WRITERS} - {written.suffix}:
         path = written.with_suffix(kind)
         path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from phase_recon.datasets.pointcloud import FLAT
 from phase_recon.geometry.layers import layers
 from phase_recon.geometry.points import Source
 from phase_recon.reconstruction.scene import Scene
-from phase_recon.utils.errors import UserError
+from phase_recon.utils.errors import UserError, counted
 
 THIN = 0.05  # × bounding radius: a body thinner than this is likely to come out wrong,
 NEEDLE = 0.025  # and one thinner than this along two axes in several components
@@ -40,7 +40,7 @@ def findings(scene: Scene) -> list[str]:
         )
     if scene.dropped:
         lines.append(
-            f"{scene.dropped} points are far from the others and are left out as outliers (train.drop_outliers = false "
+            f"{counted(scene.dropped, 'point')} far from all others left out, as outliers (train.drop_outliers = false "
             "keeps them)"
         )
     if note := arrangement_note(scene):
@@ -52,7 +52,7 @@ def findings(scene: Scene) -> list[str]:
     elif scene.normals == "estimated" and scene.is_sheet:
         lines.append(
             "note: the points are an open sheet, whose shape does not say which side is outside: of one that lies, as "
-            "terrain does, it is the upper side (plot.up); --sensor X,Y,Z tells another"
+            "terrain does, it is the upper side (plot.up); --sensor=X,Y,Z tells another"
         )
     if scene.outward is not None and scene.outward < scene.settings.inward:
         lines.append("note: the cloud's normals point inward, so they are turned round")
@@ -88,12 +88,12 @@ def findings(scene: Scene) -> list[str]:
             "is as large as parts of the shape: these will be rough or wrong; more or better points help, or --normals"
         )
     if creased := points.count(Source.CREASE):
-        lines.append(f"{creased} points are added on sharp edges (train.find_creases)")
+        lines.append(f"{counted(creased, 'point')} added on sharp edges (train.find_creases)")
     if (filled := points.count(Source.HOLE)) and (surface := scene.coarse_surface):
         area = surface.filling_areas.sum() * unit ** (scene.dimension - 1)
         lines.append(
-            f"{filled} points are added to close holes of the cloud (holes: {surface.holes}; area: {area:.3g} in all; "
-            f"farthest from a point: {surface.farthest * unit:.3g}; train.fill_openings)"
+            f"{counted(filled, 'point')} added to close holes of the cloud (holes: {surface.holes}; area: {area:.3g} "
+            f"in all; farthest from a point: {surface.farthest * unit:.3g}; train.fill_openings)"
         )
     if thickness < THIN:
         lines.append(

@@ -91,16 +91,7 @@ def parser(description: str) -> Parser:
         "--normals", action=argparse.BooleanOptionalAction,
         help="use the normals of the file, which must point outward; network.has_normals",
     )  # fmt: skip
-    how.add_argument("--sample", metavar="N", type=int, help="of a mesh: N points on its faces; train.sample")
-    ends = "xmin,xmax,ymin,ymax,zmin,zmax"
-    how.add_argument("--crop", metavar="ENDS", help=f"read a box: --crop={ends}, an empty end is open; train.crop")
-    how.add_argument("--voxel", metavar="SIZE", type=float, help="read one point per cell of this side; train.voxel")
-    how.add_argument("--classes", metavar="LIST", help="read these classes of a LAS file, as 2,6; train.classes")
-    how.add_argument(
-        "--min-opacity", metavar="O", type=float, help="3D Gaussians of at least this opacity (0.5); train.min_opacity"
-    )
-    common_flag(how, "sensor")
-    common_flag(how, "stations")
+    add_reading_flags(how)
     common_flag(how, "seed", help="seed of everything random (0); train.seed")
     common_flag(how, "set")
     how.add_argument(
@@ -120,6 +111,25 @@ def parser(description: str) -> Parser:
     which.add_argument("--checkpoint", metavar="N", default="latest", help="the step to load (the latest)")
     flags.add_version_and_debug()
     return flags
+
+
+def add_reading_flags(group: Any) -> None:
+    """Add the flags that say what is read of a cloud's file, and where its sensors stood, to a parser or a group."""
+    group.add_argument("--sample", metavar="N", type=int, help="of a mesh: N points on its faces; train.sample")
+    ends = "xmin,xmax,ymin,ymax,zmin,zmax"
+    group.add_argument("--crop", metavar="ENDS", help=f"read a box: --crop={ends}, an empty end is open; train.crop")
+    group.add_argument("--voxel", metavar="SIZE", type=float, help="read one point per cell of this side; train.voxel")
+    group.add_argument("--classes", metavar="LIST", help="read these classes of a LAS file, as 2,6; train.classes")
+    group.add_argument(
+        "--min-opacity", metavar="O", type=float, help="3D Gaussians of at least this opacity (0.5); train.min_opacity"
+    )
+    group.add_argument(
+        "--sensor", metavar="X,Y,Z", help="where the scanner stood that saw all points: --sensor=1.5,0,2; train.sensor"
+    )
+    group.add_argument(
+        "--stations", metavar="PATH",
+        help="of several stations: a table station,x,y,z, for a cloud with a column station; train.stations",
+    )  # fmt: skip
 
 
 def inputs(options: argparse.Namespace) -> list[str]:
@@ -142,12 +152,7 @@ def overrides(options: argparse.Namespace) -> list[str | Override]:
         ("--quality", "train.nepoch", quality and quality.steps),
         ("--quality", "plot.resolution", quality and quality.resolution),
         ("--input", "train.input_path", clouds[0] if len(clouds) == 1 else None),
-        ("--sample", "train.sample", options.sample),
-        ("--crop", "train.crop", options.crop and numbers("--crop", options.crop, float)),
-        ("--voxel", "train.voxel", options.voxel),
-        ("--classes", "train.classes", options.classes and numbers("--classes", options.classes, int)),
-        ("--min-opacity", "train.min_opacity", options.min_opacity),
-        *sensors(options),
+        *reading(options),
         ("--steps/--nepoch", "train.nepoch", options.steps),
         ("--minutes", "train.time_budget", options.minutes),
         ("--resolution", "plot.resolution", options.resolution),
@@ -165,10 +170,17 @@ def overrides(options: argparse.Namespace) -> list[str | Override]:
     return [*texts, *options.set]
 
 
-def sensors(options: argparse.Namespace) -> list[tuple[str, str, Any]]:
-    """The flags that say where the sensors stood, with key and value."""
-    sensor = options.sensor and numbers("--sensor", options.sensor, float)
-    return [("--sensor", "train.sensor", sensor), ("--stations", "train.stations", options.stations)]
+def reading(options: argparse.Namespace) -> list[tuple[str, str, Any]]:
+    """The flags of ``add_reading_flags``, each with its key and value."""
+    return [
+        ("--sample", "train.sample", options.sample),
+        ("--crop", "train.crop", options.crop and numbers("--crop", options.crop, float)),
+        ("--voxel", "train.voxel", options.voxel),
+        ("--classes", "train.classes", options.classes and numbers("--classes", options.classes, int)),
+        ("--min-opacity", "train.min_opacity", options.min_opacity),
+        ("--sensor", "train.sensor", options.sensor and numbers("--sensor", options.sensor, float)),
+        ("--stations", "train.stations", options.stations),
+    ]
 
 
 def key_of(text: str | Override) -> str:
@@ -211,6 +223,8 @@ def check_flags(options: argparse.Namespace, size: int) -> None:
     for name in inputs(options):
         if any("\udc80" <= letter <= "\udcff" for letter in name):
             raise UserError(f"{name}: its name has bytes that are not UTF-8; rename it")
+    if not options.timestamp:
+        raise UserError("--timestamp is empty: name the run's folder, or leave it out")
     if not (options.eval or options.is_continue) and options.checkpoint != "latest":
         raise UserError("--checkpoint names something to load: add --eval or --is-continue")
     if options.eval and options.is_continue:

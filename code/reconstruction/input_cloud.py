@@ -1,5 +1,6 @@
 """The cloud of a run: how it is read, and what a user should know of it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,8 +39,7 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
     if t.input_path is None:
         raise UserError("train.input_path: not set; give the point cloud: phase-recon CLOUD, or --input PATH")
     path = find_file(t.input_path)
-    if config.network.has_normals and (flag := "sensor" if t.sensor else "stations" if t.stations else None):
-        raise UserError(f"--{flag} (train.{flag}): has no meaning with --normals, which tell the sides; leave one out")
+    check_sensors(config)
     if path.is_file() and (size := path.stat().st_size) > ANNOUNCED_BYTES:
         with path.open("rb") as file:
             is_text = not any(byte > 127 or byte == 0 for byte in file.read(LOOKED_AT)[HEADER:])
@@ -63,6 +63,35 @@ def load_cloud(config: Config, say: Announce) -> tuple[PointCloud, Config]:
         )
     found = None if stations is None else str(stations.absolute())
     return cloud, replace(config, train=replace(t, input_path=str(path.absolute()), stations=found))
+
+
+def check_sensors(config: Config) -> None:
+    """Refuse places of sensors where normals tell the sides.
+
+    Raises:
+        UserError: both are asked for.
+    """
+    t = config.train
+    if config.network.has_normals and (flag := "sensor" if t.sensor else "stations" if t.stations else None):
+        raise UserError(f"--{flag} (train.{flag}): has no meaning with --normals, which tell the sides; leave one out")
+
+
+def without_stations(clouds: Sequence[Path], config: Config) -> list[Path]:
+    """Clouds but for the table of stations, which may lie beside them.
+
+    Raises:
+        UserError: the table is not there, or places of sensors have no meaning; or no cloud is left.
+    """
+    check_sensors(config)
+    if config.train.stations is None:
+        return list(clouds)
+    table = find_file(config.train.stations)
+    if not table.is_file():
+        raise UserError(f"--stations (train.stations): {table}: no such file; give the table of the stations")
+    left = [cloud for cloud in clouds if not (cloud.exists() and cloud.samefile(table))]
+    if not left:
+        raise UserError(f"{table}: is the table of stations; give clouds, too")
+    return left
 
 
 def files_of(config: Config) -> dict[str, Path]:

@@ -22,14 +22,14 @@ if not __package__:  # started as a file: the package is the folder above
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import Parser, common_flag, exit_status
 from phase_recon.reconstruction.findings import arrangement_note, sensor_warning
-from phase_recon.reconstruction.flags import sensors
+from phase_recon.reconstruction.flags import add_reading_flags, reading
 from phase_recon.reconstruction.input_cloud import files_of, heading, load_cloud
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
 from phase_recon.reconstruction.output import check_folder, check_not_read, replacing
 from phase_recon.reconstruction.preprocess import ORIENTING, prepare
 from phase_recon.utils.config_files import load_config
 from phase_recon.utils.distributed import keep_to_processors
-from phase_recon.utils.errors import UserError
+from phase_recon.utils.errors import UserError, counted
 from phase_recon.utils.files import write_whole
 from phase_recon.utils.locations import find_configuration
 from phase_recon.utils.overrides import given
@@ -38,13 +38,12 @@ from phase_recon.utils.overrides import given
 def main(arguments: list[str] | None = None) -> int:
     """Read, orient, write; returns the exit status."""
     parser = Parser(
-        "CLOUD [-o ORIENTED.ply] [--sensor X,Y,Z] [--set KEY=VALUE]", __doc__, script="orient.py",
+        "CLOUD [-o ORIENTED.ply] [--sensor=X,Y,Z] [--set KEY=VALUE]", __doc__, script="orient.py",
         console="phase-recon-orient",
     )  # fmt: skip
     parser.add_argument("cloud", metavar="CLOUD", help="the point cloud")
     parser.add_argument("-o", "--output", metavar="PATH", type=Path, help="the file to write (<cloud>_oriented.ply)")
-    common_flag(parser, "sensor")
-    common_flag(parser, "stations")
+    add_reading_flags(parser)
     common_flag(parser, "set")
     parser.add_version_and_debug()
     return exit_status(parser, arguments, orient, "stopped: nothing is written")
@@ -60,7 +59,7 @@ def orient(options: argparse.Namespace) -> None:
     if output.suffix.lower() != ".ply":
         raise UserError(f"--output {output}: oriented points are written as .ply, not as {output.suffix or 'that'}")
     check_folder(output, output.parent)
-    flags = given([("CLOUD", "train.input_path", options.cloud), *sensors(options)])
+    flags = given([("CLOUD", "train.input_path", options.cloud), *reading(options)])
     keys = [*flags, "train.start = network", *options.set]
     config = load_config(find_configuration("setup.conf"), keys, check_model)
     if config.network.has_normals or not config.train.estimate_normals:
@@ -83,7 +82,8 @@ def orient(options: argparse.Namespace) -> None:
         raise UserError(f"{options.cloud}: encloses nothing, so that no side of its points is outside")
     output.parent.mkdir(parents=True, exist_ok=True)
     write_whole(output, oriented_ply(positions, normals, confidence))
-    print(f"{len(positions)} points, {(confidence > 0).mean():.1%} with a sure side; {scene.dropped} outliers left out")
+    left_out = counted(scene.dropped, "outlier")
+    print(f"{len(positions)} points, {(confidence > 0).mean():.1%} with a sure side; {left_out} left out")
     print(f"\noriented: {output}")
 
 

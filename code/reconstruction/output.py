@@ -87,7 +87,12 @@ def replacing(path: Path, may_replace: bool) -> list[str]:
     there = [file for file in files if file.exists()]
     if there and not may_replace:
         raise stays(there[0], "name")
-    return [f"note: {file} is there, and will be replaced (--set plot.overwrite=false refuses)" for file in there]
+    return [will_replace(file) for file in there]
+
+
+def will_replace(path: Path) -> str:
+    """What is said of a file that is there, and that a surface will replace."""
+    return f"note: {path} is there, and will be replaced (--set plot.overwrite=false refuses)"
 
 
 def stays(path: Path, other: str) -> UserError:

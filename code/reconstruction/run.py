@@ -92,11 +92,12 @@ def run(options: argparse.Namespace) -> int:
     from phase_recon.reconstruction.batch import run_many
     from phase_recon.reconstruction.batch_clouds import common_folder, find_clouds, names_many
     from phase_recon.reconstruction.build_model import check_model
+    from phase_recon.reconstruction.input_cloud import without_stations
     from phase_recon.reconstruction.names import named
     from phase_recon.reconstruction.output import check_extension, check_folder_of_many
     from phase_recon.reconstruction.training import Interrupted
     from phase_recon.utils.config_files import load_config
-    from phase_recon.utils.distributed import rank_and_size
+    from phase_recon.utils.distributed import choose_device, rank_and_size
 
     rank, size = rank_and_size()
     check_flags(options, size)
@@ -114,14 +115,15 @@ def run(options: argparse.Namespace) -> int:
     given = inputs(options)
     if len(given) > 1 or (names_many(config.train.input_path, ROOT) and not (loads and not given)):
         check_flags_for_many(options)
-        texts = given or [str(config.train.input_path)]
-        clouds = list(dict.fromkeys(cloud for text in texts for cloud in find_clouds(text, ROOT, options.output)))
+        texts, runs = given or [str(config.train.input_path)], folder_of_runs(config.train.exps_dir)
+        clouds = list(dict.fromkeys(cloud for text in texts for cloud in find_clouds(text, ROOT, runs)))
+        clouds = without_stations(clouds, config)
+        choose_device(options.gpu)  # what no run could use is said before the first
         if len(given) > 1:
             config = replace(config, train=replace(config.train, input_path=str(common_folder(clouds))))
         if options.output is not None:
             check_folder_of_many(options.output, clouds, config.plot.save_ply)
         config = named(config)
-        runs = folder_of_runs(config.train.exps_dir)
         return run_many(config, clouds, runs, options.jobs, options.gpu, options.output)
     if options.jobs != 1:
         raise UserError("--jobs is for many clouds: give several files, a folder, a glob or @list.txt")
@@ -320,21 +322,23 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     cloud, config_of_run = load_cloud(asked, say)
     say(heading(cloud, config_of_run))
     trained_on = checkpoint["config"]["train"].get("input_path")
-    if trained_on and Path(trained_on).exists() and not _same_file(trained_on, config_of_run.train.input_path):
-        if checkpoint["cloud"] != cloud.fingerprint and _named_by_cloud(config, options):
-            raise UserError(
-                f"{config_of_run.train.input_path}: there is no run of it; {experiment.folder}, of that name, was "
-                f"trained on {trained_on}: train first, or give --expname {name} to measure that run by this cloud"
-            )
+    path, differs = config_of_run.train.input_path, checkpoint["cloud"] != cloud.fingerprint
+    another = trained_on is not None and trained_on != path and not _same_file(trained_on, path)
+    if another and differs and _named_by_cloud(config, options):
+        raise UserError(
+            f"{path}: there is no run of it; {experiment.folder}, of that name, was trained on {trained_on}: train "
+            f"first, or give --expname {name} to measure that run by this cloud"
+        )
+    if another and Path(trained_on).exists():
         say(f"note: the run was trained on {trained_on}; its surface is cut, coloured and measured by this cloud")
-    elif checkpoint["cloud"] != cloud.fingerprint:
+    elif differs:
         say(
             f"note: the run was trained on {checkpoint['cloud']['points']} points, and now there are "
             f"{len(cloud.points)}, or their values changed; its surface is cut, coloured and measured by these"
         )
     if cloud.points.shape[1] != field.dimension:
         raise UserError(
-            f"{config_of_run.train.input_path}: is {cloud.points.shape[1]}D, but the run is {field.dimension}D: "
+            f"{path}: is {cloud.points.shape[1]}D, but the run is {field.dimension}D: "
             "leave --input out, or give the cloud that the run was trained on"
         )
     output = _output(replace(config_of_run, plot=config.plot), options, cloud)
@@ -438,7 +442,7 @@ def _show_metrics(path: Path, points: int) -> None:
         say(
             f"warning: {share:.0%} of the surface is farther than {distance} from all points, and so a guess; if the "
             "cloud is open, as terrain, a room or a single view is, the same command with --eval --trim open cuts that "
-            "off, and training with --sensor X,Y,Z mends sides that are wrong"
+            "off, and training with --sensor=X,Y,Z mends sides that are wrong"
         )
     elif share >= SAID:
         say(f"{share:.0%} of the surface is farther than {distance} from all points, and so a guess")

@@ -113,7 +113,7 @@ def write_bodies(folder: Path, train: int, test: int, count: int, noise: float, 
     if train < LEAST_SHAPES or count < 10:
         raise UserError(f"bodies: expected at least 1 for training and 10 points, got {train} and {count}")
     for flag, value in (("test", test), ("noise", noise), ("seed", seed)):
-        if value < 0:
+        if not 0 <= value < np.inf:
             raise UserError(f"--{flag}: expected 0 or more, got {value}")
     for place, first, last in ((folder / "train", 0, train), (folder / "test", train, train + test)):
         own = {f"body_{index:04d}.npz" for index in range(first, last)}

@@ -37,7 +37,7 @@ from phase_recon.shapespace.space import CODE, Space, space_from_checkpoint
 from phase_recon.shapespace.train import fit_space
 from phase_recon.utils.config_files import differences
 from phase_recon.utils.distributed import choose_device, join_ranks, leave_ranks, rank_and_size
-from phase_recon.utils.errors import UserError
+from phase_recon.utils.errors import UserError, counted
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.locations import folder_of_runs
 from phase_recon.utils.overrides import Override, assignment
@@ -129,7 +129,7 @@ def _train(options: argparse.Namespace) -> None:
                 experiment.discard()
             raise
         leave_ranks()
-    say(f"trained {epoch} steps on {len(shapes.names)} shapes")
+    say(f"trained {counted(epoch, 'step')} on {counted(len(shapes.names), 'shape')}")
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -165,7 +165,7 @@ def bodies(options: argparse.Namespace) -> None:
     from phase_recon.shapespace.bodies import write_bodies
 
     write_bodies(options.out, options.train, options.test, options.points, options.noise, options.seed)
-    print(f"written: {options.out}, {options.train} shapes to train on and {options.test} others")
+    print(f"written: {options.out}, {counted(options.train, 'shape')} to train on and {counted(options.test, 'other')}")
 
 
 def dfaust(options: argparse.Namespace) -> None:

@@ -148,18 +148,19 @@ def _checked(
 
 def _error(source: str, problems: Sequence[str], places: Mapping[str, str]) -> UserError:
     """One error with all problems, each with its line in the file where that is known."""
-    texts = []
+    texts, alone = [], True  # whether all are of flags or arguments, whose mistakes are not the file's
     for problem in problems:
         key = re.split(": | = ", problem)[0]
-        place = places.get(key) or places.get(key.split("[")[0])
-        if place and place.startswith("--") and place != "--set":  # a flag needs no key beside it, and has no null
+        place = places.get(key) or places.get(key.split("[")[0]) or ""
+        if place and not place.startswith(("--set", "line ")):  # it needs no key beside it, and has no null
             texts.append(place + OR_NULL.sub("", problem.removeprefix(key)))
         else:
             texts.append(f"{place}: {problem}" if place else problem)
-    if len(texts) == 1:  # the command line's own mistake is not the file's
-        return UserError(texts[0] if texts[0].startswith("--") else f"{source}: {texts[0]}")
-    if all(text.startswith("--") for text in texts):
-        source = "the command line"
+            alone &= place == "--set"
+    if len(texts) == 1:
+        return UserError(texts[0] if alone else f"{source}: {texts[0]}")
+    if alone:
+        source = "the command line" if texts[0].startswith("--") else "the arguments"
     return UserError(f"{source}: {len(texts)} problems in the configuration", *texts)
 
 

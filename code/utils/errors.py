@@ -1,4 +1,4 @@
-"""The exception for mistakes that the user can correct; every module may raise it."""
+"""What users are told: the exception for mistakes that they can correct, which every module may raise; and a word."""
 
 LONGEST_LINE = 2000  # characters: a longer line of an error is cut
 
@@ -19,6 +19,11 @@ class UserError(Exception):
 
     def __init__(self, text: str, *details: str) -> None:
         super().__init__("\n  ".join(_printable(line) for line in (text, *details)))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 point``, ``2 points``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _printable(line: str) -> str:

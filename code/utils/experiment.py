@@ -271,6 +271,9 @@ class Experiment:
         latest = latest_checkpoint(self.folder)
         if latest is None:
             raise UserError(f"{self.folder}: {NO_CHECKPOINT}")
+        if checkpoint != "latest" and not checkpoint.isdecimal():
+            there = _listing(latest.parent, "the checkpoints there are")
+            raise UserError(f"--checkpoint {checkpoint}: expected the number of a step, or latest; {there}")
         path = latest if checkpoint == "latest" else latest.with_name(f"{checkpoint}.pth")
         if not path.is_file():
             raise UserError(f"{path}: no such checkpoint; {_listing(path.parent, 'the checkpoints there are')}")

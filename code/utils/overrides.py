@@ -13,7 +13,7 @@ from phase_recon.utils.errors import UserError
 
 
 class Override(NamedTuple):
-    """A HOCON text that is merged over a configuration, and the flag of the command line that it stands for."""
+    """A HOCON text that is merged over a configuration, and the flag or the argument that it stands for."""
 
     text: str
     flag: str

@@ -230,9 +230,27 @@ def test_surfaces_replace_nothing_where_that_is_forbidden(command: Command, scan
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert "a.ply: is there, and plot.overwrite = false; move it, or give another folder" in done.err
     assert (meshes / "a.ply").read_text() == "mine"
+    done = command("--input", scans, "-o", meshes)
+    assert done.out.startswith(f"note: {meshes / 'a.ply'} is there, and will be replaced (--set plot.overwrite=false ")
+    assert (meshes / "a.ply").read_text() == "fine"
     (meshes / "a.ply").unlink()
     for _ in range(2):  # the second time its own surface is there
         assert command("--input", scans, "-o", meshes, "--set", "plot.overwrite=false").status == 0
+
+
+def test_the_table_of_the_stations_is_no_cloud(command: Command, scans: Path):
+    put(scans, a="fine")
+    (scans / "stations.csv").write_text("station,x,y,z\n1,0,0,0\n")
+    done = command("--input", scans, "--stations", scans / "stations.csv")
+    assert ": 1 done;" in done.out.replace("\n", ": ")
+    for flags, says in (
+        (("--stations", scans / "none.csv"), f"--stations (train.stations): {scans / 'none.csv'}: no such file; give "),
+        (("--sensor=0,0,1", "--normals"), "--sensor (train.sensor): has no meaning with --normals"),
+        (("--gpu", "fast"), "--gpu fast: expected auto, cpu, ignore or the number of a GPU"),
+    ):
+        done = command("--input", scans, *flags)
+        assert done.status == 2
+        assert done.err.startswith(f"error: {says}")
 
 
 def test_a_surface_is_copied_with_its_offset(command: Command, scans: Path, tmp_path: Path):

@@ -23,23 +23,37 @@ def test_what_names_many_clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_folders_globs_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("b.ply", "a.xyz", "notes.md", ".hidden.ply", "in/c.npy", "run/config.conf", "run/x/surface.ply"):
+    own = ("b.ply", "a.xyz", "notes.md", ".hidden.ply", "in/c.npy", "config.conf", "exps/compare-a/table.csv")
+    a_run = ("run/config.conf", "run/x/surface.ply", "run/checkpoints/1.pth")
+    for name in (*own, *a_run, "many/config.conf", "many/a/cloud.json", "many/a/surface.ply"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     (tmp_path / "in" / "list.txt").write_text("# of today\nc.npy\n\n../b.ply\nnot there.ply\nc.npy\n")
 
     def found(given: str) -> list[str]:
-        return [path.relative_to(tmp_path).as_posix() for path in find_clouds(given, tmp_path)]
+        return [path.relative_to(tmp_path).as_posix() for path in find_clouds(given, tmp_path, tmp_path / "exps")]
 
     assert found(str(tmp_path)) == ["a.xyz", "b.ply", "in/c.npy", "in/list.txt"]
     assert found("*.*y*") == ["a.xyz", "b.ply"]
-    assert found("**/*.ply") == ["b.ply", "run/x/surface.ply"]
+    assert found("**/*.ply") == ["b.ply", "many/a/surface.ply", "run/x/surface.ply"]
     assert found("@in/list.txt") == ["in/c.npy", "b.ply", "in/not there.ply"]
     (tmp_path / "in" / "list.txt").write_text("c.npy\n", encoding="utf-8-sig")  # as Windows' editor does
     assert found("@in/list.txt") == ["in/c.npy"]
     for name in ("scan[1].ply", "scan1.ply", "@x.ply"):  # as a shell hands them over
         (tmp_path / name).write_text("")
         assert found(name) == [name]
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ("", "CLOUD is empty: give the path of a cloud, a folder, a glob or @list"),
+    ("@list.txt", r"list\.txt: names the folder .*in: a list has a file on each line; or give the folder"),
+])  # fmt: skip
+def test_what_names_no_clouds_is_said(given: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "list.txt").write_text("in\n")
+    with pytest.raises(UserError, match=said):
+        find_clouds(given, tmp_path)
 
 
 def test_surfaces_of_any_format_in_a_folder_below_are_no_clouds(tmp_path: Path):
@@ -51,9 +65,11 @@ def test_surfaces_of_any_format_in_a_folder_below_are_no_clouds(tmp_path: Path):
     for kind in ("ply", "obj", "stl", "glb", "npz"):
         write_surface(meshes / f"{kind}.{kind}", transform(body, 1.0, np.full(3, 1e7)), f"{MADE_BY}, in its unit")
     assert (meshes / "stl.stl.offset.txt").is_file()
-    assert find_clouds(str(tmp_path / "scans"), tmp_path, meshes) == [tmp_path / "scans" / "a.xyz"]
+    assert find_clouds(str(tmp_path / "scans"), tmp_path) == [tmp_path / "scans" / "a.xyz"]
     (meshes / "mine.stl").write_bytes(b"a mesh of mine")
-    assert find_clouds(str(tmp_path / "scans"), tmp_path, meshes)[1:] == [meshes / "mine.stl"]
+    assert find_clouds(str(tmp_path / "scans"), tmp_path)[1:] == [meshes / "mine.stl"]
+    (meshes / "mine.stl").unlink()
+    assert len(find_clouds(str(meshes), tmp_path)) == 5  # nothing else is there
 
 
 def test_files_on_two_drives_have_no_common_folder(monkeypatch: pytest.MonkeyPatch):

@@ -174,3 +174,23 @@ def test_poisson_through_our_oriented_points_is_a_row(data, tmp_path, monkeypatc
     assert [row["method"] for row in rows] == ["ours", "ours oriented+poisson9", "poisson8", "poisson9", "ipsr9"]
     assert ran[0][2:] == [str(oriented), ran[0][3], "--depth", "9", "--normals"]
     assert rows[1]["d_C"] == rows[0]["d_C"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["nofolder"], "nofolder: no such folder; give one with scans and meshes"),
+        (["empty"], "empty: no scan with its _gt mesh and no mesh to sample"),
+        (["empty", "--only", "a"], "empty: no scan with its _gt mesh and no mesh to sample (with this --only)"),
+        (["full", "--set", "train.nepoch=0"], "--set: train.nepoch: expected at least 1, got 0"),
+        (["full", "--minutes", "0"], "--minutes: expected more than 0 minutes, got 0.0"),
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(tmp_path, monkeypatch, capsys, arguments, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    trimesh.creation.box().export(tmp_path / "full" / "box.obj")
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
+    assert main() == 2
+    assert capsys.readouterr().err == f"error: {text}\n"

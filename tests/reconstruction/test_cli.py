@@ -9,18 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import trimesh
 
 from conftest import CENTRES, RADIUS, ROOT, TINY, Command, records, tiny_arguments
-from phase_recon.datasets.pointcloud import load_point_cloud, point_cloud
-from phase_recon.reconstruction import evaluation, training
-from phase_recon.reconstruction.api import OF_FILES, load_field, reconstruct
-from phase_recon.reconstruction.input_cloud import READING
+from phase_recon.datasets.pointcloud import load_point_cloud
+from phase_recon.reconstruction import evaluation
 from phase_recon.reconstruction.run import main
 from phase_recon.reconstruction.target import read_target
-from phase_recon.reconstruction.training import Interrupted
 from phase_recon.surface.files import read_surface
-from phase_recon.surface.surface import Surface
 from phase_recon.utils.config_files import load_config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import read_checkpoint
@@ -332,8 +327,12 @@ def test_a_run_of_another_cloud_of_that_name_is_not_meant(command: Command, clou
     )
     assert (done.status, done.err) == (2, f"error: {says}\n")
     assert (run / "evaluation" / "2" / "surface.ply").read_bytes() == mesh
+    files[0].rename(tmp_path / "one" / "moved.xyz")  # it is still not of the other
+    assert command(files[1], "--eval", *unnamed).err == f"error: {says}\n"
+    assert (run / "evaluation" / "2" / "surface.ply").read_bytes() == mesh
     np.savetxt(files[1], points)  # a copy of it
-    assert command(files[1], "--eval", *unnamed).status == 0
+    done = command(files[1], "--eval", *unnamed)
+    assert (done.status, "note: the run was trained on" in done.out) == (0, False)
 
 
 def test_a_key_of_the_run_s_own_loss_can_change(command: Command, clouds: Any):
@@ -394,6 +393,9 @@ def test_a_checkpoint_there_is_not_is_named_with_those_there_are(command: Comman
     done = command("--eval", "--checkpoint", 101)
     assert done.status == 2
     assert "101.pth: no such checkpoint; the checkpoints there are: latest, 100, 200, 250" in done.err
+    done = command("--eval", "--checkpoint", run / "checkpoints" / "100.pth")
+    says = f"--checkpoint {run / 'checkpoints' / '100.pth'}: expected the number of a step, or latest; the checkpoints "
+    assert (done.status, done.err) == (2, f"error: {says}there are: latest, 100, 200, 250\n")
     done = command("--eval", "--timestamp", "yesterday")
     assert f"yesterday: no such run; the runs there are: {run.name}" in done.err
 
@@ -499,113 +501,6 @@ def test_the_published_configuration_runs(command: Command, clouds: tuple[Path, 
     assert record["lr"] == 5e-6  # the floor of Step
     config = read_checkpoint(done.folder / "checkpoints" / "1.pth")["config"]
     assert (config["network"]["output"], config["train"]["optimizer"]) == ("u", "adam")
-
-
-def test_reconstruct_gives_a_surface_in_the_frame_of_the_points(shapes: Any, kind: int, tmp_path: Path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    points = shapes[kind]
-    overrides = {
-        "train.points_batch": 64, "train.pts_in_omega": 64, "plot.resolution": 16,
-        "train.learning_rate_schedule": [{"Type": "Cosine", "Initial": 0.005, "Final": 0.0}],
-        "network.inputs": {"dims": [16, 16], "use_FFM": False, "radius_init": 0.9},
-    }  # fmt: skip
-    surface = reconstruct(points, (points - CENTRES[kind]) / RADIUS, steps=150, overrides=overrides, gpu="cpu")
-    field = surface.field
-    assert isinstance(surface, Surface)
-    count, d = surface.vertices.shape
-    assert repr(surface).startswith(f"<Reconstruction in {d}D: {count} vertices, ")
-    assert len(repr(surface) + repr(field)) < 200  # no arrays
-    assert abs(np.linalg.norm(surface.vertices - CENTRES[kind], axis=1).mean() - RADIUS) < 0.1 * RADIUS
-    np.testing.assert_allclose(field.w(surface.vertices), 0, atol=0.02 * RADIUS)
-    assert field.u(np.array([CENTRES[kind]]))[0] < 0
-    if kind == 1:
-        with pytest.raises(UserError, match=r"^save: expected a path such as 'mesh\.ply', got None"):
-            surface.save(None)  # type: ignore[arg-type]
-        with pytest.raises(UserError, match=r"^points: expected an array of numbers"):
-            surface.field.w("a")  # type: ignore[arg-type]
-        mesh = surface.to_trimesh()
-        assert isinstance(mesh, trimesh.Trimesh)
-        assert mesh.is_watertight
-        assert mesh.volume > 0
-    else:
-        with pytest.raises(UserError, match=r"^to_trimesh: is of meshes, and this is a curve"):
-            surface.to_trimesh()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_reconstruct_says_what_is_wrong(shapes: Any):
-    with pytest.raises(UserError, match=r"network\.inputs\.dims"):
-        reconstruct(shapes[0], overrides={"network.inputs.dims": []})
-    with pytest.raises(UserError, match=r"^overrides: train\.nepok: unknown key; did you mean train.nepoch"):
-        reconstruct(shapes[0], overrides={"train.nepok": 3})
-    with pytest.raises(UserError, match=r"expected an array of shape"):
-        reconstruct(np.zeros((20, 4)))
-    with pytest.raises(UserError, match=r"points: expected an array, got 'scan.ply': the command phase-recon takes"):
-        reconstruct("scan.ply")
-    with pytest.raises(UserError, match=r"sensors: expected the shape of the points \(200, 2\), or \(2,\) for one"):
-        reconstruct(shapes[0], sensors=np.zeros(3))
-    with pytest.raises(UserError, match=r"^sensors: have no meaning with normals, which tell the sides"):
-        reconstruct(shapes[0], shapes[0], sensors=np.zeros(2))
-    sensors = np.where(np.arange(len(shapes[0]))[:, None] == 3, np.nan, np.ones_like(shapes[0]))
-    with pytest.raises(UserError, match=f"sensors: 1 of {len(shapes[0])} are NaN or infinite; leave them out"):
-        reconstruct(shapes[0], sensors=sensors)
-    with pytest.raises(UserError, match=r"^minutes and steps: one or the other"):
-        reconstruct(shapes[0], minutes=1, steps=3)
-    with pytest.raises(UserError, match=r"no value of a key; expected a number, a text, a list or null"):
-        reconstruct(shapes[0], overrides={"train.nepoch": object()})
-    with pytest.raises(UserError, match=r"^overrides: train\.sensor is for files, and does nothing here: gi"):
-        reconstruct(shapes[0], overrides={"train.sensor": [0, 0]})
-    with pytest.raises(UserError, match=r"overrides: train\.voxel is for files, .*: select the points before"):
-        reconstruct(shapes[0], overrides={"train": {"voxel": 0.1}})
-    with pytest.raises(UserError, match=r"^overrides: plot\.mesh_format is for files, .*: save\(\) takes"):
-        reconstruct(shapes[0], overrides={"plot.mesh_format": "stl"})
-    with pytest.raises(UserError, match=r"^overrides: plot\.save_html is for files, .*: save\(\) writes the surface"):
-        reconstruct(shapes[0], overrides={"plot.save_html": False})
-    with pytest.raises(UserError, match=r"points: expected an array of numbers, \(N, 2\) or \(N, 3\): "):
-        reconstruct([[0, 0, 0], [1, 1]])
-    with pytest.raises(UserError, match=r"^points: expected an array of numbers, .*: it is of complex128"):
-        reconstruct(shapes[0] + 0j)
-    with pytest.raises(UserError, match=r"it is of bool"):
-        reconstruct(shapes[0] > 0)
-    with pytest.raises(UserError, match=r"^overrides: expected a dict such as \{\"train\.seed\": 3\}, got 'train"):
-        reconstruct(shapes[0], overrides="train.seed=3")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r"^load_field: expected the path of a run or of a checkpoint, got None"):
-        load_field(None)  # type: ignore[arg-type]
-    unmeasured = np.append(shapes[0], [[np.nan, np.nan]], axis=0)
-    at = np.append(np.ones_like(shapes[0]), [[np.nan, np.nan]], axis=0)
-    assert len(point_cloud(unmeasured, sensors=at).sensors) == len(shapes[0])
-    assert set(READING) - set(OF_FILES) == {"train.drop_invalid"}  # which holds for arrays, too
-    broken = np.append(shapes[0], [[np.nan, 0.0]], axis=0)
-    with pytest.raises(UserError, match=r"train\.drop_invalid=true"):
-        reconstruct(broken)
-
-
-def test_reconstruct_takes_rows_that_are_no_points_and_where_the_points_were_seen_from(shapes: Any, monkeypatch: Any):
-    clouds = []
-
-    def fit(config: Any, cloud: Any, device: Any, announce: Any) -> Any:
-        clouds.append(cloud)
-        raise Interrupted(130, 0)
-
-    monkeypatch.setattr(training, "fit", fit)
-    broken = np.append(shapes[1], [[np.nan, 0.0, 0.0]], axis=0)
-    left_out = pytest.warns(UserWarning, match="^left out: 1 points with NaN or infinity$")
-    with left_out, pytest.raises(KeyboardInterrupt):
-        reconstruct(broken, sensors=(1.0, 2.0, 300.0), overrides={"train.drop_invalid": True})
-    np.testing.assert_array_equal(clouds[0].points, shapes[1])
-    np.testing.assert_array_equal(clouds[0].sensors, np.broadcast_to([1.0, 2.0, 300.0], shapes[1].shape))
-
-
-def test_a_warning_of_the_run_is_one_of_the_program(shapes: Any, monkeypatch: Any):
-    def fit(config: Any, cloud: Any, device: Any, announce: Any) -> Any:
-        announce("device: CPU")
-        announce("warning: the cloud is 0.1 thick")
-        raise Interrupted(130, 0)
-
-    monkeypatch.setattr(training, "fit", fit)
-    with pytest.warns(UserWarning, match=r"^the cloud is 0\.1 thick$") as said, pytest.raises(KeyboardInterrupt):
-        reconstruct(shapes[1])
-    assert len(said) == 1
 
 
 def test_debug_shows_the_traceback(tmp_path: Path):

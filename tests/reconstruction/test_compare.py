@@ -25,7 +25,9 @@ from phase_recon.surface.surface import Surface
     [([], "z"), (["plot.up=y"], "y"), (['plot.up = "y"', "plot.up=z"], "z"), (["plot { up = y }"], "y")],
 )
 def test_the_axis_that_points_up_on_the_page(settings, up, tmp_path):
-    options = argparse.Namespace(losses=None, sweep=None, same_network=False, set=settings)
+    options = argparse.Namespace(
+        losses=None, sweep=None, same_network=False, set=settings, minutes=None, steps=None, seed=0
+    )
     assert compare.configured(options, tmp_path).plot.up == up
 
 
@@ -220,6 +222,9 @@ def test_every_method_gets_the_same_request(tmp_path, clouds, confs, monkeypatch
         (["--set", "train.voxel=1"], r"--set train\.voxel: all methods are measured on the whole file: leave it out"),
         (["--input", "gone.xyz"], r"gone\.xyz: no such file"),
         (["--gpu", "best"], "--gpu best: expected auto, cpu, ignore or the number of a GPU"),
+        (["--minutes", "0"], "--minutes: expected more than 0 minutes, got 0.0"),
+        (["--steps", "0"], "--steps: expected at least 1, got 0"),
+        (["--seed", "-1"], "--seed: expected 0 to "),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_before_anything_runs(tmp_path, clouds, confs, ran, capsys, arguments, text):

@@ -247,4 +247,4 @@ def test_the_components_that_are_kept_are_the_largest_of_those_that_points_show(
     assert surface.measure() == pytest.approx(4 * math.pi * 0.09, rel=0.01)
     alone = surface_of(field, None, PlotConfig(resolution=64, keep_components=1), lines.append)
     assert alone.measure() == pytest.approx(4 * math.pi * 0.36, rel=0.01)
-    assert lines[-1] == "left out 1 smaller components, kept the 1 largest"
+    assert lines[-1] == "left out 1 smaller component (plot.keep_components = 1)"

@@ -27,6 +27,14 @@ def test_a_cloud_is_written_with_outward_normals(clouds, kind, tmp_path: Path, c
     assert b"property double confidence" in output.read_bytes()[:400]
 
 
+def test_a_part_of_a_cloud_is_oriented(clouds, tmp_path: Path):
+    output, middle = tmp_path / "n.ply", CENTRES[1][2] - 10
+    assert main([str(clouds[1]), "-o", str(output), f"--crop=,,,,{middle}", "--voxel=2"]) == 2
+    assert main([str(clouds[1]), "-o", str(output), f"--crop=,,,,{middle},"]) == 0
+    every, read = load_point_cloud(clouds[1]).points, load_point_cloud(output).points
+    np.testing.assert_array_equal(read, every[every[:, 2] >= middle])
+
+
 def test_it_is_a_command_of_run_py_too_and_writes_beside_nothing(clouds, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run.main(["orient", str(clouds[1])]) == 0
@@ -60,6 +68,7 @@ def test_what_is_wrong_is_said_in_a_line(clouds, tmp_path: Path, capsys):
     for arguments, says in (
         ([tmp_path / "none.xyz"], "none.xyz: no such file"),
         ([clouds[1], "-o", tmp_path / "x.obj"], "oriented points are written as .ply, not as .obj"),
+        ([clouds[1], "--crop", "1,0,,,,"], "--crop: expected"),
     ):
         assert main([str(argument) for argument in arguments]) == 2
         said = capsys.readouterr().err

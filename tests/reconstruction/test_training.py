@@ -191,7 +191,7 @@ def test_points_that_fill_openings_are_announced(circle):
     fit(tiny(*keys), cloud, torch.device("cpu"), lines.append, preprocessing=any_size)
     assert lines[0].startswith("estimated noise: ")
     said = re.fullmatch(
-        r"\d+ points are added to close holes of the cloud \(holes: 1; area: (\S+) in all; "
+        r"\d+ points added to close holes of the cloud \(holes: 1; area: (\S+) in all; "
         r"farthest from a point: (\S+); train\.fill_openings\)",
         lines[1],
     )

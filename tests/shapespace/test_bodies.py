@@ -1,5 +1,7 @@
 """The family made by formulas: distances by hand, one topology, none alike, and the files of the command."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,8 @@ def test_a_family_is_not_mixed_with_another_split_of_it(tmp_path):
         write_bodies(tmp_path, 1, 2, 50, 0.0, 0)
     with pytest.raises(UserError, match="--seed: expected 0 or more, got -1"):
         write_bodies(tmp_path, 1, 0, 50, 0.0, -1)
+    with pytest.raises(UserError, match=r"^--noise: expected 0 or more, got nan$"):
+        write_bodies(tmp_path, 1, 0, 50, math.nan, 0)
 
 
 def test_a_family_without_shapes_is_refused(tmp_path):
