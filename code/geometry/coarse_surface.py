@@ -127,65 +127,45 @@ class CoarseSurface:
         settings: CoarseSurfaceSettings | None = None,
     ) -> None:
         self.settings = s = settings or CoarseSurfaceSettings()
-        tree = cKDTree(thinned(points, s.hole_points))
+        cloud = _Cloud(points, normals, noise, s)
+        chosen = thinned(np.flatnonzero(sure), s.points)
+        self._function, self.opened = _function_through(cloud, chosen, domain, empty)
+        grid = _Grid(self._function, cloud.tree, domain, s.nodes)
+        self.surface = grid.surface
+        told = thinned(np.arange(len(points)), s.points)
+        cosine = (unit(self._function.gradient(points[told])) * normals[told]).sum(axis=1)
+        agree = sure[told] & (cosine > s.along)
         some = thinned(points, s.points)
         some = some[unique_rows(some)[0]]
         step = spacing(some, some)
-        outside = walls(domain.lower, domain.upper, s.wall_nodes)
+        self._close_holes(grid, cloud, max(s.hole_cells * grid.cell, s.hole_spacing * step), points[told], agree)
 
-        def through(centres: Index, outside: Array) -> Biharmonic:
-            places, values = _with_offsets(tree, points[centres], normals[centres], s)
-            return Biharmonic(
-                np.concatenate([places, outside]),
-                np.concatenate([values, s.outside_value * tree.query(outside)[0]]),
-                smoothing=max(s.smoothing * noise**2 / s.offset, s.least_smoothing),
-            )
+        size = cKDTree(np.concatenate([some, self.filling])).query(grid.nodes, workers=threads())[0]
+        near = size < s.between * step
+        size[near] = np.minimum(size, np.abs(grid.values) / grid.steepness)[near]
+        places, values = cloud.with_offsets(chosen)
+        self.places = np.concatenate([grid.nodes, places])
+        self.distances = np.concatenate([np.sign(grid.values) * size, values])
 
-        chosen = thinned(np.flatnonzero(sure), s.points)
-        even = chosen[spread_evenly(points[chosen], s.centres)]
-        missed, self.opened = chosen[:0], points[:0] if empty is None else empty
-        if len(chosen) > s.centres or len(self.opened):
-            first = through(even[: s.centres - s.missed], outside)
-            self.opened = self.opened[first(self.opened) < 0]
-            outside = np.concatenate([outside, self.opened[spread_evenly(self.opened, s.opened)]])
-            if len(chosen) > s.centres:
-                missed = chosen[np.abs(first(points[chosen])) > s.missed_noise * noise + s.missed_least]
-                missed = missed[spread_evenly(points[missed], s.missed)]
-        self._function = through(np.union1d(even[: s.centres - len(missed)], missed), outside)
-        told = thinned(np.arange(len(points)), s.points)
-        cosine = (unit(self._function.gradient(points[told])) * normals[told]).sum(axis=1)
-        witnesses, agree = points[told], sure[told] & (cosine > s.along)
-        points, normals = points[chosen], normals[chosen]
+    def _close_holes(self, grid: "_Grid", cloud: "_Cloud", begins: float, points: Array, agree: Mask) -> None:
+        """Find the parts of the surface that close holes of the cloud, which begin so far from it.
 
-        lower, upper = domain.lower, domain.upper
-        cell = float((upper - lower).max()) / (s.nodes - 1)
-        counts = 2 * np.ceil((upper - lower) / (2 * cell)).astype(np.int64) + 1
-        ticks = [low + cell * np.arange(count) for low, count in zip(lower, counts, strict=True)]
-        nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
-        on_nodes = _on_nodes(self._function, tree, ticks, nodes)
-        gradient = np.stack([*np.gradient(on_nodes, cell)], axis=-1)
-        crossings, slopes = _crossings(on_nodes, nodes, gradient)
-        within = np.all((crossings > lower) & (crossings < upper), axis=1)  # the last nodes may lie beyond Ω
-        self.surface, slopes = crossings[within], slopes[within]
-        begins = max(s.hole_cells * cell, s.hole_spacing * step)
-        distance = tree.query(self.surface, workers=threads())[0]
+        Args:
+            grid: the function and its surface.
+            cloud: the points.
+            begins: least distance from the cloud.
+            points: points of the cloud (N, d).
+            agree: whether the surface is right there (N,).
+        """
+        distance = cloud.tree.query(grid.surface, workers=threads())[0]
         far = np.flatnonzero(distance > begins)
-        areas = _areas_of_crossings(unit(slopes[far]), cell)
-        rim = distance[far] < begins + cell
-        hole = _closed_holes(self.surface[far], areas, rim, begins, cell, witnesses, agree, s)
+        areas = _areas_of_crossings(grid.normals[far], grid.cell)
+        rim = distance[far] < begins + grid.cell
+        hole = _closed_holes(grid.surface[far], areas, rim, begins, grid.cell, points, agree, self.settings)
         closed = hole >= 0
         self.holes, self.farthest = len(np.unique(hole[closed])), float(distance[far][closed].max(initial=0.0))
-        self.filling, self.filling_normals = self.surface[far[closed]], unit(slopes[far[closed]])
+        self.filling, self.filling_normals = grid.surface[far[closed]], grid.normals[far[closed]]
         self.filling_areas = areas[closed]
-
-        nodes, on_nodes = nodes.reshape(-1, nodes.shape[-1]), on_nodes.ravel()
-        size = cKDTree(np.concatenate([some, self.filling])).query(nodes, workers=threads())[0]
-        slope = np.maximum(np.linalg.norm(gradient.reshape(nodes.shape), axis=1), TINY)
-        near = size < s.between * step
-        size[near] = np.minimum(size, np.abs(on_nodes) / slope)[near]
-        places, values = _with_offsets(tree, points, normals, s)
-        self.places = np.concatenate([nodes, places])
-        self.distances = np.concatenate([np.sign(on_nodes) * size, values])
 
     def project(self, points: Array) -> tuple[Array, Array]:
         """Where the surface passes points (N, d) near it, and its unit normals there (N, d)."""
@@ -210,21 +190,89 @@ def spread_evenly(points: Array, count: int) -> Index:
     return np.array(chosen)
 
 
-def _with_offsets(tree: cKDTree, points: Array, normals: Array, s: CoarseSurfaceSettings) -> tuple[Array, Array]:
-    """Points (N, d) and places off them along their normals (M, d), and the signed distances (M,) there.
+class _Cloud:
+    """The points of a cloud (N, d), their normals (N, d), and what the function is told of them."""
 
-    Where another point of the cloud is nearer, there is another sheet: the offset is a small one, or left out.
+    def __init__(self, points: Array, normals: Array, noise: float, settings: CoarseSurfaceSettings) -> None:
+        self.points, self.normals, self.noise, self.settings = points, normals, noise, settings
+        self.tree = cKDTree(thinned(points, settings.hole_points))
+        self.smoothing = max(settings.smoothing * noise**2 / settings.offset, settings.least_smoothing)
+
+    def function(self, centres: Index, outside: Array) -> Biharmonic:
+        """The smoothest function through some of the points (C,), positive at places outside (M, d)."""
+        places, values = self.with_offsets(centres)
+        told = self.settings.outside_value * self.tree.query(outside)[0]
+        return Biharmonic(np.concatenate([places, outside]), np.concatenate([values, told]), smoothing=self.smoothing)
+
+    def with_offsets(self, some: Index) -> tuple[Array, Array]:
+        """Some of the points (K,) and places off them along their normals (M, d), and the signed distances (M,) there.
+
+        Where another point of the cloud is nearer, there is another sheet: the offset is a small one, or left out.
+        """
+        s, points, normals = self.settings, self.points[some], self.normals[some]
+        places, values = [points], [np.zeros(len(points))]
+        for side in (-1, 1):
+            waiting = np.ones(len(points), dtype=bool)
+            for offset in (s.offset, s.thin_offset):
+                moved = points[waiting] + side * offset * normals[waiting]
+                free = self.tree.query(moved, workers=threads())[0] > s.free * offset
+                places.append(moved[free])
+                values.append(np.full(int(free.sum()), side * offset))
+                waiting[waiting] = ~free
+        return np.concatenate(places), np.concatenate(values)
+
+
+def _function_through(cloud: _Cloud, chosen: Index, domain: Domain, empty: Array | None) -> tuple[Biharmonic, Array]:
+    """The smoothest function through chosen points (K,), and the empty places (O, d) where it would be negative.
+
+    A first function goes through a part of the centres. Where it misses the cloud, or is negative at a place that is
+    known to be empty (E, d), the second is told more.
     """
-    places, values = [points], [np.zeros(len(points))]
-    for side in (-1, 1):
-        waiting = np.ones(len(points), dtype=bool)
-        for offset in (s.offset, s.thin_offset):
-            moved = points[waiting] + side * offset * normals[waiting]
-            free = tree.query(moved, workers=threads())[0] > s.free * offset
-            places.append(moved[free])
-            values.append(np.full(int(free.sum()), side * offset))
-            waiting[waiting] = ~free
-    return np.concatenate(places), np.concatenate(values)
+    s, points, outside = cloud.settings, cloud.points, walls(domain.lower, domain.upper, cloud.settings.wall_nodes)
+    even = chosen[spread_evenly(points[chosen], s.centres)]
+    missed, opened = chosen[:0], points[:0] if empty is None else empty
+    if len(chosen) > s.centres or len(opened):
+        first = cloud.function(even[: s.centres - s.missed], outside)
+        opened = opened[first(opened) < 0]
+        outside = np.concatenate([outside, opened[spread_evenly(opened, s.opened)]])
+        if len(chosen) > s.centres:
+            misses = s.missed_noise * cloud.noise + s.missed_least
+            missed = chosen[np.abs(first(points[chosen])) > misses]
+            missed = missed[spread_evenly(points[missed], s.missed)]
+    return cloud.function(np.union1d(even[: s.centres - len(missed)], missed), outside), opened
+
+
+class _Grid:
+    """A function on a grid over Ω, and the surface where it is zero.
+
+    Args:
+        function: the function.
+        tree: of the cloud, about which it is evaluated on every node.
+        domain: Ω.
+        count: of nodes along its longest side.
+
+    Attributes:
+        cell: width of its cells.
+        nodes: (M, d); the last may lie beyond Ω.
+        values: of the function there (M,).
+        steepness: length of its gradient there (M,), above zero.
+        surface: places in Ω on edges of the grid where the function is zero (S, d).
+        normals: unit normals there (S, d).
+    """
+
+    def __init__(self, function: Biharmonic, tree: cKDTree, domain: Domain, count: int) -> None:
+        lower, upper = domain.lower, domain.upper
+        self.cell = float((upper - lower).max()) / (count - 1)
+        counts = 2 * np.ceil((upper - lower) / (2 * self.cell)).astype(np.int64) + 1
+        ticks = [low + self.cell * np.arange(count) for low, count in zip(lower, counts, strict=True)]
+        nodes = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1)
+        values = _on_nodes(function, tree, ticks, nodes)
+        gradient = np.stack([*np.gradient(values, self.cell)], axis=-1)
+        crossings, slopes = _crossings(values, nodes, gradient)
+        within = np.all((crossings > lower) & (crossings < upper), axis=1)
+        self.surface, self.normals = crossings[within], unit(slopes[within])
+        self.nodes, self.values = nodes.reshape(-1, nodes.shape[-1]), values.ravel()
+        self.steepness = np.maximum(np.linalg.norm(gradient.reshape(self.nodes.shape), axis=1), TINY)
 
 
 def _on_nodes(function: Biharmonic, tree: cKDTree, ticks: Sequence[Array], nodes: Array) -> Array:

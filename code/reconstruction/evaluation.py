@@ -344,7 +344,10 @@ def _write_surface(
         kind, suffix = ("curve", plot.curve_format) if surface.dimension == 2 else ("mesh", plot.mesh_format)
         written[kind] = folder / f"surface.{suffix}"
         _write(written[kind], surface, announce)
-    _remove_others(next(iter(written.values()), folder / "surface"))
+    for other in _other_surfaces(folder, next(iter(written.values()), None)):
+        if plot.save_ply:
+            other.unlink()
+        announce(f"note: {other}, of an earlier evaluation, {'is removed' if plot.save_ply else 'stays'}")
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         _write(output, surface, announce)
@@ -410,12 +413,11 @@ def _write(path: Path, surface: Surface, announce: Announce) -> None:
         announce(note)
 
 
-def _remove_others(written: Path) -> None:
-    """Remove the surfaces that an earlier evaluation left in formats other than that of one: they are of another."""
-    for kind in {*MESH_WRITERS, *CURVE_WRITERS} - {written.suffix}:
-        path = written.with_suffix(kind)
-        path.unlink(missing_ok=True)
-        offset_of_mesh(path).unlink(missing_ok=True)
+def _other_surfaces(folder: Path, written: Path | None) -> list[Path]:
+    """The surfaces, with their offsets, that an evaluation's folder has besides one: they are of an earlier field."""
+    surfaces = [folder / f"surface{kind}" for kind in dict.fromkeys((*MESH_WRITERS, *CURVE_WRITERS))]
+    others = [path for path in surfaces if path != written]
+    return [path for other in others for path in (other, offset_of_mesh(other)) if path.is_file()]
 
 
 def _write_query(path: Path, field: Field, points: npt.NDArray[np.float64]) -> Path:

@@ -105,9 +105,11 @@ def test_a_surface_in_another_format_does_not_stay_beside_a_new_one(command: Com
     assert found.status == 0
     folder = found.folder / "evaluation" / "3"
     assert (folder / "surface.obj").is_file()
-    assert command(clouds[1], "--eval", "--set", "plot.save_ply=false").status == 0
+    done = command(clouds[1], "--eval", "--set", "plot.save_ply=false")
     assert (folder / "surface.obj").is_file()  # none was asked for
-    assert command(clouds[1], "--eval").status == 0
+    assert f"note: {folder / 'surface.obj'}, of an earlier evaluation, stays\n" in done.out
+    done = command(clouds[1], "--eval")
+    assert f"note: {folder / 'surface.obj'}, of an earlier evaluation, is removed\n" in done.out
     assert sorted(path.name for path in folder.glob("surface.*") if path.suffix not in (".png", ".html")) == [
         "surface.ply"
     ]
