@@ -52,6 +52,7 @@ class Outside:
     Attributes:
         places: nodes of a grid (M, d).
         winding: the winding number there (M,).
+        inside: nodes that seem to be inside (K, d): theirs is as far above ½.
         cell: the width of the grid's cells.
         points: of the cloud (N, d).
         at_points: the winding number there (N,).
@@ -60,6 +61,7 @@ class Outside:
 
     places: Array
     winding: npt.NDArray[np.float32]
+    inside: Array
     cell: float
     points: Array
     at_points: Array
@@ -102,7 +104,7 @@ def outside_of(
     values = grid.winding(normals * areas[:, None], s.width)
     on_surface = float(np.median(grid.at_points(values)))
     if on_surface <= 0:  # most normals point inward, so nothing is known
-        return Outside(points[:0], np.zeros(0, dtype=np.float32), cell, points, np.zeros(len(points)), s)
+        return Outside(points[:0], np.zeros(0, dtype=np.float32), points[:0], cell, points, np.zeros(len(points)), s)
     values *= np.float32(HALF / on_surface)
     for _ in range(s.rounds):
         missing = HALF - grid.at_points(values)
@@ -110,5 +112,6 @@ def outside_of(
         effect = grid.winding(longer[:, None] * normals, s.width)
         at_points = grid.at_points(effect)
         values += np.float32(ratio(missing @ at_points, at_points @ at_points)) * effect
-    low = np.argwhere(values < s.below)
-    return Outside(grid.origin + cell * low, values[tuple(low.T)], cell, points, grid.at_points(values), s)
+    low, high = np.argwhere(values < s.below), np.argwhere(values > 2 * HALF - s.below)
+    places, inside = (grid.origin + cell * nodes for nodes in (low, high))
+    return Outside(places, values[tuple(low.T)], inside, cell, points, grid.at_points(values), s)

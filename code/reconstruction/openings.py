@@ -2,7 +2,7 @@
 
 A short training leaves the field of a narrow opening near zero with either sign: few of the points that are drawn lie
 there, so it is learned last. But the oriented points tell that it is outside (``geometry.outside``). A correction on a
-sparse grid, as of the detail, makes the field positive there, and zero at the points about.
+sparse grid, as of the detail, makes the field positive there, and zero at the points about; the body stays as it is.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import LINKED, connected_places
-from phase_recon.geometry.outside import outside_of
+from phase_recon.geometry.outside import Outside, outside_of
 from phase_recon.geometry.points import Source
 from phase_recon.model.grid import SplineField
 from phase_recon.reconstruction.detail_system import Data, solve
@@ -35,7 +35,7 @@ class OpeningSettings:
             that was not scanned.
         distance: × distance to the nearest point: the field that is asked for in the opening.
         grid: × cell of the places: the spacing of the correction's nodes.
-        about: × the same: distance from an opening up to which points take part.
+        about: × the same: distance from an opening up to which points, and the body, take part.
         smoothness: λ of the correction; between 1 and 0.01 there is little difference.
     """
 
@@ -61,20 +61,22 @@ def opened(field: NeuralField, scene: Scene, settings: OpeningSettings | None = 
     found = filled_openings(field, scene, s)
     if found is None:
         return SplineField(()), 0
-    places, distances, opening, cell = found
-    spacing = s.grid * cell
+    places, distances, opening, outside = found
+    spacing = s.grid * outside.cell
     points = scene.points.positions[scene.points.source != Source.HOLE]
     points = points[cKDTree(places).query(points, workers=threads())[0] < s.about * spacing]
-    every = np.concatenate([points, places])
+    body = _body_about(field, places, outside.inside, s.about * spacing)
+    told = np.concatenate([points, places])
     wanted = np.concatenate([np.zeros(len(points)), s.distance * distances])
+    values = np.append(_values(field, told) - wanted, np.zeros(len(body)))  # the body stays as it is
+    every = np.concatenate([told, body])
     nothing = np.zeros_like(every)  # the slopes are left to the detail
-    data = Data(every, _values(field, every) - wanted, nothing, nothing, nothing[:, 0])
-    return solve(data, spacing, s.smoothness, noise=0.0), opening
+    return solve(Data(every, values, nothing, nothing, nothing[:, 0]), spacing, s.smoothness, noise=0.0), opening
 
 
-def filled_openings(field: NeuralField, scene: Scene, s: OpeningSettings) -> tuple[Array, Array, int, float] | None:
+def filled_openings(field: NeuralField, scene: Scene, s: OpeningSettings) -> tuple[Array, Array, int, Outside] | None:
     """Places (M, d) in openings that the field has filled, their distances from the points (M,), and the number of
-    openings and the width of the places' cells; None where there are none, or the points have no sure outside.
+    openings; and what is known of the outside. None where there are none, or the points have no sure outside.
     """
     points, spacing = scene.points, scene.scale.trained_spacing
     measured = points.measured
@@ -98,7 +100,13 @@ def filled_openings(field: NeuralField, scene: Scene, s: OpeningSettings) -> tup
     leads_out[opening[np.isfinite(cKDTree(free).query(places, distance_upper_bound=LINKED * cell)[0])]] = True
     sound = (volume > (s.smallest * spacing) ** scene.dimension) & (farthest < widest) & leads_out
     kept = sound[opening] & sure
-    return (places[kept], distances[kept], int(sound.sum()), cell) if kept.any() else None
+    return (places[kept], distances[kept], int(sound.sum()), outside) if kept.any() else None
+
+
+def _body_about(field: NeuralField, opened: Array, body: Array, within: float) -> Array:
+    """Those of some places of the body (K, d) that are so near to opened places (M, d) and inside the field."""
+    near = np.isfinite(cKDTree(opened).query(body, distance_upper_bound=within, workers=threads())[0])
+    return np.asarray(body[near][_values(field, body[near]) < 0])
 
 
 def _values(field: NeuralField, places: Array) -> npt.NDArray[np.float32]:

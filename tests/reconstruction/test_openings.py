@@ -1,6 +1,7 @@
 """Holes right through a ring, filled by a field that is known by formula."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 from scipy.spatial import cKDTree
 
 from phase_recon.datasets.pointcloud import PointCloud
-from phase_recon.geometry.outside import Outside
+from phase_recon.geometry.outside import Outside, OutsideSettings
 from phase_recon.geometry.points import Source
+from phase_recon.reconstruction import openings
 from phase_recon.reconstruction.detail import correction_of
 from phase_recon.reconstruction.field import DetailedField
 from phase_recon.reconstruction.openings import OpeningSettings, filled_openings, opened
@@ -83,6 +85,20 @@ def test_a_filled_hole_is_opened_and_nothing_else_is_changed(scene):
     away = points[points[:, :2].norm(dim=1) > 0.5]
     assert len(away) > 1000
     assert not correction.value(away).any()
+
+
+def test_the_body_about_an_opening_stays_as_it_is_on_a_coarse_grid_too(scene, monkeypatch):
+    coarse = partial(openings.outside_of, settings=OutsideSettings(most_nodes=60_000))
+    monkeypatch.setattr(openings, "outside_of", coarse)
+    field = Filled(scene, 0.1, radius=0.1, height=0.08)
+    correction, count = opened(field, scene)
+    angle, depth = np.meshgrid(np.linspace(0, 2 * np.pi, 100), [0.05, 0.1, 0.2, 0.3])
+    within = (0.1 + depth.ravel())[:, None] * np.stack([np.cos(angle.ravel()), np.sin(angle.ravel())], axis=1)
+    places = scene.domain.normalisation.apply(np.append(within, np.zeros((len(within), 1)), axis=1))
+    body = torch.tensor(places, dtype=torch.float32)
+    assert (count, correction.grids[0].spacing > 0.05) == (1, True)
+    changed = DetailedField(field, correction).normalised(body) - field.normalised(body)
+    assert changed.abs().max() < 0.01  # with nothing told of the body 0.035
 
 
 def test_where_nothing_is_filled_nothing_is_added(scene):
