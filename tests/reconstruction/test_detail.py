@@ -11,7 +11,7 @@ from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction import detail
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.detail import CROWD, choose_lambda, data_at, spacing_of, uncrowded
-from phase_recon.reconstruction.detail_system import solve
+from phase_recon.reconstruction.detail_system import Data, solve
 from phase_recon.reconstruction.evaluation import cells_along, distances_to_faces, surface_of
 from phase_recon.reconstruction.field import DetailedField, NeuralField, load_field
 from phase_recon.reconstruction.training import fit
@@ -61,6 +61,25 @@ def test_of_noise_alone_nothing_is_added(d):
     data = data_of((0.6 + noise)[:, None] * directions)
     spacing = max(spacing_of(data.points), detail.NOISE_WIDTHS * 0.005)
     assert choose_lambda(data, spacing, 0.005) is None
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        ({10.0: 1.03, 3.0: 1.02, 1.0: 1.008, 0.3: 1.02}, 1.0),  # detail, though the network was trained on the others
+        ({10.0: 1.03, 3.0: 1.02, 1.0: 1.016, 0.3: 1.02}, None),  # farther off by more than chance
+        ({10.0: 1.008, 3.0: 1.02}, None),  # the smoothest is no sign of detail
+        ({10.0: 0.992, 3.0: 1.02}, None),
+        ({10.0: 0.984, 3.0: 1.02}, 10.0),  # but where it brings them nearer by more than chance
+    ],
+)
+def test_what_is_held_out_may_come_out_farther_off_by_chance_where_there_is_detail(monkeypatch, after, expected):
+    """From 1 they go to ``after`` ± 0.3: of 600 points the standard error of the mean is 0.0122."""
+    either = 0.3 * np.where(np.arange(600) % 2, 1.0, -1.0)
+    monkeypatch.setattr(detail, "_held_out", lambda spacing, lambda_, noise, part: after.get(lambda_, 2.0) + either)
+    points, ones = np.arange(9000.0).reshape(-1, 3), np.ones(3000)
+    along = np.eye(3)[np.zeros(3000, dtype=int)]
+    assert choose_lambda(Data(points, ones, along, along, ones), 1.0, 0.0) == expected
 
 
 @pytest.mark.parametrize("d", [2, 3])
