@@ -113,7 +113,7 @@ def test_what_is_said(tmp_path, capsys):
     assert said(0.35, tmp_path, capsys) == [
         "warning: 35% of the surface is farther than 3.1 from all points, and so a guess; if the cloud is open, as "
         "terrain, a room or a single view is, the same command with --eval --trim open cuts that off, and training "
-        "with --sensor X,Y,Z mends sides that are wrong"
+        "with --sensor=X,Y,Z mends sides that are wrong"
     ]
 
 
