@@ -159,7 +159,8 @@ class TestInvalidRows:
 
     def test_normals_that_nobody_computed(self, tmp_path: Path) -> None:
         text = error(save(tmp_path, np.c_[sphere(), np.zeros((50, 3))]))
-        assert "has normals that are all zero or NaN, which nobody computed: leave the normals out (network.has_normals = false), or give a file with normals" in text
+        remedy = "leave the normals out (network.has_normals = false), or give a file with normals"
+        assert f"has normals that are all zero or NaN, which nobody computed: {remedy}" in text
 
     def test_too_few_left(self, tmp_path: Path) -> None:
         values = sphere(12)
