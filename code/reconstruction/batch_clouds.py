@@ -32,7 +32,7 @@ def find_clouds(given: str, root: Path, runs: Path | None = None) -> list[Path]:
     Args:
         given: as on the command line.
         root: where a relative path is looked for if it is not in the current folder.
-        runs: the folder of all runs.
+        runs: the folder of all runs, which counts where it is below a folder that is given.
 
     Raises:
         UserError: there are none, or the list cannot be read or names no files.
@@ -55,7 +55,8 @@ def find_clouds(given: str, root: Path, runs: Path | None = None) -> list[Path]:
         remedy = "write a path on each line"
     elif path.is_dir():
         left_out = {file.parent for file in path.rglob("config.conf") if _is_run(file.parent)}
-        left_out |= set() if runs is None else {runs.absolute()}
+        if runs is not None and path.resolve() in runs.resolve().parents:
+            left_out.add(path / runs.resolve().relative_to(path.resolve()))
         found = [
             file
             for file in sorted(path.rglob("*"))

@@ -229,9 +229,9 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         conf = configuration(loss, options.same_network, folder)
         for label, setting in settings:
             name = label or loss
-            set_ = [key for key in (*keys, setting) if key]
-            load_config(conf, set_, check_model)  # a wrong value is said before the first run
-            sets = [word for key in set_ for word in ("--set", key)]
+            asked = [key for key in (*keys, setting) if key]
+            load_config(conf, asked, check_model)  # a wrong value is said before the first run
+            sets = [word for key in asked for word in ("--set", key)]
             expname = re.sub(r"[^\w.,=+-]", "_", name)
             yield Method(name, [*ours, "--conf", str(conf), "--expname", expname, *sets], [path, conf])
     if cloud.points.shape[1] == 3 and not options.sweep:

@@ -56,7 +56,8 @@ TRIED = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)  # valu
 PATCHES, PATCH = 4, 3000  # parts of the cloud that tell λ, and points in each
 HELD_OUT = 5  # every fifth point of a patch is held out
 # Standard errors by which points that are held out must come nearer with the smoothest correction, and may come out
-SURE = 1.0  # farther off with another that is better than it: the network has seen them
+# farther off with another that is better than it: the network has seen them
+SURE = 1.0
 FEWEST_HELD_OUT = 5  # of a cloud of fewer different points than give so many nothing is told
 FLATTEST = 0.3  # slope that is believed where a distance is taken from a value
 NEIGHBOURS = 16  # that tell the spacing

@@ -63,9 +63,15 @@ def opened(field: NeuralField, scene: Scene, settings: OpeningSettings | None = 
         return SplineField(()), 0
     places, distances, opening, outside = found
     spacing = s.grid * outside.cell
-    points = scene.points.positions[scene.points.source != Source.HOLE]
-    points = points[cKDTree(places).query(points, workers=threads())[0] < s.about * spacing]
-    body = _body_about(field, places, outside.inside, s.about * spacing)
+    tree = cKDTree(places)
+
+    def about(some: Array) -> Array:
+        """Those of some places (N, d) that are about the opened ones (K, d)."""
+        near = np.isfinite(tree.query(some, distance_upper_bound=s.about * spacing, workers=threads())[0])
+        return np.asarray(some[near])
+
+    points, body = about(scene.points.positions[scene.points.source != Source.HOLE]), about(outside.inside)
+    body = body[_values(field, body) < 0]
     told = np.concatenate([points, places])
     wanted = np.concatenate([np.zeros(len(points)), s.distance * distances])
     values = np.append(_values(field, told) - wanted, np.zeros(len(body)))  # the body stays as it is
@@ -101,12 +107,6 @@ def filled_openings(field: NeuralField, scene: Scene, s: OpeningSettings) -> tup
     sound = (volume > (s.smallest * spacing) ** scene.dimension) & (farthest < widest) & leads_out
     kept = sound[opening] & sure
     return (places[kept], distances[kept], int(sound.sum()), outside) if kept.any() else None
-
-
-def _body_about(field: NeuralField, opened: Array, body: Array, within: float) -> Array:
-    """Those of some places of the body (K, d) that are so near to opened places (M, d) and inside the field."""
-    near = np.isfinite(cKDTree(opened).query(body, distance_upper_bound=within, workers=threads())[0])
-    return np.asarray(body[near][_values(field, body[near]) < 0])
 
 
 def _values(field: NeuralField, places: Array) -> npt.NDArray[np.float32]:

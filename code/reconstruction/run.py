@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     from phase_recon.reconstruction.output import check_extension, check_folder_of_many
     from phase_recon.reconstruction.training import Interrupted
     from phase_recon.utils.config_files import load_config
-    from phase_recon.utils.distributed import choose_device, rank_and_size
+    from phase_recon.utils.distributed import check_gpu, rank_and_size
 
     rank, size = rank_and_size()
     check_flags(options, size)
@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
         texts, runs = given or [str(config.train.input_path)], folder_of_runs(config.train.exps_dir)
         clouds = list(dict.fromkeys(cloud for text in texts for cloud in find_clouds(text, ROOT, runs)))
         clouds = without_stations(clouds, config)
-        choose_device(options.gpu)  # what no run could use is said before the first
+        check_gpu(options.gpu)  # what no run could use is said before the first
         if len(given) > 1:
             config = replace(config, train=replace(config.train, input_path=str(common_folder(clouds))))
         if options.output is not None:

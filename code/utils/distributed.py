@@ -163,6 +163,20 @@ def leave_ranks() -> None:
         dist.destroy_process_group()
 
 
+def check_gpu(gpu: str) -> None:
+    """Refuse a ``--gpu`` that no process of this machine could use; no GPU is touched.
+
+    Raises:
+        UserError: there is no such GPU, or the word is unknown.
+    """
+    if gpu in ("auto", "cpu", "ignore"):
+        return
+    if not gpu.isdecimal():
+        raise UserError(f"--gpu {gpu}: expected auto, cpu, ignore or the number of a GPU")
+    if int(gpu) >= (count := torch.cuda.device_count()):
+        raise UserError(f"--gpu {int(gpu)}: this machine has {count} usable GPUs; use --gpu auto or --gpu cpu")
+
+
 def choose_device(gpu: str) -> tuple[torch.device, str]:
     """The device that ``--gpu`` names, and a line of text that describes it.
 
@@ -175,6 +189,7 @@ def choose_device(gpu: str) -> tuple[torch.device, str]:
         UserError: there is no such GPU, there are fewer GPUs than processes, or the word is unknown.
     """
     keep_to_processors()
+    check_gpu(gpu)
     count = torch.cuda.device_count()
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if gpu == "cpu" or (gpu in ("auto", "ignore") and count == 0):
@@ -191,14 +206,10 @@ def choose_device(gpu: str) -> tuple[torch.device, str]:
         index = _freest_gpu()
     elif gpu == "ignore":
         index = 0
-    elif gpu.isdecimal():
+    else:
         index = int(gpu)
         if ranks_here > 1:
             raise UserError(f"--gpu {gpu}: one GPU for the {ranks_here} processes of torchrun; leave --gpu out")
-    else:
-        raise UserError(f"--gpu {gpu}: expected auto, cpu, ignore or the number of a GPU")
-    if index >= count:
-        raise UserError(f"--gpu {index}: this machine has {count} usable GPUs; use --gpu auto or --gpu cpu")
     return torch.device("cuda", index), f"device: GPU {index}, {torch.cuda.get_device_name(index)}"
 
 

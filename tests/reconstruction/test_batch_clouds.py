@@ -34,6 +34,8 @@ def test_folders_globs_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return [path.relative_to(tmp_path).as_posix() for path in find_clouds(given, tmp_path, tmp_path / "exps")]
 
     assert found(str(tmp_path)) == ["a.xyz", "b.ply", "in/c.npy", "in/list.txt"]
+    for above in (tmp_path, tmp_path.parent):  # as with --exps-dir .
+        assert find_clouds(str(tmp_path / "in"), tmp_path, above)[0] == tmp_path / "in" / "c.npy"
     assert found("*.*y*") == ["a.xyz", "b.ply"]
     assert found("**/*.ply") == ["b.ply", "many/a/surface.ply", "run/x/surface.ply"]
     assert found("@in/list.txt") == ["in/c.npy", "b.ply", "in/not there.ply"]
