@@ -341,8 +341,9 @@ def _path_table(rows: list[Row], wanted: list[Setting], scans: list[str]) -> str
         above = setting
     header = ["part", "keys", *(f"{scan}, {distance}" for scan in scans for distance in DISTANCES)]
     text = (
-        "Each row has all parts above it, too; the last is setup.conf. Behind each figure is its ratio to that of the "
-        "row above: below 1, the part helped there. The order decides what a part is seen to add.\n"
+        "Each row has all parts above it, too; the last is the setup.conf of that commit. Behind each figure is its "
+        "ratio to that of the row above: below 1, the part helped there. The order decides what a part is seen to "
+        "add.\n"
     )
     return f"{text}\n{markdown(header, lines)}"
 

@@ -256,7 +256,8 @@ def _summary(rows: list[Row]) -> str:
             middle = [f"{x:.2f}" for x in np.median(table, axis=0)] if len(table) else ["", ""]
             most = [f"{x:.2f}" for x in table.max(axis=0)] if len(table) else ["", ""]
             losses = int((table[:, 0] > 1).sum())
-            lines.append([split or "no split", count, failed, *middle, *most, losses, f"{right} of {count}"])
+            group = split or "given scans and samples"
+            lines.append([group, count, failed, *middle, *most, losses, f"{right} of {count}"])
     header = ["shapes for", "runs", "failed", "Chamfer, median ratio", "Hausdorff, median ratio",
               "Chamfer, worst ratio", "Hausdorff, worst ratio", "Chamfer worse than a peer's",
               "true Euler characteristic"]  # fmt: skip
@@ -279,16 +280,20 @@ def _head(options: argparse.Namespace) -> str:
     python code/benchmarks/results.py{words} {_length(options)}--seeds \
 {",".join(map(str, options.seeds))}
 
-made this page and its picture on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on
-{machine()}{load()}. Clouds are made with seed 0, and without the positions of their
-sensors: ours would use them, as it does where a file of DATA has them. Ours has the seeds above and runs {time}. Every
-method runs alone, one after the other; seconds are wall clock of the whole command, MB its peak memory.
+made this page and its picture on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on {machine()}{load()}. Clouds are
+made with seed 0, and without the positions of their sensors: ours would use them, as it does where a file of DATA has
+them. "Ours" is this program; it has the seeds above and runs {time}. Every method runs alone, one after the other;
+seconds are wall clock of the whole command, MB its peak memory.
 
 **Chamfer distance (L1, symmetric mean):** the mean of the two directed mean distances between the surfaces, each over
 1 000 000 uniform points of one and exact to the other. **Hausdorff distance:** the larger of the two greatest such
-distances. Both in the unit of the cloud; the shapes made here have bounding radius 1. **Ratios:** Chamfer and Hausdorff
-distance of ours over the least of the peers without normals. **Normals:** mean |cosine| at nearest points. In brackets
-after the Euler characteristic is the truth's. The best value that the noise allows is not zero. Shapes for checking
+distances. Both in the unit of the cloud; the shapes made here have bounding radius 1. **Peers:** "tangent planes +
+Poisson" is Screened Poisson (Kazhdan & Hoppe 2013) with normals propagated along tangent planes, "iterated Poisson" is
+iPSR (Hou et al. 2022), "our normals + Poisson" is Screened Poisson with the normals that ours found; depth is the
+octree's. **Spacing** of a cloud: the median distance from a point to its nearest other. DATA holds `name.ply` (or .npz)
+with the truth beside it, `name_gt.ply` (or .off, .obj, .stl). **Ratios:** Chamfer and Hausdorff distance of ours over
+the least of the peers without normals. **Normals:** mean |cosine| at nearest points. In brackets after the Euler
+characteristic is the truth's. On noisy points no method can reach zero. Shapes for checking
 ([shapes.py](../code/benchmarks/shapes.py)) were not looked at when rules and constants were chosen.
 
 ![Runs of ours, the worst first, and the best peer on the same cloud: the error as colour, and cross-sections through \

@@ -110,7 +110,8 @@ COMMON: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "gpu": (
         ("--gpu", "--device"),
         {"metavar": "WHICH", "default": "auto",
-         "help": "auto (the GPU with most free memory, else the CPU), cpu, a GPU's number, or ignore (the first)"},
+         "help": "auto (the GPU with most free memory, else the CPU), cpu, a GPU's number, or ignore "
+                 "(the first visible GPU, else the CPU)"},
     ),
     "exps-dir": (("--exps-dir",), {"metavar": "FOLDER", "type": Path, "help": "the folder of all results"}),
     "expname": (("--expname",), {"metavar": "NAME", "help": "the folder in it"}),

@@ -14,7 +14,7 @@ All three terms are squares of what is linear in the unknowns, the coefficients 
 are as far apart as the points (``detail_system``). With s that spacing and σ the points' noise,
 κ = λ s^(4-d) and ν = λ s² + σ², so that λ alone says how smooth g is to be, and noise does not make the field flat. λ
 is found by cross-validation: what a solve on some of the points tells of the others is detail, what it does not is
-noise. Where every λ takes the others farther from the surface, there is nothing to add. Where the layer of noise is so
+noise. Where every λ takes the others clearly farther off, there is nothing to add. Where the layer of noise is so
 thick that a field could be zero about all points in it, they are moved to the surface below them for this comparison.
 
 A second grid of four times the spacing gained 2 % in the mean, and put blobs where no point is near, as what bends
@@ -52,12 +52,12 @@ SAMPLED = 3000  # points that tell the spacing
 FEWEST = 10_000  # points that count, however short the time is: they take a second
 SECONDS, SECONDS_PER_POINT = 4.0, 6e-5  # that a correction takes on two cores (measured), openings included
 GIVEN = 10.0  # weight of a normal that was given over that of one that was estimated
-TRIED = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)  # values of λ, in the order of comparison
+TRIED = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)  # values of λ, the smoothest first
 PATCHES, PATCH = 4, 3000  # parts of the cloud that tell λ, and points in each
 HELD_OUT = 5  # every fifth point of a patch is held out
-# Standard errors by which points that are held out must come nearer with the smoothest correction, and may come out
-# farther off with another that is better than it: the network has seen them
-SURE = 1.0
+# By how many the points that are held out must come nearer with the smoothest correction, and may come out farther off
+# with another: `choose_lambda` says why
+STANDARD_ERRORS = 1.0
 FEWEST_HELD_OUT = 5  # of a cloud of fewer different points than give so many nothing is told
 FLATTEST = 0.3  # slope that is believed where a distance is taken from a value
 NEIGHBOURS = 16  # that tell the spacing
@@ -165,8 +165,10 @@ def data_at(
 def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:
     """The λ of TRIED with which points that are held out come nearest to the surface, or None.
 
-    None where they are nearer to the network's surface. It was trained on them, so where a less smooth correction is
-    better than the smoothest, as detail makes it, that must be by more than chance.
+    The network was trained on the points that are held out, so it is nearer to them than to the surface. If another λ
+    than the smoothest is best, that is a sign of detail: it is taken unless it leaves them farther off than the network
+    does by more than STANDARD_ERRORS. If the smoothest is best, it may only smooth: it is taken only if it brings them
+    nearer by more than that.
     """
     generator = np.random.default_rng(0)
     if noise > LAYER * spacing:
@@ -187,7 +189,7 @@ def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:
         if after.mean() < least.mean():
             best, least = lambda_, after
     gain = before - least
-    needed = (SURE if best == TRIED[0] else -SURE) * gain.std() / np.sqrt(len(gain))
+    needed = (STANDARD_ERRORS if best == TRIED[0] else -STANDARD_ERRORS) * gain.std() / np.sqrt(len(gain))
     return best if gain.mean() > needed else None
 
 

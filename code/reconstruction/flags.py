@@ -71,7 +71,10 @@ def parser(description: str) -> Parser:
         "of many clouds: a folder",
     )  # fmt: skip
     what.add_argument("--target", metavar="PATH", type=Path, help="measure against this mesh or cloud at the end")
-    what.add_argument("--query", metavar="PATH", type=Path, help="write u, w and ∇w at these points, too (query.npz)")
+    what.add_argument(
+        "--query", metavar="PATH", type=Path,
+        help="also write u (phase), w (signed distance) and ∇w at these points (query.npz)",
+    )  # fmt: skip
     what.add_argument("--eval", action="store_true", help="mesh, draw and measure a trained run; no training")
     what.add_argument("--is-continue", action="store_true", help="go on with a run, with its configuration")
 
@@ -84,8 +87,8 @@ def parser(description: str) -> Parser:
     )
     how.add_argument(
         "--trim", metavar="WHAT", type=_number_or_word,
-        help="what is cut off, as points are far: open, all that they do not show; a distance in their unit; closed, "
-        "nothing; auto, open if the cloud looks so; plot.trim",
+        help="what is cut off where points are missing. open: all that no points show; a number: what is farther than "
+        "that from them, in their unit; closed: nothing; auto: as open, if the cloud looks open; plot.trim",
     )  # fmt: skip
     how.add_argument(
         "--normals", action=argparse.BooleanOptionalAction,
@@ -106,8 +109,10 @@ def parser(description: str) -> Parser:
     common_flag(which, "expname", help="its name (that of the cloud's file); train.expname")
     common_flag(which, "exps-dir", help="the folder of all runs (exps/); train.exps_dir")
     which.add_argument(
-        "--timestamp", metavar="STAMP", default="latest", help="the run's folder (a new one: the time of its start)"
-    )
+        "--timestamp", metavar="STAMP", default="latest",
+        help="which run of that name: its folder, the time of its start (the newest with --eval and --is-continue, "
+        "else a new one)",
+    )  # fmt: skip
     which.add_argument("--checkpoint", metavar="N", default="latest", help="the step to load (the latest)")
     flags.add_version_and_debug()
     return flags

@@ -82,4 +82,4 @@ def machine() -> str:
 
 def load() -> str:
     """How busy the machine is, as the end of a sentence; nothing where the system does not tell."""
-    return f", load {os.getloadavg()[0]:.0f} at the end" if hasattr(os, "getloadavg") else ""
+    return f", one-minute load average {os.getloadavg()[0]:.0f} at the end" if hasattr(os, "getloadavg") else ""
