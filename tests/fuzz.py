@@ -373,8 +373,8 @@ def _checkpoint(path: Path) -> None:
     from phase_recon.reconstruction.build_model import check_model
     from phase_recon.reconstruction.field import field_from_checkpoint
     from phase_recon.reconstruction.training import fit
+    from phase_recon.utils.checkpoint import read_checkpoint
     from phase_recon.utils.config_files import override
-    from phase_recon.utils.experiment import read_checkpoint
 
     checkpoint = read_checkpoint(path)
     field_from_checkpoint(checkpoint, torch.device("cpu"), str(path)).u(_circle())

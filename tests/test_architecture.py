@@ -17,18 +17,20 @@ ROOMS = (*BELOW, "benchmarks", "shapespace")
 
 # What a module may import of ours, by names below phase_recon: the first row whose name is the module's or a package
 # above it. utils <- geometry <- datasets, model, surface <- report <- reconstruction <- benchmarks, shapespace.
-BASE = ("utils.archive", "utils.errors", "utils.files", "utils.general", "utils.memory")
+BASE = (
+    "utils.archive", "utils.arrays", "utils.errors", "utils.files", "utils.general", "utils.memory", "utils.threads",
+)  # fmt: skip
 RULES: list[tuple[str, tuple[str, ...]]] = [
     ("phase_recon", ("reconstruction.api", "utils.errors")),  # the package itself
     ("utils.config_files", (*BASE, "utils.build", "utils.config", "utils.hocon", "utils.overrides")),
     ("utils", (*BASE, "utils.build", "utils.checkpoint", "utils.hocon", "utils.locations", "utils.overrides")),
     ("geometry", (*BASE, "geometry")),
     ("datasets", (*BASE, "geometry", "datasets")),
-    ("model.loss.base", (*BASE, "model.base", "model.sampling")),
-    ("model.loss", (*BASE, "model.base", "model.sampling", "model.loss.base")),
+    ("model.loss.base", (*BASE, "model.base", "model.batch")),
+    ("model.loss", (*BASE, "model.base", "model.batch", "model.loss.base")),
     ("model.kernels", (*BASE, "utils.compiled")),
     ("model.network", (*BASE, "model.base", "model.encodings", "model.kernels")),
-    ("model.sampling", (*BASE, "geometry")),
+    ("model.sampling", (*BASE, "geometry", "model.batch")),
     ("model", (*BASE, "model.base")),
     ("surface", (*BASE, "geometry", "surface")),
     ("report", (*BASE, "geometry", "surface", "report")),
@@ -90,7 +92,7 @@ def test_imports_go_one_way():
         ("utils/errors.py", "import phase_recon.utils.config", "utils.config"),
         ("utils/general.py", "from phase_recon.datasets.pointcloud import PointCloud", "datasets.pointcloud"),
         ("utils/config.py", "def f():\n    from phase_recon.model import network", "model.network"),
-        ("geometry/quadrics.py", "from phase_recon.model.sampling import Batch", "model.sampling"),
+        ("geometry/quadrics.py", "from phase_recon.model.batch import Batch", "model.batch"),
         ("geometry/quadrics.py", "from phase_recon.utils.config import Config", "utils.config"),
         ("surface/metrics.py", "from phase_recon.utils.config import Config", "utils.config"),
         ("surface/extract.py", "from phase_recon.reconstruction.field import NeuralField", "reconstruction.field"),

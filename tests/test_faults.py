@@ -25,9 +25,10 @@ from phase_recon.model.optimizer import Optimizers
 from phase_recon.reconstruction import evaluation, preprocess, training
 from phase_recon.reconstruction.field import load_field
 from phase_recon.reconstruction.training import fit
+from phase_recon.utils.checkpoint import read_checkpoint
 from phase_recon.utils.config import PlotConfig
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import Experiment, read_checkpoint
+from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.files import append_line, write_whole
 
 NO_SPACE = r"cannot be written \(No space left on device\); the earlier checkpoints are complete: free some space"

@@ -13,17 +13,11 @@ from test_training import STEP, same_state, tiny, train
 
 from conftest import ROOT, tiny_arguments
 from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.model.batch import EstimatedNormals, UnsignedDistances
 from phase_recon.model.kernels import Kernels
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.optimizer import Optimizers
-from phase_recon.model.sampling import (
-    Clearance,
-    EstimatedNormals,
-    OmegaDensity,
-    Sampler,
-    UnsignedDistances,
-    neighbour_distance,
-)
+from phase_recon.model.sampling import Clearance, OmegaDensity, Sampler, neighbour_distance, unsigned_distances
 from phase_recon.reconstruction.api import reconstruct
 from phase_recon.reconstruction.build_model import build_model, check_model, kernels_for
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
@@ -65,7 +59,7 @@ def sampler(points, config: Config, device: torch.device, loss: Loss) -> Sampler
         pts_in_omega=512,
         estimated=None if config.network.has_normals else EstimatedNormals(normals, sure, sure > 0),
         spread=tensor(neighbour_distance(points)) if loss.near else None,
-        unsigned=UnsignedDistances.about(points, device, seed=0, count=2000) if loss.unsigned else None,
+        unsigned=unsigned_distances(points, device, seed=0, count=2000) if loss.unsigned else None,
         clearance=Clearance(points, lower, upper, device),
         spacing=0.1,
     )

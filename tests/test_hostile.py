@@ -16,9 +16,9 @@ from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction.field import load_field
 from phase_recon.surface.files import read_surface
 from phase_recon.utils import memory
+from phase_recon.utils.checkpoint import read_checkpoint
 from phase_recon.utils.config_files import load_config
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import read_checkpoint
 from phase_recon.utils.hocon import MAX_BYTES
 
 

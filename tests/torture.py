@@ -48,8 +48,9 @@ from phase_recon.reconstruction import evaluation, run
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.training import fit
 from phase_recon.surface.files import read_surface
+from phase_recon.utils.checkpoint import read_checkpoint
 from phase_recon.utils.config_files import load_config
-from phase_recon.utils.experiment import Experiment, read_checkpoint
+from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.files import TEMPORARY
 
 assert evaluation  # imported for the forks

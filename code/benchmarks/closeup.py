@@ -12,7 +12,7 @@ from phase_recon.geometry.points import Normalisation
 from phase_recon.report.plots import save_figure
 from phase_recon.report.render import View, render_views
 from phase_recon.surface.surface import Surface, select_cells
-from phase_recon.utils.general import thinned
+from phase_recon.utils.arrays import thinned
 
 Array = npt.NDArray[np.float64]
 

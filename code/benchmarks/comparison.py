@@ -27,7 +27,7 @@ from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction.commands import Parser, chosen, common_flag, exit_status, whole_numbers
 from phase_recon.reconstruction.compare import BAND, BOX, measure_all, measured, methods, table_of
 from phase_recon.reconstruction.provenance import commit, load, machine
-from phase_recon.reconstruction.trials import Row, cell, markdown
+from phase_recon.reconstruction.tables import Row, cell, markdown
 from phase_recon.surface.files import read_surface
 from phase_recon.utils.files import write_text
 from phase_recon.utils.locations import ROOT

@@ -14,13 +14,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from phase_recon.datasets.pointcloud import load_point_cloud
-from phase_recon.reconstruction.trials import Row
+from phase_recon.reconstruction.tables import Row
 from phase_recon.report.plots import save_figure
 from phase_recon.report.render import FRONT, render_views
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import distance_to_surface
 from phase_recon.surface.surface import Surface
-from phase_recon.utils.general import thinned
+from phase_recon.utils.arrays import thinned
 
 Array = npt.NDArray[np.float64]
 

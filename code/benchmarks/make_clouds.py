@@ -30,7 +30,7 @@ from phase_recon.benchmarks.scanner import KINDS, Cloud, take
 from phase_recon.benchmarks.shapes import SHAPES, Shape
 from phase_recon.datasets.ply import ply_of_columns
 from phase_recon.reconstruction.commands import Parser, chosen, exit_status, whole_numbers
-from phase_recon.reconstruction.trials import Row, write_csv
+from phase_recon.reconstruction.tables import Row, write_csv
 from phase_recon.surface.files import read_surface, write_surface
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import npz_of, write_whole

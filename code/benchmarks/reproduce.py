@@ -34,7 +34,7 @@ if not __package__:  # started as a file: the package is the folder above
 from phase_recon.reconstruction.benchmark import HERE, PUBLISHED, Case, find_cases, measured
 from phase_recon.reconstruction.commands import Parser, chosen, common_flag, exit_status, whole_numbers
 from phase_recon.reconstruction.provenance import commit, machine
-from phase_recon.reconstruction.trials import Row, cell, failure, markdown, middle, spread
+from phase_recon.reconstruction.tables import Row, cell, failure, markdown, middle, spread
 from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import differences, load_config
 from phase_recon.utils.distributed import choose_device

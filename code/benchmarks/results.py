@@ -34,7 +34,7 @@ from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction.benchmark import find_cases, measure_all
 from phase_recon.reconstruction.commands import Parser, chosen, exit_status, whole_numbers
 from phase_recon.reconstruction.provenance import commit, load, machine
-from phase_recon.reconstruction.trials import Row, cell, failure, markdown, middle, spread
+from phase_recon.reconstruction.tables import Row, cell, failure, markdown, middle, spread
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_text
 from phase_recon.utils.locations import ROOT

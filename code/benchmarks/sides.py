@@ -33,13 +33,13 @@ from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
 from phase_recon.geometry.points import SURE
 from phase_recon.reconstruction.commands import Parser, exit_status
 from phase_recon.reconstruction.preprocess import ORIENTING, prepare
-from phase_recon.reconstruction.trials import Row, markdown
+from phase_recon.reconstruction.tables import Row, markdown
 from phase_recon.report.plots import save_figure
 from phase_recon.report.render import FRONT, render_views
 from phase_recon.surface.surface import Surface
+from phase_recon.utils.arrays import thinned
 from phase_recon.utils.config import Config
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.general import thinned
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

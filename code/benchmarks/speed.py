@@ -34,7 +34,7 @@ from phase_recon.benchmarks.shapes import SHAPES
 from phase_recon.reconstruction.benchmark import Case, commands, measured
 from phase_recon.reconstruction.commands import Parser, exit_status, whole_numbers
 from phase_recon.reconstruction.provenance import commit, load, machine
-from phase_recon.reconstruction.trials import Row, cell, markdown
+from phase_recon.reconstruction.tables import Row, cell, markdown
 from phase_recon.report.plots import save_figure
 from phase_recon.surface.files import read_surface
 from phase_recon.utils.errors import UserError

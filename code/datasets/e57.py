@@ -12,7 +12,7 @@ from phase_recon.datasets.columns import AXES, COLOURS, NORMALS, SENSORS
 from phase_recon.datasets.foreign import one_line
 from phase_recon.datasets.table import BLOCK_ROWS, MAX_VALUES, Table
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.memory import READING, require_memory
+from phase_recon.utils.memory import BYTES_PER_NUMBER, require_memory
 
 CARTESIAN = ("cartesianX", "cartesianY", "cartesianZ")
 SPHERICAL = ("sphericalRange", "sphericalAzimuth", "sphericalElevation")  # metres and radians
@@ -45,7 +45,7 @@ def read_e57(handle: BinaryIO, path: Path) -> Iterator[Table]:
                 raise UserError(f"{path} holds no points: expected scans with points")
             if max(counts) * BITS_OF_A_POINT > 8 * size or total * len(AXES) > MAX_VALUES:
                 raise UserError(f"{path} promises {total} points in {size} bytes: copy or export it again")
-            require_memory(READING * BLOCK_ROWS, f"{path}", "free some")
+            require_memory(BYTES_PER_NUMBER * BLOCK_ROWS, f"{path}", "free some")
             for scan, count in zip(scans, counts, strict=True):
                 if count:
                     yield from _read_scan(libe57, file, scan, count, total, path)

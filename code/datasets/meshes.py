@@ -20,7 +20,7 @@ from phase_recon.datasets.foreign import one_line
 from phase_recon.datasets.table import Table, as_utf8, line_blocks, parse_rows, shorten, to_double
 from phase_recon.utils.archive import check_gltf
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.memory import READING_TEXT, require_memory
+from phase_recon.utils.memory import BYTES_PER_TEXT_BYTE, require_memory
 
 READING_GLTF = 4  # bytes of memory per byte of a glTF file: itself, trimesh's copies, and the points
 STL_HEADER_BYTES = 84  # 80 of free text, then the number of facets
@@ -125,7 +125,7 @@ def read_stl(handle: BinaryIO, path: Path) -> Iterator[Table]:
         )
     if len(corners) == 0:
         raise UserError(f"{path} holds no facets: expected a mesh")
-    from phase_recon.utils.general import unique_rows  # and torch, which takes a second
+    from phase_recon.utils.arrays import unique_rows  # and torch, which takes a second
 
     first = np.sort(unique_rows(corners)[0])
     yield Table(dict(zip(AXES, corners[first].T, strict=True)), len(first), _mesh_note(len(first)))
@@ -201,5 +201,5 @@ def _mesh_note(count: int) -> tuple[str, ...]:
 
 def _text_blocks(handle: BinaryIO, path: Path) -> Iterator[list[bytes]]:
     """Yield the lines of a text of which all is needed at once, if it fits into the memory."""
-    require_memory(READING_TEXT * os.fstat(handle.fileno()).st_size, f"{path}", "thin the mesh")
+    require_memory(BYTES_PER_TEXT_BYTE * os.fstat(handle.fileno()).st_size, f"{path}", "thin the mesh")
     yield from line_blocks(as_utf8(handle), f"{path}")

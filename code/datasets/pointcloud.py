@@ -54,6 +54,16 @@ class PointCloud:
     sensors: Array | None = None
     note: str | None = None
 
+    def rows(self, chosen: npt.NDArray[np.int64]) -> "PointCloud":
+        """The cloud of some of its rows, by index (K,)."""
+        return PointCloud(
+            self.points[chosen],
+            None if self.normals is None else self.normals[chosen],
+            None if self.colours is None else self.colours[chosen],
+            None if self.sensors is None else self.sensors[chosen],
+            self.note,
+        )
+
     @cached_property
     def fingerprint(self) -> dict[str, int]:
         """How many points there are, and a checksum of them, by which a checkpoint knows the cloud."""
@@ -237,7 +247,7 @@ def _measured(path: Path, table: Table, used: list[str], drop_invalid: bool) -> 
 
 def _repetition(points: Array) -> float:
     """How often a place comes among points (N, d), in the mean; the corners of triangles come once for each of them."""
-    from phase_recon.utils.general import unique_rows  # and torch, which takes a second
+    from phase_recon.utils.arrays import unique_rows  # and torch, which takes a second
 
     return len(points) / max(len(unique_rows(points)[0]), 1)
 
@@ -381,7 +391,7 @@ def _colours(table: Table) -> tuple[npt.NDArray[np.uint8] | None, str | None]:
     """Take the colours (N, 3) if all three are there, or say why not."""
     if not all(name in table.columns for name in COLOURS):
         return None, None
-    from phase_recon.utils.general import eight_bit  # which imports torch
+    from phase_recon.utils.arrays import eight_bit  # which imports torch
 
     colours = eight_bit(table.stack(COLOURS), [table.columns[name].dtype for name in COLOURS])
     if colours is None:

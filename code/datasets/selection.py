@@ -10,7 +10,7 @@ import numpy.typing as npt
 from phase_recon.datasets.columns import CLASS, OPACITY
 from phase_recon.datasets.table import Table, join
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.memory import READING, require_memory
+from phase_recon.utils.memory import BYTES_PER_NUMBER, require_memory
 
 OPAQUE = 0.5  # of 1: less opaque 3D Gaussians float about the body more often than they lie on its surface
 CELLS = 1 << 20  # along each axis, either way from the first point: three such numbers fit one integer
@@ -56,7 +56,7 @@ def select(parts: Iterable[Table], selection: Selection, path: Path) -> Table:
 
 
 def _require_memory(part: Table, rows: int, path: Path) -> None:
-    needed = READING * rows * len(part.columns)
+    needed = BYTES_PER_NUMBER * rows * len(part.columns)
     require_memory(needed, f"{path} ({rows} points)", "read less of it: train.voxel or train.crop (--voxel, --crop)")
 
 

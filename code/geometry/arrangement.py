@@ -15,7 +15,8 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import PLACES, nearest
-from phase_recon.utils.general import thinned, threads, unique_rows
+from phase_recon.utils.arrays import thinned, unique_rows
+from phase_recon.utils.threads import threads
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]

@@ -15,10 +15,13 @@ import numpy.typing as npt
 from scipy.ndimage import binary_dilation, map_coordinates
 from scipy.spatial import cKDTree
 
+from phase_recon.geometry.hull import beyond_hull, convex_hull
+from phase_recon.geometry.lattice import walls
 from phase_recon.geometry.neighbours import TINY, connected_places, spacing
-from phase_recon.geometry.points import Domain, beyond_hull, convex_hull, walls
+from phase_recon.geometry.points import Domain
 from phase_recon.geometry.rbf import Biharmonic
-from phase_recon.utils.general import thinned, threads, unique_rows, unit
+from phase_recon.utils.arrays import thinned, unique_rows, unit
+from phase_recon.utils.threads import threads
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import TINY, closeness
-from phase_recon.utils.general import threads, unit
+from phase_recon.utils.arrays import unit
+from phase_recon.utils.threads import threads
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phase_recon.geometry.neighbours import areas, density_of
-from phase_recon.utils.general import ratio, thinned, unique_rows
+from phase_recon.utils.arrays import ratio, thinned, unique_rows
 
 Array = npt.NDArray[np.float64]
 

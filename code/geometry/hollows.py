@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from phase_recon.geometry.points import beyond_hull, convex_hull
+from phase_recon.geometry.hull import beyond_hull, convex_hull
 from phase_recon.geometry.visibility import Space, ray_directions
-from phase_recon.utils.general import in_threads, ratio, threads, unit
+from phase_recon.utils.arrays import ratio, unit
+from phase_recon.utils.threads import in_threads, threads
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.points import OrientedPoints
-from phase_recon.utils.general import threads
+from phase_recon.utils.threads import threads
 
 SAME = 0.7  # least cosine between two normals that face the same way, and between a normal and the step to the other
 HIT = 0.5  # × the step to another sheet: a point of it must be so near to where the step ends

@@ -9,7 +9,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from phase_recon.utils.general import ratio, thinned, threads
+from phase_recon.utils.arrays import ratio, thinned
+from phase_recon.utils.threads import threads
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]

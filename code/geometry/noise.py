@@ -15,7 +15,8 @@ from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import NEIGHBOURS, SAMPLED
 from phase_recon.geometry.quadrics import QuadricFit, fit_quadrics
-from phase_recon.utils.general import thinned, threads
+from phase_recon.utils.arrays import thinned
+from phase_recon.utils.threads import threads
 
 Array = npt.NDArray[np.float64]
 

@@ -19,7 +19,8 @@ from phase_recon.geometry.neighbours import on_opposite_sheet
 from phase_recon.geometry.patches import PatchSettings, odd_patches, of_one_sheet, seen_together
 from phase_recon.geometry.visibility import Space, seen_sheets, seen_sides, steps_aside, way_of
 from phase_recon.geometry.winding import CoarseNormals
-from phase_recon.utils.general import ratio, thinned, threads, unit
+from phase_recon.utils.arrays import ratio, thinned, unit
+from phase_recon.utils.threads import threads
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phase_recon.geometry.neighbours import nearest
-from phase_recon.utils.general import unique_rows
+from phase_recon.utils.arrays import unique_rows
 
 Array = npt.NDArray[np.float64]
 

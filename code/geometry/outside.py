@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from phase_recon.geometry.neighbours import nearest
-from phase_recon.geometry.winding import HALF, WindingGrid, WindingSettings
-from phase_recon.utils.general import ratio, thinned
+from phase_recon.geometry.winding_grid import HALF, MARGIN, WindingGrid
+from phase_recon.utils.arrays import ratio, thinned
 
 Array = npt.NDArray[np.float64]
 
@@ -94,13 +94,12 @@ def outside_of(
         settings: the grid, and what the winding number must be.
     """
     s, d = settings or OutsideSettings(), points.shape[1]
-    winding = WindingSettings()
     size = np.ptp(points, axis=0)
-    volume = float(np.prod(size + 2 * winding.margin * size.max()))
+    volume = float(np.prod(size + 2 * MARGIN * size.max()))
     cell = max(s.finest * spacing, s.noise * noise, (volume / s.most_nodes) ** (1 / d))
     some = thinned(np.arange(len(points)), s.points)
     points, normals, areas = points[some], normals[some], areas[some]
-    grid = WindingGrid(points, cell, winding)
+    grid = WindingGrid(points, cell)
     values = grid.winding(normals * areas[:, None], s.width)
     on_surface = float(np.median(grid.at_points(values)))
     if on_surface <= 0:  # most normals point inward, so nothing is known

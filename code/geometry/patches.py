@@ -15,7 +15,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.visibility import Space, rays_out
-from phase_recon.utils.general import thinned, threads
+from phase_recon.utils.arrays import thinned
+from phase_recon.utils.threads import threads
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import ConvexHull, QhullError
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -16,7 +15,6 @@ Index = npt.NDArray[np.int64]
 
 SURE = 0.99  # the probability that a normal points outward from which on that is built upon
 UNKNOWN = 0.5  # that probability, where nothing is known of it
-HULL_NUMBERS = 1 << 22  # distances from facets at a time: 32 MB; a round cloud has tens of thousands of facets
 
 
 @dataclass(frozen=True)
@@ -64,40 +62,6 @@ class Domain:
     normalisation: Normalisation
     lower: Array
     upper: Array
-
-
-def lattice(lower: Array, upper: Array, count: int) -> Array:
-    """The nodes (count^d, d) of a lattice in a box, its walls included, the last axis running fastest.
-
-    Args:
-        lower: corner of the box (d,).
-        upper: the opposite corner (d,).
-        count: nodes along each axis.
-    """
-    ticks = [np.linspace(low, high, count) for low, high in zip(lower, upper, strict=True)]
-    return np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, len(lower))
-
-
-def walls(lower: Array, upper: Array, count: int) -> Array:
-    """The nodes (N, d) of ``lattice`` that lie on the walls of the box."""
-    nodes = lattice(lower, upper, count)
-    return np.asarray(nodes[np.any((nodes == lower) | (nodes == upper), axis=1)], dtype=np.float64)
-
-
-def convex_hull(points: Array) -> Array | None:
-    """The facets (F, d + 1) of the convex hull of points (N, d): unit normal and offset; None if it has no inside."""
-    try:
-        return np.asarray(ConvexHull(points).equations)
-    except QhullError:  # on a line or in a plane
-        return None
-
-
-def beyond_hull(places: Array, facets: Array) -> Array:
-    """How far places (N, d) lie beyond a convex hull with such facets (N,): negative within."""
-    step = max(HULL_NUMBERS // len(facets), 1)
-    parts = [places[start : start + step] for start in range(0, len(places), step)]
-    beyond = [(part @ facets[:, :-1].T + facets[:, -1]).max(axis=1) for part in parts]
-    return np.concatenate([np.zeros(0), *beyond])
 
 
 class Source(IntEnum):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import NEIGHBOURS, TINY, Nearest, closeness, farthest, nearest_on_sheet
-from phase_recon.utils.general import in_threads, threads
+from phase_recon.utils.threads import in_threads, threads
 
 Array = npt.NDArray[np.float64]
 

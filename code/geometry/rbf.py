@@ -10,7 +10,8 @@ from scipy.spatial.distance import cdist
 from scipy.special import xlogy
 
 from phase_recon.geometry.neighbours import TINY
-from phase_recon.utils.general import in_threads, ratio
+from phase_recon.utils.arrays import ratio
+from phase_recon.utils.threads import in_threads
 
 Array = npt.NDArray[np.float64]
 

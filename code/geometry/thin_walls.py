@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from phase_recon.geometry.neighbours import TINY, closeness, nearest
 from phase_recon.geometry.quadrics import LocalFrames, quadric_terms
-from phase_recon.utils.general import in_threads, thinned
+from phase_recon.utils.arrays import thinned
+from phase_recon.utils.threads import in_threads
 
 Array = npt.NDArray[np.float64]
 

@@ -21,7 +21,8 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.neighbours import SAMPLED, TINY, spacing
-from phase_recon.utils.general import in_threads, thinned, threads, unit
+from phase_recon.utils.arrays import thinned, unit
+from phase_recon.utils.threads import in_threads, threads
 
 Array = npt.NDArray[np.float64]
 

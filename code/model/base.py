@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-Field = Callable[[Tensor], Tensor]
+TensorFunction = Callable[[Tensor], Tensor]
 
 
-def value_and_gradient(field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_gradient(field: TensorFunction, x: Tensor) -> tuple[Tensor, Tensor]:
     """The field's value (...) and its gradient (..., d) at points x (..., d), by automatic differentiation.
 
     This is the readable reference for any field. Both results are differentiable in the field's parameters.

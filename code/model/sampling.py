@@ -7,10 +7,8 @@ parts as there are points to draw, and each part gives one. Independent points w
 would vary more from step to step.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,143 +19,17 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from phase_recon.geometry.neighbours import distance_to_other
-from phase_recon.utils.general import along_curve, sample_ball, threads, unit
+from phase_recon.model.batch import Batch, EstimatedNormals, UnsignedDistances
+from phase_recon.utils.arrays import along_curve, unit
+from phase_recon.utils.general import sample_ball
+from phase_recon.utils.threads import threads
 
 MAX_VOXELS = 2_000_000  # voxels of ``OmegaDensity``: 48 MB, and a second to set up
 MAX_NODES = 1_000_000  # nodes of ``Clearance``'s grid: half a second to set up
 EXACT_WITHIN = 0.15  # normalised units: the clearance is exact at nodes nearer to the cloud; holes matter up to 0.13
 NEIGHBOURS = 50  # neighbours whose distance is the σ of the Gaussians near the data (Gropp et al. 2020)
-UNSIGNED = 100_000  # points of each of the two σ of ``UnsignedDistances``; 2.5 times as many in Atzmon & Lipman (2020)
-FAR_SPREAD = 1.0  # normalised units: the wider σ of ``UnsignedDistances`` (Atzmon & Lipman 2020)
-
-Values = TypeVar("Values", Tensor, npt.NDArray[Any])
-
-
-@dataclass(frozen=True)
-class EstimatedNormals(Generic[Values]):
-    """Normals that were estimated from the neighbours of N points, as arrays or as tensors.
-
-    Attributes:
-        directions: the unit normals (N, d).
-        trust: the confidence in each (N,), 0 to 1.
-        oriented: whether each is known to point outward (N,); where not, its sign is arbitrary.
-    """
-
-    directions: Values
-    trust: Values
-    oriented: Values
-
-    def __getitem__(self, chosen: Values) -> "EstimatedNormals[Values]":
-        """The normals of the points with these indices (K,)."""
-        return EstimatedNormals(self.directions[chosen], self.trust[chosen], self.oriented[chosen])
-
-
-@dataclass(frozen=True)
-class UnsignedDistances:
-    """Points about a cloud, and how far from it they are.
-
-    Attributes:
-        points: the points (K, d), normalised.
-        distances: the distance of each from the nearest point of the cloud (K,).
-        gradients: the distances' gradients (K, d): unit vectors away from that point, or zero at it.
-    """
-
-    points: Tensor
-    distances: Tensor
-    gradients: Tensor
-
-    def __getitem__(self, chosen: Tensor) -> "UnsignedDistances":
-        """Those of some of the points, by index."""
-        return UnsignedDistances(self.points[chosen], self.distances[chosen], self.gradients[chosen])
-
-    @classmethod
-    def about(
-        cls, cloud: npt.NDArray[np.float64], device: torch.device, seed: int, count: int = UNSIGNED
-    ) -> "UnsignedDistances":
-        """Gaussian points about those of a cloud (N, d), normalised: ``count`` with the distance to the 50th neighbour
-        for σ, then as many with σ = 1.
-        """
-        generator = np.random.default_rng(seed)
-        centres = generator.integers(len(cloud), size=count)
-        spread = np.concatenate([neighbour_distance(cloud, cloud[centres]), np.full(count, FAR_SPREAD)])
-        steps = generator.standard_normal((2 * count, cloud.shape[1]))
-        points = np.tile(cloud[centres], (2, 1)) + spread[:, None] * steps
-        distances, nearest = cKDTree(cloud).query(points, workers=threads())
-        parts = (points, distances, unit(points - cloud[nearest]))
-        return cls(*(torch.tensor(part, dtype=torch.float32, device=device) for part in parts))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The points of one step, in normalised coordinates.
-
-    Attributes:
-        points: points of the cloud (N, d).
-        normals: their unit normals (N, d), or None.
-        balls: points in the balls of radius δ about ``points`` (N, p, d), or None for δ = 0.
-        omega: points in Ω (M, d).
-        weights: 1 / density of each point in ``omega`` (M,), so that mean(weights · f(omega)) estimates ∫_Ω f.
-        volume: the volume (area in 2D) of Ω, which is the expected weight.
-        estimated: the estimated normals of ``points``, or None.
-        beyond: whether each point of ``omega`` (M,) lies beyond the cloud's bounding box, and so outside.
-        near: a Gaussian sample about each of ``points`` (N, d), or None where the loss does not need it.
-        clearance: distance of each point in ``omega`` from the nearest point of the cloud (M,), or None.
-        spacing: distance of the cloud's points to their 15th other points, about; 0 where the loss does not need it.
-        hole_weight: weight of the loss's energy where the surface lies in a hole of the cloud; one number, 0 to 1.
-        unsigned: N points about the cloud with their distances to it, or None where the loss does not need them.
-        empty: places that are known to be outside (N, d), or None.
-    """
-
-    points: Tensor
-    normals: Tensor | None
-    balls: Tensor | None
-    omega: Tensor
-    weights: Tensor
-    volume: float
-    estimated: EstimatedNormals[Tensor] | None = None
-    beyond: Tensor | None = None
-    near: Tensor | None = None
-    clearance: Tensor | None = None
-    spacing: float = 0.0
-    hole_weight: float | Tensor = 1.0
-    unsigned: UnsignedDistances | None = None
-    empty: Tensor | None = None
-
-    def share(self, rank: int, size: int) -> "Batch":
-        """Part number ``rank`` (0 and up) of ``size`` equal parts, cut along the first axis of every tensor."""
-
-        def part(whole: Any) -> Any:
-            if isinstance(whole, Tensor) and whole.ndim:
-                return whole.chunk(size)[rank]
-            if isinstance(whole, EstimatedNormals | UnsignedDistances):
-                return replace(whole, **{item.name: part(getattr(whole, item.name)) for item in fields(whole)})
-            return whole
-
-        return Batch(**{item.name: part(getattr(self, item.name)) for item in fields(self)})
-
-
-def together(batches: Sequence[Batch]) -> Batch:
-    """The batches of s shapes as one: rows of the tensors take turns, so that row k is of shape k mod s.
-
-    Its means are the means over the shapes of each one's. All have as many points; ``volume``, ``spacing`` and
-    ``hole_weight`` are those of the first. Where only some have estimated normals, those of the others have no trust.
-    """
-
-    def joined(parts: Sequence[Any]) -> Any:
-        first = next((part for part in parts if part is not None), None)
-        if isinstance(first, EstimatedNormals):
-            none = EstimatedNormals(*(torch.zeros_like(getattr(first, item.name)) for item in fields(first)))
-            parts = [none if part is None else part for part in parts]
-        if any(part is None for part in parts):  # what not all know is left out
-            return None
-        if isinstance(first, Tensor) and first.ndim:
-            return torch.stack(list(parts), dim=1).flatten(0, 1)
-        if isinstance(first, EstimatedNormals | UnsignedDistances):
-            names = [item.name for item in fields(first)]
-            return replace(first, **{name: joined([getattr(part, name) for part in parts]) for name in names})
-        return first
-
-    return Batch(**{item.name: joined([getattr(batch, item.name) for batch in batches]) for item in fields(Batch)})
+UNSIGNED = 100_000  # points of each of the two σ of ``unsigned_distances``; 2.5 times as many in Atzmon & Lipman (2020)
+FAR_SPREAD = 1.0  # normalised units: the wider σ of ``unsigned_distances`` (Atzmon & Lipman 2020)
 
 
 class OmegaDensity:
@@ -279,6 +151,22 @@ def neighbour_distance(
 ) -> npt.NDArray[np.float64]:
     """The distance (M,) of points (N, d), or of some (M, d), to their 50th neighbours, or the farthest there is."""
     return distance_to_other(points, points if some is None else some, NEIGHBOURS)
+
+
+def unsigned_distances(
+    cloud: npt.NDArray[np.float64], device: torch.device, seed: int, count: int = UNSIGNED
+) -> UnsignedDistances:
+    """Gaussian points about those of a cloud (N, d), normalised: ``count`` with the distance to the 50th neighbour
+    for σ, then as many with σ = 1.
+    """
+    generator = np.random.default_rng(seed)
+    centres = generator.integers(len(cloud), size=count)
+    spread = np.concatenate([neighbour_distance(cloud, cloud[centres]), np.full(count, FAR_SPREAD)])
+    steps = generator.standard_normal((2 * count, cloud.shape[1]))
+    points = np.tile(cloud[centres], (2, 1)) + spread[:, None] * steps
+    distances, nearest = cKDTree(cloud).query(points, workers=threads())
+    parts = (points, distances, unit(points - cloud[nearest]))
+    return UnsignedDistances(*(torch.tensor(part, dtype=torch.float32, device=device) for part in parts))
 
 
 @dataclass(frozen=True, eq=False)

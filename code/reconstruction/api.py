@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from phase_recon.reconstruction.evaluation import Reconstruction
     from phase_recon.reconstruction.field import DetailedField, NeuralField
+    from phase_recon.reconstruction.meshing import Reconstruction
 
 WARNING = "warning: "
 SELECT = "select the points before"
-# keys of what a file has (``input_cloud.READING`` and more), and what does the same for arrays
+# keys of what a file has (``input_cloud.READING_KEYS`` and more), and what does the same for arrays
 OF_FILES = {
     **dict.fromkeys(("train.crop", "train.voxel", "train.classes", "train.min_opacity"), SELECT),
     "train.input_path": "read it with numpy, or use the command phase-recon",
@@ -130,7 +130,8 @@ def _reconstruct(
     """``reconstruct`` with the values of ``ARGUMENTS``, None for what is not given."""
     from phase_recon.datasets.pointcloud import point_cloud
     from phase_recon.reconstruction.build_model import check_model
-    from phase_recon.reconstruction.evaluation import Reconstruction, surface_of
+    from phase_recon.reconstruction.meshing import Reconstruction, surface_of
+    from phase_recon.reconstruction.scene import Scene
     from phase_recon.reconstruction.training import Interrupted, fit
     from phase_recon.utils.config import Config
     from phase_recon.utils.config_files import differences, override
@@ -154,10 +155,11 @@ def _reconstruct(
     if cloud.note:
         warnings.warn(_in_python(cloud.note), stacklevel=3)
     try:
-        field, _ = fit(config, cloud, choose_device(gpu)[0], _warn)
+        scenes: list[Scene] = []
+        field, _ = fit(config, cloud, choose_device(gpu)[0], _warn, observe=scenes.append)
     except Interrupted:
         raise KeyboardInterrupt from None
-    return Reconstruction.of(surface_of(field, cloud, config.plot, _warn), field)
+    return Reconstruction.of(surface_of(field, cloud.rows(scenes[-1].body), config.plot, _warn), field)
 
 
 @contextmanager

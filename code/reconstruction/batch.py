@@ -83,9 +83,10 @@ class Batch:
         self, folder: Path, names: list[str], jobs: int, gpu: str, output: Path | None, beside: Sequence[Path]
     ) -> None:
         self.folder, self.names, self.gpu, self.output, self.beside = folder, names, gpu, output, beside
-        self.jobs = min(jobs, len(names))
+        self.jobs_of_a_rank, self.jobs = jobs, min(jobs, len(names))
         self.environment = environment_of_job(max(self.jobs, 1)) | {"PYTHONUNBUFFERED": "1"}
         self.ended = 0
+        self.uncopied = 0  # surfaces that could not be copied to the output
         self.tables_due = 0.0  # when the tables may be written next, as ``time.monotonic``
         self.elsewhere: list[str] = []  # the clouds that were done, or are left to another process
 
@@ -119,6 +120,14 @@ class Batch:
                 for job in running:
                     job.process.wait()
         return stop.signal
+
+    def copy_surface(self, folder: Path) -> None:
+        """Copy the surface of a cloud to the output, if there is one; a failure is said, and the others go on."""
+        try:
+            copy_surface(folder, self.output)
+        except (UserError, OSError) as error:
+            self.uncopied += 1
+            print(f"{folder.name}: its surface was not copied: {error}", flush=True)
 
     def _start(self, name: str, slot: int) -> Job | None:
         """Start or continue the run of a cloud; None if it is finished or another process works on it."""
@@ -160,7 +169,7 @@ class Batch:
         command = [
             sys.executable, str(RUN), "--conf", str(self.folder / "config.conf"),
             "--input", record["input"], "--timestamp", f"{self.folder.name}/{name}",
-            "--gpu", gpu_of_slot(self.gpu, local_rank() * self.jobs + slot), *how,
+            "--gpu", gpu_of_slot(self.gpu, local_rank() * self.jobs_of_a_rank + slot), *how,
         ]  # fmt: skip
         begin = output.seek(0, os.SEEK_END)
         process = subprocess.Popen(
@@ -184,7 +193,7 @@ class Batch:
         record |= {"state": state, "reason": reason, "seconds": round(record["seconds"] + seconds, 1)}
         write_record(folder, record)
         if state == "done":
-            copy_surface(folder, self.output)
+            self.copy_surface(folder)
         job.output.close()  # the lock goes with it
         if (begun := time.monotonic()) >= self.tables_due:
             write_tables(self.folder)
@@ -207,8 +216,8 @@ def run_many(config: Config, clouds: Sequence[Path], exps_dir: Path, jobs: int, 
         output: the folder that each surface is copied to, under the name of its run, or None.
 
     Returns:
-        The exit status: 0 if every cloud is done, 1 if not, 128 + the signal's number if stopped. Under torchrun 0
-        in place of 1, as torchrun ends all ranks as soon as one of them has another status.
+        The exit status: 0 if every cloud is done and its surface copied, 1 if not, 128 + the signal's number if
+        stopped. Under torchrun 0 in place of 1, as torchrun ends all ranks as soon as one of them has another status.
 
     Raises:
         UserError: a file of the batch itself cannot be read or written, or plot.overwrite is false and a surface would
@@ -235,7 +244,7 @@ def run_many(config: Config, clouds: Sequence[Path], exps_dir: Path, jobs: int, 
     write_tables(folder)
     for name in batch.elsewhere:  # its own are copied as soon as they are there
         if read_record(folder / name)["state"] == "done":
-            copy_surface(folder / name, output)
+            batch.copy_surface(folder / name)
     states = [read_record(folder / name)["state"] for name in mine]
     count = {state: states.count(state) for state in ("done", "failed", "stopped", "waiting", "running")}
     listed = ", ".join(f"{number} {state}" for state, number in count.items() if number) or "nothing to do"
@@ -247,7 +256,7 @@ def run_many(config: Config, clouds: Sequence[Path], exps_dir: Path, jobs: int, 
             print(f"output:   {output}", flush=True)
     if stopped:
         return 128 + stopped
-    return 0 if ranks.size > 1 or count["done"] == len(mine) else 1
+    return 0 if ranks.size > 1 or (count["done"] == len(mine) and not batch.uncopied) else 1
 
 
 def digest_of(*paths: Path) -> str | None:

@@ -3,15 +3,14 @@
 Records and results are read from the folders each time, so the tables are whole whoever writes them, and when.
 """
 
-import csv
 import html
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from phase_recon.reconstruction.tables import write_csv
 from phase_recon.utils.errors import UserError, counted
 from phase_recon.utils.files import write_text, write_whole
 
@@ -108,11 +107,7 @@ def write_tables(folder: Path) -> None:
     written = None
     while (rows := table(folder)) != written:
         written = rows
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(folder / "table.csv", text.getvalue())
+        write_csv(folder / "table.csv", COLUMNS, rows)
         write_text(folder / "table.html", page_of(folder, rows))
 
 

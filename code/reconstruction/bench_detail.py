@@ -24,10 +24,10 @@ import numpy as np
 import torch
 
 from phase_recon.reconstruction.commands import Parser, exit_status
-from phase_recon.reconstruction.detail import spacing_of
+from phase_recon.reconstruction.detail import point_distance
 from phase_recon.reconstruction.detail_system import BLOCK_POINTS, Data, system_of
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.general import in_threads
+from phase_recon.utils.threads import in_threads
 
 ROUNDS = 5  # of which the fastest counts
 COPIED = 1 << 28  # bytes that are copied: more than the caches hold
@@ -47,7 +47,7 @@ def lines(points: int) -> Iterator[str]:
     sphere = np.random.default_rng(0).standard_normal((points, 3))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
     data = Data(sphere, HEIGHT * np.sin(sphere @ WAVES), sphere, sphere, np.ones(points))
-    spacing, started = spacing_of(sphere), time.perf_counter()
+    spacing, started = point_distance(sphere), time.perf_counter()
     nodes, system = system_of(data, spacing, LAMBDA, 0.0)
     made = time.perf_counter()
     system.solution()

@@ -36,18 +36,9 @@ import numpy.typing as npt
 from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import Parser, chosen, common_flag, exit_status, whole_numbers
+from phase_recon.reconstruction.tables import Row, cell, markdown, spread, write_csv
 from phase_recon.reconstruction.target import read_target
-from phase_recon.reconstruction.trials import (
-    PEER,
-    Row,
-    cell,
-    checksums,
-    markdown,
-    remembered,
-    run_once,
-    spread,
-    write_csv,
-)
+from phase_recon.reconstruction.trials import PEER, checksums, remembered, run_once
 from phase_recon.report.plots import render_side_by_side
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points, distance_to_surface, sample_surface

@@ -8,7 +8,7 @@ from phase_recon.model.base import Network
 from phase_recon.model.kernels import CompiledKernels, Kernels
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
-from phase_recon.utils.build import build, find_class
+from phase_recon.utils.build import build, find_class, name_of_loss
 from phase_recon.utils.config import Config
 from phase_recon.utils.distributed import multiplies_bfloat16
 from phase_recon.utils.errors import UserError
@@ -44,7 +44,7 @@ def build_model(
     except UserError as error:
         problems.append(f"train.network_class: {error}")
     try:
-        loss_class = find_class(f"model.loss.{kind}.{kind.capitalize()}Loss")
+        loss_class = find_class(name_of_loss(kind))
         parameters = {key: value for key, value in config.network.loss.items() if key != "type"}
         given = {"output": config.network.output} if "output" in signature(loss_class).parameters else {}
         if config.network.output == "u" and not given:

@@ -37,21 +37,23 @@ from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
 from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import ONE_LENGTH, Parser, common_flag, exit_status
-from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import DetailedField, NeuralField, field_from_checkpoint
-from phase_recon.reconstruction.input_cloud import READING
+from phase_recon.reconstruction.input_cloud import READING_KEYS
+from phase_recon.reconstruction.meshing import surface_of
+from phase_recon.reconstruction.tables import Row, cell, markdown, write_csv
 from phase_recon.reconstruction.target import read_target
-from phase_recon.reconstruction.trials import PEER, Row, cell, checksums, markdown, remembered, run_once, write_csv
+from phase_recon.reconstruction.trials import PEER, checksums, remembered, run_once
 from phase_recon.report.comparison_page import Shown, comparison_page
 from phase_recon.report.plots import PlaneField, fields_picture
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points, eikonal_error, signed_distance
 from phase_recon.surface.surface import Surface
+from phase_recon.utils.checkpoint import read_checkpoint
 from phase_recon.utils.config import Config, TrainConfig
 from phase_recon.utils.config_files import config_from_dict, differences, load_config
 from phase_recon.utils.distributed import choose_device
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import Experiment, read_checkpoint
+from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.files import write_text, write_whole
 from phase_recon.utils.general import sample_ball, sample_omega
 from phase_recon.utils.hocon import parse, read_file, write
@@ -180,7 +182,7 @@ def configured(options: argparse.Namespace, folder: Path) -> Config:
     flags = given([*length, ("--seed", "train.seed", options.seed)])
     config = load_config(conf, [*flags, *options.set], check_model)
     for key in differences(load_config(conf), config):
-        if key in READING:
+        if key in READING_KEYS:
             raise UserError(f"--set {key}: all methods are measured on the whole file: leave it out, or cut the file")
     return config
 

@@ -32,12 +32,15 @@ import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 
-from phase_recon.model.grid import SplineField
+from phase_recon.geometry.neighbours import TINY
+from phase_recon.model.grid import SplineField, keys_of
 from phase_recon.reconstruction.detail_system import Data, solve
-from phase_recon.reconstruction.field import DetailedField, NeuralField
+from phase_recon.reconstruction.field import FLATTEST, DetailedField, NeuralField
 from phase_recon.reconstruction.openings import opened
 from phase_recon.reconstruction.scene import Scene
-from phase_recon.utils.general import different, in_threads, thinned, threads
+from phase_recon.utils.arrays import different, thinned
+from phase_recon.utils.config import Config
+from phase_recon.utils.threads import in_threads, threads
 
 Array = npt.NDArray[np.float64]
 ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -47,7 +50,7 @@ NOISE_WIDTHS = 3.0  # × noise: the least spacing; a finer grid could hold each 
 NOISE_REACHES = 2.0  # × noise: how far points are moved for that comparison; 1 is too little, 3 chooses too smooth ones
 LAYER = 0.25  # × spacing of the grid: noise above which a correction can vary across its layer, and points are moved
 HIDDEN = 0.9  # × spacing: noise above which a network's mean over the points is nearer to the surface than a correction
-CROWD = 30.0  # points for each node of the grid, at most: a million points with noise of 0.01 are 70 for each
+CROWD = 30  # points in each cell of the grid, at most: they tell its few coefficients
 SAMPLED = 3000  # points that tell the spacing
 FEWEST = 10_000  # points that count, however short the time is: they take a second
 SECONDS, SECONDS_PER_POINT = 4.0, 6e-5  # that a correction takes on two cores (measured), openings included
@@ -59,7 +62,6 @@ HELD_OUT = 5  # every fifth point of a patch is held out
 # with another: `choose_lambda` says why
 STANDARD_ERRORS = 1.0
 FEWEST_HELD_OUT = 5  # of a cloud of fewer different points than give so many nothing is told
-FLATTEST = 0.3  # slope that is believed where a distance is taken from a value
 NEIGHBOURS = 16  # that tell the spacing
 
 
@@ -84,10 +86,10 @@ def correction_of(
         announce(f"detail: of {len(points):,} points, as more would take longer than there is time")
     noise = scene.scale.noise
     if enough := len(points) >= FEWEST_HELD_OUT * HELD_OUT:
-        own = spacing_of(points)
+        own = point_distance(points)
         enough = noise <= HIDDEN * own
         spacing = max(own, NOISE_WIDTHS * noise, FINEST)
-        points = uncrowded(points, spacing / own)
+        points = uncrowded(points, spacing)
     openings, found = opened(field, scene)
     if found:
         announce("detail: outside, the network had filled places near the points; it is open there now (train.detail)")
@@ -121,10 +123,19 @@ def not_blurred(points: Array, scene: Scene) -> Array:
     return np.asarray(points[~scene.blurred.part[nearest]])
 
 
-def uncrowded(points: Array, wider: float) -> Array:
-    """Of points (N, d), at most CROWD for each node of a grid that is so many times wider than they are apart."""
-    each = wider ** (points.shape[1] - 1)
-    return points if each <= CROWD else thinned(points, round(len(points) * CROWD / each))
+def uncrowded(points: Array, spacing: float) -> Array:
+    """Of points (N, d), at most CROWD, by chance, in each cell of a grid of such a spacing."""
+    order = np.random.default_rng(0).permutation(len(points))
+    cell = keys_of(np.floor(points[order] / spacing).astype(np.int64))
+    by_cell = np.argsort(cell, kind="stable")
+    begins = np.flatnonzero(np.diff(cell[by_cell], prepend=-1))  # keys are not negative
+    rank = np.arange(len(points)) - np.repeat(begins, np.diff(begins, append=len(points)))
+    return points[np.sort(order[by_cell[rank < CROWD]])]
+
+
+def adds_detail(config: Config) -> bool:
+    """Whether a correction is solved for after the last step of a run."""
+    return config.train.detail and config.network.loss["type"] == "phase"
 
 
 def seconds_for(count: int) -> float:
@@ -132,7 +143,7 @@ def seconds_for(count: int) -> float:
     return SECONDS + SECONDS_PER_POINT * count
 
 
-def spacing_of(points: Array) -> float:
+def point_distance(points: Array) -> float:
     """The side of the square (2D: the length) that each of different points (N, d) has for itself, the median."""
     nearest = min(NEIGHBOURS, len(points) - 1)
     radius = float(np.median(cKDTree(points).query(thinned(points, SAMPLED), k=[nearest + 1])[0]))
@@ -165,6 +176,9 @@ def data_at(
 def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:
     """The λ of TRIED with which points that are held out come nearest to the surface, or None.
 
+    The smoothest are tried first. A λ with which they are farther off than with a smoother one, by more than
+    STANDARD_ERRORS, is the last: beyond it, a rough field in a thick layer of noise is nearly zero at all points.
+
     The network was trained on the points that are held out, so it is nearer to them than to the surface. If another λ
     than the smoothest is best, that is a sign of detail: it is taken unless it leaves them farther off than the network
     does by more than STANDARD_ERRORS. If the smoothest is best, it may only smooth: it is taken only if it brings them
@@ -183,14 +197,25 @@ def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:
         out = generator.permutation(len(patch)) < len(patch) // HELD_OUT
         parts.append((data[patch[~out]], data[patch[out]]))
     before = np.concatenate([_distances(others.values, others.gradients) for _, others in parts])
-    best, least = None, np.full(len(before), np.inf)
-    for lambda_ in TRIED:
-        after = np.concatenate(in_threads(partial(_held_out, spacing, lambda_, noise), parts))
-        if after.mean() < least.mean():
-            best, least = lambda_, after
-    gain = before - least
-    needed = (STANDARD_ERRORS if best == TRIED[0] else -STANDARD_ERRORS) * gain.std() / np.sqrt(len(gain))
-    return best if gain.mean() > needed else None
+
+    def after(lambda_: float) -> Array:
+        return np.concatenate(in_threads(partial(_held_out, spacing, lambda_, noise), parts))
+
+    best, least = TRIED[0], after(TRIED[0])
+    for lambda_ in TRIED[1:]:
+        distances = after(lambda_)
+        if _gain(distances, least) > STANDARD_ERRORS:
+            break
+        if distances.mean() < least.mean():
+            best, least = lambda_, distances
+    needed = STANDARD_ERRORS if best == TRIED[0] else -STANDARD_ERRORS
+    return best if _gain(before, least) > needed else None
+
+
+def _gain(before: Array, after: Array) -> float:
+    """By how many standard errors distances (M,) became less in the mean."""
+    gain = before - after
+    return float(gain.mean() / max(gain.std() / np.sqrt(len(gain)), TINY))
 
 
 def _held_out(spacing: float, lambda_: float, noise: float, part: tuple[Data, Data]) -> Array:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from phase_recon.model.grid import SplineField, SplineGrid, keys_of, nodes_about, spline_weights, steps
-from phase_recon.utils.general import in_threads
+from phase_recon.utils.threads import in_threads
 
 Array = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]

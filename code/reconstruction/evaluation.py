@@ -3,21 +3,16 @@
 import dataclasses
 import json
 import time
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from phase_recon.datasets.pointcloud import PointCloud, load_points
-from phase_recon.geometry.neighbours import TINY
-from phase_recon.reconstruction.detail import FLATTEST
 from phase_recon.reconstruction.field import Field
+from phase_recon.reconstruction.meshing import cells_along, surface_of
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
 from phase_recon.reconstruction.output import MADE_BY
 from phase_recon.reconstruction.progress import Announce
@@ -25,202 +20,16 @@ from phase_recon.reconstruction.scene import Scene
 from phase_recon.reconstruction.target import read_target
 from phase_recon.report.page import surface_page
 from phase_recon.report.plots import cross_section_picture, loss_curves, render_surface
-from phase_recon.surface.extract import check_within, extract_surface, refine
 from phase_recon.surface.files import CURVE_WRITERS, MESH_WRITERS, write_surface
 from phase_recon.surface.metrics import compare_surfaces, compare_to_points
-from phase_recon.surface.straddle import straddle
-from phase_recon.surface.surface import Surface, carry_colours, largest_components, substantial_components, transform
-from phase_recon.surface.trim import shown_part, within
-from phase_recon.utils.config import LEAST_RESOLUTION, MOST_RESOLUTION, PlotConfig
+from phase_recon.surface.surface import Surface
+from phase_recon.utils.config import PlotConfig
 from phase_recon.utils.errors import UserError, counted
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.files import npz_of, offset_of_mesh, write_whole
-from phase_recon.utils.general import thinned
 
 SAMPLES = 1_000_000  # of a surface for its distances to a target, as the published benchmarks take
-CELL = 1.0  # × spacing of the field's finest grid: side of a cell; with 1.5 flat faces were a fifth of the error,
-FINEST_CELL = 0.5  # and at least, where the points lie nearer to the field than flat faces would
-LOOKED_AT = 2000  # points of the cloud that tell that
 CLOUD_SAMPLES = 100_000  # of a surface for its distances to the input
-# Share of a surface that the points show, below which the cloud is taken to be open: of 46 bodies, scanned with holes
-# too, it was 0.76 to 1, of sheets, views and terrains 0.31 to 0.71, of a ball and a tube without their ends 0.84.
-OPEN = 0.73
-
-
-@dataclass(frozen=True, repr=False)
-class Reconstruction(Surface):
-    """A surface with the field whose level set it is, both in the input's units."""
-
-    field: Field = dataclasses.field(kw_only=True)
-
-    @classmethod
-    def of(cls, surface: Surface, field: Field) -> Self:
-        """A surface and its field as one."""
-        return cls(surface.vertices, surface.cells, surface.normals, surface.colours, field=field)
-
-    def save(self, path: str | Path) -> None:
-        """Write the surface by the extension: .ply, .obj, .stl, .glb; a curve as .ply, .svg, .npz.
-
-        Far from the origin, .stl and .glb hold the vertices less an offset; a warning says so, and a file beside
-        them has it.
-
-        Raises:
-            UserError: no path, another extension, or the file cannot be written.
-        """
-        if not isinstance(path, (str, PathLike)):
-            raise UserError(f"save: expected a path such as 'mesh.ply', got {path!r}")
-        if note := write_surface(Path(path), self):
-            warnings.warn(note, stacklevel=2)
-
-
-def surface_of(
-    field: Field,
-    cloud: PointCloud | None,
-    plot: PlotConfig,
-    announce: Announce | None = None,
-    resolution: int | None = None,
-    allow_open: bool = False,
-) -> Surface:
-    """The level set of a field in the input's units, with normals, and colours if the cloud has them.
-
-    Args:
-        field: the trained field.
-        cloud: what keeps small components of the surface that it shows, and where colours come from, or None.
-        plot: grid and level.
-        announce: receives lines about the extraction, or None.
-        resolution: instead of plot.resolution.
-        allow_open: whether a surface may leave Ω even if plot.allow_open is false.
-
-    Raises:
-        UserError: there is no such surface, it leaves Ω and may not, or plot.trim leaves nothing of it.
-    """
-    level = field.level(plot.mc_value)
-    cuts = cloud is not None and plot.trim != "closed"
-    points = None if cloud is None else field.normalisation.apply(cloud.points)
-    surface = extract_surface(
-        field.normalised,
-        field.lower,
-        field.upper,
-        resolution or cells_along(field, cloud, plot),
-        level,
-        grid_axis="longest" if plot.is_uniform_grid else "shortest",
-        allow_open=True,
-        announce=announce,
-    )
-    surface, dropped = substantial_components(surface, plot.least_component, points)
-    if dropped and announce:
-        announce(
-            f"left out {counted(dropped, 'component')} below plot.least_component = {plot.least_component:g} of the "
-            "largest, or on which few of the points about them lie"
-        )
-    if plot.keep_components is not None:
-        surface, dropped = largest_components(surface, plot.keep_components)
-        if dropped and announce:
-            kept = f"plot.keep_components = {plot.keep_components}"
-            announce(f"left out {counted(dropped, 'smaller component')} ({kept})")
-    if not (allow_open or plot.allow_open or cuts):
-        check_within(surface, field.lower, field.upper)  # what no point shows may have left it
-    surface = straddle(refine(surface, field.normalised_value_and_gradient, level))
-    if points is not None and cuts:
-        surface = _trimmed(surface, points, level, plot, field.normalisation.scale, announce)
-        if plot.keep_components is not None:  # the cut may have made more
-            surface = largest_components(surface, plot.keep_components)[0]
-    surface = transform(surface, field.normalisation.scale, field.normalisation.centre)
-    if cloud is not None and cloud.colours is not None:
-        surface = carry_colours(surface, cloud.points, cloud.colours)
-    return surface
-
-
-def _trimmed(
-    surface: Surface,
-    points: npt.NDArray[np.float64],
-    level: float,
-    plot: PlotConfig,
-    unit: float,
-    announce: Announce | None,
-) -> Surface:
-    """A surface without what plot.trim cuts off, in normalised coordinates; a unit of these is so long in the input's.
-
-    ``level`` is the signed distance at which it lies, normalised.
-
-    Raises:
-        UserError: nothing is left.
-    """
-    if isinstance(plot.trim, float):
-        part = within(surface, points, plot.trim / unit)
-    else:
-        part = shown_part(surface, points, level)
-    if plot.trim == "auto":
-        leaves, shown = not surface.is_closed(), part.measure() / surface.measure()
-        if (plot.allow_open or not leaves) and not 0 < shown < OPEN:  # what is near no point is a failure, and shown
-            return surface
-        why = f"the points show only {shown:.0%} of the closed surface"
-        closed = "the same command with --eval --trim closed keeps it"
-        if leaves:
-            why = "the surface that closes the points leaves Ω"
-            closed = (
-                "a body, not a sheet, may be closed by a longer training (--steps) with --trim closed, or in a larger "
-                "Ω (train.bounding_box_scale)"
-            )
-        if announce:
-            announce(
-                f"warning: the cloud looks open, as terrain, a room, a single view or a thin leaf is: {why}; what they "
-                f"do not show is cut off (plot.trim = auto); {closed}"
-            )
-    if not len(part.cells):
-        raise UserError(
-            f"--trim {plot.trim} (plot.trim): nothing of the surface is so near to the points; give a larger "
-            "distance, in the input's unit, or --trim closed"
-        )
-    return substantial_components(part, plot.least_component, points)[0]
-
-
-def cells_along(field: Field, cloud: PointCloud | None, plot: PlotConfig) -> int:
-    """The cells along a side of Ω that plot.is_uniform_grid names: plot.resolution, or what the field's grid asks for.
-
-    Where the points of the cloud lie nearer to the field than the faces of such a mesh would, the cells are smaller.
-    """
-    if plot.resolution is not None:
-        return plot.resolution
-    sides, cells = field.upper - field.lower, float(LEAST_RESOLUTION)
-    if field.spacing is not None:
-        cell = CELL * field.spacing
-        if cloud is not None:
-            off, flat = distances_to_faces(field, field.normalisation.apply(cloud.points), cell)
-            cell *= float(np.clip(np.sqrt(off / max(flat, TINY)), FINEST_CELL, 1.0))
-        cells = float(np.clip(sides.max() / cell, LEAST_RESOLUTION, MOST_RESOLUTION))
-    return int(cells) if plot.is_uniform_grid else max(round(cells * sides.min() / sides.max()), 1)
-
-
-def distances_to_faces(field: Field, points: npt.NDArray[np.float64], cell: float) -> tuple[float, float]:
-    """The mean distance of points from a field's surface, and that of this from flat faces with sides of a length.
-
-    A chord of length h lies within h²κ/8 of its arc, and in the mean two thirds of that; cells that straddle it are
-    less than half as far (``surface.straddle``). The sum over the axes, as far as they lie in the tangent plane, is
-    d - 1 times the mean over the directions in it (derived).
-
-    Args:
-        field: any.
-        points: of its cloud (N, d), normalised; some of them are looked at.
-        cell: that length, normalised.
-    """
-    some = thinned(points[((points >= field.lower) & (points <= field.upper)).all(axis=1)], LOOKED_AT)
-    if not len(some):
-        return 0.0, 0.0
-
-    def at(places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return field.normalised(torch.from_numpy(places.astype(np.float32))).double().numpy()
-
-    single = torch.from_numpy(some.astype(np.float32))
-    value, gradient = (part.double().numpy() for part in field.normalised_value_and_gradient(single))
-    slope = np.maximum(np.linalg.norm(gradient, axis=1), FLATTEST)
-    normal = gradient / slope[:, None]
-    on_it = some - (value / slope)[:, None] * normal
-    here, flat = at(on_it), np.zeros(len(some))
-    for axis in np.eye(field.dimension):
-        along = 0.5 * cell * (axis - (normal @ axis)[:, None] * normal)
-        flat += np.abs(at(on_it + along) + at(on_it - along) - 2 * here) / 2
-    return float((np.abs(value) / slope).mean()), 2 / 3 * float(flat.mean()) / (field.dimension - 1)
 
 
 def evaluate(
@@ -250,7 +59,7 @@ def evaluate(
         target: a mesh, curve or cloud to measure against, or None.
         query: points at which to write u, w and ∇w, or None.
         output: another file to write the surface to, in place of what is there, or None.
-        scene: what the preprocessing found, whose normals are written if it found some, or None.
+        scene: what the preprocessing found: which points are outliers, and normals, which are written; or None.
 
     Raises:
         UserError: there is no surface; a file cannot be read or written; or plot.overwrite = false and the
@@ -275,8 +84,9 @@ def evaluate(
         announce(f"{counted(outside, 'point')} outside of Ω, in no picture or measurement")
 
     started = time.monotonic()
-    resolution = cells_along(field, cloud, plot)
-    surface = surface_of(field, cloud, plot, announce, resolution)
+    body = cloud if scene is None else cloud.rows(scene.body)  # an outlier shows no surface
+    resolution = cells_along(field, body, plot)
+    surface = surface_of(field, body, plot, announce, resolution)
     record = folder / "metrics.json"
     before, of = (_path_before(record, part) for part in ("target", "input"))
     if of is not None and cloud_path is not None and Path(of).absolute() != Path(cloud_path).absolute():

@@ -11,21 +11,23 @@ import torch
 from torch import Tensor
 
 from phase_recon.datasets.pointcloud import numbers
-from phase_recon.geometry.points import Normalisation, walls
+from phase_recon.geometry.lattice import walls
+from phase_recon.geometry.points import Normalisation
 from phase_recon.model.base import Network
 from phase_recon.model.grid import SplineField
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
 from phase_recon.reconstruction.build_model import build_model, kernels_for
-from phase_recon.utils.checkpoint import ANOTHER
+from phase_recon.utils.checkpoint import ANOTHER, read_checkpoint
 from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import config_from_dict
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import checkpoint_at, read_checkpoint
+from phase_recon.utils.experiment import checkpoint_at
 
 Array = npt.NDArray[np.float64]
 CHUNK = 1 << 13  # points at a time: a layer of them stays in the processor's cache, which halves the time on two cores
 WALL = 32  # points along a side of each wall of Ω, at which the sign of a field is looked at
+FLATTEST = 0.3  # slope of w that is believed, where a distance is its value over its slope
 INVERTED = 0.9  # share of these that are on the wrong side, from which the field has the wrong sign
 
 

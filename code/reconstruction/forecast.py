@@ -7,7 +7,7 @@ Rough, as machines are: within a factor of two on those that it was measured on.
 import torch
 
 from phase_recon.reconstruction.build_model import build_model
-from phase_recon.reconstruction.detail import seconds_for
+from phase_recon.reconstruction.detail import adds_detail, seconds_for
 from phase_recon.reconstruction.scene import PreprocessSettings
 from phase_recon.utils.config import LEAST_RESOLUTION, Config
 
@@ -21,17 +21,17 @@ FINISHING, EXTRACTING = 6.0, 9.0  # s: pictures and measurements; the surface at
 
 
 def plan(config: Config, device: torch.device, shape: tuple[int, ...], done: int = 0) -> str:
-    """What a run will do, and about how long it will take; the arguments are those of ``seconds_of_training``."""
+    """What a run will do, and about how long it will take; the arguments are those of ``seconds_of_run``."""
     t = config.train
     length = f"{max(t.nepoch - done, 0):,} steps" if t.time_budget is None else "training"
     surface = "curve" if shape[1] == 2 else "surface"
-    seconds = seconds_of_training(config, device, shape, done)
+    seconds = seconds_of_run(config, device, shape, done)
     time_needed = "" if seconds is None else f"; {in_words(seconds)} in all"
     resolution = config.plot.resolution or f"{LEAST_RESOLUTION} or finer, by the points"
     return f"plan: {length}, then the {surface} at resolution {resolution}{time_needed}"
 
 
-def seconds_of_training(config: Config, device: torch.device, shape: tuple[int, ...], done: int = 0) -> float | None:
+def seconds_of_run(config: Config, device: torch.device, shape: tuple[int, ...], done: int = 0) -> float | None:
     """About how many seconds a run takes from its start to its end; None where the network is not known.
 
     Args:
@@ -56,7 +56,7 @@ def seconds_of_training(config: Config, device: torch.device, shape: tuple[int, 
     on_cpu = device.type == "cpu"
     step = STEP + operations / (PER_CORE * cores) if on_cpu else STEP_ON_GPU + operations / PER_GPU
     grid = EXTRACTING * ((config.plot.resolution or LEAST_RESOLUTION) / 256) ** 2 if d == 3 else 1.0
-    detail = seconds_for(points) if t.detail and config.network.loss["type"] == "phase" else 0.0
+    detail = seconds_for(points) if adds_detail(config) else 0.0
     steps = max(t.nepoch - done, 0) * step
     return STARTING + PREPARING * min(points, PreprocessSettings.most_points) + steps + detail + grid + FINISHING
 

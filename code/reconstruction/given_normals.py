@@ -12,7 +12,8 @@ from scipy.spatial import cKDTree
 
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.enclosure import ENCLOSED, enclosure
-from phase_recon.utils.general import thinned, threads
+from phase_recon.utils.arrays import thinned
+from phase_recon.utils.threads import threads
 
 Array = npt.NDArray[np.float64]
 

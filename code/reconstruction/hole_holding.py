@@ -20,9 +20,10 @@ from phase_recon.geometry.neighbours import SPACING_OTHERS, density
 from phase_recon.model.loss.phase import HOLE_BEGINS, WIDEST_HOLE
 from phase_recon.model.sampling import Sampler
 from phase_recon.reconstruction.field import NeuralField
+from phase_recon.utils.arrays import thinned, unit
 from phase_recon.utils.distributed import Ranks
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.general import thinned, threads, unit
+from phase_recon.utils.threads import threads
 
 Array = npt.NDArray[np.float64]
 
@@ -35,7 +36,7 @@ class HoleHoldingSettings:
         fade_from: step up to which the energy counts whole in holes; then it fades.
         fade_power: it fades with this power of the steps, so that many of them add no more than half as many.
         held_at: step after which the surface is held. There the default learning rate is at its lowest, as a longer
-            run is about to restart it (``model.optimizer.Cosine``).
+            run is about to restart it (``model.schedule.Cosine``).
         averaged: steps before that, over which the weights are averaged.
         cells: of the grid on which that surface is found, along the longest side of Ω.
         looked_at: points of the cloud, at most, that tell where the surface has not yet come to them.
@@ -108,9 +109,9 @@ class HeldGaps:
 
     def _find(self, field: NeuralField) -> tuple[Array, Array] | None:
         """Points (K, d) on the surface of the mean weights in gaps, and unit normals there (K, d); None without one."""
+        from phase_recon.surface.components import substantial_components
         from phase_recon.surface.extract import extract_surface  # half a second, and not before the first step
         from phase_recon.surface.metrics import sample_surface
-        from phase_recon.surface.surface import substantial_components
 
         s = self._settings
         if self._spacing <= 0:

@@ -11,11 +11,10 @@ from phase_recon.reconstruction.progress import Announce
 from phase_recon.utils.config import Config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.locations import find_file
-from phase_recon.utils.memory import READING as BYTES_OF_A_NUMBER
-from phase_recon.utils.memory import require_memory
+from phase_recon.utils.memory import BYTES_PER_NUMBER, require_memory
 
 # the keys that say how a cloud's file is read, and of which points the cloud then is
-READING = tuple(
+READING_KEYS = tuple(
     f"train.{key}" for key in ("crop", "voxel", "classes", "min_opacity", "sample", "d_in", "drop_invalid")
 )
 ANNOUNCED_BYTES = 30e6  # of a cloud's file, from which its reading is announced
@@ -139,7 +138,7 @@ def sampled(path: Path, count: int) -> PointCloud:
     surface = read_surface(path)
     if not len(surface.cells):
         raise UserError(f"--sample: {path} has no faces to draw points on; leave --sample out to take its points")
-    require_memory(BYTES_OF_A_NUMBER * 2 * surface.dimension * count, f"--sample {count}", "draw fewer points")
+    require_memory(BYTES_PER_NUMBER * 2 * surface.dimension * count, f"--sample {count}", "draw fewer points")
     points, cells = sample_surface(surface, count, seed=0)
     try:
         cloud = point_cloud(points, surface.cell_normals()[cells])

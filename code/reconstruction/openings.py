@@ -18,7 +18,7 @@ from phase_recon.model.grid import SplineField
 from phase_recon.reconstruction.detail_system import Data, solve
 from phase_recon.reconstruction.field import NeuralField
 from phase_recon.reconstruction.scene import Scene
-from phase_recon.utils.general import threads
+from phase_recon.utils.threads import threads
 
 Array = npt.NDArray[np.float64]
 

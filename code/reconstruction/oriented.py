@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 from phase_recon.datasets.ply import ply_of_columns
 from phase_recon.reconstruction.scene import Scene
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.general import threads
+from phase_recon.utils.threads import threads
 
 Array = npt.NDArray[np.float64]
 

@@ -24,8 +24,8 @@ from phase_recon.geometry.thin_walls import opposite_sheets
 from phase_recon.geometry.visibility import Space, unhidden
 from phase_recon.geometry.winding import coarse_normals
 from phase_recon.reconstruction.scene import PreprocessSettings, Scene, find_scene
+from phase_recon.utils.arrays import different, thinned, unique_rows, unit
 from phase_recon.utils.config import Config
-from phase_recon.utils.general import different, thinned, unique_rows, unit
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -193,16 +193,19 @@ def check_given_normals(scene: Scene, config: Config) -> Scene:
 
     An open sheet has no inside, and the shape takes either side of it for one. There the given normals are right.
     """
-    if scene.normals != "given" or scene.coarse_normals is None:
+    if scene.normals != "given":
         return scene
+    enclosed = 0.0 if scene.enclosed is None else scene.enclosed
+    encloses, turned = enclosed <= -ENCLOSED, replace(scene.points, normals=-scene.points.normals)
+    if scene.coarse_normals is None:  # nothing else tells the sides
+        return replace(scene, outward=0.0, points=turned, enclosed=-enclosed) if encloses else scene
     cosine = (scene.points.normals * scene.coarse_normals.at(scene.points.positions)).sum(axis=1)
     outward = float((cosine > 0).sum() / max((cosine != 0).sum(), 1))
     if outward >= scene.settings.inward:
         return replace(scene, outward=outward)
-    if scene.enclosed is None or scene.enclosed > -ENCLOSED:  # a sheet: what its shape says has the wrong sign
+    if not encloses:  # a sheet: what its shape says has the wrong sign
         return replace(scene, outward=1 - outward)
-    turned = replace(scene.points, normals=-scene.points.normals)
-    return replace(scene, outward=outward, points=turned, enclosed=-scene.enclosed)
+    return replace(scene, outward=outward, points=turned, enclosed=-enclosed)
 
 
 def find_empty(scene: Scene, config: Config) -> Scene:
@@ -276,7 +279,7 @@ def add_creases(scene: Scene, config: Config) -> Scene:
 
 
 def fill_holes(scene: Scene, config: Config) -> Scene:
-    """Points of the coarse surface added where it closes holes of the cloud; their normals are not trusted."""
+    """Points of the coarse surface added where it closes holes; estimated normals there are not trusted."""
     surface, points = scene.coarse_surface, scene.points
     if not config.train.fill_openings or surface is None or not len(surface.filling):
         return scene

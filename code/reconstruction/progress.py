@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure
+from phase_recon.reconstruction.health import SMALLER_STEP, Failure
 from phase_recon.utils.distributed import Ranks
 from phase_recon.utils.experiment import Experiment
 

@@ -1,5 +1,4 @@
-"""Whether a field in training can still become a surface: the failures that more steps will not mend, and what a
-run does about the first of them.
+"""A run that fails: when a failure counts (``health`` tells what one is), and what is done about the first.
 
 Only sure signs count. A loss that is not finite is one at any time; a field without any surface is one after the
 first quarter of a run, before which the start may still be found; a surface through the walls of Ω may draw back
@@ -11,79 +10,21 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from phase_recon.geometry.points import lattice
 from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.reconstruction.field import NeuralField
+from phase_recon.reconstruction.health import Failure, surface_leaves, surface_lost
 from phase_recon.utils.config import Config, TrainConfig
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment
 
 SETTLED = 0.25  # share of a run after which a field without a surface has lost it
-CELLS = 32  # of the grid on Ω, along each axis
-PROBES = 4096  # points of the cloud that are looked at
 HALF = 0.5  # share of the time that makes a state worth more than an error
 SMALLER = 0.3  # factor on the learning rate of a run that is mended
-SMALLER_STEP = "lower learning_rate_schedule's Initial, or set train.clip_gradient = 1"
 LOWER_RATE = "lower learning_rate_schedule's Initial"
 MORE_PULL = f"raise network.loss.lambda, or {LOWER_RATE}"  # of PHASE, whose λ draws the field to the points
 MORE_ROOM = "enlarge Ω by --set train.bounding_box_scale={:g}; of an open cloud, such as terrain, give --trim open"
-
-
-class Failure(UserError):
-    """A field that more steps will not mend; the text names the remedy."""
-
-
-def surface_lost(field: NeuralField, points: Tensor, level: float = 0.0) -> str | None:
-    """What is wrong if a field has one sign everywhere, so that no surface is left in Ω.
-
-    Asked are the nodes of a grid on Ω, walls included; points of the cloud; and where a step of 2 |w - level|, a cell
-    at most, leads from each of these along the gradient: to the other side of a surface too small for the grid.
-
-    Args:
-        field: the field.
-        points: the cloud (N, d), normalised.
-        level: the signed distance at which the surface lies, normalised.
-    """
-    some = points[:: max(1, len(points) // PROBES)].cpu()
-    value, slope = field.normalised_value_and_gradient(some)
-    cell = float((field.upper - field.lower).max()) / CELLS
-    step = (2 * (value - level)).clamp(-cell, cell)
-    across = some - step[:, None] * torch.nn.functional.normalize(slope, dim=-1)
-    values = torch.cat([value, field.normalised(across), field.normalised(_grid(field))]) - level
-    if not bool(values.isfinite().all()):
-        return "the field is not finite"
-    inside = values < 0
-    if bool(inside.any()) and not bool(inside.all()):
-        return None
-    sign = "negative" if bool(inside[0]) else "positive"
-    return f"no surface is left: the field is {sign} everywhere in Ω and at the points"
-
-
-def surface_leaves(field: NeuralField, level: float = 0.0) -> str | None:
-    """What is wrong if a field changes its sign on a wall of Ω, and so the surface goes through it.
-
-    Args:
-        field: the field.
-        level: the signed distance at which the surface lies, normalised.
-    """
-    values = field.normalised(_grid(field)).reshape((CELLS + 1,) * field.dimension)
-    inside = (values < level).numpy()
-    through = [
-        f"{side} {'xyz'[axis]}"
-        for axis in range(field.dimension)
-        for side, index in (("lower", 0), ("upper", -1))
-        if inside.take(index, axis=axis).any() and not inside.take(index, axis=axis).all()
-    ]
-    return f"the surface leaves Ω at its {', '.join(through)} side" if through else None
-
-
-def _grid(field: NeuralField) -> Tensor:
-    """The nodes of a grid on Ω (33^d, d), float32, the last axis running fastest."""
-    return torch.from_numpy(lattice(field.lower, field.upper, CELLS + 1).astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -134,7 +75,15 @@ class Course:
         """Whether a failure now would be the first, and mended."""
         return self.allowed and not self.mending.reason
 
-    def examine(self, field: NeuralField, points: Tensor, level: float, epoch: int, progress: float) -> bool:
+    def examine(
+        self,
+        field: NeuralField,
+        points: Tensor,
+        level: float,
+        epoch: int,
+        progress: float,
+        seconds: float | None = None,
+    ) -> bool:
         """Whether a field is fit to go back to; see the top of this file for what is a failure when.
 
         Args:
@@ -143,6 +92,7 @@ class Course:
             level: the signed distance at which the surface lies, normalised.
             epoch: steps so far.
             progress: the share of the run that is over.
+            seconds: of the run so far, where it ends by the clock: then nothing is left at its end for more steps.
 
         Raises:
             Failure: no surface is left; or the run is at its end, the surface leaves Ω, and that can be mended. Where
@@ -154,7 +104,8 @@ class Course:
                 raise Failure(f"{lost}, at step {epoch}: the last checkpoint before is kept; {remedy}")
             return False
         leaves = surface_leaves(field, level)
-        if leaves and progress >= 1 and self.may_mend and not self.open_allowed:
+        may_mend = self.may_mend and (seconds is None or self._worth(seconds))
+        if leaves and progress >= 1 and may_mend and not self.open_allowed:
             raise Failure(f"{leaves}, at step {epoch}: {MORE_ROOM.format(2 * self.box_scale)}")
         return not leaves
 
@@ -182,7 +133,7 @@ class Course:
         """
         if self.mending.reason:
             raise Failure(f"{failure} (the run had failed before and was mended: {self.mending.action})")
-        if not self.allowed or (over and (self.good is None or self.good["seconds"] < HALF * seconds)):
+        if not self.allowed or (over and not self._worth(seconds)):
             raise failure
         mending = replace(self.mending, reason=str(failure), factor=SMALLER)
         if self.good is None:
@@ -190,6 +141,10 @@ class Course:
         else:
             self.mending = replace(mending, since=self.good["epoch"])
         return self.good
+
+    def _worth(self, seconds: float) -> bool:
+        """Whether the last good state had enough of so many seconds to be a result."""
+        return self.good is not None and bool(self.good["seconds"] >= HALF * seconds)
 
 
 def course_of(

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from phase_recon.reconstruction.field import NeuralField
     from phase_recon.reconstruction.scene import Scene
     from phase_recon.utils.config import Config
+    from phase_recon.utils.experiment import Experiment
 
 # What is read before a run is loaded, beside which the configuration is the run's own
 BEFORE_LOADING = ("plot", "train.input_path", "train.expname", "train.exps_dir")
@@ -61,14 +62,6 @@ BEFORE_LOADING = ("plot", "train.input_path", "train.expname", "train.exps_dir")
 EVALUATED = ("plot.", "train.input_path", "train.expname", "train.exps_dir")
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
 EVALUATION_SECONDS = 12.0
-WARNED = 0.1  # share of the surface that is a guess, from which a run warns
-SAID = 0.01  # the same, from which it is said
-MISSED = 0.001  # share of the points that are far from the surface, from which that is said
-MISSED_MUCH = 0.1  # the same, from which a run warns
-NEARLY_ALL = 0.9  # share of the surface in its largest component, from which the others are said to be small
-# Points for each handle, with fewer of which a run warns: a sheet with 54 holes had 92, in 5 000 points, and what
-# much noise had made a sponge of, 18.
-FOR_A_HANDLE = 50
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -149,16 +142,12 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     Raises:
         UserError: the cloud, the configuration or the run to go on with cannot be used, or the training failed.
     """
-    from dataclasses import replace
-
-    from phase_recon.reconstruction.build_model import check_model
     from phase_recon.reconstruction.forecast import plan
     from phase_recon.reconstruction.input_cloud import describe, load_cloud
-    from phase_recon.reconstruction.training import fit, seconds_of_steps
-    from phase_recon.utils.config_files import config_from_dict, override, to_hocon
+    from phase_recon.reconstruction.training import fit
+    from phase_recon.utils.config_files import to_hocon
     from phase_recon.utils.distributed import choose_device, join_ranks, leave_ranks
     from phase_recon.utils.experiment import Experiment
-    from phase_recon.utils.overrides import assignment
     from phase_recon.utils.processor import keep_freed_memory
 
     ranks, experiment, checkpoint = join_ranks(), None, None
@@ -166,33 +155,12 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     if options.is_continue:
         found = Experiment.find(runs, name, options.timestamp, _cloud_of(config, options))
         experiment = ranks.from_first(found)
-        checkpoint = experiment.load_checkpoint(options.checkpoint)
-        config = replace(
-            override(checkpoint["config"], overrides(options), check_model), plot=config.plot
-        )
-        budget = config.train.time_budget
-        seconds = seconds_of_steps(config, checkpoint["cloud"]["points"], _reserve(budget))
-        done = checkpoint["epoch"] >= config.train.nepoch if seconds is None else checkpoint["seconds"] >= seconds
-        if done and (options.checkpoint != "latest" or experiment.is_evaluated(checkpoint["epoch"])):
-            more = f" of {config.train.nepoch} is done" if budget is None else f" ended its {budget:g} minutes"
-            raise UserError(
-                f"{experiment.folder}: step {checkpoint['epoch']}{more}; --steps N continues up to step N, "
-                "--minutes M up to M minutes in all"
-            )
-        say(
-            f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has "
-            f"(but plot, which is that of {options.conf})"
-        )
-        changed = _changes(config_from_dict(checkpoint["config"]), config)
-        if "train.seed" in changed:
-            raise UserError(GOES_ON_WITH_ITS_SEED)
-        if texts := [assignment(key, value) for key, value in changed.items() if not key.startswith("plot.")]:
-            say(f"changed from here on: {', '.join(texts)}")
+        checkpoint, config = _continued(experiment, config, options)
     cloud, config = load_cloud(config, say)
-    output = _output(config, options, cloud)
+    output, replaced = _output(config, options, cloud)
     device, line = choose_device(options.gpu)
     say(plan(config, device, cloud.points.shape, 0 if checkpoint is None else checkpoint["epoch"]))
-    for text in (*describe(cloud, config), *_replaced(output), line):
+    for text in (*describe(cloud, config), *replaced, line):
         say(text)
     keep_freed_memory()
     is_new = experiment is None
@@ -242,8 +210,41 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             field, cloud, config.plot, experiment, epoch, say, cloud_path=config.train.input_path,
             target=options.target, query=options.query, output=output, scene=scenes[-1],
         )  # fmt: skip
-    _show_metrics(written["metrics"], len(cloud.points))
+    _say_verdict(written["metrics"], len(cloud.points))
     return written
+
+
+def _continued(
+    experiment: Experiment, config: Config, options: argparse.Namespace
+) -> tuple[dict[str, Any], Config]:
+    """The checkpoint that a run goes on from, and the configuration from there on; says what it changes.
+
+    Raises:
+        UserError: there is none, nothing is left to do, or the seed is to change.
+    """
+    from dataclasses import replace
+
+    from phase_recon.reconstruction.build_model import check_model
+    from phase_recon.reconstruction.training import refuse_if_over, seconds_of_steps
+    from phase_recon.utils.config_files import config_from_dict, override
+    from phase_recon.utils.overrides import assignment
+
+    checkpoint = experiment.load_checkpoint(options.checkpoint)
+    asked = replace(override(checkpoint["config"], overrides(options), check_model), plot=config.plot)
+    if options.checkpoint != "latest" or experiment.is_evaluated(checkpoint["epoch"]):
+        points, t = checkpoint["cloud"]["points"], asked.train
+        seconds = seconds_of_steps(asked, points, _reserve(t.time_budget))
+        refuse_if_over(experiment.folder, checkpoint, t.nepoch, t.time_budget, seconds)
+    say(
+        f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has "
+        f"(but plot, which is that of {options.conf})"
+    )
+    changed = _changes(config_from_dict(checkpoint["config"]), asked)
+    if "train.seed" in changed:
+        raise UserError(GOES_ON_WITH_ITS_SEED)
+    if texts := [assignment(key, value) for key, value in changed.items() if not key.startswith("plot.")]:
+        say(f"changed from here on: {', '.join(texts)}")
+    return checkpoint, asked
 
 
 def _cloud_of(config: Config, options: argparse.Namespace) -> Path | None:
@@ -297,7 +298,8 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
     from phase_recon.reconstruction import evaluation
     from phase_recon.reconstruction.field import field_from_checkpoint
-    from phase_recon.reconstruction.input_cloud import READING, heading, load_cloud
+    from phase_recon.reconstruction.input_cloud import READING_KEYS, heading, load_cloud
+    from phase_recon.reconstruction.scene import PreprocessSettings, find_scene
     from phase_recon.utils.config_files import config_from_dict, override
     from phase_recon.utils.distributed import choose_device
     from phase_recon.utils.experiment import Experiment
@@ -312,7 +314,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     texts = overrides(options)
     asked = override(checkpoint["config"], texts)
     changed = _changes(config_from_dict(checkpoint["config"]), asked)
-    if idle := [key for key in changed if not key.startswith((*EVALUATED, *READING))]:
+    if idle := [key for key in changed if not key.startswith((*EVALUATED, *READING_KEYS))]:
         given = [flag_of(key, texts) for key in idle]
         remedy = "leave it out" if "--quality" not in given else "give --resolution, which may be other, without it"
         raise UserError(
@@ -341,8 +343,8 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             f"{path}: is {cloud.points.shape[1]}D, but the run is {field.dimension}D: "
             "leave --input out, or give the cloud that the run was trained on"
         )
-    output = _output(replace(config_of_run, plot=config.plot), options, cloud)
-    for text in _replaced(output):
+    output, replaced = _output(replace(config_of_run, plot=config.plot), options, cloud)
+    for text in replaced:
         say(text)
     written = evaluation.evaluate(
         field,
@@ -355,8 +357,9 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         target=options.target,
         query=options.query,
         output=output,
+        scene=find_scene(cloud, config_of_run, PreprocessSettings()),
     )
-    _show_metrics(written["metrics"], len(cloud.points))
+    _say_verdict(written["metrics"], len(cloud.points))
     return written
 
 
@@ -368,8 +371,10 @@ def _other_command(name: str, arguments: list[str]) -> int:
     return status
 
 
-def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> Path | None:
-    """The file that --output means; that, --target and --query are looked at before there is anything to lose.
+def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> tuple[Path | None, list[str]]:
+    """The file that --output means, and a line for each that will be replaced.
+
+    That, --target and --query are looked at before there is anything to lose.
 
     Raises:
         UserError: one of them cannot be read or written.
@@ -386,21 +391,13 @@ def _output(config: Config, options: argparse.Namespace, cloud: PointCloud) -> P
     if options.query is not None:
         load_points(options.query, d)
     if options.output is None:
-        return None
+        return None, []
     plot = config.plot
     path = output_file(
         options.output, Path(str(config.train.input_path)), plot.mesh_format, plot.curve_format, d,
         {"target": options.target, "query": options.query, **files_of(config)},
     )  # fmt: skip
-    replacing(path, plot.overwrite)
-    return path
-
-
-def _replaced(output: Path | None) -> list[str]:
-    """A line that says so where a file will be replaced, in time to stop the run."""
-    from phase_recon.reconstruction.output import replacing
-
-    return [] if output is None else replacing(output, may_replace=True)
+    return path, replacing(path, plot.overwrite)
 
 
 def _reserve(budget: float | None) -> float:
@@ -408,47 +405,12 @@ def _reserve(budget: float | None) -> float:
     return 0.0 if budget is None else min(EVALUATION_SECONDS, EVALUATION_SHARE * 60 * budget)
 
 
-def _show_metrics(path: Path, points: int) -> None:
-    """Say what came out, by the metrics.json of a cloud of so many points, and warn where that is not to be trusted."""
-    from phase_recon.utils.config import FINEST_GRID
+def _say_verdict(path: Path, points: int) -> None:
+    """Say what came out, by the metrics.json of a cloud of so many points."""
+    from phase_recon.reconstruction.verdict import verdict
 
-    metrics = json.loads(path.read_text())
-    count, far, genus = metrics["components"], metrics["input"], metrics["genus"] or 0
-    handles = f", {genus} handle{'' if genus == 1 else 's'}" if genus else ""
-    say(
-        f"surface: {'closed' if metrics['closed'] else 'OPEN'}, {count} connected "
-        f"component{'' if count == 1 else 's'}{handles}; the points are {far['cloud_to_surface_mean']:.4g} from it on "
-        f"average, {far['cloud_to_surface_max']:.4g} at most"
-    )
-    if count > 1 and metrics["largest_component"] >= NEARLY_ALL:
-        say(
-            f"note: one of the components is {metrics['largest_component']:.1%} of the surface: if the others came off "
-            "at thin edges, the same command with --eval and a finer grid may join them (--resolution "
-            f"{min(2 * metrics['resolution'], FINEST_GRID)}); --eval --set plot.keep_components=1 leaves them out"
-        )
-    if genus * FOR_A_HANDLE > points:
-        say(
-            f"warning: {genus} handles are more than {points} points show: where noise is as wide as the points are "
-            "apart, or normals are wrong, a surface looks like a sponge"
-        )
-    share, distance = far["surface_far_share"], f"{far['far']:.2g}"
-    if far["cloud_far_share"] >= MISSED:
-        kind = "warning" if far["cloud_far_share"] >= MISSED_MUCH else "note"
-        say(
-            f"{kind}: {far['cloud_far_share']:.1%} of the points are farther than {distance} from the surface: "
-            "outliers, noise, or a part of the surface is missing"
-        )
-    if share >= WARNED:
-        say(
-            f"warning: {share:.0%} of the surface is farther than {distance} from all points, and so a guess; if the "
-            "cloud is open, as terrain, a room or a single view is, the same command with --eval --trim open cuts that "
-            "off, and training with --sensor=X,Y,Z mends sides that are wrong"
-        )
-    elif share >= SAID:
-        say(f"{share:.0%} of the surface is farther than {distance} from all points, and so a guess")
-    if "target" in metrics:
-        target = metrics["target"]
-        say(f"to the target: d_C {target['d_C']:.4g} (Chamfer distance), d_H {target['d_H']:.4g} (Hausdorff distance)")
+    for line in verdict(json.loads(path.read_text()), points):
+        say(line)
 
 
 if __name__ == "__main__":

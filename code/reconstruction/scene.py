@@ -24,8 +24,8 @@ from phase_recon.geometry.outliers import OutlierSettings, find_background, find
 from phase_recon.geometry.points import Domain, Normalisation, OrientedPoints
 from phase_recon.geometry.thin_walls import ThinWallSettings
 from phase_recon.geometry.winding import CoarseNormals, WindingSettings
+from phase_recon.utils.arrays import thinned, unique_rows
 from phase_recon.utils.config import Config, PlotConfig
-from phase_recon.utils.general import thinned, unique_rows
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
@@ -95,7 +95,8 @@ class Scene:
 
     Attributes:
         cloud: the input, in its own units.
-        kept: rows of the input (K,) that are no outliers, and show the surface.
+        body: rows of the input (B,) that are no outliers.
+        kept: those of them (K,) that show the surface.
         dropped: outliers, of all rows or of the 300 000 that were looked at.
         domain: Ω and the normalisation.
         reference: different points of the input (M, d), normalised, at most 300 000; for questions about neighbours.
@@ -119,6 +120,7 @@ class Scene:
     """
 
     cloud: PointCloud
+    body: Index
     kept: Index
     dropped: int
     domain: Domain
@@ -195,6 +197,7 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
         elif len(dropped):
             kinds = unique_rows(rows)[1]
             kept = np.flatnonzero(~np.isin(kinds, kinds[dropped]))
+    body = kept
     arranged: Arrangement = "surface"
     if given is None:
         arranged, shown = arrangement(cloud.points[once], s.arrangement)
@@ -208,6 +211,7 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
     reference = normalisation.apply(cloud.points[once])
     return Scene(
         cloud=cloud,
+        body=body,
         kept=kept,
         dropped=len(dropped),
         domain=Domain(normalisation, middle - half, middle + half),

@@ -9,19 +9,13 @@ import torch
 from torch import Tensor
 
 from phase_recon.geometry.points import Normalisation
+from phase_recon.model.batch import EstimatedNormals
 from phase_recon.model.grid import SplineField
 from phase_recon.model.kernels import Kernels
 from phase_recon.model.loss.base import Loss
 from phase_recon.model.network import ImplicitNet
 from phase_recon.model.optimizer import Optimizers
-from phase_recon.model.sampling import (
-    Clearance,
-    EstimatedNormals,
-    OmegaDensity,
-    Sampler,
-    UnsignedDistances,
-    neighbour_distance,
-)
+from phase_recon.model.sampling import Clearance, OmegaDensity, Sampler, neighbour_distance, unsigned_distances
 from phase_recon.reconstruction.adapt import with_frequencies
 from phase_recon.reconstruction.build_model import build_model, in_bfloat16
 from phase_recon.reconstruction.field import NeuralField
@@ -248,7 +242,7 @@ def sampler_of(config: Config, scene: Scene, loss: Loss, device: torch.device, s
         areas=tensor(points.area),
         estimated=estimated,
         spread=tensor(neighbour_distance(positions)) if loss.near else None,
-        unsigned=UnsignedDistances.about(positions, device, seed) if loss.unsigned else None,
+        unsigned=unsigned_distances(positions, device, seed) if loss.unsigned else None,
         clearance=Clearance(positions, lower, upper, device) if eased else None,
         spacing=scene.scale.trained_spacing,
         empty=None if empty is None else tensor(empty),

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,14 +12,14 @@ from torch import Tensor
 
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.model.loss.base import Loss, checked
-from phase_recon.model.loss.phase import PhaseLoss
-from phase_recon.model.optimizer import Cosine, Step
 from phase_recon.model.sampling import Sampler
+from phase_recon.model.schedule import Cosine, Step
 from phase_recon.reconstruction.adapt import adapt, most_frequencies
 from phase_recon.reconstruction.build_model import kernels_for
-from phase_recon.reconstruction.detail import correction_of, seconds_for
+from phase_recon.reconstruction.detail import adds_detail, correction_of, seconds_for
 from phase_recon.reconstruction.field import DetailedField, Field
 from phase_recon.reconstruction.findings import findings
+from phase_recon.reconstruction.health import SMALLER_STEP, Failure
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
 from phase_recon.reconstruction.preprocess import prepare
 from phase_recon.reconstruction.progress import (
@@ -30,7 +31,7 @@ from phase_recon.reconstruction.progress import (
     progress_bar,
     tensorboard,
 )
-from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure, course_of
+from phase_recon.reconstruction.recovery import course_of
 from phase_recon.reconstruction.scene import PreprocessSettings, Scene
 from phase_recon.reconstruction.state import Preview, Run, State, begin, checkpoint_of, resume
 from phase_recon.utils.config import Config, LearningRate
@@ -125,8 +126,10 @@ def fit(
         announce(f"note: steps are slower than they could be: {problem} (train.compile)")
     holding = holding or HoleHoldingSettings()
     run = Run(
-        config, scene, device, kernels, clock, course, announce, experiment, preview, ranks, checkpoint, holding, most
-    )
+        config=config, scene=scene, device=device, kernels=kernels, clock=clock, course=course, announce=announce,
+        experiment=experiment, preview=preview, ranks=ranks, continued=checkpoint, holding=holding,
+        most_frequencies=most,
+    )  # fmt: skip
     while True:
         try:
             with subnormals_as_zero():
@@ -145,37 +148,21 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
     loss, schedule = state.field.loss, schedule_of(config.train.learning_rate_schedule[0])
     step = Repeated(partial(_step, state, ranks), run.device, state.generator, run.recorded)
     ranks.copy_first(state.optimizers.parameters)
-    experiment = run.experiment
-    mended = bool(course.mending.reason) and course.mending.since == state.epoch
-    if experiment is not None and checkpoint is not None and (mended or checkpoint is run.continued):
-        if checkpoint is run.continued:
-            experiment.write_configuration(to_hocon(config))
-        if (aside := experiment.set_aside(state.epoch)) is not None:
-            run.announce(f"what later steps had left is now in {aside}")
-    if experiment is not None and (checkpoint is not None or course.mending.reason):
-        experiment.rewind_log(state.epoch)
-        if mended:
-            note = {"epoch": state.epoch + 1, "mended": course.mending.reason, "how": course.mending.action}
-            run.write(lambda: experiment.log(note))
-
+    if run.experiment is not None:
+        _go_on_in_folder(run, run.experiment, state.epoch, checkpoint)
     with (
         deferred_signals(second_acts=ranks.size == 1) as stop,
         progress_bar(clock, state.epoch, ranks.first) as bar,
-        tensorboard(experiment if t.tensorboard else None, run.announce) as writer,
+        tensorboard(run.experiment if t.tensorboard else None, run.announce) as writer,
         subnormals_kept(),  # but in the steps
     ):
-        status, rate = Status(clock, bar, run.announce, experiment, writer, state.epoch, run.write, ranks), 0.0
+        status, rate = Status(clock, bar, run.announce, run.experiment, writer, state.epoch, run.write, ranks), 0.0
         if checkpoint is not None:
             status.load_state_dict(checkpoint.get("status", {}), run.device)
         begun = state.epoch
         missing = clock.begin_steps(begun)
         if missing and not course.mending.reason:  # else it was the steps that failed that took the time
-            assert t.time_budget is not None
-            enough = math.ceil(10 * t.time_budget + missing / (1 - DETAIL_SHARE) / 6) / 10  # the detail has its share
-            run.announce(
-                f"note: what comes before the steps took {clock.seconds:.0f} s of the {t.time_budget:g} minutes of "
-                f"train.time_budget, so the run takes longer than that; --minutes {enough:g} would do"
-            )
+            run.announce(_note_of_overtime(run, missing))
         while (progress := ranks.agree(clock.progress(state.epoch), stop)) < 1:
             timed = t.checkpoint_minutes is not None and ranks.from_first(clock.struck())
             if state.epoch > begun and (timed or is_due(state.epoch, t.checkpoint_frequency)):
@@ -214,6 +201,33 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
     return outward if state.correction is None else DetailedField(outward, state.correction), state.epoch
 
 
+def _go_on_in_folder(run: Run, experiment: Experiment, epoch: int, checkpoint: dict[str, Any] | None) -> None:
+    """Leave in a run's folder only what is of steps up to this one, where a checkpoint or a failure led back to it."""
+    mending = run.course.mending
+    mended = bool(mending.reason) and mending.since == epoch
+    if checkpoint is not None and (mended or checkpoint is run.continued):
+        if checkpoint is run.continued:
+            experiment.write_configuration(to_hocon(run.config))
+        if (aside := experiment.set_aside(epoch)) is not None:
+            run.announce(f"what later steps had left is now in {aside}")
+    if checkpoint is not None or mending.reason:
+        experiment.rewind_log(epoch)
+        if mended:
+            note = {"epoch": epoch + 1, "mended": mending.reason, "how": mending.action}
+            run.write(lambda: experiment.log(note))
+
+
+def _note_of_overtime(run: Run, missing: float) -> str:
+    """What is said where what comes before the steps has left so many seconds of the time budget too few."""
+    minutes = run.config.train.time_budget
+    assert minutes is not None
+    enough = math.ceil(10 * minutes + missing / (1 - DETAIL_SHARE) / 6) / 10  # the detail has its share
+    return (
+        f"note: what comes before the steps took {run.clock.seconds:.0f} s of the {minutes:g} minutes of "
+        f"train.time_budget, so the run takes longer than that; --minutes {enough:g} would do"
+    )
+
+
 def _step(
     state: State,
     ranks: Ranks,
@@ -236,18 +250,19 @@ def _save(run: Run, state: State, status: Status, progress: float, stopped: bool
     Raises:
         Failure: it is not worth keeping.
     """
-    network, loss = state.field.network, state.field.loss
     status.check(state.epoch)
-    if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+    if not all(bool(parameter.isfinite().all()) for parameter in state.field.network.parameters()):
         raise Failure(
             f"the weights became NaN or infinite at step {state.epoch}: the last checkpoint before is kept; "
             f"{SMALLER_STEP}"
         )
-    level = loss.level(run.config.plot.mc_value)
+    level = state.field.loss.level(run.config.plot.mc_value)
     # a run that was asked to stop is looked at when it goes on, at the step where it would have been
-    healthy = not stopped and run.course.examine(state.field, state.sampler.points, level, state.epoch, progress)
+    seconds = None if run.clock.budget is None else run.clock.seconds
+    points = state.sampler.points
+    healthy = not stopped and run.course.examine(state.field, points, level, state.epoch, progress, seconds)
     experiment = run.experiment
-    if last and not stopped and run.config.train.detail and isinstance(loss, PhaseLoss) and run.ranks.first:
+    if last and not stopped and adds_detail(run.config) and run.ranks.first:
         if experiment is not None:  # the steps are on disk while the correction is solved for
             experiment.save_checkpoint(run.course.saved(checkpoint_of(run, state, status), healthy))
         state.correction = correction_of(state.field.outward(), run.scene, run.announce, _seconds_of_detail(run))
@@ -273,9 +288,31 @@ def seconds_of_steps(config: Config, points: int, reserve: float) -> float | Non
     minutes = config.train.time_budget
     if minutes is None:
         return None
-    detailed = config.train.detail and config.network.loss["type"] == "phase"
-    last = min(seconds_for(points), DETAIL_SHARE * 60 * minutes) if detailed else 0.0
+    last = min(seconds_for(points), DETAIL_SHARE * 60 * minutes) if adds_detail(config) else 0.0
     return max(60 * minutes - reserve - last, 1.0)
+
+
+def refuse_if_over(
+    folder: Path, checkpoint: dict[str, Any], nepoch: int, minutes: float | None, seconds: float | None
+) -> None:
+    """Refuse to go on with a run that has had its steps or its time.
+
+    Args:
+        folder: of the run.
+        checkpoint: to go on from.
+        nepoch: steps of the run, which count without a time budget.
+        minutes: the time budget, or None.
+        seconds: what it leaves for the steps, or None without one.
+
+    Raises:
+        UserError: nothing is left to do.
+    """
+    if checkpoint["epoch"] >= nepoch if seconds is None else checkpoint["seconds"] >= seconds:
+        done = f" of {nepoch} is done" if minutes is None else f" ended its {minutes:g} minutes"
+        raise UserError(
+            f"{folder}: step {checkpoint['epoch']}{done}; --steps N continues up to step N, --minutes M up to M "
+            "minutes in all"
+        )
 
 
 def is_due(epoch: int, frequency: int) -> bool:

@@ -19,8 +19,8 @@ from plotly.subplots import make_subplots
 from phase_recon.report.page import axis_titles, camera, curve_trace, dots_trace, mesh_trace, simplified
 from phase_recon.report.render import Up
 from phase_recon.surface.surface import Surface, offset_of
+from phase_recon.utils.arrays import thinned
 from phase_recon.utils.files import write_text
-from phase_recon.utils.general import thinned
 
 Float64 = npt.NDArray[np.float64]
 

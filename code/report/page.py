@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from phase_recon.report.plots import DOTS, FILL, LINE
 from phase_recon.report.render import FRONT, Up
 from phase_recon.surface.surface import Surface, carry_colours, offset_of, polylines
+from phase_recon.utils.arrays import thinned
 from phase_recon.utils.files import write_text
-from phase_recon.utils.general import thinned
 
 Float64 = npt.NDArray[np.float64]
 

@@ -25,12 +25,12 @@ from matplotlib.ticker import MaxNLocator
 
 from phase_recon.report.render import BACK, FRONT, Up, View, render_views
 from phase_recon.surface.surface import Surface, polylines
+from phase_recon.utils.arrays import thinned
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
-from phase_recon.utils.general import thinned
 
 Float64 = npt.NDArray[np.float64]
-Field = Callable[[Float64], npt.NDArray[np.floating]]
+ArrayFunction = Callable[[Float64], npt.NDArray[np.floating]]
 
 DPI = 100  # pixels per inch, the unit of matplotlib's sizes: a font of 14 points is 19 pixels high
 TITLE_HEIGHT = 36  # pixels above the panels
@@ -177,8 +177,8 @@ def _draw_curve(axes: Axes, panel: _Panel, colours: ScalarMappable) -> None:
 
 def cross_section_picture(
     path: Path,
-    u: Field,
-    w: Field,
+    u: ArrayFunction,
+    w: ArrayFunction,
     lower: Float64,
     upper: Float64,
     points: Float64,
@@ -257,10 +257,10 @@ class PlaneField:
         ideal: the u (N,) that belongs to true signed distances (N,).
     """
 
-    u: Field
-    w: Field
-    distance: Field
-    ideal: Field
+    u: ArrayFunction
+    w: ArrayFunction
+    distance: ArrayFunction
+    ideal: ArrayFunction
 
 
 def fields_picture(

@@ -15,7 +15,7 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
 from phase_recon.surface.surface import Surface
-from phase_recon.utils.general import in_threads
+from phase_recon.utils.threads import in_threads
 
 Up = Literal["y", "z"]
 Bytes = npt.NDArray[np.uint8]

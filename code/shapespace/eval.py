@@ -11,8 +11,9 @@ from torch import Tensor
 
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.reconstruction import evaluation
+from phase_recon.reconstruction.progress import Announce
 from phase_recon.shapespace.fitting import fit_code, refined
-from phase_recon.shapespace.shapes import INWARD, Announce, find_shapes, load_shape, points_inward
+from phase_recon.shapespace.shapes import INWARD, find_shapes, load_shape, points_inward
 from phase_recon.shapespace.space import CODE, Space
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.experiment import Experiment

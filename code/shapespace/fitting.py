@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.model.batch import together
 from phase_recon.model.latent import CodedNet
 from phase_recon.model.loss.base import Loss
-from phase_recon.model.optimizer import Adam, Cosine, Optimizers
-from phase_recon.model.sampling import Sampler, together
+from phase_recon.model.optimizer import Adam, Optimizers
+from phase_recon.model.sampling import Sampler
+from phase_recon.model.schedule import Cosine
 from phase_recon.reconstruction.build_model import in_bfloat16
 from phase_recon.reconstruction.state import sampler_of
 from phase_recon.shapespace.shapes import in_frame, prepare_shape

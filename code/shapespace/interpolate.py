@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phase_recon.reconstruction.evaluation import surface_of
+from phase_recon.reconstruction.meshing import surface_of
+from phase_recon.reconstruction.progress import Announce
 from phase_recon.report.morph import morph_page, morph_picture
 from phase_recon.shapespace.fitting import fit_code
-from phase_recon.shapespace.shapes import Announce, load_shape
+from phase_recon.shapespace.shapes import load_shape
 from phase_recon.shapespace.space import CODE, Space
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.surface import Surface

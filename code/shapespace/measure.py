@@ -30,12 +30,14 @@ from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.reconstruction.benchmark import Case, commands, measured
 from phase_recon.reconstruction.commands import Parser, chosen, common_flag, exit_status
 from phase_recon.reconstruction.provenance import commit, load, machine
-from phase_recon.reconstruction.trials import Row, cell, checksums, markdown, middle, remembered
+from phase_recon.reconstruction.tables import Row, cell, markdown, middle
+from phase_recon.reconstruction.trials import checksums, remembered
 from phase_recon.shapespace.bodies import write_bodies
 from phase_recon.shapespace.eval import evaluate_clouds
 from phase_recon.shapespace.space import Space, load_space
+from phase_recon.utils.checkpoint import read_checkpoint
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import Experiment, checkpoint_at, read_checkpoint
+from phase_recon.utils.experiment import Experiment, checkpoint_at
 from phase_recon.utils.files import npz_of, write_text, write_whole
 from phase_recon.utils.locations import PACKAGE, ROOT
 

@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 STARTED = time.monotonic()
@@ -29,7 +30,7 @@ if not __package__:  # started as a file: the package is the folder above
 
 from phase_recon.reconstruction.commands import ONE_LENGTH, exit_status, say
 from phase_recon.reconstruction.flags import GOES_ON_WITH_ITS_SEED, inputs
-from phase_recon.reconstruction.training import Interrupted
+from phase_recon.reconstruction.training import Interrupted, refuse_if_over
 from phase_recon.shapespace import flags
 from phase_recon.shapespace.config import SpaceConfig, load_space_config, override_space, space_config_from_dict
 from phase_recon.shapespace.shapes import load_shapes, located
@@ -93,13 +94,9 @@ def _train(options: argparse.Namespace) -> None:
         checkpoint = experiment.load_checkpoint(options.checkpoint)
         space_from_checkpoint(checkpoint, choose_device("cpu")[0], str(experiment.folder))  # is it one at all?
         config = override_space(checkpoint["config"], flags.overrides(options))
-        budget = config.train.time_budget
-        if checkpoint["epoch"] >= config.train.nepoch if budget is None else checkpoint["seconds"] >= 60 * budget:
-            done = f" of {config.train.nepoch} is done" if budget is None else f" ended its {budget:g} minutes"
-            raise UserError(
-                f"{experiment.folder}: step {checkpoint['epoch']}{done}; --steps N "
-                "continues up to step N, --minutes M up to M minutes in all"
-            )
+        minutes = config.train.time_budget
+        seconds = None if minutes is None else 60 * minutes
+        refuse_if_over(experiment.folder, checkpoint, config.train.nepoch, minutes, seconds)
         changed = differences(space_config_from_dict(checkpoint["config"], str(experiment.folder)), located(config))
         if "train.seed" in changed:
             raise UserError(GOES_ON_WITH_ITS_SEED)
@@ -141,7 +138,7 @@ def evaluate(options: argparse.Namespace) -> int:
         raise UserError("give one cloud, a folder, a quoted glob or @list.txt")
     refine = [] if options.refine is None else [Override(f"train.refine_steps = {options.refine}", "--refine")]
     _check_alone()
-    space, experiment, epoch = _trained(options, refine)
+    space, experiment, epoch = _loaded(options, refine)
     written, failed = evaluate_clouds(space, given[0], options.target, experiment.folder, epoch, say)
     say(f"fits: {experiment.folder / 'fits'}, {len(written)} shapes" + (f"; {failed} failed" if failed else ""))
     return 1 if failed else 0
@@ -152,7 +149,7 @@ def interpolate(options: argparse.Namespace) -> None:
     from phase_recon.shapespace.interpolate import write_path
 
     _check_alone()
-    space, experiment, epoch = _trained(options)
+    space, experiment, epoch = _loaded(options)
     ends = (options.A, options.B)
     names = "-".join(_name_of_end(end, space) for end in ends)
     folder = experiment.folder / "paths" / str(epoch) / names
@@ -175,7 +172,7 @@ def dfaust(options: argparse.Namespace) -> None:
     print(f"written: {options.out}, {process_scans(options.scans, options.out, options.points)} scans")
 
 
-def _trained(options: argparse.Namespace, flags: Sequence[Override] = ()) -> tuple[Space, Experiment, int]:
+def _loaded(options: argparse.Namespace, texts: Sequence[Override] = ()) -> tuple[Space, Experiment, int]:
     """The space that the options name, with what they set for its use, by flags and by --set."""
     exps = folder_of_runs(options.exps_dir)
     experiment = Experiment.find(exps, options.expname or SpaceConfig().train.expname, options.timestamp)
@@ -183,12 +180,11 @@ def _trained(options: argparse.Namespace, flags: Sequence[Override] = ()) -> tup
     device, line = choose_device(options.gpu)
     say(line)
     space = space_from_checkpoint(checkpoint, device, str(experiment.folder))
-    asked = override_space(checkpoint["config"], [*flags, *options.set])
+    asked = override_space(checkpoint["config"], [*texts, *options.set])
     if idle := [key for key in differences(space.config, asked) if not key.startswith(USED)]:
         raise UserError(f"--set: {', '.join(idle)} cannot be other than in the training; leave it out, or train again")
-    checkpoint["config"] = asked.to_dict()
     say(f"step {checkpoint['epoch']} of {experiment.folder}, {len(space.names)} shapes")
-    return space_from_checkpoint(checkpoint, device, str(experiment.folder)), experiment, checkpoint["epoch"]
+    return replace(space, config=asked), experiment, checkpoint["epoch"]
 
 
 def _name_of_end(end: str, space: Space) -> str:

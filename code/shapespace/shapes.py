@@ -7,7 +7,7 @@ them, are folders of folders of .npy files (N, 6), points and normals; ``_normal
 import glob
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from phase_recon.model.sampling import Sampler
 from phase_recon.reconstruction.batch_clouds import common_folder, find_clouds
 from phase_recon.reconstruction.input_cloud import load_cloud
 from phase_recon.reconstruction.preprocess import prepare
+from phase_recon.reconstruction.progress import Announce
 from phase_recon.reconstruction.scene import PreprocessSettings, Scene
 from phase_recon.reconstruction.state import sampler_of
 from phase_recon.shapespace.config import SpaceConfig
@@ -29,7 +30,6 @@ from phase_recon.utils.errors import UserError
 from phase_recon.utils.locations import ROOT, find_file
 
 Array = npt.NDArray[np.float64]
-Announce = Callable[[str], None]
 
 CLEARLY = 0.1  # × that of a ball whose normals point outward: an enclosed volume that is no chance
 INWARD = "by the volume that they enclose, its normals point inward: turn them"

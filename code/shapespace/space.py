@@ -18,9 +18,9 @@ from phase_recon.model.network import ImplicitNet
 from phase_recon.reconstruction.build_model import build_model, kernels_for
 from phase_recon.reconstruction.field import NeuralField, check_weights
 from phase_recon.shapespace.config import SpaceConfig, space_config_from_dict
-from phase_recon.utils.checkpoint import ANOTHER
+from phase_recon.utils.checkpoint import ANOTHER, read_checkpoint
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import checkpoint_at, read_checkpoint
+from phase_recon.utils.experiment import checkpoint_at
 
 CODE = "code.npz"  # of a fit: its code, and the fingerprint of the network that it is for
 

@@ -11,17 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from phase_recon.model.batch import together
 from phase_recon.model.latent import CodedNet
 from phase_recon.model.loss.base import Loss, checked
 from phase_recon.model.optimizer import Adam, Optimizers
-from phase_recon.model.sampling import Sampler, together
+from phase_recon.model.sampling import Sampler
 from phase_recon.reconstruction.build_model import in_bfloat16
-from phase_recon.reconstruction.progress import Clock, Status, progress_bar, tensorboard
-from phase_recon.reconstruction.recovery import SMALLER_STEP, Failure
+from phase_recon.reconstruction.health import SMALLER_STEP, Failure
+from phase_recon.reconstruction.progress import Announce, Clock, Status, progress_bar, tensorboard
 from phase_recon.reconstruction.state import write_or_warn
 from phase_recon.reconstruction.training import Interrupted, is_due, schedule_of
 from phase_recon.shapespace.config import SpaceConfig, adapted
-from phase_recon.shapespace.shapes import Announce, Shapes
+from phase_recon.shapespace.shapes import Shapes
 from phase_recon.shapespace.space import Space, new_space
 from phase_recon.utils.config_files import to_hocon
 from phase_recon.utils.distributed import ALONE, Ranks
@@ -214,7 +215,7 @@ def fit_space(
             rate, rate_of_codes = (schedule(training.epoch, progress) for schedule in schedules)
             status.add(training.step(training.space.loss.at(progress), rate, rate_of_codes))
             bar.update(training.epoch - bar.n if clock.budget is None else 0)
-            if t.status_frequency > 0 and training.epoch % t.status_frequency == 0:
+            if is_due(training.epoch, t.status_frequency):
                 status.report(training.epoch, rate)
         if training.epoch == 0 and not stop.signal:
             raise UserError(

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from skimage.measure import find_contours
 
-from phase_recon.surface.sparse_grid import CHUNK, EDGE_MARGIN, Field, SparseGrid, evaluate
+from phase_recon.surface.sparse_grid import CHUNK, EDGE_MARGIN, SparseGrid, TensorFunction, evaluate
 from phase_recon.surface.surface import Surface
+from phase_recon.utils.arrays import unique_rows
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.general import unique_rows, unit
 
 Array = npt.NDArray[np.float64]
 LARGE = 512  # cells along a side, from which the cost is announced
 TOUCHED, BYTES_PER_SQUARE = 12, 2500  # evaluations, and bytes of memory, per cell of a side's square (measured)
-SHORTEST = 5e-4  # × median edge: edges of a refined surface, so that readers that merge near vertices leave it closed
-ENOUGH = 1e-4  # × half the median edge: a vertex so near to the level set is on it
 SIDES = ("lower", "upper")
 
 
 def extract_surface(
-    field: Field,
+    field: TensorFunction,
     lower: Sequence[float] | Array,
     upper: Sequence[float] | Array,
     resolution: int,
@@ -78,14 +74,14 @@ def check_within(surface: Surface, lower: Array, upper: Array) -> None:
     Raises:
         UserError: it does; the text names the sides and says what to do.
     """
-    if surface.is_closed():
-        return
     if surface.dimension == 2:
         ends = np.flatnonzero(np.bincount(surface.cells.ravel()) == 1)
     else:
         edges = np.sort(surface.edges().reshape(-1, 2), axis=1)
         first, kind = unique_rows(edges)
         ends = np.unique(edges[first[np.bincount(kind) == 1]])
+    if not len(ends):
+        return
     away = np.abs(np.stack([surface.vertices[ends] - lower, surface.vertices[ends] - upper], axis=-1))
     walls = np.unique(away.reshape(len(ends), -1).argmin(axis=1))
     raise _leaves_box({(int(wall) // 2, int(wall) % 2) for wall in walls})
@@ -101,7 +97,7 @@ def _leaves_box(exits: Collection[tuple[int, int]]) -> UserError:
     )
 
 
-def _cost(field: Field, place: Array, cells: npt.NDArray[np.int64]) -> str:
+def _cost(field: TensorFunction, place: Array, cells: npt.NDArray[np.int64]) -> str:
     """What a large grid is going to cost, by the speed of the field at some points and what surfaces usually touch."""
     some = np.tile(place, (CHUNK // 8, 1))
     evaluate(field, some[:1])  # the first is slower, ten times that of a field with detail
@@ -120,7 +116,7 @@ Marched = tuple[Array, npt.NDArray[np.int64], set[tuple[int, int]], int, float]
 
 
 def _march_cubes(
-    field: Field, origin: Array, cell: float, cells: npt.NDArray[np.int64], level: float
+    field: TensorFunction, origin: Array, cell: float, cells: npt.NDArray[np.int64], level: float
 ) -> Marched:
     """Vertices in grid coordinates, triangles, sides left, evaluations made, and a value of the field."""
     grid = SparseGrid(field, origin, cell, cells, level)
@@ -129,7 +125,7 @@ def _march_cubes(
 
 
 def _march_squares(
-    field: Field, origin: Array, cell: float, cells: npt.NDArray[np.int64], level: float
+    field: TensorFunction, origin: Array, cell: float, cells: npt.NDArray[np.int64], level: float
 ) -> Marched:
     """As _march_cubes, for segments, on every point of the grid."""
     index = np.stack(np.meshgrid(*(np.arange(n + 1) for n in cells), indexing="ij"), axis=-1)
@@ -159,53 +155,3 @@ def _march_squares(
     return np.concatenate(vertices), np.concatenate(segments), exits, values.size, float(values.flat[0])
 
 
-def refine(
-    surface: Surface,
-    value_and_gradient: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
-    level: float = 0.0,
-) -> Surface:
-    """Vertices moved onto the level set by up to two Newton steps x - (u - level) ∇u / |∇u|², with normals along ∇u.
-
-    value_and_gradient gives (N,) and (N, d) at float32 points (N, d). A vertex moves by at most half the
-    median edge, about half a grid cell, and only where that brings its value closer to the level; and none where it
-    would leave an edge shorter than SHORTEST of the median.
-    """
-    start = surface.vertices
-    edges = surface.edges()
-    median = float(np.median(np.linalg.norm(start[edges[:, 0, 1]] - start[edges[:, 0, 0]], axis=1)))
-    limit, edges = 0.5 * median, edges.reshape(-1, 2)
-    vertices, off = start.copy(), np.arange(len(start))
-    first_value, first_gradient = _in_chunks(value_and_gradient, vertices)
-    value, gradient = first_value.copy(), first_gradient.copy()
-    for _ in range(2):
-        slope = np.maximum(np.linalg.norm(gradient[off], axis=1), np.finfo(np.float32).tiny)
-        off, slope = (of[np.abs(value[off] - level) > ENOUGH * limit * slope] for of in (off, slope))
-        if not len(off):
-            break
-        moved = vertices[off] - ((value[off] - level) / slope**2)[:, None] * gradient[off]
-        away = np.linalg.norm(moved - start[off], axis=1, keepdims=True)
-        moved = start[off] + (moved - start[off]) * np.minimum(1.0, limit / np.maximum(away, limit))
-        moved_value, moved_gradient = _in_chunks(value_and_gradient, moved)
-        better = np.abs(moved_value - level) < np.abs(value[off] - level)
-        off = off[better]
-        vertices[off], value[off], gradient[off] = moved[better], moved_value[better], moved_gradient[better]
-    while True:
-        ends = vertices[edges]
-        short = edges[np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1) < SHORTEST * median]
-        short = short[(vertices[short] != start[short]).any(axis=(1, 2))]
-        if not len(short):
-            break
-        vertices[short], gradient[short] = start[short], first_gradient[short]
-    return replace(surface, vertices=vertices, normals=unit(gradient))
-
-
-def _in_chunks(function: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], points: Array) -> list[Array]:
-    """Each output of a function of float32 points, gathered in double precision."""
-    outputs = [
-        function(torch.from_numpy(points[start : start + CHUNK].astype(np.float32)))
-        for start in range(0, len(points), CHUNK)
-    ]
-    return [
-        np.concatenate([part.detach().cpu().numpy() for part in parts]).astype(np.float64)
-        for parts in zip(*outputs, strict=True)
-    ]

@@ -15,9 +15,9 @@ import trimesh
 
 from phase_recon.surface.surface import Surface, offset_of, polylines, transform
 from phase_recon.utils.archive import check_archive, check_gltf, read_array
+from phase_recon.utils.arrays import eight_bit, unique_rows
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import offset_of_mesh, write_whole
-from phase_recon.utils.general import eight_bit, unique_rows
 
 Bytes = Callable[[Surface, str], bytes]
 SINGLE = (".stl", ".glb")  # in single precision

@@ -15,8 +15,8 @@ import trimesh
 
 from phase_recon.surface.surface import Surface, select_cells
 from phase_recon.surface.trim import guesses
+from phase_recon.utils.arrays import ratio
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.general import ratio
 
 Array = npt.NDArray[np.float64]
 

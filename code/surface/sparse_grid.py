@@ -22,7 +22,7 @@ from skimage.measure import marching_cubes
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.memory import require_memory
 
-Field = Callable[[torch.Tensor], torch.Tensor]
+TensorFunction = Callable[[torch.Tensor], torch.Tensor]
 
 BLOCK = 4  # cells along a block's side
 COARSE = 8  # cells along a coarse block's side
@@ -37,7 +37,7 @@ HALF_WAY = np.sqrt((np.indices((BLOCK + 1,) * 3) % 2).sum(axis=0)).astype(np.flo
 EDGE_MARGIN = 1e-3  # vertices keep this distance, in cells, from the ends of their edge, and so from each other
 
 
-def evaluate(field: Field, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def evaluate(field: TensorFunction, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """The field (N,) at points (N, d). Raises UserError where it is not finite."""
     values = np.empty(len(points), dtype=np.float32)
     with torch.no_grad():
@@ -62,7 +62,7 @@ class SparseGrid:
 
     def __init__(
         self,
-        field: Field,
+        field: TensorFunction,
         origin: npt.NDArray[np.float64],
         cell: float,
         cells: npt.NDArray[np.int64],

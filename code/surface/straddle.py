@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from phase_recon.surface.surface import Surface
-from phase_recon.utils.general import ratio
+from phase_recon.utils.arrays import ratio
 
 SMOOTH = 0.9  # least cosine between the normals at the ends of an edge: across a crease nothing is curved like a ball
 

@@ -14,7 +14,8 @@ from phase_recon.geometry.arrangement import arrangement
 from phase_recon.geometry.neighbours import distance_to_other
 from phase_recon.geometry.points import Normalisation
 from phase_recon.surface.surface import Surface, select_cells
-from phase_recon.utils.general import different, threads
+from phase_recon.utils.arrays import different
+from phase_recon.utils.threads import threads
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

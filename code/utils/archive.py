@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.memory import READING, require_memory
+from phase_recon.utils.memory import BYTES_PER_NUMBER, require_memory
 
 COMPRESSED = {"KHR_draco_mesh_compression", "EXT_meshopt_compression"}  # extensions of glTF that are not read
 UNPACKED_BASE = 256 << 20  # bytes that an archive of any size may unpack to
@@ -81,7 +81,7 @@ def read_array(
     values = math.prod(shape)
     if values > most:
         raise UserError(f"{where} promises {values} numbers: at most {most} are read; thin it")
-    require_memory(READING * values, where, "thin it")
+    require_memory(BYTES_PER_NUMBER * values, where, "thin it")
     needed = values * dtype.itemsize
     if needed > size - handle.tell():
         raise UserError(f"{where} is cut short: its shape {shape} needs {needed} bytes; save it again")

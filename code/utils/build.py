@@ -93,6 +93,11 @@ def build(
         return None
 
 
+def name_of_loss(kind: str) -> str:
+    """The dotted name of a loss's class, by the type that a configuration names."""
+    return f"model.loss.{kind}.{kind.capitalize()}Loss"
+
+
 def find_class(dotted: str) -> type:
     """The class with a dotted name such as ``model.network.ImplicitNet``, as configurations of IGR have it.
 

@@ -1,4 +1,4 @@
-"""Checks of an untrusted checkpoint: no code in it is run, and no size in it is believed.
+"""Reads an untrusted checkpoint: no code in it is run, and no size in it is believed.
 
 ``check_parts`` checks the file before torch reads it, ``check_values`` the values that torch has read.
 """
@@ -26,7 +26,42 @@ MOST_GRIDS = 16  # of a correction
 LEAST_SPACING = 1e-5  # normalised units: spacing of the nodes of a grid; nobody has so fine a one
 LARGEST_LENGTH = 1e100  # input units: largest coordinate or scale, as for clouds
 LARGEST_OMEGA = 1e6  # normalised units: largest coordinate of Ω's corners; the cloud is in the unit ball
+FARTHEST_NODE = 1 << 18  # largest index of a grid's node along an axis: half of what a key of model.grid holds
 LARGEST_SECONDS = 1e12  # seconds of training: 30 000 years
+FORMAT = 1  # version of the checkpoints' format
+# the keys that every checkpoint has
+CHECKPOINT_KEYS = frozenset(
+    {"format", "epoch", "seconds", "config", "d", "network", "optimizers", "generator", "normalisation",
+     "omega", "cloud"}
+)  # fmt: skip
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, without pickle; its tensors are on the CPU.
+
+    Raises:
+        UserError: the file does not exist, is no checkpoint, is cut short, has another format, or contains values that
+            no run saves.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give a run's folder, or its checkpoints/<step>.pth")
+    try:
+        check_parts(path)
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except Exception as error:  # zipfile and torch raise many kinds on damaged files
+        raise UserError(f"{path}: not a checkpoint, or cut short: {ANOTHER}") from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format", "none") if isinstance(data, dict) else "none"
+        raise UserError(
+            f"{path}: not a checkpoint of this program (format {str(found)[:20]}, expected {FORMAT}); {ANOTHER}"
+        )
+    missing = CHECKPOINT_KEYS - data.keys()
+    if missing:
+        raise UserError(f"{path}: not a complete checkpoint: {', '.join(sorted(missing))} missing; {ANOTHER}")
+    check_values(data, path)
+    return data
 
 
 def check_parts(path: Path) -> None:
@@ -177,7 +212,7 @@ def _is_grid(value: Any, d: int, size: int) -> bool:
         return False
     if coefficients.dtype != torch.float32 or coefficients.shape != nodes.shape[:1]:
         return False
-    if nodes.min() <= -(1 << 18) or nodes.max() >= 1 << 18 or not coefficients.isfinite().all():
+    if nodes.min() <= -FARTHEST_NODE or nodes.max() >= FARTHEST_NODE or not coefficients.isfinite().all():
         return False
     step = nodes[1:] - nodes[:-1]  # the first axis along which two that follow each other differ must rise
     first = step[torch.arange(len(step)), (step != 0).int().argmax(dim=1)]

@@ -17,12 +17,11 @@ from typing import Any
 
 import torch
 
-from phase_recon.utils.checkpoint import ANOTHER, check_parts, check_values
+from phase_recon.utils.checkpoint import FORMAT, read_checkpoint
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import append_line, remove_leftovers, write_whole
 from phase_recon.utils.hocon import parse, read_file
 
-FORMAT = 1  # version of the checkpoints' format
 MAKE_ROOM = "the earlier checkpoints are complete: free some space and continue with --is-continue"  # end of errors
 TIMESTAMP = "%Y_%m_%d_%H_%M_%S"  # name of a run's folder: the local time of its start
 PARTS = ("checkpoints", "plots", "evaluation")  # the folders in a run's folder
@@ -33,11 +32,6 @@ NO_CHECKPOINT = (
 )
 STALE_AFTER = 3600  # seconds: age from which a temporary file in evaluation/ has no living writer
 LISTED = 12  # names that an error lists at most
-# the keys that every checkpoint has
-CHECKPOINT_KEYS = frozenset(
-    {"format", "epoch", "seconds", "config", "d", "network", "optimizers", "generator", "normalisation",
-     "omega", "cloud"}
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -344,34 +338,6 @@ def in_utf8(text: str, place: Path) -> bytes:
             f"{place / 'config.conf'}: would name a path with bytes that are not UTF-8 ({name}): rename that folder, "
             "or start from another"
         ) from None
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, without pickle; its tensors are on the CPU.
-
-    Raises:
-        UserError: the file does not exist, is no checkpoint, is cut short, has another format, or contains values that
-            no run saves.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give a run's folder, or its checkpoints/<step>.pth")
-    try:
-        check_parts(path)
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except Exception as error:  # zipfile and torch raise many kinds on damaged files
-        raise UserError(f"{path}: not a checkpoint, or cut short: {ANOTHER}") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format", "none") if isinstance(data, dict) else "none"
-        raise UserError(
-            f"{path}: not a checkpoint of this program (format {str(found)[:20]}, expected {FORMAT}); {ANOTHER}"
-        )
-    missing = CHECKPOINT_KEYS - data.keys()
-    if missing:
-        raise UserError(f"{path}: not a complete checkpoint: {', '.join(sorted(missing))} missing; {ANOTHER}")
-    check_values(data, path)
-    return data
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

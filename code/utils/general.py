@@ -1,11 +1,9 @@
-"""Small functions on points: samples in balls and boxes, a space-filling order, thinning, unit vectors.
+"""Samples in balls and boxes, of tensors or arrays.
 
 The dimension d is that of the arguments. Random generators are passed in.
 """
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +11,6 @@ import torch
 from torch import Tensor
 
 Array = npt.NDArray[Any]
-Part = TypeVar("Part")
-Result = TypeVar("Result")
 
 
 @overload
@@ -64,93 +60,3 @@ def sample_omega(box_coords: Any, n_points: int, generator: Any) -> Any:
     return lower + unit * (upper - lower)
 
 
-def along_curve(points: Array) -> npt.NDArray[np.int64]:
-    """The indices (N,) that sort points (N, d) along a Z-order curve (Morton 1966): successive ones are mostly near."""
-    d = points.shape[1]
-    bits = 30 // d
-    lower = points.min(axis=0)
-    size = float((points.max(axis=0) - lower).max()) or 1.0
-    code = np.zeros(len(points), dtype=np.uint32)
-    for axis in range(d):
-        cell = ((points[:, axis] - lower[axis]) / size * (2**bits - 1)).astype(np.uint32)
-        for bit in range(bits):
-            code |= (cell >> bit & 1) << (bit * d + axis)
-    return np.argsort(code)
-
-
-def thinned(points: Array, count: int) -> Array:
-    """At most ``count`` of the points (N, ...), in their order: a random choice, which is always the same."""
-    if len(points) <= count:
-        return points
-    return points[np.sort(np.random.default_rng(0).choice(len(points), count, replace=False))]
-
-
-def different(points: Array) -> Array:
-    """Each of some points (N, d) once, in their order (M, d): corners of a mesh's triangles come many times."""
-    offsets = points - points[:1]  # far off the origin, sums would lose digits
-    along = offsets @ np.random.default_rng(0).normal(size=points.shape[1])  # equal points are at equal places
-    return points[np.sort(np.unique(along, return_index=True)[1])]
-
-
-def eight_bit(colours: Array, types: Iterable[np.dtype[Any]]) -> npt.NDArray[np.uint8] | None:
-    """Colours (N, 3) that run to 1, to 255 or, in 16 bits, to 65535, from 0 to 255; None where they are none of that.
-
-    Args:
-        colours: as numbers.
-        types: those of the three columns in their file.
-    """
-    types = list(types)
-    whole = all(kind.kind in "iu" for kind in types)
-    wide = whole and all(kind.itemsize == 2 for kind in types)
-    largest = colours.max(initial=0)
-    most = 65535 if wide and largest > 255 else 1 if not whole and largest <= 1 else 255
-    if not (colours.min(initial=0) >= 0 and largest <= most):
-        return None
-    return np.asarray(np.round(colours * (255 / most)).astype(np.uint8))
-
-
-def unique_rows(rows: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The different ones of some rows (N, c), in lexicographic order.
-
-    It is what ``np.unique(rows, axis=0, return_index=True, return_inverse=True)`` gives, in half of the time.
-
-    Returns:
-        The index of the first row of each kind (M,), and the kind of each row (N,).
-    """
-    order = np.lexsort(rows.T[::-1])
-    ordered = rows[order]
-    begins = np.ones(len(rows), dtype=bool)
-    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    kind = np.empty(len(rows), dtype=np.int64)
-    kind[order] = np.cumsum(begins) - 1
-    return order[begins], kind
-
-
-def ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """a / b (...) where b > 0, and 0 elsewhere."""
-    a, b = np.broadcast_arrays(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
-    return np.asarray(np.divide(a, b, out=np.zeros(b.shape), where=b > 0))
-
-
-def unit(vectors: Array) -> npt.NDArray[np.float64]:
-    """The vectors (..., d) at length 1; a zero vector stays zero."""
-    return np.asarray(vectors * ratio(1.0, np.linalg.norm(vectors, axis=-1, keepdims=True)))
-
-
-def threads() -> int:
-    """How many threads this process is to keep busy: torch's, by OMP_NUM_THREADS or ``keep_to_processors``.
-
-    scipy, asked for "all", takes as many as the machine has processors, also where a container has the time of two, and
-    in each of several jobs.
-    """
-    return torch.get_num_threads()
-
-
-def in_threads(function: Callable[[Part], Result], parts: Iterable[Part], most: int | None = None) -> list[Result]:
-    """The results of a function for each of the parts, in their order, computed on as many threads as torch has.
-
-    This is faster for functions that consist of large operations of numpy and scipy, which run in parallel. ``most``
-    bounds the threads of those that take much memory.
-    """
-    with ThreadPoolExecutor(threads() if most is None else min(threads(), most)) as pool:
-        return list(pool.map(function, parts))

@@ -11,8 +11,8 @@ from pathlib import Path
 from phase_recon.utils.errors import UserError
 
 GIB = 1 << 30  # bytes
-READING = 48  # bytes of memory per number in a file, up to the checked cloud: six copies (measured)
-READING_TEXT = 6  # bytes of memory per byte of a text file: the same, at eight characters per number
+BYTES_PER_NUMBER = 48  # bytes of memory per number in a file, up to the checked cloud: six copies (measured)
+BYTES_PER_TEXT_BYTE = 6  # bytes of memory per byte of a text file: the same, at eight characters per number
 
 
 def available_memory() -> int:

@@ -8,8 +8,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from phase_recon.utils.build import CLOSE, find_class
+from phase_recon.utils.build import CLOSE, find_class, name_of_loss
 from phase_recon.utils.errors import UserError
+
+# parameters of networks and losses that no key sets
+SET_BY_THE_PROGRAM = ("d_in", "latent_size", "output")
 
 
 class Override(NamedTuple):
@@ -80,15 +83,14 @@ def _known_keys(tree: Mapping[str, Any], sections: Mapping[str, type]) -> Iterat
     loss = str(_below(network, "loss").get("type", "phase"))
     classes = {
         "network.inputs": str(train.get("network_class", "model.network.ImplicitNet")),
-        "network.loss": f"model.loss.{loss}.{loss.capitalize()}Loss",
+        "network.loss": name_of_loss(loss),
     }
     for prefix, dotted in classes.items():
         try:
             parameters = inspect.signature(find_class(dotted)).parameters
         except UserError:  # which is said elsewhere
             continue
-        set_by_the_program = ("d_in", "output")
-        yield from (f"{prefix}.{key.removesuffix('_')}" for key in parameters if key not in set_by_the_program)
+        yield from (f"{prefix}.{key.removesuffix('_')}" for key in parameters if key not in SET_BY_THE_PROGRAM)
 
 
 def _fields(kind: type, prefix: str) -> Iterator[str]:

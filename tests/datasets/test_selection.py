@@ -86,7 +86,7 @@ def test_refusals(tmp_path: Path) -> None:
 
 def test_what_is_cropped_needs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phase_recon.datasets.table.BLOCK_BYTES", 1000)
-    monkeypatch.setattr(memory, "available_memory", lambda: 100 * 3 * memory.READING)  # of a hundred points
+    monkeypatch.setattr(memory, "available_memory", lambda: 100 * 3 * memory.BYTES_PER_NUMBER)  # of a hundred points
     np.savetxt(tmp_path / "a.xyz", POINTS)
     assert "read less of it: train.voxel or train.crop (--voxel, --crop)" in refusal(tmp_path / "a.xyz", Selection())
     crop = (-2.0, -1.6, None, None, None, None)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from phase_recon.geometry.enclosure import ENCLOSED, enclosure
-from phase_recon.utils.general import unit
+from phase_recon.utils.arrays import unit
 
 
 def on_sphere(count, d, seed=0):

@@ -10,11 +10,11 @@ from conftest import TINY
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.model import kernels as module
 from phase_recon.model import optimizer
+from phase_recon.model.batch import Batch
 from phase_recon.model.kernels import CompiledKernels, Kernels
 from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.model.network import ImplicitNet
 from phase_recon.model.optimizer import Optimizers
-from phase_recon.model.sampling import Batch
 from phase_recon.reconstruction.build_model import check_model, kernels_for
 from phase_recon.reconstruction.training import fit
 from phase_recon.utils.config_files import load_config

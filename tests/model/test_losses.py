@@ -7,6 +7,7 @@ import torch
 
 from conftest import ROOT, TINY, Field
 from phase_recon.model.base import derivative
+from phase_recon.model.batch import Batch, UnsignedDistances
 from phase_recon.model.loss.base import at_progress, joint_mean, mean_over_omega
 from phase_recon.model.loss.digs import DigsLoss
 from phase_recon.model.loss.hotspot import HotspotLoss
@@ -20,7 +21,6 @@ from phase_recon.model.loss.siren import SirenLoss
 from phase_recon.model.loss.steik import SteikLoss
 from phase_recon.model.loss.viscoreg import ViscoregLoss
 from phase_recon.model.network import ImplicitNet
-from phase_recon.model.sampling import Batch, UnsignedDistances
 from phase_recon.model.siren import SirenNet
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.utils.config_files import load_config

@@ -12,8 +12,8 @@ from conftest import TINY, Command
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.model.siren import SirenNet
 from phase_recon.reconstruction.build_model import check_model
-from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import load_field
+from phase_recon.reconstruction.meshing import surface_of
 from phase_recon.reconstruction.training import fit
 from phase_recon.surface.extract import extract_surface
 from phase_recon.surface.files import read_surface

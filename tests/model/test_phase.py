@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from conftest import Field
+from phase_recon.model.batch import Batch, EstimatedNormals
 from phase_recon.model.loss.phase import PhaseLoss, _in_hole, double_well, gradient_of_w, u_from_w, w_from_u
-from phase_recon.model.sampling import Batch, EstimatedNormals
 
 EPSILON = 0.01
 WIDTH = 0.1  # √ε

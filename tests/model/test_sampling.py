@@ -9,16 +9,15 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
+from phase_recon.model.batch import EstimatedNormals, together
 from phase_recon.model.sampling import (
     EXACT_WITHIN,
     MAX_NODES,
     Clearance,
-    EstimatedNormals,
     OmegaDensity,
     Sampler,
-    UnsignedDistances,
     neighbour_distance,
-    together,
+    unsigned_distances,
 )
 
 CPU = torch.device("cpu")
@@ -392,13 +391,13 @@ def test_near_points_are_gaussian_about_their_own_point():
 @pytest.mark.parametrize("d", [2, 3])
 def test_unsigned_distances_are_those_to_the_nearest_point(d):
     points = cloud(d, 60)
-    about = UnsignedDistances.about(points, CPU, seed=0, count=300)
+    about = unsigned_distances(points, CPU, seed=0, count=300)
     offsets = about.points.numpy()[:, None] - points  # to every point of the cloud, by brute force
     nearest = np.linalg.norm(offsets, axis=-1).argmin(1)
     step = offsets[np.arange(600), nearest]
     np.testing.assert_allclose(about.distances.numpy(), np.linalg.norm(step, axis=1), atol=1e-5)
     np.testing.assert_allclose(about.gradients * about.distances[:, None], step, atol=1e-5)
-    again, other = (UnsignedDistances.about(points, CPU, seed, count=300) for seed in (0, 1))
+    again, other = (unsigned_distances(points, CPU, seed, count=300) for seed in (0, 1))
     assert torch.equal(again.points, about.points)
     assert not torch.equal(other.points, about.points)
 
@@ -406,7 +405,7 @@ def test_unsigned_distances_are_those_to_the_nearest_point(d):
 def test_half_of_them_are_near_and_half_have_a_spread_of_one():
     """About two points, each the last neighbour of the other, 0.02 away."""
     points = np.array([[0.0, 0.0], [0.02, 0.0]])
-    about = UnsignedDistances.about(points, CPU, seed=0, count=4000)
+    about = unsigned_distances(points, CPU, seed=0, count=4000)
     near, far = about.points.numpy()[:4000], about.points.numpy()[4000:]
     assert near[:, 1].std() == pytest.approx(0.02, rel=0.05)
     assert far.std(axis=0) == pytest.approx([1, 1], rel=0.05)
@@ -415,7 +414,7 @@ def test_half_of_them_are_near_and_half_have_a_spread_of_one():
 def test_a_batch_has_as_many_near_as_far():
     points = torch.tensor(cloud(3), dtype=torch.float32)
     omega = OmegaDensity(cloud(3), *BOXES[3], 0.5, WIDTH)
-    about = UnsignedDistances.about(cloud(3), CPU, seed=0, count=500)
+    about = unsigned_distances(cloud(3), CPU, seed=0, count=500)
     batch = Sampler(points, None, omega, 40, 1, 0.0, 10, unsigned=about).draw(torch.Generator().manual_seed(0))
     assert batch.unsigned is not None
     rows = [(about.points == point).all(-1).nonzero().item() for point in batch.unsigned.points]

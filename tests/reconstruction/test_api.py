@@ -12,7 +12,7 @@ from conftest import CENTRES, RADIUS
 from phase_recon.datasets.pointcloud import point_cloud
 from phase_recon.reconstruction import training
 from phase_recon.reconstruction.api import OF_FILES, load_field, reconstruct
-from phase_recon.reconstruction.input_cloud import READING
+from phase_recon.reconstruction.input_cloud import READING_KEYS
 from phase_recon.reconstruction.training import Interrupted
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.errors import UserError
@@ -96,7 +96,7 @@ def test_reconstruct_says_what_is_wrong(shapes: Any):
     unmeasured = np.append(shapes[0], [[np.nan, np.nan]], axis=0)
     at = np.append(np.ones_like(shapes[0]), [[np.nan, np.nan]], axis=0)
     assert len(point_cloud(unmeasured, sensors=at).sensors) == len(shapes[0])
-    assert set(READING) - set(OF_FILES) == {"train.drop_invalid"}  # which holds for arrays, too
+    assert set(READING_KEYS) - set(OF_FILES) == {"train.drop_invalid"}  # which holds for arrays, too
     broken = np.append(shapes[0], [[np.nan, 0.0]], axis=0)
     with pytest.raises(UserError, match=r"overrides=\{\"train\.drop_invalid\": True\} drops them$"):
         reconstruct(broken)
@@ -105,7 +105,7 @@ def test_reconstruct_says_what_is_wrong(shapes: Any):
 def test_reconstruct_takes_rows_that_are_no_points_and_where_the_points_were_seen_from(shapes: Any, monkeypatch: Any):
     clouds = []
 
-    def fit(config: Any, cloud: Any, device: Any, announce: Any) -> Any:
+    def fit(config: Any, cloud: Any, device: Any, announce: Any, **rest: Any) -> Any:
         clouds.append(cloud)
         raise Interrupted(130, 0)
 
@@ -119,7 +119,7 @@ def test_reconstruct_takes_rows_that_are_no_points_and_where_the_points_were_see
 
 
 def test_a_warning_of_the_run_is_one_of_the_program(shapes: Any, monkeypatch: Any):
-    def fit(config: Any, cloud: Any, device: Any, announce: Any) -> Any:
+    def fit(config: Any, cloud: Any, device: Any, announce: Any, **rest: Any) -> Any:
         announce("device: CPU")
         announce("warning: the cloud is 0.1 thick")
         raise Interrupted(130, 0)

@@ -122,6 +122,16 @@ def test_one_failure_leaves_the_rest_alone_and_is_listed_with_its_reason(command
     assert "2 done, 2 failed; " in done.out
 
 
+def test_a_surface_that_cannot_be_copied_stops_no_other(command: Command, scans: Path, tmp_path: Path):
+    put(scans, a="fine", b="fine")
+    (tmp_path / "out" / "a.ply").mkdir(parents=True)  # a folder in its place
+    done = command("--input", scans, "-o", tmp_path / "out")
+    assert done.status == 1
+    assert "a: its surface was not copied: " in done.out
+    assert (tmp_path / "out" / "b.ply").read_text() == "fine"
+    assert "2 done; " in done.out
+
+
 def test_the_table_and_the_page_hold_what_the_runs_left(command: Command, scans: Path):
     put(scans, good="fine", killed="die")
     folder = runs(command("--input", scans).out)

@@ -29,7 +29,7 @@ def test_a_table_that_changes_while_it_is_written_is_written_again(tmp_path: Pat
     write: Callable[[Path, str], None] = batch_table.write_text
 
     def slow(path: Path, content: str) -> None:
-        if path.name == "table.csv" and read_record(tmp_path / "b")["state"] == "waiting":
+        if path.name == "table.html" and read_record(tmp_path / "b")["state"] == "waiting":
             write_record(tmp_path / "b", {"input": "b", "state": "done"})  # another process, meanwhile
         write(path, content)
 

@@ -1,10 +1,11 @@
 """The table of a command's parts: what calls what stands below it, and calls in a row share a line."""
 
+import importlib
 import sys
 
 import pytest
 
-from phase_recon.reconstruction.bench_start import Stopwatch, main
+from phase_recon.reconstruction.bench_start import PARTS, Stopwatch, main
 
 
 def test_parts_stand_below_what_calls_them_and_repeated_calls_share_a_line():
@@ -24,6 +25,11 @@ def test_parts_stand_below_what_calls_them_and_repeated_calls_share_a_line():
     ]
     assert watch.parts[0].seconds >= sum(part.seconds for part in watch.parts[1:])
     assert str(watch.parts[2]).startswith("  inner × 3 ")
+
+
+@pytest.mark.parametrize(("module", "name"), [part[:2] for part in PARTS])
+def test_what_is_timed_is_there(module, name):
+    assert hasattr(importlib.import_module(f"phase_recon.reconstruction.{module}"), name)
 
 
 def test_a_call_that_fails_is_timed_too():

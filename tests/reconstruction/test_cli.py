@@ -16,9 +16,9 @@ from phase_recon.reconstruction import evaluation
 from phase_recon.reconstruction.run import main
 from phase_recon.reconstruction.target import read_target
 from phase_recon.surface.files import read_surface
+from phase_recon.utils.checkpoint import read_checkpoint
 from phase_recon.utils.config_files import load_config
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import read_checkpoint
 
 FILES = ("surface.ply", "surface.html", "surface.png", "cuts.png", "losses.png", "metrics.json")
 SMALL = (  # a large network for a moment, at a rate that leaves it the sphere that it starts as

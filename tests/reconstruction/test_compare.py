@@ -120,7 +120,9 @@ def test_a_plane_cloud_gives_a_table_a_page_and_a_picture(tmp_path, clouds, conf
     # the peer has its own file, and both have their checkpoints measured
     used = [next((folder / name).iterdir()) / "config.conf" for name in ("phase", "peer")]
     assert ["output = \"u\"" in path.read_text() for path in used] == [False, True]
-    for record in (folder / "records").glob("*-measures-*.json"):
+    records = list((folder / "records").glob("*-measures-*.json"))
+    assert len(records) == 2
+    for record in records:
         history = json.loads(record.read_text())["result"]["history"]
         assert len(history) == 2
         assert all(error > 0 and seconds > 0 for seconds, error in history)

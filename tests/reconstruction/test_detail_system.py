@@ -9,7 +9,7 @@ from waves import bumps, data_of, on_sphere
 from conftest import spline_at
 from phase_recon.model.grid import nodes_about
 from phase_recon.reconstruction import detail_system
-from phase_recon.reconstruction.detail import spacing_of
+from phase_recon.reconstruction.detail import point_distance
 from phase_recon.reconstruction.detail_system import Data, solve
 
 
@@ -64,7 +64,7 @@ def test_the_solution_is_the_least_of_the_three_terms():
 def test_blocks_give_what_the_whole_gives(monkeypatch):
     directions = on_sphere(4000, 3)
     data = data_of(bumps(directions)[:, None] * directions)
-    spacing = spacing_of(data.points)
+    spacing = point_distance(data.points)
     whole = solve(data, spacing, 0.1, 0.0)
     monkeypatch.setattr(detail_system, "BLOCK_POINTS", 1500)
     assert len(detail_system.boxes(data.points, 0.0)) == 4
@@ -106,7 +106,7 @@ def test_the_correction_dies_out_away_from_the_points():
     directions = on_sphere(3000, 3)
     half = directions[directions[:, 0] > 0]
     data = data_of(0.62 * half)
-    spacing = spacing_of(data.points)
+    spacing = point_distance(data.points)
     found = solve(data, spacing, 0.1, 0.0)
     places = np.random.default_rng(1).uniform(-8, 8, (3000, 3))
     reach = np.sqrt(3) * 4 * spacing  # half a cell, a ring, and 1.5 for a spline are less
@@ -121,7 +121,7 @@ def test_noise_does_not_make_the_field_flat():
     directions = on_sphere(2000, 3)
     noise = 0.01
     data = data_of((0.6 + noise * np.random.default_rng(5).normal(size=2000))[:, None] * directions)
-    spacing = spacing_of(data.points)
+    spacing = point_distance(data.points)
     places = 0.6 * on_sphere(500, 3, seed=1)
     found = [spline_at(solve(data, spacing, 1e-4, sigma), places)[1] for sigma in (0.0, noise)]
     slopes = [(gradient * places / 0.6).sum(axis=1) for gradient in found]

@@ -15,11 +15,11 @@ from phase_recon.geometry.points import Normalisation
 from phase_recon.model.base import value_and_gradient
 from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.reconstruction import field as field_module
-from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import NeuralField, field_from_checkpoint, load_field
+from phase_recon.reconstruction.meshing import surface_of
+from phase_recon.utils.checkpoint import read_checkpoint
 from phase_recon.utils.config import PlotConfig
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import read_checkpoint
 
 EPSILON = 0.01
 NORMALISED_RADIUS = 0.5

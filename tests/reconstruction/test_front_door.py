@@ -215,6 +215,13 @@ def test_a_key_without_its_section(setting, key):
     assert str(refused.value) == f"--set {setting!r}: unknown key; did you mean {key}?"
 
 
+def test_what_no_key_sets_is_not_advised():
+    """The size of a latent code is an argument of the network, which the program sets."""
+    with pytest.raises(UserError, match=r"latent_size") as refused:
+        load_config(TINY, ["latent_size=3"])
+    assert "network.inputs.latent_size" not in str(refused.value)
+
+
 def test_a_wrong_flag_is_not_blamed_on_the_configuration(command: Command, clouds):
     done = command(clouds[0], "--nepoch", 0)
     assert (done.status, done.err) == (2, "error: --steps/--nepoch: expected at least 1, got 0\n")
@@ -447,7 +454,7 @@ def test_a_forecast_grows_with_the_steps_and_the_network():
     cpu = torch.device("cpu")
 
     def seconds(*keys: str, shape: tuple[int, int] = (20000, 3)) -> float:
-        return forecast.seconds_of_training(load_config(ROOT / "setup.conf", keys), cpu, shape)
+        return forecast.seconds_of_run(load_config(ROOT / "setup.conf", keys), cpu, shape)
 
     rest = seconds("train.nepoch=1")
     assert seconds("train.nepoch=2001") - rest == pytest.approx(2 * (seconds("train.nepoch=1001") - rest))

@@ -3,7 +3,6 @@
 The surfaces are true ones, closed; of an open cloud, points lie on a part of them.
 """
 
-import json
 import math
 
 import numpy as np
@@ -14,11 +13,11 @@ from scipy.spatial import ConvexHull, cKDTree
 from conftest import Command
 from phase_recon.benchmarks.shapes import SHAPES
 from phase_recon.datasets.pointcloud import point_cloud
-from phase_recon.reconstruction.evaluation import surface_of
 from phase_recon.reconstruction.field import load_field
+from phase_recon.reconstruction.meshing import surface_of
 from phase_recon.reconstruction.preprocess import ORIENTING, prepare
-from phase_recon.reconstruction.run import WARNED, _show_metrics
 from phase_recon.reconstruction.training import fit
+from phase_recon.reconstruction.verdict import WARNED, verdict
 from phase_recon.surface.files import read_surface
 from phase_recon.surface.metrics import compare_to_points, sample_surface
 from phase_recon.surface.surface import Surface
@@ -78,7 +77,7 @@ def test_the_share_is_that_of_the_area():
     assert found["surface_far_share"] == pytest.approx((1 - reach) / 2, abs=0.03)
 
 
-def said(share, tmp_path, capsys, missed=0.0, components=1, largest=1.0, genus=0, points=5000):
+def said(share, missed=0.0, components=1, largest=1.0, genus=0, points=5000):
     metrics = {
         "components": components, "largest_component": largest, "closed": True, "genus": genus, "resolution": 256,
         "input": {
@@ -86,31 +85,29 @@ def said(share, tmp_path, capsys, missed=0.0, components=1, largest=1.0, genus=0
             "surface_far_share": share,
         },
     }  # fmt: skip
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    _show_metrics(tmp_path / "metrics.json", points)
-    return capsys.readouterr().out.splitlines()[1:]
+    return verdict(metrics, points)[1:]
 
 
-def test_what_is_said(tmp_path, capsys):
-    assert said(0.0, tmp_path, capsys) == []
-    assert said(0.0, tmp_path, capsys, missed=0.048) == [
+def test_what_is_said():
+    assert said(0.0) == []
+    assert said(0.0, missed=0.048) == [
         "note: 4.8% of the points are farther than 3.1 from the surface: outliers, noise, or a part of the surface "
         "is missing"
     ]
-    assert said(0.0, tmp_path, capsys, missed=0.2)[0].startswith("warning: 20.0% of the points are farther")
-    assert said(0.0, tmp_path, capsys, components=3, largest=0.5) == []
-    assert said(0.0, tmp_path, capsys, components=3, largest=0.987) == [
+    assert said(0.0, missed=0.2)[0].startswith("warning: 20.0% of the points are farther")
+    assert said(0.0, components=3, largest=0.5) == []
+    assert said(0.0, components=3, largest=0.987) == [
         "note: one of the components is 98.7% of the surface: if the others came off at thin edges, the same command "
         "with --eval and a finer grid may join them (--resolution 512); --eval --set plot.keep_components=1 leaves "
         "them out"
     ]
-    assert said(0.0, tmp_path, capsys, genus=54) == []  # a perforated sheet
-    assert said(0.0, tmp_path, capsys, genus=1077, points=20_000) == [
+    assert said(0.0, genus=54) == []  # a perforated sheet
+    assert said(0.0, genus=1077, points=20_000) == [
         "warning: 1077 handles are more than 20000 points show: where noise is as wide as the points are apart, or "
         "normals are wrong, a surface looks like a sponge"
     ]
-    assert said(0.06, tmp_path, capsys) == ["6% of the surface is farther than 3.1 from all points, and so a guess"]
-    assert said(0.35, tmp_path, capsys) == [
+    assert said(0.06) == ["6% of the surface is farther than 3.1 from all points, and so a guess"]
+    assert said(0.35) == [
         "warning: 35% of the surface is farther than 3.1 from all points, and so a guess; if the cloud is open, as "
         "terrain, a room or a single view is, the same command with --eval --trim open cuts that off, and training "
         "with --sensor=X,Y,Z mends sides that are wrong"

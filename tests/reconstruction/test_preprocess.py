@@ -90,6 +90,18 @@ def test_normals_that_point_inward_are_turned(d):
     assert prepare(configured("train.start=winding"), cloud).outward is None
 
 
+@pytest.mark.parametrize("d", [2, 3])
+def test_without_coarse_normals_what_the_given_ones_enclose_tells_their_sides(d):
+    cloud = sphere(1000, d=d)
+    keys = ("train.start=network", "network.has_normals=true")
+    right = prepare(configured(*keys), cloud)
+    turned = prepare(configured(*keys), PointCloud(cloud.points, -cloud.normals))
+    np.testing.assert_array_equal(right.points.normals, cloud.normals)
+    np.testing.assert_array_equal(turned.points.normals, cloud.normals)
+    assert (right.outward, turned.outward) == (None, 0.0)
+    assert not turned.is_room
+
+
 @pytest.mark.parametrize(("d", "count", "sigma"), [(2, 500, 0.005), (2, 500, 0.008), (3, 2000, 0.01), (3, 2000, 0.015)])
 def test_noisy_points_move_towards_the_surface(d, count, sigma):
     cloud = sphere(count, sigma, d)

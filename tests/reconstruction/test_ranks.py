@@ -15,10 +15,11 @@ import torch
 
 from conftest import CENTRES, ROOT, TINY, Command, records, tiny_arguments
 from phase_recon.datasets.pointcloud import PointCloud
-from phase_recon.model.sampling import Batch, EstimatedNormals
+from phase_recon.model.batch import Batch, EstimatedNormals
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.hole_holding import HoleHoldingSettings
 from phase_recon.reconstruction.training import Interrupted, fit
+from phase_recon.utils.checkpoint import read_checkpoint
 from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import load_config
 from phase_recon.utils.distributed import (
@@ -31,7 +32,7 @@ from phase_recon.utils.distributed import (
     join_ranks,
 )
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import Experiment, read_checkpoint
+from phase_recon.utils.experiment import Experiment
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 # A rate at which rounding does not grow: at larger ones, steps that differ in the last bit part after twenty

@@ -9,7 +9,8 @@ import torch
 from phase_recon.geometry.points import Normalisation
 from phase_recon.model.loss.phase import PhaseLoss
 from phase_recon.reconstruction.field import NeuralField
-from phase_recon.reconstruction.recovery import Course, Failure, Mending, surface_leaves, surface_lost
+from phase_recon.reconstruction.health import Failure, surface_leaves, surface_lost
+from phase_recon.reconstruction.recovery import Course, Mending
 
 Values = Callable[[torch.Tensor], torch.Tensor]
 
@@ -130,6 +131,22 @@ def test_what_is_a_failure_when(progress):
         assert not examine(THROUGH)  # the result, such as it is
         course.allowed, course.open_allowed = True, True
         assert not examine(THROUGH)  # a result that was asked for
+
+
+@pytest.mark.parametrize(("seconds", "worth"), [(49.0, False), (51.0, True)])
+def test_a_surface_that_leaves_when_the_time_is_over_is_the_result_unless_there_is_a_better_one(seconds, worth):
+    """At the end of 100 s nothing is left for more steps: a good state is one that had half of them."""
+    course = Course(Mending(0), allowed=True)
+    course.saved({"epoch": 12, "seconds": seconds}, healthy=True)
+
+    def examine() -> bool:
+        return course.examine(field(THROUGH), on_ball(1.0, 3), 0.0, 70, 1.0, 100.0)
+
+    if worth:
+        with pytest.raises(Failure, match=r"leaves Ω at"):
+            examine()
+    else:
+        assert not examine()
 
 
 @pytest.mark.parametrize("seconds", [49.0, 51.0])

@@ -30,10 +30,11 @@ from phase_recon.reconstruction.progress import Announce
 from phase_recon.reconstruction.run import main
 from phase_recon.reconstruction.scene import PreprocessSettings
 from phase_recon.reconstruction.training import fit, seconds_of_steps
+from phase_recon.utils.checkpoint import read_checkpoint
 from phase_recon.utils.config import Config
 from phase_recon.utils.config_files import load_config
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import Experiment, read_checkpoint
+from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.locations import find_configuration
 from torture import equal
 

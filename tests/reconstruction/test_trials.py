@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from phase_recon.reconstruction import provenance, trials
 from phase_recon.reconstruction.provenance import version_of_code
-from phase_recon.reconstruction.trials import cell, checksums, markdown, remembered, run_once, spread, timed, write_csv
+from phase_recon.reconstruction.trials import checksums, remembered, run_once, timed
 from phase_recon.utils.errors import UserError
 
 
@@ -181,18 +181,3 @@ def test_files_are_told_apart_by_their_content(tmp_path):
     assert checksums([tmp_path / "a"]) == {str(tmp_path / "a"): 0xCBF43926}  # the check value of CRC-32
     with pytest.raises(UserError, match=r"b: cannot be read \(No such file or directory\); check the path"):
         checksums([tmp_path / "b"])
-
-
-def test_a_spread_is_the_median_and_the_worst():
-    rows = [{"d_C": 1.0, "iou": 0.9}, {"d_C": 3.0, "iou": 0.7}, {"d_C": 2.0, "iou": 0.8}]
-    assert spread(rows, "d_C") == "2 (worst 3)"
-    assert spread(rows, "iou", min) == "0.8 (worst 0.7)"
-    assert spread(rows[:1], "d_C") == "1"
-    assert spread(rows, "d_H") == ""
-
-
-def test_tables(tmp_path):
-    assert [cell(value) for value in (0.123456, 12345, 1e-7, None, "a")] == ["0.1235", "12345", "1e-07", "", "a"]
-    assert markdown(["a", "b"], [[1, "x|y"]]) == "| a | b |\n| --- | --- |\n| 1 | x\\|y |\n"
-    write_csv(tmp_path / "t.csv", ["a", "b"], [{"a": 1, "more": 2}, {"b": "x, y"}])
-    assert (tmp_path / "t.csv").read_text().splitlines() == ["a,b", "1,", ',"x, y"']

@@ -20,9 +20,9 @@ from phase_recon.report.plots import (
     render_surface,
 )
 from phase_recon.surface.surface import Surface, polylines
+from phase_recon.utils.arrays import thinned
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
-from phase_recon.utils.general import thinned
 
 Array = npt.NDArray[np.float64]
 NO_TRIANGLES = np.empty((0, 3), dtype=np.int64)

@@ -10,9 +10,9 @@ from ellipsoids import WIDTHS, configured, ellipsoid, write, write_all
 from test_training import same_state
 
 from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.model.batch import together
 from phase_recon.model.latent import CodedNet
-from phase_recon.model.sampling import together
-from phase_recon.reconstruction.evaluation import surface_of
+from phase_recon.reconstruction.meshing import surface_of
 from phase_recon.shapespace.config import SETUP, SpaceConfig, load_space_config
 from phase_recon.shapespace.fitting import fit_code, nearest_codes, refined
 from phase_recon.shapespace.run import main
@@ -20,10 +20,11 @@ from phase_recon.shapespace.shapes import find_shapes, load_shapes
 from phase_recon.shapespace.space import load_space, space_from_checkpoint
 from phase_recon.shapespace.train import Training, fit_space
 from phase_recon.surface.files import read_surface
+from phase_recon.utils.checkpoint import read_checkpoint
 from phase_recon.utils.config_files import config_from_dict, to_hocon
 from phase_recon.utils.distributed import ALONE
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import Experiment, read_checkpoint
+from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.files import npz_of, write_whole
 
 CPU = torch.device("cpu")

@@ -7,17 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import trimesh
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
 from phase_recon.model.base import value_and_gradient
 from phase_recon.surface import sparse_grid
-from phase_recon.surface.extract import check_within, extract_surface, refine
-from phase_recon.surface.surface import Surface, carry_colours, renumbered, substantial_components, transform
+from phase_recon.surface.extract import check_within, extract_surface
+from phase_recon.surface.refine import refine
+from phase_recon.surface.surface import Surface, carry_colours, renumbered, transform
 from phase_recon.utils import memory
+from phase_recon.utils.arrays import unit
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.general import unit
 
 LOWER, UPPER = np.full(3, -1.0), np.full(3, 1.0)
 
@@ -230,6 +230,16 @@ def test_a_surface_that_leaves_its_box_is_told_from_a_closed_one(d):
         check_within(surface, low, high)
 
 
+def test_an_edge_of_four_faces_is_no_way_out():
+    """Two tetrahedra that share the edge from 0 to 1."""
+    corners = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 1, 0], [-1, 0, 0], [-1, -1, 0]], dtype=float) / 4
+    one = np.array([[0, 2, 1], [0, 3, 2], [0, 1, 3], [1, 2, 3]])
+    other = np.where(one > 1, one + 2, one)
+    surface = Surface(corners, np.concatenate([one, other]))
+    assert not surface.is_closed()
+    check_within(surface, LOWER, UPPER)
+
+
 @pytest.mark.parametrize("d", [2, 3])
 def test_open_surface_on_request(d):
     surface = extract_surface(lambda x: x[:, 0] - 0.33, LOWER[:d], UPPER[:d], 20, allow_open=True)
@@ -237,31 +247,6 @@ def test_open_surface_on_request(d):
     assert surface.measure() == pytest.approx(2 ** (d - 1), rel=1e-6)
     np.testing.assert_allclose(surface.vertices[:, 0], 0.33, atol=1e-6)
     np.testing.assert_allclose(surface.cell_normals()[:, 0], 1.0, atol=1e-6)
-
-
-def squared(x):
-    """x² + y² + z² - 0.49 and its gradient: a level set that linear interpolation misses."""
-    return x.square().sum(dim=-1) - 0.49, 2 * x
-
-
-@pytest.mark.parametrize("d", [2, 3])
-def test_refine_and_normals(d):
-    coarse = extract_surface(lambda x: squared(x)[0], LOWER[:d], UPPER[:d], 16)
-    fine = refine(coarse, squared)
-    before = np.abs(np.linalg.norm(coarse.vertices, axis=1) - 0.7).max()
-    assert before > 1e-3
-    assert np.abs(np.linalg.norm(fine.vertices, axis=1) - 0.7).max() < 1e-4 * 2 / 16  # of a cell
-    np.testing.assert_allclose(fine.normals, fine.vertices / 0.7, atol=1e-5)
-
-
-def test_refine_is_bounded():
-    surface = extract_surface(lambda x: squared(x)[0], LOWER, UPPER, 16)
-    edges = surface.vertices[surface.cells[:, 1]] - surface.vertices[surface.cells[:, 0]]
-    moved = refine(
-        surface, lambda x: (torch.ones(len(x)) + x[:, 0], torch.eye(3)[:1].expand(len(x), 3) * 1e-3)
-    )
-    step = np.linalg.norm(moved.vertices - surface.vertices, axis=1)
-    assert step.max() == pytest.approx(0.5 * np.median(np.linalg.norm(edges, axis=1)), rel=1e-6)
 
 
 def test_transform_and_colours():
@@ -304,87 +289,6 @@ def test_no_edge_is_short_and_no_face_degenerate(name):
         height = 2 * surface.cell_measures() * (resolution / 2) ** 2 / edges.max(axis=1)
         assert height.min() > 1e-4
         assert len(np.unique(np.sort(surface.cells, axis=1), axis=0)) == len(surface.cells)
-
-
-def test_a_vertex_that_refinement_would_move_onto_another_stays():
-    surface = extract_surface(ball(0.5), LOWER, UPPER, 16)
-
-    def pinched(x):  # whose Newton steps lead all vertices towards one place
-        step = x - torch.tensor((0.5, 0.0, 0.0))
-        return step.square().sum(dim=-1) / 2, step
-
-    moved = refine(surface, pinched)
-    corners = moved.vertices[moved.cells]
-    assert np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).min() > 1e-4 * 2 / 16
-    assert moved.is_closed()
-
-
-def test_pieces_below_a_share_of_the_largest_are_left_out():
-    big, small = (trimesh.creation.box(extents=(side,) * 3) for side in (1.0, 0.2))  # areas 6 and 0.24
-    small.apply_translation([2, 0, 0])
-    both = trimesh.util.concatenate([big, small])
-    surface = Surface(np.asarray(both.vertices), np.asarray(both.faces, dtype=np.int64))
-    kept, dropped = substantial_components(surface, 0.05)
-    assert (dropped, kept.measure()) == (1, pytest.approx(6.0))
-    everything, dropped = substantial_components(surface, 0.03)
-    assert (dropped, everything.measure()) == (0, pytest.approx(6.24))
-
-
-def test_large_pieces_that_the_cloud_does_not_show_are_left_out():
-    big, bubble = trimesh.creation.icosphere(4, 1.0), trimesh.creation.icosphere(3, 0.5)
-    points = big.vertices.copy()
-    bubble.apply_translation([2, 0, 0])
-    both = trimesh.util.concatenate([bubble, big])
-    surface = Surface(np.asarray(both.vertices), np.asarray(both.faces, dtype=np.int64))
-    kept, dropped = substantial_components(surface, 0.01, points)
-    assert (dropped, kept.measure()) == (1, pytest.approx(big.area))
-    for share, cloud in ((0.01, None), (0.0, points), (0.01, np.append(points, bubble.vertices[:1], axis=0))):
-        assert substantial_components(surface, share, cloud)[1] == 0
-    assert substantial_components(surface, 0.01, bubble.vertices + 9)[0].measure() == pytest.approx(big.area)
-
-
-def test_a_blob_between_outliers_is_left_out_and_a_noisy_body_is_not():
-    """Spheres of radius 1 and 0.3: of the second, 40 outliers lie about the place, or noise as thick as 0.03."""
-    body, other = trimesh.creation.icosphere(5, 1.0), trimesh.creation.icosphere(4, 0.3)
-    other.apply_translation([2, 0, 0])
-    both = trimesh.util.concatenate([body, other])
-    surface = Surface(np.asarray(both.vertices), np.asarray(both.faces, dtype=np.int64))
-    rng = np.random.default_rng(0)
-    outliers = np.array([2, 0, 0]) + rng.uniform(-0.5, 0.5, (40, 3))
-    assert substantial_components(surface, 0.01, np.concatenate([body.vertices, outliers]))[1] == 1
-    noisy = other.vertices + rng.normal(0, 0.03, other.vertices.shape)
-    assert substantial_components(surface, 0.01, np.concatenate([body.vertices, noisy]))[1] == 0
-    assert substantial_components(surface, 0.01, np.concatenate([body.vertices, noisy[::20]]))[1] == 0  # and sparse
-
-
-def test_small_pieces_that_the_cloud_shows_are_kept():
-    """Spheres of radius 1, 0.05 and 0.05: the cloud has 30 points on the second, as dense as on the first (12 000 on
-    400 times the area), and two on the third.
-    """
-    parts = [trimesh.creation.icosphere(4, radius) for radius in (1.0, 0.05, 0.05)]
-    for part, x in zip(parts, (0, 2, 3), strict=True):
-        part.apply_translation([x, 0, 0])
-    both = trimesh.util.concatenate(parts)
-    surface = Surface(np.asarray(both.vertices), np.asarray(both.faces, dtype=np.int64))
-    directions = np.random.default_rng(0).standard_normal((12_032, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    counts = (12_000, 30, 2)
-    points = np.concatenate(
-        [x + r * some for some, x, r in zip(np.split(directions, np.cumsum(counts)[:2]),
-         np.array([[0, 0, 0], [2, 0, 0], [3, 0, 0]]), (1, 0.05, 0.05), strict=True)]
-    )  # fmt: skip
-
-    def left_out(cloud):
-        kept, dropped = substantial_components(surface, 0.01, cloud)
-        assert kept.components()[0] == 3 - dropped
-        return dropped
-
-    assert left_out(None) == left_out(points[:12_000]) == 2
-    assert left_out(points) == 1
-    assert left_out(np.delete(points, np.s_[12_000:12_011], axis=0)) == 2  # 19 are too few
-    assert left_out(np.concatenate([points, points[:12_000], points[:12_000], points[:12_000]])) == 2  # or too thin
-    far = points + np.where(np.arange(len(points)) < 12_000, 0, 0.3)[:, None]
-    assert left_out(far) == 2
 
 
 def test_a_grid_that_the_memory_cannot_hold_is_refused(monkeypatch):

@@ -14,8 +14,8 @@ from test_extract import LOWER, UPPER, ball, canonical, full_surface, octahedron
 from phase_recon.surface.extract import extract_surface
 from phase_recon.surface.files import read_surface, write_surface
 from phase_recon.surface.surface import Surface, transform
+from phase_recon.utils.arrays import unit
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.general import unit
 
 
 @pytest.mark.parametrize(("d", "kind"), [(3, ".ply"), (2, ".ply"), (3, ".npz"), (2, ".npz")])

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from phase_recon.surface.extract import extract_surface, refine
+from phase_recon.surface.extract import extract_surface
+from phase_recon.surface.refine import refine
 from phase_recon.surface.straddle import straddle
 from phase_recon.surface.surface import Surface
-from phase_recon.utils.general import unit
+from phase_recon.utils.arrays import unit
 
 
 def circle(count, radius=1.0):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phase_recon.utils.general import eight_bit
+from phase_recon.utils.arrays import eight_bit
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,9 @@ import pytest
 import torch
 
 from phase_recon.utils import experiment
+from phase_recon.utils.checkpoint import CHECKPOINT_KEYS, FORMAT, read_checkpoint
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.experiment import (
-    CHECKPOINT_KEYS,
-    FORMAT,
-    Experiment,
-    checkpoint_at,
-    latest_checkpoint,
-    read_checkpoint,
-)
+from phase_recon.utils.experiment import Experiment, checkpoint_at, latest_checkpoint
 
 
 class NoonForEver(datetime):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from phase_recon.model.base import derivative
-from phase_recon.model.sampling import Batch
+from phase_recon.model.batch import Batch
 from phase_recon.utils.errors import UserError
 
 OFF_SURFACE = 100.0  # 1 / normalised units: α of exp(-α |f|), 1/e at a distance of 0.01 (Sitzmann et al. 2020)

@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from phase_recon.model.batch import Batch
 from phase_recon.model.loss.base import (
     DifferentiableField,
     DistanceLoss,
@@ -19,7 +20,6 @@ from phase_recon.model.loss.base import (
     eikonal_residual,
     joint_mean,
 )
-from phase_recon.model.sampling import Batch
 
 
 @dataclass(frozen=True)

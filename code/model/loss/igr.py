@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from phase_recon.model.batch import Batch
 from phase_recon.model.loss.base import (
     DifferentiableField,
     DistanceLoss,
@@ -14,7 +15,6 @@ from phase_recon.model.loss.base import (
     joint_mean,
     weight_problems,
 )
-from phase_recon.model.sampling import Batch
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from phase_recon.model.base import derivative
+from phase_recon.model.batch import Batch
 from phase_recon.model.loss.base import (
     OFF_SURFACE,
     DifferentiableField,
@@ -22,7 +23,6 @@ from phase_recon.model.loss.base import (
     mean_over_omega,
     weight_problems,
 )
-from phase_recon.model.sampling import Batch
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from phase_recon.model.batch import Batch
 from phase_recon.model.loss.base import DifferentiableField, DistanceLoss, check, mean_over_omega
-from phase_recon.model.sampling import Batch
 
 GOLDEN = (5**0.5 - 1) / 2  # the golden section: its multiples modulo 1 are spread the most evenly
 

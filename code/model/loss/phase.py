@@ -11,8 +11,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from phase_recon.model.batch import Batch
 from phase_recon.model.loss.base import DifferentiableField, DistanceLoss, check
-from phase_recon.model.sampling import Batch
 
 TOLERANCE = 1e-6  # smallest 1 - |u| in the log transform: |w| is then 13.8 √ε, and single precision ends there
 CLEAN_LAMBDA = 30.0  # λ for a cloud with noise up to CLEAN_NOISE (measured on scans)

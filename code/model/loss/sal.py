@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from phase_recon.model.batch import Batch
 from phase_recon.model.loss.base import DifferentiableField, DistanceLoss
-from phase_recon.model.sampling import Batch
 
 
 @dataclass(frozen=True)

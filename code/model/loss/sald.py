@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from phase_recon.model.batch import Batch
 from phase_recon.model.loss.base import DifferentiableField, DistanceLoss, check, weight_problems
-from phase_recon.model.sampling import Batch
 
 
 @dataclass(frozen=True)

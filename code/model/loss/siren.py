@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from phase_recon.model.batch import Batch
 from phase_recon.model.loss.base import DifferentiableField, FourTermLoss
-from phase_recon.model.sampling import Batch
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from phase_recon.model.base import derivative
+from phase_recon.model.batch import Batch
 from phase_recon.model.loss.base import (
     OFF_SURFACE,
     DifferentiableField,
@@ -20,7 +21,6 @@ from phase_recon.model.loss.base import (
     mean_over_omega,
     weight_problems,
 )
-from phase_recon.model.sampling import Batch
 
 
 @dataclass(frozen=True)

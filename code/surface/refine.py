@@ -1,0 +1,69 @@
+"""Vertices of an extracted surface, moved onto the level set by Newton's method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from phase_recon.surface.extract import Array
+from phase_recon.surface.sparse_grid import CHUNK
+from phase_recon.surface.surface import Surface
+from phase_recon.utils.arrays import unit
+
+SHORTEST = 5e-4  # × median edge: edges of a refined surface, so that readers that merge near vertices leave it closed
+ENOUGH = 1e-4  # × half the median edge: a vertex so near to the level set is on it
+
+
+def refine(
+    surface: Surface,
+    value_and_gradient: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    level: float = 0.0,
+) -> Surface:
+    """Vertices moved onto the level set by up to two Newton steps x - (u - level) ∇u / |∇u|², with normals along ∇u.
+
+    value_and_gradient gives (N,) and (N, d) at float32 points (N, d). A vertex moves by at most half the
+    median edge, about half a grid cell, and only where that brings its value closer to the level; and none where it
+    would leave an edge shorter than SHORTEST of the median.
+    """
+    start = surface.vertices
+    edges = surface.edges()
+    median = float(np.median(np.linalg.norm(start[edges[:, 0, 1]] - start[edges[:, 0, 0]], axis=1)))
+    limit, edges = 0.5 * median, edges.reshape(-1, 2)
+    vertices, off = start.copy(), np.arange(len(start))
+    first_value, first_gradient = _in_chunks(value_and_gradient, vertices)
+    value, gradient = first_value.copy(), first_gradient.copy()
+    for _ in range(2):
+        slope = np.maximum(np.linalg.norm(gradient[off], axis=1), np.finfo(np.float32).tiny)
+        off, slope = (of[np.abs(value[off] - level) > ENOUGH * limit * slope] for of in (off, slope))
+        if not len(off):
+            break
+        moved = vertices[off] - ((value[off] - level) / slope**2)[:, None] * gradient[off]
+        away = np.linalg.norm(moved - start[off], axis=1, keepdims=True)
+        moved = start[off] + (moved - start[off]) * np.minimum(1.0, limit / np.maximum(away, limit))
+        moved_value, moved_gradient = _in_chunks(value_and_gradient, moved)
+        better = np.abs(moved_value - level) < np.abs(value[off] - level)
+        off = off[better]
+        vertices[off], value[off], gradient[off] = moved[better], moved_value[better], moved_gradient[better]
+    while True:
+        ends = vertices[edges]
+        short = edges[np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1) < SHORTEST * median]
+        short = short[(vertices[short] != start[short]).any(axis=(1, 2))]
+        if not len(short):
+            break
+        vertices[short], gradient[short] = start[short], first_gradient[short]
+    return replace(surface, vertices=vertices, normals=unit(gradient))
+
+
+def _in_chunks(function: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], points: Array) -> list[Array]:
+    """Each output of a function of float32 points, gathered in double precision."""
+    outputs = [
+        function(torch.from_numpy(points[start : start + CHUNK].astype(np.float32)))
+        for start in range(0, len(points), CHUNK)
+    ]
+    return [
+        np.concatenate([part.detach().cpu().numpy() for part in parts]).astype(np.float64)
+        for parts in zip(*outputs, strict=True)
+    ]
