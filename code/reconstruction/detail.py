@@ -15,7 +15,8 @@ are as far apart as the points (``detail_system``). With s that spacing and σ t
 κ = λ s^(4-d) and ν = λ s² + σ², so that λ alone says how smooth g is to be, and noise does not make the field flat. λ
 is found by cross-validation: what a solve on some of the points tells of the others is detail, what it does not is
 noise. Where every λ takes the others clearly farther off, there is nothing to add. Where the layer of noise is so
-thick that a field could be zero about all points in it, they are moved to the surface below them for this comparison.
+thick that a field could be zero about all points in it, each is asked of the surface below it, and what only makes the
+field as steep as a distance is no gain.
 
 A second grid of four times the spacing gained 2 % in the mean, and put blobs where no point is near, as what bends
 little goes on as a plane does (docs/ABLATION_NOTEBOOK.md).
@@ -47,9 +48,8 @@ ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 FINEST = 0.001  # spacing, normalised: of finer grids nothing is left in the finest mesh
 NOISE_WIDTHS = 3.0  # × noise: the least spacing; a finer grid could hold each of many noisy points
-NOISE_REACHES = 2.0  # × noise: how far points are moved for that comparison; 1 is too little, 3 chooses too smooth ones
-LAYER = 0.25  # × spacing of the grid: noise above which a correction can vary across its layer, and points are moved
-HIDDEN = 0.9  # × spacing: noise above which a network's mean over the points is nearer to the surface than a correction
+NOISE_REACHES = 2.0  # × noise: how far below a point the surface is looked for; 1 is too little
+LAYER = 0.25  # × spacing of the grid: noise above which a correction can vary across its layer
 CROWD = 30  # points in each cell of the grid, at most: they tell its few coefficients
 SAMPLED = 3000  # points that tell the spacing
 FEWEST = 10_000  # points that count, however short the time is: they take a second
@@ -86,9 +86,7 @@ def correction_of(
         announce(f"detail: of {len(points):,} points, as more would take longer than there is time")
     noise = scene.scale.noise
     if enough := len(points) >= FEWEST_HELD_OUT * HELD_OUT:
-        own = point_distance(points)
-        enough = noise <= HIDDEN * own
-        spacing = max(own, NOISE_WIDTHS * noise, FINEST)
+        spacing = max(point_distance(points), NOISE_WIDTHS * noise, FINEST)
         points = uncrowded(points, spacing)
     openings, found = opened(field, scene)
     if found:
@@ -102,7 +100,9 @@ def correction_of(
             normals, trust = measured.normals[nearest], measured.confidence[nearest]
         so_far = DetailedField(field, openings).normalised_value_and_gradient
         data = data_at(points, normals, trust, so_far, scene.normals == "given")
-        lambda_ = choose_lambda(data, spacing, noise)
+        if thick := noise > LAYER * spacing:
+            data = _below(data, NOISE_REACHES * noise, so_far)
+        lambda_ = choose_lambda(_of_slope_one(data) if thick else data, spacing, noise)
     if lambda_ is None:
         announce("detail: the points show none that the network lacks (train.detail)")
         return openings if found else None
@@ -185,8 +185,6 @@ def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:
     nearer by more than that.
     """
     generator = np.random.default_rng(0)
-    if noise > LAYER * spacing:
-        data = _below(data, NOISE_REACHES * noise)
     if len(data.points) <= PATCHES * PATCH:
         patches = [np.arange(len(data.points))]
     else:
@@ -225,11 +223,26 @@ def _held_out(spacing: float, lambda_: float, noise: float, part: tuple[Data, Da
     return _distances(others.values + value.double().numpy(), others.gradients + gradient.double().numpy())
 
 
-def _below(data: Data, reach: float) -> Data:
-    """The same, asked of the field's surface below each point, to first order, or on the way there at most so far."""
+def _below(data: Data, reach: float, value_and_gradient: ValueAndGradient) -> Data:
+    """The same, asked of the field's surface below each point, or on the way there at most so far.
+
+    The values are those of the field's plane there: across a layer of noise w bends, and its mean over the layer would
+    move the surface (derived).
+    """
     slopes = np.maximum(np.linalg.norm(data.gradients, axis=1), FLATTEST)
     steps = np.clip(data.values / slopes, -reach, reach) / slopes
-    return replace(data, points=data.points - steps[:, None] * data.gradients)
+    below = data.points - steps[:, None] * data.gradients
+    value, gradient = (
+        part.double().numpy() for part in value_and_gradient(torch.from_numpy(below.astype(np.float32)))
+    )
+    planes = value + ((data.points - below) * gradient).sum(axis=1)
+    return replace(data, points=below, values=planes, gradients=gradient)
+
+
+def _of_slope_one(data: Data) -> Data:
+    """The same of a field that is as steep as a distance: what only makes it so brings no point nearer."""
+    slopes = np.maximum(np.linalg.norm(data.gradients, axis=1), FLATTEST)
+    return replace(data, values=data.values / slopes, gradients=data.gradients / slopes[:, None])
 
 
 def _distances(values: Array, gradients: Array) -> Array:

@@ -206,10 +206,25 @@ def test_a_layer_of_noise_is_not_taken_for_detail(count, noise):
         assert np.abs(spline_at(solve(data, spacing, lambda_, noise), 0.6 * others)[0]).mean() < 0.2 * noise
 
 
-def test_nothing_is_added_where_noise_hides_the_surface(monkeypatch, shapes):
-    monkeypatch.setattr(detail, "HIDDEN", -1.0)
-    lines = list[str]()
-    config = load_config(TINY, ("train.detail=true",), check_model)
-    field, _ = fit(config, PointCloud(shapes[0]), torch.device("cpu"), lines.append)
-    assert isinstance(field, NeuralField)
-    assert "detail: the points show none that the network lacks (train.detail)" in lines
+@pytest.mark.parametrize("d", [2, 3])
+@pytest.mark.parametrize("slope", [1.0, 0.8])
+def test_points_of_a_thick_layer_are_asked_of_the_surface_below_them(d, slope):
+    """Of s (r - 0.6) + 2 (r - 0.6)², whose mean over the layer is not zero: the values are s (r - 0.6).
+
+    As steep as a distance they are r - 0.6.
+    """
+
+    def value_and_gradient(x):
+        radius = torch.linalg.vector_norm(x, dim=-1)
+        off = radius - 0.6
+        return slope * off + 2 * off**2, ((slope + 4 * off) / radius)[:, None] * x
+
+    off = np.linspace(-0.02, 0.02, 4000)
+    points = (0.6 + off)[:, None] * on_sphere(4000, d)
+    normals = points / np.linalg.norm(points, axis=1, keepdims=True)
+    data = data_at(points, normals, np.ones(4000), value_and_gradient, oriented=False)
+    assert (data.values - slope * off).mean() == pytest.approx(2 / 3 * 0.02**2, rel=0.01)
+    below = detail._below(data, 0.1, value_and_gradient)
+    np.testing.assert_allclose(np.linalg.norm(below.points, axis=1), 0.6, atol=1.5e-3)
+    np.testing.assert_allclose(below.values, slope * off, atol=1e-4)
+    np.testing.assert_allclose(detail._of_slope_one(below).values, off, atol=3e-4)
