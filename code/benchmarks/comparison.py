@@ -156,8 +156,8 @@ mean of | ‖∇w‖ − 1 |, in the cloud's box × {BOX:g}, and within {BAND:g}
 are of the whole command, beside other work: those of equal runs may differ threefold. The clouds are made by
 [make_clouds.py](../code/benchmarks/make_clouds.py). "{WITH_DETAIL}" is PHASE with the correction that a run of ours
 solves for after its last step, which no other loss has: its command is the same with `--losses phase` and without
-`train.detail=false`. Screened Poisson's normals come from tangent planes. Where both have equal figures, the correction
-was not added. Occupancy is missing, as it needs normals. Rules and constants may be chosen on shapes for development;
+`train.detail=false`. Where both have equal figures, the correction was not added. Screened Poisson's normals come from
+tangent planes. Occupancy is missing, as it needs normals. Rules and constants may be chosen on shapes for development;
 those for checking are only measured. A mesh without a genus is open: it leaves Ω, or the points show so little of it
 that the rest is cut off, as by every run (`plot.trim = auto`). The commands run where this one puts the clouds:
 

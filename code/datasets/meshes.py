@@ -19,6 +19,7 @@ from phase_recon.datasets.columns import AXES, COLOURS, NORMALS
 from phase_recon.datasets.foreign import one_line
 from phase_recon.datasets.table import Table, as_utf8, line_blocks, parse_rows, shorten, to_double
 from phase_recon.utils.archive import check_gltf
+from phase_recon.utils.arrays import unique_rows
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.memory import BYTES_PER_TEXT_BYTE, require_memory
 
@@ -125,8 +126,6 @@ def read_stl(handle: BinaryIO, path: Path) -> Iterator[Table]:
         )
     if len(corners) == 0:
         raise UserError(f"{path} holds no facets: expected a mesh")
-    from phase_recon.utils.arrays import unique_rows  # and torch, which takes a second
-
     first = np.sort(unique_rows(corners)[0])
     yield Table(dict(zip(AXES, corners[first].T, strict=True)), len(first), _mesh_note(len(first)))
 

@@ -18,6 +18,7 @@ from phase_recon.datasets.readers import read_table
 from phase_recon.datasets.selection import Selection
 from phase_recon.datasets.stations import with_sensor, with_stations
 from phase_recon.datasets.table import Table
+from phase_recon.utils.arrays import eight_bit, unique_rows
 from phase_recon.utils.errors import UserError, counted
 
 Array = npt.NDArray[np.float64]
@@ -247,8 +248,6 @@ def _measured(path: Path, table: Table, used: list[str], drop_invalid: bool) -> 
 
 def _repetition(points: Array) -> float:
     """How often a place comes among points (N, d), in the mean; the corners of triangles come once for each of them."""
-    from phase_recon.utils.arrays import unique_rows  # and torch, which takes a second
-
     return len(points) / max(len(unique_rows(points)[0]), 1)
 
 
@@ -391,8 +390,6 @@ def _colours(table: Table) -> tuple[npt.NDArray[np.uint8] | None, str | None]:
     """Take the colours (N, 3) if all three are there, or say why not."""
     if not all(name in table.columns for name in COLOURS):
         return None, None
-    from phase_recon.utils.arrays import eight_bit  # which imports torch
-
     colours = eight_bit(table.stack(COLOURS), [table.columns[name].dtype for name in COLOURS])
     if colours is None:
         return None, "the colours are not from 0 to 255 (or 0 to 1) and were left out"

@@ -150,5 +150,3 @@ def with_bodies_turned(grid: WindingGrid, points: Array, normals: Array, s: Wind
         if ((HALF - winding + 2 * part) ** 2).sum() < ((HALF - winding) ** 2).sum():
             winding, normals = winding - 2 * part, np.where(own, -normals, normals)
     return normals
-
-

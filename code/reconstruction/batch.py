@@ -16,6 +16,7 @@ that two such commands share the work.
 """
 
 import hashlib
+import math
 import os
 import signal
 import subprocess
@@ -73,7 +74,7 @@ class Batch:
     Args:
         folder: the experiment's.
         names: of the clouds, folders in it.
-        jobs: how many run at a time.
+        jobs: how many run at a time, the same number in every rank.
         gpu: as on the command line.
         output: the folder that each surface is copied to as soon as it is there, or None.
         beside: files that each of them reads besides its cloud.
@@ -83,8 +84,8 @@ class Batch:
         self, folder: Path, names: list[str], jobs: int, gpu: str, output: Path | None, beside: Sequence[Path]
     ) -> None:
         self.folder, self.names, self.gpu, self.output, self.beside = folder, names, gpu, output, beside
-        self.jobs_of_a_rank, self.jobs = jobs, min(jobs, len(names))
-        self.environment = environment_of_job(max(self.jobs, 1)) | {"PYTHONUNBUFFERED": "1"}
+        self.jobs = jobs
+        self.environment = environment_of_job(max(jobs, 1)) | {"PYTHONUNBUFFERED": "1"}
         self.ended = 0
         self.uncopied = 0  # surfaces that could not be copied to the output
         self.tables_due = 0.0  # when the tables may be written next, as ``time.monotonic``
@@ -169,7 +170,7 @@ class Batch:
         command = [
             sys.executable, str(RUN), "--conf", str(self.folder / "config.conf"),
             "--input", record["input"], "--timestamp", f"{self.folder.name}/{name}",
-            "--gpu", gpu_of_slot(self.gpu, local_rank() * self.jobs_of_a_rank + slot), *how,
+            "--gpu", gpu_of_slot(self.gpu, local_rank() * self.jobs + slot), *how,
         ]  # fmt: skip
         begin = output.seek(0, os.SEEK_END)
         process = subprocess.Popen(
@@ -228,6 +229,8 @@ def run_many(config: Config, clouds: Sequence[Path], exps_dir: Path, jobs: int, 
     folder, names, missing = ranks.from_first(_prepare(config, clouds, exps_dir) if ranks.first else (Path(), [], []))
     leave_ranks()
     mine = missing[ranks.rank :: ranks.size]
+    jobs = min(jobs, math.ceil(len(missing) / ranks.size))  # of the rank that has most
+    batch = Batch(folder, mine, jobs, gpu, output, _beside(config))
     if ranks.first:
         if output is not None:
             formats = (config.plot.mesh_format, config.plot.curve_format)
@@ -238,8 +241,7 @@ def run_many(config: Config, clouds: Sequence[Path], exps_dir: Path, jobs: int, 
         print(f"runs: {folder}, {counted(len(names), 'cloud')}, {len(names) - len(missing)} done before", flush=True)
         for name in names:
             if name not in missing:
-                copy_surface(folder / name, output)
-    batch = Batch(folder, mine, jobs, gpu, output, _beside(config))
+                batch.copy_surface(folder / name)
     stopped = batch.run()
     write_tables(folder)
     for name in batch.elsewhere:  # its own are copied as soon as they are there
@@ -320,7 +322,9 @@ def _others_files(folder: Path, names: Sequence[str], output: Path, formats: Seq
     for path in (output / f"{name}.{kind}" for name in names for kind in formats):
         result = result_of(folder / path.stem)
         mesh = None if result is None else result.mesh
-        if path.exists() and (mesh is None or mesh.suffix != path.suffix or mesh.read_bytes() != path.read_bytes()):
+        if not path.exists():
+            continue
+        if mesh is None or mesh.suffix != path.suffix or not path.is_file() or mesh.read_bytes() != path.read_bytes():
             found.append(path)
     return found
 

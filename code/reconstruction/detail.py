@@ -14,7 +14,8 @@ All three terms are squares of what is linear in the unknowns, the coefficients 
 are as far apart as the points (``detail_system``). With s that spacing and σ the points' noise,
 κ = λ s^(4-d) and ν = λ s² + σ², so that λ alone says how smooth g is to be, and noise does not make the field flat. λ
 is found by cross-validation: what a solve on some of the points tells of the others is detail, what it does not is
-noise. Where every λ takes the others clearly farther off, there is nothing to add. Where the layer of noise is so
+noise. Where every λ takes the others clearly farther off, or the best is the smoothest and does not bring them clearly
+nearer, there is nothing to add. Where the layer of noise is so
 thick that a field could be zero about all points in it, each is asked of the surface below it, and what only makes the
 field as steep as a distance is no gain.
 
@@ -59,7 +60,7 @@ TRIED = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 3e-4, 1e-4)  # valu
 PATCHES, PATCH = 4, 3000  # parts of the cloud that tell λ, and points in each
 HELD_OUT = 5  # every fifth point of a patch is held out
 # By how many the points that are held out must come nearer with the smoothest correction, and may come out farther off
-# with another: `choose_lambda` says why
+# with another: ``choose_lambda`` says why
 STANDARD_ERRORS = 1.0
 FEWEST_HELD_OUT = 5  # of a cloud of fewer different points than give so many nothing is told
 NEIGHBOURS = 16  # that tell the spacing
@@ -72,6 +73,7 @@ def correction_of(
 
     First it opens what the network has filled (``openings``). Then every row of the cloud that is no outlier counts, as
     it was given, but of a crowd a part; the normal there is that of the nearest point that was trained on.
+    In a thick layer of noise each is asked of the surface below it.
 
     Args:
         field: the trained field.
@@ -100,9 +102,8 @@ def correction_of(
             normals, trust = measured.normals[nearest], measured.confidence[nearest]
         so_far = DetailedField(field, openings).normalised_value_and_gradient
         data = data_at(points, normals, trust, so_far, scene.normals == "given")
-        if thick := noise > LAYER * spacing:
-            data = _below(data, NOISE_REACHES * noise, so_far)
-        lambda_ = choose_lambda(_of_slope_one(data) if thick else data, spacing, noise)
+        data, told = in_layer(data, spacing, noise, so_far)
+        lambda_ = choose_lambda(told, spacing, noise)
     if lambda_ is None:
         announce("detail: the points show none that the network lacks (train.detail)")
         return openings if found else None
@@ -221,6 +222,23 @@ def _held_out(spacing: float, lambda_: float, noise: float, part: tuple[Data, Da
     some, others = part
     value, gradient = solve(some, spacing, lambda_, noise).value_and_gradient(torch.from_numpy(others.points))
     return _distances(others.values + value.double().numpy(), others.gradients + gradient.double().numpy())
+
+
+def in_layer(
+    data: Data, spacing: float, noise: float, value_and_gradient: ValueAndGradient
+) -> tuple[Data, Data]:
+    """What a correction is solved for, and what tells its λ: the data, or what they say in a thick layer of noise.
+
+    Args:
+        data: of the points.
+        spacing: of the grid, normalised.
+        noise: σ, normalised.
+        value_and_gradient: of the field that is corrected.
+    """
+    if noise <= LAYER * spacing:
+        return data, data
+    below = _below(data, NOISE_REACHES * noise, value_and_gradient)
+    return below, _of_slope_one(below)
 
 
 def _below(data: Data, reach: float, value_and_gradient: ValueAndGradient) -> Data:

@@ -44,6 +44,7 @@ def evaluate(
     target: Path | None = None,
     query: Path | None = None,
     output: Path | None = None,
+    body: npt.NDArray[np.int64] | None = None,
     scene: Scene | None = None,
 ) -> dict[str, Path]:
     """Write evaluation/<epoch>/ of a run; returns what was written, by what it is.
@@ -59,7 +60,8 @@ def evaluate(
         target: a mesh, curve or cloud to measure against, or None.
         query: points at which to write u, w and ∇w, or None.
         output: another file to write the surface to, in place of what is there, or None.
-        scene: what the preprocessing found: which points are outliers, and normals, which are written; or None.
+        body: rows of the cloud that are no outliers, which alone show a surface; None for all.
+        scene: what the preprocessing found, whose normals are written if it found some, or None.
 
     Raises:
         UserError: there is no surface; a file cannot be read or written; or plot.overwrite = false and the
@@ -84,9 +86,9 @@ def evaluate(
         announce(f"{counted(outside, 'point')} outside of Ω, in no picture or measurement")
 
     started = time.monotonic()
-    body = cloud if scene is None else cloud.rows(scene.body)  # an outlier shows no surface
-    resolution = cells_along(field, body, plot)
-    surface = surface_of(field, body, plot, announce, resolution)
+    showing = cloud if body is None else cloud.rows(body)
+    resolution = cells_along(field, showing, plot)
+    surface = surface_of(field, showing, plot, announce, resolution)
     record = folder / "metrics.json"
     before, of = (_path_before(record, part) for part in ("target", "input"))
     if of is not None and cloud_path is not None and Path(of).absolute() != Path(cloud_path).absolute():

@@ -26,8 +26,8 @@ from phase_recon.utils.experiment import checkpoint_at
 
 Array = npt.NDArray[np.float64]
 CHUNK = 1 << 13  # points at a time: a layer of them stays in the processor's cache, which halves the time on two cores
-WALL = 32  # points along a side of each wall of Ω, at which the sign of a field is looked at
 FLATTEST = 0.3  # slope of w that is believed, where a distance is its value over its slope
+WALL = 32  # points along a side of each wall of Ω, at which the sign of a field is looked at
 INVERTED = 0.9  # share of these that are on the wrong side, from which the field has the wrong sign
 
 

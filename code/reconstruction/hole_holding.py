@@ -109,8 +109,10 @@ class HeldGaps:
 
     def _find(self, field: NeuralField) -> tuple[Array, Array] | None:
         """Points (K, d) on the surface of the mean weights in gaps, and unit normals there (K, d); None without one."""
-        from phase_recon.surface.components import substantial_components
-        from phase_recon.surface.extract import extract_surface  # half a second, and not before the first step
+        from phase_recon.surface.components import (
+            substantial_components,  # half a second, and not before the first step
+        )
+        from phase_recon.surface.extract import extract_surface
         from phase_recon.surface.metrics import sample_surface
 
         s = self._settings

@@ -192,19 +192,23 @@ def check_given_normals(scene: Scene, config: Config) -> Scene:
     """The share of the given normals that point outward, by the cloud's shape; if nearly all point inward, all turn.
 
     An open sheet has no inside, and the shape takes either side of it for one. There the given normals are right.
+    Without coarse normals, what the given ones enclose tells it: ½ where all point outward, -½ where all point inward.
     """
     if scene.normals != "given":
         return scene
     enclosed = 0.0 if scene.enclosed is None else scene.enclosed
-    encloses, turned = enclosed <= -ENCLOSED, replace(scene.points, normals=-scene.points.normals)
-    if scene.coarse_normals is None:  # nothing else tells the sides
-        return replace(scene, outward=0.0, points=turned, enclosed=-enclosed) if encloses else scene
-    cosine = (scene.points.normals * scene.coarse_normals.at(scene.points.positions)).sum(axis=1)
-    outward = float((cosine > 0).sum() / max((cosine != 0).sum(), 1))
-    if outward >= scene.settings.inward:
-        return replace(scene, outward=outward)
-    if not encloses:  # a sheet: what its shape says has the wrong sign
-        return replace(scene, outward=1 - outward)
+    if scene.coarse_normals is None:
+        outward = 0.5 + enclosed
+        if outward > scene.settings.inward:
+            return scene
+    else:
+        cosine = (scene.points.normals * scene.coarse_normals.at(scene.points.positions)).sum(axis=1)
+        outward = float((cosine > 0).sum() / max((cosine != 0).sum(), 1))
+        if outward >= scene.settings.inward:
+            return replace(scene, outward=outward)
+        if enclosed > -ENCLOSED:  # a sheet: what its shape says has the wrong sign
+            return replace(scene, outward=1 - outward)
+    turned = replace(scene.points, normals=-scene.points.normals)
     return replace(scene, outward=outward, points=turned, enclosed=-enclosed)
 
 

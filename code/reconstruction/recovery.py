@@ -2,7 +2,8 @@
 
 Only sure signs count. A loss that is not finite is one at any time; a field without any surface is one after the
 first quarter of a run, before which the start may still be found; a surface through the walls of Ω may draw back
-as long as the run goes on, so it is one at the end only, and never where plot.allow_open or plot.trim lets it be.
+as long as the run goes on, so it is one at the end only, and never where plot.allow_open or plot.trim lets it be,
+nor where a time budget is over and no good state had half of it.
 """
 
 import copy

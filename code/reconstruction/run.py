@@ -175,12 +175,14 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         return {}
     say(f"run: {experiment.folder}")
 
+    scenes: list[Scene] = []  # what the preprocessing finds, before the first step
+
     def preview(field: NeuralField, epoch: int) -> None:
         from phase_recon.reconstruction import evaluation
 
-        evaluation.preview(field, cloud, config.plot, experiment.folder / "plots", epoch, say)
+        body = cloud.rows(scenes[-1].body)
+        evaluation.preview(field, body, config.plot, experiment.folder / "plots", epoch, say)
 
-    scenes: list[Scene] = []
     with experiment.claimed():
         if is_new:
             experiment.write_configuration(to_hocon(config))
@@ -208,7 +210,7 @@ def train(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         say(f"trained {epoch} steps; extracting the surface")
         written = evaluation.evaluate(
             field, cloud, config.plot, experiment, epoch, say, cloud_path=config.train.input_path,
-            target=options.target, query=options.query, output=output, scene=scenes[-1],
+            target=options.target, query=options.query, output=output, body=scenes[-1].body, scene=scenes[-1],
         )  # fmt: skip
     _say_verdict(written["metrics"], len(cloud.points))
     return written
@@ -299,7 +301,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     from phase_recon.reconstruction import evaluation
     from phase_recon.reconstruction.field import field_from_checkpoint
     from phase_recon.reconstruction.input_cloud import READING_KEYS, heading, load_cloud
-    from phase_recon.reconstruction.scene import PreprocessSettings, find_scene
+    from phase_recon.reconstruction.scene import PreprocessSettings, find_body
     from phase_recon.utils.config_files import config_from_dict, override
     from phase_recon.utils.distributed import choose_device
     from phase_recon.utils.experiment import Experiment
@@ -357,7 +359,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         target=options.target,
         query=options.query,
         output=output,
-        scene=find_scene(cloud, config_of_run, PreprocessSettings()),
+        body=find_body(cloud, config_of_run, PreprocessSettings())[1],
     )
     _say_verdict(written["metrics"], len(cloud.points))
     return written

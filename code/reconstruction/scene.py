@@ -178,14 +178,13 @@ class Scene:
         return self.is_room or (self.is_sheet and plot.trim != "closed")
 
 
-def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) -> Scene:
-    """Each different point once, outliers left out, the rest in the unit ball, and Ω about it."""
-    t, s = config.train, settings
+def find_body(cloud: PointCloud, config: Config, s: PreprocessSettings) -> tuple[Index, Index, int]:
+    """What is no outlier: each different point once (M,), all rows (B,), and how many outliers there are."""
     given = cloud.normals if config.network.has_normals else None
     rows = cloud.points if given is None else np.concatenate([cloud.points, given], axis=1)
     once = _deduplicate(rows, s)
     kept, dropped = np.arange(len(cloud.points)), np.empty(0, dtype=np.int64)
-    if t.drop_outliers:
+    if config.train.drop_outliers:
         looked_at, outlier = once, find_background(cloud.points[once], s.outliers)
         outlier[~outlier] = find_outliers(cloud.points[once[~outlier]], s.outliers)
         once, dropped = looked_at[~outlier], looked_at[outlier]
@@ -197,7 +196,15 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
         elif len(dropped):
             kinds = unique_rows(rows)[1]
             kept = np.flatnonzero(~np.isin(kinds, kinds[dropped]))
-    body = kept
+    return once, kept, len(dropped)
+
+
+def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) -> Scene:
+    """Each different point once, outliers left out, the rest in the unit ball, and Ω about it."""
+    t, s = config.train, settings
+    given = cloud.normals if config.network.has_normals else None
+    once, body, dropped = find_body(cloud, config, s)
+    kept = body
     arranged: Arrangement = "surface"
     if given is None:
         arranged, shown = arrangement(cloud.points[once], s.arrangement)
@@ -213,7 +220,7 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
         cloud=cloud,
         body=body,
         kept=kept,
-        dropped=len(dropped),
+        dropped=dropped,
         domain=Domain(normalisation, middle - half, middle + half),
         reference=reference,
         place=np.arange(len(reference)) if given is None else _first_at_place(reference, s),

@@ -202,7 +202,10 @@ def _fit(run: Run, checkpoint: dict[str, Any] | None) -> tuple[Field, int]:
 
 
 def _go_on_in_folder(run: Run, experiment: Experiment, epoch: int, checkpoint: dict[str, Any] | None) -> None:
-    """Leave in a run's folder only what is of steps up to this one, where a checkpoint or a failure led back to it."""
+    """Leave in a run's folder only what is of steps up to this one, where a checkpoint or a failure led back to it.
+
+    The configuration of a run that goes on is written, and a failure is noted in the log.
+    """
     mending = run.course.mending
     mended = bool(mending.reason) and mending.since == epoch
     if checkpoint is not None and (mended or checkpoint is run.continued):

@@ -158,5 +158,3 @@ def _reason(output: str) -> str:
     starts = [k for k, line in enumerate(lines) if line.startswith("error: ")]
     said = lines[starts[-1] :] if starts else lines[-1:]
     return "; ".join(line.strip() for line in said).removeprefix("error: ")
-
-

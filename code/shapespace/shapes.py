@@ -32,7 +32,7 @@ from phase_recon.utils.locations import ROOT, find_file
 Array = npt.NDArray[np.float64]
 
 CLEARLY = 0.1  # × that of a ball whose normals point outward: an enclosed volume that is no chance
-INWARD = "by the volume that they enclose, its normals point inward: turn them"
+INWARD = "by the volume that its normals enclose they point inward; where nearly all do they are turned, else turn them"
 BESIDE = "_normalization"  # of the files that D-FAUST's preprocessing writes beside each shape
 
 

@@ -30,7 +30,7 @@ class Space:
     """A network with the codes of the shapes that it was trained on.
 
     Attributes:
-        config: what it was trained with.
+        config: what it was trained with, or is used with.
         network: maps points (..., d) and a code (latent_size,) to (...).
         loss: gives the output its meaning.
         codes: of the training shapes (n, latent_size).

@@ -1,4 +1,4 @@
-"""A field to its level set: extraction, refinement and normals."""
+"""A field to its level set, and the refusal of one that leaves its box."""
 
 from __future__ import annotations
 
@@ -153,5 +153,3 @@ def _march_squares(
         segments.append(np.stack((start, (start + 1) % len(points)), axis=1) + count)
         count += len(points)
     return np.concatenate(vertices), np.concatenate(segments), exits, values.size, float(values.flat[0])
-
-

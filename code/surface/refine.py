@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from phase_recon.surface.extract import Array
 from phase_recon.surface.sparse_grid import CHUNK
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.arrays import unit
+
+Array = npt.NDArray[np.float64]
 
 SHORTEST = 5e-4  # × median edge: edges of a refined surface, so that readers that merge near vertices leave it closed
 ENOUGH = 1e-4  # × half the median edge: a vertex so near to the level set is on it

@@ -58,5 +58,3 @@ def sample_omega(box_coords: Any, n_points: int, generator: Any) -> Any:
         lower, upper = box_coords.min(0), box_coords.max(0)
         unit = generator.random((n_points, d), dtype=np.result_type(box_coords, np.float32))
     return lower + unit * (upper - lower)
-
-

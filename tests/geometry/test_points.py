@@ -32,5 +32,3 @@ def test_bare_points_are_trusted_in_nothing():
     assert not bare.confidence.any()
     assert not bare.oriented.any()
     assert bare.raw_index.tolist() == [-1, -1]
-
-

@@ -130,6 +130,12 @@ def test_a_surface_that_cannot_be_copied_stops_no_other(command: Command, scans:
     assert "a: its surface was not copied: " in done.out
     assert (tmp_path / "out" / "b.ply").read_text() == "fine"
     assert "2 done; " in done.out
+    again = command("--input", scans, "-o", tmp_path / "out")
+    assert again.status == 1
+    assert "a: its surface was not copied: " in again.out
+    (tmp_path / "out" / "a.ply").rmdir()
+    assert command("--input", scans, "-o", tmp_path / "out").status == 0
+    assert (tmp_path / "out" / "a.ply").read_text() == "fine"
 
 
 def test_the_table_and_the_page_hold_what_the_runs_left(command: Command, scans: Path):

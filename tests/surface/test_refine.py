@@ -10,8 +10,8 @@ from phase_recon.surface.refine import refine
 LOWER, UPPER = np.full(3, -1.0), np.full(3, 1.0)
 
 
-def ball(radius, centre=(0.0, 0.0, 0.0)):
-    return lambda x: torch.linalg.vector_norm(x - torch.tensor(centre)[: x.shape[-1]], dim=-1) - radius
+def ball(radius):
+    return lambda x: torch.linalg.vector_norm(x, dim=-1) - radius
 
 
 def squared(x):

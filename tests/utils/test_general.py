@@ -104,5 +104,3 @@ def test_arrays_of_integers_are_taken_as_coordinates():
     points = sample_omega(np.array([[-1, -1], [1, 1]]), 10, np.random.default_rng(0))
     assert points.dtype == np.float64
     assert len(np.unique(points)) == 20
-
-
