@@ -16,6 +16,7 @@ from torch.nn.functional import linear, relu, softplus
 from phase_recon.model.base import Network
 from phase_recon.model.encodings import FourierFeatureMapping
 from phase_recon.model.kernels import LINEAR_ABOVE, Kernels
+from phase_recon.utils.errors import raise_problems
 
 SQRT_HALF = math.sqrt(0.5)  # factor at a skip connection, as in IGR: keeps the size of what two inputs add up to
 MAX_LAYERS = 100  # hidden layers: a larger number is a mistake
@@ -317,5 +318,4 @@ def _check(
         problems.append(f"k: must be at least 1, got {k}")
     if k > MAX_FREQUENCIES:
         problems.append(f"k: expected at most {MAX_FREQUENCIES}, got {k}")
-    if problems:
-        raise ValueError("\n".join(problems))
+    raise_problems(problems)

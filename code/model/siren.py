@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from phase_recon.model.base import Network
+from phase_recon.utils.errors import raise_problems
 
 SMALLEST_ROOT = 1e-8  # added to |z| under the square root, whose slope at 0 would be infinite
 LOW_SHARE = 0.25  # share of the first layer's units that have low frequencies with multifrequency, as in DiGS's code
@@ -154,5 +155,4 @@ def _check(dims: Sequence[int], omega_0: float, init: str, radius: float, scale:
     for name, value in (("omega_0", omega_0), ("radius_init", radius), ("scale_init", scale)):
         if not value > 0:
             problems.append(f"{name}: must be above 0, got {value}")
-    if problems:
-        raise ValueError("\n".join(problems))
+    raise_problems(problems)

@@ -10,6 +10,7 @@ from phase_recon.reconstruction.adapt import adapt
 from phase_recon.reconstruction.build_model import build_model
 from phase_recon.utils.config import Config, LearningRate, NetworkConfig, PlotConfig, TrainConfig
 from phase_recon.utils.config_files import config_from_dict, load_config, override
+from phase_recon.utils.errors import raise_problems
 from phase_recon.utils.locations import PACKAGE, find_configuration
 from phase_recon.utils.overrides import Override
 
@@ -67,8 +68,7 @@ class SpaceTrain(TrainConfig):
         for entry in self.learning_rate_schedule:
             if entry.Initial is None:
                 problems.append("learning_rate_schedule: Initial: expected a number; many shapes leave none open")
-        if problems:
-            raise ValueError("\n".join(problems))
+        raise_problems(problems)
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class SpacePlot(PlotConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         of_previews = (("preview_resolution", PlotConfig().preview_resolution), ("verbose", PlotConfig().verbose))
-        if problems := [key for key, value in of_previews if getattr(self, key) != value]:
-            raise ValueError("\n".join(f"{key}: has no meaning for many shapes; remove it" for key in problems))
+        changed = (key for key, value in of_previews if getattr(self, key) != value)
+        raise_problems(f"{key}: has no meaning for many shapes; remove it" for key in changed)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
+from phase_recon.utils.errors import raise_problems
+
 
 def _require(*rules: tuple[bool, str]) -> None:
     """Raise a ValueError with one line for each rule that does not hold."""
-    broken = [text for holds, text in rules if not holds]
-    if broken:
-        raise ValueError("\n".join(broken))
+    raise_problems(text for holds, text in rules if not holds)
 
 
 def _is_path(text: str | None) -> bool:

@@ -1,4 +1,6 @@
-"""What users are told: the exception for mistakes that they can correct, which every module may raise; and a word."""
+"""What users are told: the exception for mistakes that they can correct, which every module may raise; and words."""
+
+from collections.abc import Iterable
 
 LONGEST_LINE = 2000  # characters: a longer line of an error is cut
 
@@ -24,6 +26,12 @@ class UserError(Exception):
 def counted(number: int, noun: str) -> str:
     """A number with its noun: ``1 point``, ``2 points``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def raise_problems(problems: Iterable[str]) -> None:
+    """Raise a ValueError with a line for each problem, if there are any: of a class that a configuration builds."""
+    if text := "\n".join(problems):
+        raise ValueError(text)
 
 
 def _printable(line: str) -> str:

@@ -16,7 +16,7 @@ from torch.nn.functional import cosine_similarity
 
 from phase_recon.model.base import derivative
 from phase_recon.model.batch import Batch
-from phase_recon.utils.errors import UserError
+from phase_recon.utils.errors import UserError, raise_problems
 
 OFF_SURFACE = 100.0  # 1 / normalised units: α of exp(-α |f|), 1/e at a distance of 0.01 (Sitzmann et al. 2020)
 
@@ -144,7 +144,7 @@ class FourTermLoss(DistanceLoss):
     either_way: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check(self.problems())
+        raise_problems(self.problems())
 
     def problems(self) -> list[str]:
         """A line "name: what is wrong" for each value out of range."""
@@ -284,9 +284,3 @@ def course_problems(**courses: Sequence[float]) -> list[str]:
 def weight_problems(**weights: float) -> list[str]:
     """A line "name: what is wrong" for each weight that is not 0 or above."""
     return [f"{name}: must be 0 or above, got {value}" for name, value in weights.items() if not value >= 0]
-
-
-def check(problems: list[str]) -> None:
-    """Raise a ValueError with one line for each problem, if there are any."""
-    if problems:
-        raise ValueError("\n".join(problems))

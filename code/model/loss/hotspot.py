@@ -15,11 +15,11 @@ from phase_recon.model.loss.base import (
     DifferentiableField,
     DistanceLoss,
     at_progress,
-    check,
     course_problems,
     eikonal_residual,
     joint_mean,
 )
+from phase_recon.utils.errors import raise_problems
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class HotspotLoss(DistanceLoss):
 
     def __post_init__(self) -> None:
         weights = {"boundary": self.boundary, "eikonal": self.eikonal, "heat": self.heat}
-        check(course_problems(**weights, **{"lambda": self.lambda_}))
+        raise_problems(course_problems(**weights, **{"lambda": self.lambda_}))
 
     def at(self, progress: float) -> Self:
         """The loss when a share of the run, 0 to 1, is over: with the values of that moment."""

@@ -10,11 +10,11 @@ from phase_recon.model.batch import Batch
 from phase_recon.model.loss.base import (
     DifferentiableField,
     DistanceLoss,
-    check,
     eikonal_residual,
     joint_mean,
     weight_problems,
 )
+from phase_recon.utils.errors import raise_problems
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class IgrLoss(DistanceLoss):
     near: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check(weight_problems(**{"lambda": self.lambda_, "normals_lambda": self.normals_lambda}))
+        raise_problems(weight_problems(**{"lambda": self.lambda_, "normals_lambda": self.normals_lambda}))
 
     def __call__(self, field: DifferentiableField, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of a batch: surface, eikonal and, with normals, normals."""

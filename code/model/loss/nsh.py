@@ -16,13 +16,13 @@ from phase_recon.model.loss.base import (
     DifferentiableField,
     DistanceLoss,
     at_progress,
-    check,
     course_problems,
     eikonal_residual,
     hessian,
     mean_over_omega,
     weight_problems,
 )
+from phase_recon.utils.errors import raise_problems
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class NshLoss(DistanceLoss):
 
     def __post_init__(self) -> None:
         weights = weight_problems(surface=self.surface, normals=self.normals, off=self.off, eikonal=self.eikonal)
-        check(weights + course_problems(singular=self.singular))
+        raise_problems(weights + course_problems(singular=self.singular))
 
     def at(self, progress: float) -> Self:
         """The loss when a share of the run, 0 to 1, is over: with the weight v of that moment."""

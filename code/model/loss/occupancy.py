@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from phase_recon.model.batch import Batch
-from phase_recon.model.loss.base import DifferentiableField, DistanceLoss, check, mean_over_omega
+from phase_recon.model.loss.base import DifferentiableField, DistanceLoss, mean_over_omega
+from phase_recon.utils.errors import raise_problems
 
 GOLDEN = (5**0.5 - 1) / 2  # the golden section: its multiples modulo 1 are spread the most evenly
 
@@ -39,7 +40,7 @@ class OccupancyLoss(DistanceLoss):
     needs_normals: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check([] if self.offset > 0 else [f"offset: must be above 0, got {self.offset}"])
+        raise_problems([] if self.offset > 0 else [f"offset: must be above 0, got {self.offset}"])
 
     def __call__(self, field: DifferentiableField, batch: Batch) -> dict[str, Tensor]:
         """The cross entropy of a batch, by label: inside, outside, and beyond the cloud (its mean over all of Ω)."""

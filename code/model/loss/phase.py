@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from phase_recon.model.batch import Batch
-from phase_recon.model.loss.base import DifferentiableField, DistanceLoss, check
+from phase_recon.model.loss.base import DifferentiableField, DistanceLoss
+from phase_recon.utils.errors import raise_problems
 
 TOLERANCE = 1e-6  # smallest 1 - |u| in the log transform: |w| is then 13.8 √ε, and single precision ends there
 CLEAN_LAMBDA = 30.0  # λ for a cloud with noise up to CLEAN_NOISE (measured on scans)
@@ -95,7 +96,7 @@ class PhaseLoss(DistanceLoss):
             problems.append(f"epsilon_start: expected epsilon ({self.epsilon}) or more, got {self.epsilon_start}")
         if self.epsilon_start is not None and self.output == "u":
             problems.append("epsilon_start: wants network.output = w; the meaning of u changes with ε")
-        check(problems)
+        raise_problems(problems)
 
     def for_noise(self, noise: float) -> "PhaseLoss":
         """The loss for a cloud with this noise, the points' standard deviation from the surface in normalised units.

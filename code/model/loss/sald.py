@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from phase_recon.model.batch import Batch
-from phase_recon.model.loss.base import DifferentiableField, DistanceLoss, check, weight_problems
+from phase_recon.model.loss.base import DifferentiableField, DistanceLoss, weight_problems
+from phase_recon.utils.errors import raise_problems
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class SaldLoss(DistanceLoss):
     unsigned: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check(weight_problems(gradients=self.gradients))
+        raise_problems(weight_problems(gradients=self.gradients))
 
     def __call__(self, field: DifferentiableField, batch: Batch) -> dict[str, Tensor]:
         """The weighted terms of a batch: distance and gradients."""

@@ -13,7 +13,6 @@ from phase_recon.model.loss.base import (
     DifferentiableField,
     DistanceLoss,
     at_progress,
-    check,
     course_problems,
     eikonal_residual,
     hessian,
@@ -21,6 +20,7 @@ from phase_recon.model.loss.base import (
     mean_over_omega,
     weight_problems,
 )
+from phase_recon.utils.errors import raise_problems
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ViscoregLoss(DistanceLoss):
 
     def __post_init__(self) -> None:
         weights = weight_problems(surface=self.surface, off=self.off, eikonal=self.eikonal)
-        check(weights + course_problems(viscosity=self.viscosity))
+        raise_problems(weights + course_problems(viscosity=self.viscosity))
 
     def at(self, progress: float) -> Self:
         """The loss when a share of the run, 0 to 1, is over: with the ε of that moment."""
