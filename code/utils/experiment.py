@@ -22,7 +22,9 @@ from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import append_line, remove_leftovers, write_whole
 from phase_recon.utils.hocon import parse, read_file
 
-MAKE_ROOM = "the earlier checkpoints are complete: free some space and continue with --is-continue"  # end of errors
+# ends of errors where a file cannot be written
+GO_ON = "the earlier checkpoints are complete: free some space and continue with --is-continue"
+START_AGAIN = "no checkpoint is complete yet: free some space and start again"
 TIMESTAMP = "%Y_%m_%d_%H_%M_%S"  # name of a run's folder: the local time of its start
 PARTS = ("checkpoints", "plots", "evaluation")  # the folders in a run's folder
 MAX_SAME_SECOND = 1000  # runs of one name that can start in one second; more are a mistake
@@ -179,7 +181,7 @@ class Experiment:
         Raises:
             UserError: the disk is full or the folder cannot be written; earlier records are unchanged.
         """
-        append_line(self.log_path, json.dumps(record), MAKE_ROOM)
+        append_line(self.log_path, json.dumps(record), self._make_room)
 
     def records(self) -> list[dict[str, Any]]:
         """The records of the log, in order; a line that a crash cut short is left out."""
@@ -200,7 +202,7 @@ class Experiment:
             UserError: the disk is full or the folder cannot be written.
         """
         kept = [json.dumps(record) + "\n" for record in self.records() if record["epoch"] <= epoch]
-        write_whole(self.log_path, "".join(kept).encode(), MAKE_ROOM)
+        write_whole(self.log_path, "".join(kept).encode(), self._make_room)
 
     def write_configuration(self, text: str) -> None:
         """Write config.conf, the configuration of the run from this moment on, as HOCON text.
@@ -208,7 +210,7 @@ class Experiment:
         Raises:
             UserError: the disk is full, the folder cannot be written, or a path in the text is not of UTF-8.
         """
-        write_whole(self.folder / "config.conf", in_utf8(text, self.folder), MAKE_ROOM)
+        write_whole(self.folder / "config.conf", in_utf8(text, self.folder), self._make_room)
 
     def set_aside(self, epoch: int) -> Path | None:
         """Make the checkpoint of step ``epoch`` the latest: move all files of later steps into replaced/<now>/.
@@ -236,12 +238,17 @@ class Experiment:
                 (aside / path.parent.name).mkdir(parents=True, exist_ok=True)
                 path.rename(aside / path.parent.name / path.name)
             if self.log_path.is_file():
-                write_whole(aside / "log.jsonl", self.log_path.read_bytes(), MAKE_ROOM)
+                write_whole(aside / "log.jsonl", self.log_path.read_bytes(), self._make_room)
             if own.is_file():  # if not, the run continues from latest.pth itself
-                write_whole(own.with_name("latest.pth"), own.read_bytes(), MAKE_ROOM)
+                write_whole(own.with_name("latest.pth"), own.read_bytes(), self._make_room)
         except OSError as error:
             raise UserError(f"{aside}: later steps cannot be set aside there ({error.strerror})") from None
         return aside
+
+    @property
+    def _make_room(self) -> str:
+        """What to do where a file of the run cannot be written."""
+        return START_AGAIN if latest_checkpoint(self.folder) is None else GO_ON
 
     def save_checkpoint(self, checkpoint: dict[str, Any]) -> Path:
         """Write checkpoints/<epoch>.pth and latest.pth.
@@ -253,7 +260,7 @@ class Experiment:
         torch.save({"format": FORMAT, **checkpoint}, buffer)
         path = self.folder / "checkpoints" / f"{checkpoint['epoch']}.pth"
         for name in (path, path.with_name("latest.pth")):
-            write_whole(name, buffer.getvalue(), MAKE_ROOM)
+            write_whole(name, buffer.getvalue(), self._make_room)
         return path
 
     def load_checkpoint(self, checkpoint: str = "latest") -> dict[str, Any]:
