@@ -39,7 +39,7 @@ def read_npz(handle: BinaryIO, path: Path) -> Iterator[Table]:
             check_archive(archive, path)
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
             found = {
-                kind: next((name for name in members if name.lower() in known), None)
+                kind: next((name for key in known for name in members if name.lower() == key), None)
                 for kind, known in NPZ_NAMES.items()
             }
             if found["points"] is None and len(members) == 1:

@@ -93,17 +93,17 @@ def guess_columns(
 
     places = {axis: i for i, axis in enumerate(AXES[:columns])}
     # single columns stand before colours more often than behind them, as the intensity of .pts does
-    starts = sorted(range(3, columns - 2), key=lambda start: (columns - start) % 3 != 0)
-    if columns == 7 and all(_are_colours(values[:, start : start + 3], to_one=False) for start in (3, 4)):
-        before, behind = (_likeness(values[:, start : start + 3]) for start in (3, 4))
-        starts = [3, 4] if before > max(behind + CLEARLY, ALIKE) else starts
-    for start in starts:
-        block = values[:, start : start + 3]
-        taken = any(start <= place < start + 3 for place in places.values())
-        if not taken and "nx" not in places and _are_unit(block):
-            places |= {name: start + i for i, name in enumerate(NORMALS)}
-        elif not taken and "red" not in places and _are_colours(block, to_one=columns == 6):
-            places |= {name: start + i for i, name in enumerate(COLOURS)}
+    blocks = {start: values[:, start : start + 3] for start in range(3, columns - 2)}
+    starts = sorted(blocks, key=lambda start: (columns - start) % 3 != 0)
+    normals = next((start for start in starts if _are_unit(blocks[start])), None)
+    if normals is not None:
+        places |= {name: normals + i for i, name in enumerate(NORMALS)}
+        starts = [start for start in starts if abs(start - normals) >= 3]
+    if found := [start for start in starts if _are_colours(blocks[start], to_one=columns == 6)]:
+        first, likely = min(found), found[0]
+        if _likeness(blocks[first]) > max(_likeness(blocks[likely]) + CLEARLY, ALIKE):
+            likely = first
+        places |= {name: likely + i for i, name in enumerate(COLOURS)}
     if columns == 6 and len(places) == 3:
         places |= {name: 3 + i for i, name in enumerate(NORMALS)}
     rest = [str(i + 1) for i in range(columns) if i not in places.values()]

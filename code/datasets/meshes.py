@@ -21,6 +21,7 @@ from phase_recon.datasets.table import Table, as_utf8, line_blocks, parse_rows, 
 from phase_recon.utils.archive import check_gltf
 from phase_recon.utils.arrays import unique_rows
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.files import offset_of_mesh, read_offset
 from phase_recon.utils.memory import BYTES_PER_TEXT_BYTE, require_memory
 
 READING_GLTF = 4  # bytes of memory per byte of a glTF file: itself, trimesh's copies, and the points
@@ -127,7 +128,8 @@ def read_stl(handle: BinaryIO, path: Path) -> Iterator[Table]:
     if len(corners) == 0:
         raise UserError(f"{path} holds no facets: expected a mesh")
     first = np.sort(unique_rows(corners)[0])
-    yield Table(dict(zip(AXES, corners[first].T, strict=True)), len(first), _mesh_note(len(first)))
+    table = Table(dict(zip(AXES, corners[first].T, strict=True)), len(first), _mesh_note(len(first)))
+    yield _moved_back(table, path)
 
 
 def read_gltf(handle: BinaryIO, path: Path) -> Iterator[Table]:
@@ -167,7 +169,17 @@ def read_gltf(handle: BinaryIO, path: Path) -> Iterator[Table]:
             tables.append(Table(columns, None, notes))
     if not tables:
         raise UserError(f"{path} holds no points and no meshes: expected a scene with some")
-    yield from tables
+    yield from (_moved_back(table, path) for table in tables)
+
+
+def _moved_back(table: Table, path: Path) -> Table:
+    """The points of one of our meshes in single precision by the offset that lies beside it; others stay."""
+    offset = read_offset(path)
+    if offset is None:
+        return table
+    moved = {axis: to_double(table.columns[axis]) + by for axis, by in zip(AXES, offset, strict=True)}
+    note = f"the offset in {offset_of_mesh(path).name} was added"
+    return Table({**table.columns, **moved}, table.total, (*table.notes, note), table.dropped)
 
 
 class _Beside(Mapping[str, bytes]):

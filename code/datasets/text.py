@@ -128,6 +128,7 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
     """Tell the layout from the first row and the lines before it; None while there are only comments."""
     commented: list[str] = []
     rows: int | None = None
+    header: int | None = None  # the line that counts the columns
     for i, line in enumerate(lines):
         if not line.strip():
             names = _names(_split(raw[i].strip().lstrip(b"#/").strip())[1])
@@ -149,6 +150,9 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
         if rows is None and len(fields) == 1 and fields[0].strip().isdigit() and _is_count(lines[i + 1 :]):
             rows = int(fields[0].strip()[:18])
             continue
+        if header is None and _counts_columns(fields, lines[i + 1 :]):
+            header = i
+            continue
         if len(commented) == len(fields):
             return _Layout(delimiter, decimal_comma, len(fields), known_columns(f"{path}", commented), i, rows, None)
         first = lines[i : i + GUESSED_ROWS]
@@ -162,6 +166,8 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
         )
         solid = path.suffix.lower() == ".pts" or rows is not None
         places, note = guess_columns(sample, f"{path} (line {i + 1}: {shorten(line)})", solid=solid)
+        notes = [f"line {header + 1}, which counts the columns, was left out"] if header is not None else []
+        note = "; ".join([*notes, *([note] if note else [])]) or None
         return _Layout(delimiter, decimal_comma, len(fields), places, i, rows, note)
     return None
 
@@ -183,6 +189,14 @@ def _is_text(row: bytes, delimiter: bytes | None, place: int) -> bool:
 def _is_count(following: Sequence[bytes]) -> bool:
     """Whether the next row has several fields, so that a lone number before it is the count of rows."""
     return len(_split(next((row for row in following if row.strip()), b""))[1]) > 1
+
+
+def _counts_columns(fields: Sequence[bytes], following: Sequence[bytes]) -> bool:
+    """Whether a line is 0, 1, 2 … before a row of coordinates: names of pandas, perhaps behind an empty one."""
+    counted = [field.strip() for field in fields[fields[0].strip() == b"" :]]
+    row = next((row for row in following if row.strip()), b"")
+    is_header = len(counted) > 1 and counted == [b"%d" % k for k in range(len(counted))]
+    return is_header and b"." in row and len(_split(row)[1]) == len(fields)
 
 
 def _header(path: Path, index: int, line: bytes, fields: Sequence[bytes]) -> dict[str, int]:

@@ -38,6 +38,7 @@ from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.commands import ONE_LENGTH, Parser, common_flag, exit_status
 from phase_recon.reconstruction.field import DetailedField, NeuralField, field_from_checkpoint
+from phase_recon.reconstruction.flags import key_of
 from phase_recon.reconstruction.input_cloud import READING_KEYS
 from phase_recon.reconstruction.meshing import surface_of
 from phase_recon.reconstruction.tables import Row, cell, markdown, write_csv
@@ -65,6 +66,8 @@ Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 HERE = Path(__file__).resolve().parent
 LOSSES = "phase,igr,siren,digs"
 MINUTES = 2.0  # of a run, where neither they nor steps are given
+STEPS = "train.nepoch"  # key of the length of a run, which --steps and --minutes stand for
+WHOLE = "all methods are measured on the whole file: leave it out, or cut the file"
 CHECKPOINTS = 8  # of a run, for its error against time
 SAMPLES, HISTORY_SAMPLES = 1_000_000, 50_000  # of a surface, for its distances to the target
 HISTORY_RESOLUTION = 128  # of the surfaces of checkpoints, at most
@@ -123,6 +126,8 @@ def compare(options: argparse.Namespace, command: str) -> int:
         raise UserError("give one point cloud: phase-recon compare CLOUD, or --input PATH")
     path = find_file(options.cloud or options.input)
     cloud = load_point_cloud(path, normals=options.normals)
+    if cloud.note:
+        print(f"note: {cloud.note}", flush=True)
     if options.normals and cloud.normals is None:
         raise UserError(f"{path}: has no normals: leave --normals out, or give a file with them")
     target = None if options.target is None else read_target(options.target, cloud.points.shape[1], needs_cells=True)
@@ -183,7 +188,7 @@ def configured(options: argparse.Namespace, folder: Path) -> Config:
     config = load_config(conf, [*flags, *options.set], check_model)
     for key in differences(load_config(conf), config):
         if key in READING_KEYS:
-            raise UserError(f"--set {key}: all methods are measured on the whole file: leave it out, or cut the file")
+            raise UserError(f"--set {key}: {WHOLE}")
     return config
 
 
@@ -212,17 +217,16 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         if len(losses) > 1:
             raise UserError(f"--sweep compares settings of one loss, but --losses names {len(losses)}: give one")
         settings = list(_settings(options.sweep))
-    if options.steps is not None:
-        length, saved = ["--steps", str(options.steps)], f"frequency={max(1, options.steps // CHECKPOINTS)}"
-    else:
-        minutes = MINUTES if options.minutes is None else options.minutes
-        length, saved = ["--minutes", f"{minutes:g}"], f"minutes={minutes / CHECKPOINTS:g}"
-    ours = [sys.executable, str(HERE / "run.py"), "--input", str(path), *length]
+        key = key_of(settings[0][1])
+        if key in READING_KEYS:
+            raise UserError(f"--sweep {key}: {WHOLE}")
+        if key == STEPS and (options.steps is not None or options.minutes is not None):
+            raise UserError(f"--sweep {STEPS}: says how long each run is; leave --steps and --minutes out")
+    ours = [sys.executable, str(HERE / "run.py"), "--input", str(path)]
     ours += ["--seed", str(options.seed), "--gpu", options.gpu, "--exps-dir", str(folder)]
     keys = [
         f"network.has_normals={'true' if options.normals else 'false'}",
         "train.checkpoint_frequency=0",
-        f"train.checkpoint_{saved}",
         "train.plot_frequency=0",  # a preview takes time from the training
         "plot.allow_open=true",  # a surface that leaves Ω is a result, too
         *options.set,
@@ -231,17 +235,29 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         conf = configuration(loss, options.same_network, folder)
         for label, setting in settings:
             name = label or loss
-            asked = [key for key in (*keys, setting) if key]
+            length, saved = _length(options, setting)
+            asked = [key for key in (*keys, saved, setting) if key]
             load_config(conf, asked, check_model)  # a wrong value is said before the first run
             sets = [word for key in asked for word in ("--set", key)]
             expname = re.sub(r"[^\w.,=+-]", "_", name)
-            yield Method(name, [*ours, "--conf", str(conf), "--expname", expname, *sets], [path, conf])
+            yield Method(name, [*ours, *length, "--conf", str(conf), "--expname", expname, *sets], [path, conf])
     if cloud.points.shape[1] == 3 and not options.sweep:
         if find_spec("open3d") is None:
             print("no row for Screened Poisson: pip install open3d")
         else:
             poisson = [sys.executable, str(PEER), str(path), "{mesh}"]
             yield Method("Screened Poisson", [*poisson, *(["--normals"] if options.normals else [])], [path])
+
+
+def _length(options: argparse.Namespace, setting: str) -> tuple[list[str], str]:
+    """The flags for the length of a run with a setting of the sweep, "" without one, and when it saves checkpoints."""
+    steps = int(setting.partition("=")[2]) if key_of(setting) == STEPS else options.steps
+    if steps is not None:
+        return ["--steps", str(steps)], f"train.checkpoint_frequency={max(1, steps // CHECKPOINTS)}"
+    minutes = MINUTES if options.minutes is None else options.minutes
+    by_set = options.minutes is None and any(key_of(text) == STEPS for text in options.set)
+    length = [] if by_set else ["--minutes", f"{minutes:g}"]
+    return length, f"train.checkpoint_minutes={minutes / CHECKPOINTS:g}"
 
 
 def configuration(loss: str, same_network: bool, folder: Path) -> Path:

@@ -172,6 +172,8 @@ def overrides(options: argparse.Namespace) -> list[str | Override]:
     if options.minutes is None and (options.steps is not None or quality is not None):
         flag = "--quality" if options.steps is None else "--steps/--nepoch"
         texts.insert(0, Override("train.time_budget = null", flag))
+    if quality is not None and quality.resolution is None:
+        texts.insert(0, Override("plot.resolution = null", "--quality"))
     return [*texts, *options.set]
 
 

@@ -300,7 +300,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
 
     from phase_recon.reconstruction import evaluation
     from phase_recon.reconstruction.field import field_from_checkpoint
-    from phase_recon.reconstruction.input_cloud import READING_KEYS, heading, load_cloud
+    from phase_recon.reconstruction.input_cloud import READING_KEYS, describe, load_cloud
     from phase_recon.reconstruction.scene import PreprocessSettings, find_body
     from phase_recon.utils.config_files import config_from_dict, override
     from phase_recon.utils.distributed import choose_device
@@ -324,7 +324,8 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
             "with it"
         )
     cloud, config_of_run = load_cloud(asked, say)
-    say(heading(cloud, config_of_run))
+    for line in describe(cloud, config_of_run):
+        say(line)
     trained_on = checkpoint["config"]["train"].get("input_path")
     path, differs = config_of_run.train.input_path, checkpoint["cloud"] != cloud.fingerprint
     another = trained_on is not None and trained_on != path and not _same_file(trained_on, path)

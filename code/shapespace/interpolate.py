@@ -1,6 +1,7 @@
 """A path between two shapes of a space: the surfaces along it, a page with a slider, and an animated picture."""
 
 import re
+import zlib
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -34,7 +35,7 @@ def end_of_path(space: Space, given: str, announce: Announce) -> Tensor:
     try:
         with np.load(path, allow_pickle=False) as file:
             values, network = file["code"], int(file["network"])
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error):
         raise UserError(f"{path}: not a code: give fits/<name>/{CODE} of a shape space") from None
     if values.shape != (space.config.train.latent_size,):
         size = space.config.train.latent_size

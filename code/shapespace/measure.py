@@ -68,8 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status(parser, arguments, command, "stopped; the same command goes on with what is missing")
 
 
-def command(options: argparse.Namespace) -> None:
-    """Make the bodies, train, fit and measure; the page is written after each loss.
+def command(options: argparse.Namespace) -> int:
+    """Make the bodies, train, fit and measure; the page is written after each loss. Returns 1 if a run failed.
 
     Raises:
         UserError: the options are wrong, a training failed, or a file cannot be written.
@@ -88,6 +88,7 @@ def command(options: argparse.Namespace) -> None:
     own = list(own_rows(options))
     write_text(options.docs / "SPACES.md", page_of(rows, own, options))
     print(f"page: {options.docs / 'SPACES.md'}")
+    return int(any("failed" in row for row in (*rows, *own)))
 
 
 def make_clouds(options: argparse.Namespace) -> None:

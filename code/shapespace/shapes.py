@@ -158,13 +158,16 @@ def load_shapes(config: SpaceConfig, announce: Announce) -> Shapes:
 
 
 def load_shape(config: SpaceConfig, path: Path, announce: Announce) -> PointCloud:
-    """The cloud of one shape.
+    """The cloud of one shape; what a user should know of how it was read is announced.
 
     Raises:
         UserError: it cannot be read, or has no normals where they are asked for.
     """
     single = config.single
-    return load_cloud(replace(single, train=replace(single.train, input_path=str(path))), announce)[0]
+    cloud, _ = load_cloud(replace(single, train=replace(single.train, input_path=str(path))), announce)
+    if cloud.note:
+        announce(f"note: {path.name}: {cloud.note}")
+    return cloud
 
 
 def points_inward(cloud: PointCloud) -> bool:

@@ -17,7 +17,7 @@ from phase_recon.surface.surface import Surface, offset_of, polylines, transform
 from phase_recon.utils.archive import check_archive, check_gltf, read_array
 from phase_recon.utils.arrays import eight_bit, unique_rows
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.files import offset_of_mesh, write_whole
+from phase_recon.utils.files import offset_of_mesh, read_offset, write_whole
 
 Bytes = Callable[[Surface, str], bytes]
 SINGLE = (".stl", ".glb")  # in single precision
@@ -76,8 +76,8 @@ def read_surface(path: Path | str) -> Surface:
         raise UserError(f"{path}: no such file; give the path of a surface ({', '.join(READ_KINDS)})")
     try:
         surface = _read_npz(path) if kind == ".npz" else _read_mesh(path)
-        if kind in SINGLE and (beside := offset_of_mesh(path)).is_file():
-            surface = transform(surface, 1.0, _read_offset(beside))
+        if kind in SINGLE and (offset := read_offset(path)) is not None:
+            surface = transform(surface, 1.0, offset)
     except UserError:
         raise
     except PermissionError as error:
@@ -96,17 +96,6 @@ def read_surface(path: Path | str) -> Surface:
     if cells.size and not (cells.min() >= 0 and cells.max() < len(surface.vertices)):
         raise UserError(f"{path}: some faces name vertices that do not exist; export it again")
     return surface
-
-
-def _read_offset(path: Path) -> npt.NDArray[np.float64]:
-    """The three numbers of a file that ``write_surface`` left beside a mesh."""
-    try:
-        offset = np.array([float(word) for word in path.read_text(encoding="utf-8").split()])
-    except ValueError:
-        offset = np.empty(0)
-    if offset.shape != (3,) or not np.isfinite(offset).all():
-        raise UserError(f"{path}: expected three numbers, the offset of the mesh beside it; move it away if it is not")
-    return offset
 
 
 def _ply(surface: Surface, comment: str) -> bytes:

@@ -46,8 +46,9 @@ def eight_bit(colours: Array, types: Iterable[np.dtype[Any]]) -> npt.NDArray[np.
     """
     types = list(types)
     whole = all(kind.kind in "iu" for kind in types)
-    wide = whole and all(kind.itemsize == 2 for kind in types)
     largest = colours.max(initial=0)
+    in_text = all(kind == np.float64 for kind in types) and largest > 1 and np.array_equal(colours, np.round(colours))
+    wide = in_text or (whole and all(kind.itemsize == 2 for kind in types))
     most = 65535 if wide and largest > 255 else 1 if not whole and largest <= 1 else 255
     if not (colours.min(initial=0) >= 0 and largest <= most):
         return None

@@ -1,4 +1,4 @@
-"""Writing files as a whole or not at all, and removing what killed writers left."""
+"""Writing files as a whole or not at all, removing what killed writers left, and the offset beside a mesh."""
 
 import errno
 import io
@@ -22,6 +22,24 @@ TEMPORARY = re.compile(r"\..+\.\d+\.\d{16,}")  # .<name>.<process>.<nanoseconds>
 def offset_of_mesh(path: Path) -> Path:
     """The file beside a mesh that holds what its vertices, in single precision, are less than they should be."""
     return path.with_name(f"{path.name}{OFFSET}")
+
+
+def read_offset(path: Path) -> npt.NDArray[np.float64] | None:
+    """The offset (3,) that ``offset_of_mesh`` of a mesh holds; None where there is no such file.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    beside = offset_of_mesh(path)
+    if not beside.is_file():
+        return None
+    try:
+        offset = np.array([float(word) for word in beside.read_text(encoding="utf-8").split()])
+    except ValueError:
+        offset = np.empty(0)
+    if offset.shape != (3,) or not np.isfinite(offset).all():
+        raise UserError(f"{beside}: expected three numbers, the offset of the mesh; move it away if it is no offset")
+    return offset
 
 
 def write_whole(path: Path | str, content: bytes, remedy: str = "choose another folder") -> None:

@@ -153,6 +153,36 @@ class TestText:
         np.testing.assert_array_equal(cloud.colours, colours)
         assert cloud.note == "column 7 without a name left out"
 
+    def test_colours_before_two_columns_of_whole_numbers_and_behind_normals(self, tmp_path: Path) -> None:
+        """An intensity and a class behind the colours; and an intensity behind normals and colours."""
+        grey = np.linspace(20, 200, len(POINTS))[:, None]
+        colours = np.round(grey + np.array([0.0, 10.0, 20.0]))
+        other = np.arange(len(POINTS))[:, None] * 7 % 11
+        eight = load(tmp_path, "a.txt", rows(np.hstack([POINTS, colours, other, other % 3])))
+        np.testing.assert_array_equal(eight.colours, colours)
+        ten = load(tmp_path, "a.txt", rows(np.hstack([POINTS, NORMALS, colours, other])))
+        np.testing.assert_array_equal(ten.colours, colours)
+        np.testing.assert_allclose(ten.normals, NORMALS, atol=1e-12)
+
+    @pytest.mark.parametrize("index", [False, True])
+    def test_names_that_only_count_the_columns_are_no_point(self, tmp_path: Path, index: bool) -> None:
+        """As pandas writes an array."""
+        table = np.hstack([np.arange(len(POINTS))[:, None], POINTS]) if index else POINTS
+        lines = [",".join(f"{x:.18e}" if k or not index else f"{x:.0f}" for k, x in enumerate(row)) for row in table]
+        head = b",0,1,2\n" if index else b"0,1,2\n"
+        cloud = load(tmp_path, "a.csv", head + "\n".join(lines).encode())
+        np.testing.assert_array_equal(cloud.points, POINTS)
+        counts = "; the first column counts the rows and was left out" if index else ""
+        assert cloud.note == f"line 1, which counts the columns, was left out{counts}"
+        whole = np.round(50 * POINTS)
+        whole[0] = 0, 1, 2
+        np.testing.assert_array_equal(load(tmp_path, "a.csv", rows(whole)).points, whole)  # a point
+
+    def test_colours_of_16_bits(self, tmp_path: Path) -> None:
+        wide = 257 * COLOURS.astype(int)
+        cloud = load(tmp_path, "a.csv", b"x,y,z,r,g,b\n" + rows(np.hstack([POINTS, wide])).replace(b" ", b","))
+        np.testing.assert_array_equal(cloud.colours, COLOURS)
+
     def test_colours_that_nobody_filled_are_none(self, tmp_path: Path) -> None:
         black = rows(np.hstack([POINTS, 0 * COLOURS])).replace(b" ", b",")
         cloud = load(tmp_path, "a.csv", b"x,y,z,red,green,blue\n" + black)
@@ -255,6 +285,10 @@ class TestNumpy:
         np.testing.assert_array_equal(cloud.points, POINTS)
         np.testing.assert_allclose(cloud.normals, NORMALS, rtol=1e-14)
         np.testing.assert_array_equal(cloud.colours, COLOURS)
+
+    def test_of_several_arrays_that_may_be_the_points_the_first_name_counts(self, tmp_path: Path) -> None:
+        cloud = load(tmp_path, "a.npz", npz(vertices=POINTS[:5], points=POINTS))
+        np.testing.assert_array_equal(cloud.points, POINTS)
 
     @pytest.mark.parametrize("name", ["sensors", "sensor_position", "sensor_positions"])
     def test_sensor_positions(self, tmp_path: Path, name: str) -> None:

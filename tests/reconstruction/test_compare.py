@@ -18,6 +18,7 @@ from conftest import CENTRES, RADIUS
 from phase_recon.reconstruction import compare, evaluation, run, trials
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.surface import Surface
+from phase_recon.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -200,6 +201,19 @@ def test_every_method_gets_the_same_request(tmp_path, clouds, confs, monkeypatch
     assert words[words.index("--steps") + 1] == "80"
     assert "train.checkpoint_frequency=10" in words
     assert "--minutes" not in words
+    options.steps = options.minutes = None  # what --set says counts, and no time takes it away
+    assert "--minutes" not in next(compare.methods(options, clouds[1], cloud, tmp_path)).command
+    options.sweep, options.losses = "train.nepoch=80,160", "peer"
+    one, two = (method.command for method in compare.methods(options, clouds[1], cloud, tmp_path))
+    assert [words[words.index("--steps") + 1] for words in (one, two)] == ["80", "160"]
+    assert "train.checkpoint_frequency=20" in two
+    options.minutes = 1
+    with pytest.raises(UserError, match=r"--sweep train\.nepoch: says how long each run is; leave --steps and"):
+        list(compare.methods(options, clouds[1], cloud, tmp_path))
+    options.sweep = "train.voxel=0.1,0.2"
+    with pytest.raises(UserError, match=r"--sweep train\.voxel: all methods are measured on the whole file"):
+        list(compare.methods(options, clouds[1], cloud, tmp_path))
+    options.steps, options.minutes = 80, None
     options.sweep, options.losses = "network.inputs.dims=[8,8],[16]", "peer"
     one, two = compare.methods(options, clouds[1], cloud, tmp_path)
     assert (one.name, one.command[-1]) == ("dims=[8, 8]", "network.inputs.dims=[8, 8]")

@@ -64,6 +64,7 @@ def test_letters_of_any_language_stay_as_they_are():
 def test_presets_set_length_and_resolution_and_give_way_to_what_is_said_besides():
     for name, quality in QUALITIES.items():
         assert texts("--quality", name) == [
+            *(["plot.resolution = null"] if quality.resolution is None else []),
             "train.time_budget = null", f"train.nepoch = {quality.steps}",
             *([] if quality.resolution is None else [f"plot.resolution = {quality.resolution}"]),
         ]  # fmt: skip

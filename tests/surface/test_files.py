@@ -11,6 +11,7 @@ import trimesh
 from scipy.spatial import cKDTree
 from test_extract import LOWER, UPPER, ball, canonical, full_surface, octahedron
 
+from phase_recon.datasets.pointcloud import load_point_cloud
 from phase_recon.surface.extract import extract_surface
 from phase_recon.surface.files import read_surface, write_surface
 from phase_recon.surface.surface import Surface, transform
@@ -146,6 +147,9 @@ def test_single_precision_gets_an_offset(tmp_path, kind):
     assert note.endswith(f"which {beside.name} holds; .ply needs none")
     gap = cKDTree(near.vertices).query(read_surface(path).vertices - place)[0]
     assert gap.max() < 1e-6
+    cloud = load_point_cloud(path)
+    assert cKDTree(near.vertices).query(cloud.points - place)[0].max() < 1e-6
+    assert f"the offset in {beside.name} was added" in cloud.note
     assert write_surface(path, near) is None  # which needs none
     assert not beside.exists()
 

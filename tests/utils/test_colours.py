@@ -20,6 +20,9 @@ def test_all_come_to_eight_bits(kind, given, expected):
     np.testing.assert_array_equal(eight_bit(np.array([given], dtype=float), [np.dtype(kind)] * 3), [expected])
 
 
-@pytest.mark.parametrize(("kind", "given"), [("f4", [300.0, 0.0, 0.0]), ("f4", [-0.1, 0.0, 0.0]), ("u4", [256, 0, 0])])
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [("f8", [300.5, 0.0, 0.0]), ("f4", [300.0, 0.0, 0.0]), ("f4", [-0.1, 0.0, 0.0]), ("u4", [256, 0, 0])],
+)
 def test_what_are_no_colours_are_none(kind, given):
     assert eight_bit(np.array([given], dtype=float), [np.dtype(kind)] * 3) is None
