@@ -46,7 +46,9 @@ def read_las(handle: BinaryIO, path: Path) -> Iterator[Table]:
         header = reader.header
         names = list(header.point_format.dimension_names)
         if header.point_count * 3 > MAX_VALUES:
-            raise UserError(f"{path} promises {header.point_count} points: expected at most {MAX_VALUES} numbers; cut it into parts")
+            raise UserError(
+                f"{path} promises {header.point_count} points: expected at most {MAX_VALUES} numbers; cut it into parts"
+            )
         if header.are_points_compressed:
             _check_chunks(handle, header, size, path)
         extra = {standard(name): name for name in names if standard(name) in NORMALS}

@@ -54,7 +54,9 @@ def read_pcd(handle: BinaryIO, path: Path) -> Iterator[Table]:
     if wrong:
         raise UserError(f"{path} has several values in the field {wrong[0]}: expected one (COUNT 1)")
     if header.points * len(used) > MAX_VALUES:
-        raise UserError(f"{path} promises {header.points} points: expected at most {MAX_VALUES} numbers; cut it into parts")
+        raise UserError(
+            f"{path} promises {header.points} points: expected at most {MAX_VALUES} numbers; cut it into parts"
+        )
 
     read = {"ascii": _text, "binary": _binary, "binary_compressed": _compressed}[header.data]
     for columns in read(handle, path, header, used):

@@ -93,7 +93,9 @@ def read_ply(handle: BinaryIO, path: Path) -> Iterator[Table]:
         places[OPACITY] = names.index(OPACITY)
 
     if vertex.count * len(places) > MAX_VALUES:
-        raise UserError(f"{path} promises {vertex.count} vertices: expected at most {MAX_VALUES} numbers; cut it into parts")
+        raise UserError(
+            f"{path} promises {vertex.count} vertices: expected at most {MAX_VALUES} numbers; cut it into parts"
+        )
     # the last line of a text may lack its end
     needed = sum(e.least_bytes(order == "") for e in elements) - (order == "")
     held = os.fstat(handle.fileno()).st_size - handle.tell()
