@@ -222,6 +222,9 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
             raise UserError(f"--sweep {key}: {WHOLE}")
         if key == STEPS and (options.steps is not None or options.minutes is not None):
             raise UserError(f"--sweep {STEPS}: says how long each run is; leave --steps and --minutes out")
+        if key == STEPS:  # numbers of steps, before they are taken for such
+            for _, setting in settings:
+                load_config(configuration(losses[0], options.same_network, folder), [setting], check_model)
     ours = [sys.executable, str(HERE / "run.py"), "--input", str(path)]
     ours += ["--seed", str(options.seed), "--gpu", options.gpu, "--exps-dir", str(folder)]
     keys = [
@@ -229,14 +232,13 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         "train.checkpoint_frequency=0",
         "train.plot_frequency=0",  # a preview takes time from the training
         "plot.allow_open=true",  # a surface that leaves Ω is a result, too
-        *options.set,
     ]
     for loss in dict.fromkeys(losses):
         conf = configuration(loss, options.same_network, folder)
         for label, setting in settings:
             name = label or loss
             length, saved = _length(options, setting)
-            asked = [key for key in (*keys, saved, setting) if key]
+            asked = [key for key in (*keys, saved, *options.set, setting) if key]
             load_config(conf, asked, check_model)  # a wrong value is said before the first run
             sets = [word for key in asked for word in ("--set", key)]
             expname = re.sub(r"[^\w.,=+-]", "_", name)
