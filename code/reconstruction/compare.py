@@ -59,7 +59,7 @@ from phase_recon.utils.files import write_text, write_whole
 from phase_recon.utils.general import sample_ball, sample_omega
 from phase_recon.utils.hocon import parse, read_file, write
 from phase_recon.utils.locations import CONFIGURATIONS, ROOT, find_file, folder_of_runs
-from phase_recon.utils.overrides import given
+from phase_recon.utils.overrides import Override, given
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -223,8 +223,9 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         if key == STEPS and (options.steps is not None or options.minutes is not None):
             raise UserError(f"--sweep {STEPS}: says how long each run is; leave --steps and --minutes out")
         if key == STEPS:  # numbers of steps, before they are taken for such
+            conf = configuration(losses[0], options.same_network, folder)
             for _, setting in settings:
-                load_config(configuration(losses[0], options.same_network, folder), [setting], check_model)
+                load_config(conf, [Override(setting, f"--sweep {STEPS}")], check_model)
     ours = [sys.executable, str(HERE / "run.py"), "--input", str(path)]
     ours += ["--seed", str(options.seed), "--gpu", options.gpu, "--exps-dir", str(folder)]
     keys = [
