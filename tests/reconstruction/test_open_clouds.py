@@ -110,16 +110,21 @@ def test_a_part_of_a_curve_is_open_unless_it_is_said_to_be_closed(command: Comma
 
 
 def test_an_outlier_shows_nothing_of_what_closes_an_open_curve(command: Command, tmp_path):
-    """Of a third of a circle, with a point where the curve that closes it goes."""
+    """Of a third of a circle, with a point on the curve that closes it, where that is farthest off."""
     angle = np.random.default_rng(0).uniform(0, 2 * np.pi / 3, 1000)
     part = 20 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    np.savetxt(tmp_path / "part.xyz", np.concatenate([part, [[4.0, 6.0]]]))
     reach = cKDTree(part).query(part, [17])[0].max()
-    keys = ("--steps", 100, "--set", "train.start=winding", "-o", tmp_path / "part.ply")
-    for words in ((tmp_path / "part.xyz", *keys), ("--eval", "-o", tmp_path / "part.ply")):
-        done = command(*words)
+    keys = ("--steps", 100, "--set", "train.start=winding")
+    np.savetxt(tmp_path / "part.xyz", part)
+    assert command(tmp_path / "part.xyz", *keys).status == 0
+    assert command("--eval", "--trim", "closed", "-o", tmp_path / "closed.ply").status == 0
+    closing = read_surface(tmp_path / "closed.ply").vertices
+    outlier = closing[cKDTree(part).query(closing)[0].argmax()]
+    np.savetxt(tmp_path / "part.xyz", np.concatenate([part, outlier[None]]))
+    for words in ((tmp_path / "part.xyz", *keys), ("--eval",)):
+        done = command(*words, "-o", tmp_path / "open.ply")
         assert done.status == 0, done.err
-        curve = read_surface(tmp_path / "part.ply")
+        curve = read_surface(tmp_path / "open.ply")
         assert not curve.is_closed()
         assert cKDTree(part).query(curve.vertices)[0].max() <= SHOWN * reach
 
