@@ -15,9 +15,8 @@ are as far apart as the points (``detail_system``). With s that spacing and σ t
 κ = λ s^(4-d) and ν = λ s² + σ², so that λ alone says how smooth g is to be, and noise does not make the field flat. λ
 is found by cross-validation: what a solve on some of the points tells of the others is detail, what it does not is
 noise. Where every λ takes the others clearly farther off, or the best is the smoothest and does not bring them clearly
-nearer, there is nothing to add. Where the layer of noise is so
-thick that a field could be zero about all points in it, each is asked of the surface below it, and what only makes the
-field as steep as a distance is no gain.
+nearer, there is nothing to add. Where the layer of noise is so thick that a field could be zero about all points in it,
+each is asked of the surface below it, and what only makes the field as steep as a distance is no gain.
 
 A second grid of four times the spacing gained 2 % in the mean, and put blobs where no point is near, as what bends
 little goes on as a plane does (docs/ABLATION_NOTEBOOK.md).

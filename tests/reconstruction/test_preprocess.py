@@ -71,13 +71,17 @@ def test_exact_points_have_no_noise_and_stay(d):
     assert data.normals != "given"
 
 
+def given_both_ways(d, start):
+    """A cloud with outward normals, the keys by which they are used, and what is made of it and of inward ones."""
+    cloud, keys = sphere(1000, d=d), (f"train.start={start}", "network.has_normals=true")
+    inward = PointCloud(cloud.points, -cloud.normals)
+    return cloud, keys, prepare(configured(*keys), cloud), prepare(configured(*keys), inward)
+
+
 @pytest.mark.parametrize("d", [2, 3])
 def test_normals_that_point_inward_are_turned(d):
     """And the run is the same as with outward ones; where two of three are wrong, they are left as they are."""
-    cloud = sphere(1000, d=d)
-    keys = ("train.start=winding", "network.has_normals=true")
-    right = prepare(configured(*keys), cloud)
-    turned = prepare(configured(*keys), PointCloud(cloud.points, -cloud.normals))
+    cloud, keys, right, turned = given_both_ways(d, "winding")
     assert right.outward > 0.99
     assert turned.outward < 0.01
     np.testing.assert_array_equal(turned.points.normals, right.points.normals)
@@ -92,10 +96,7 @@ def test_normals_that_point_inward_are_turned(d):
 
 @pytest.mark.parametrize("d", [2, 3])
 def test_without_coarse_normals_what_the_given_ones_enclose_tells_their_sides(d):
-    cloud = sphere(1000, d=d)
-    keys = ("train.start=network", "network.has_normals=true")
-    right = prepare(configured(*keys), cloud)
-    turned = prepare(configured(*keys), PointCloud(cloud.points, -cloud.normals))
+    cloud, _, right, turned = given_both_ways(d, "network")
     np.testing.assert_array_equal(right.points.normals, cloud.normals)
     np.testing.assert_array_equal(turned.points.normals, cloud.normals)
     assert right.outward is None
