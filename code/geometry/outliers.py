@@ -1,4 +1,7 @@
-"""Outliers of a cloud: points that stand far from all others, and what is far behind the body (derived)."""
+"""Outliers of a cloud: points that stand far from all others, and what is far behind the body (derived).
+
+Of a cloud too large to look at each point, some are looked at, and ``find_strays`` compares the others with these.
+"""
 
 from dataclasses import dataclass
 
@@ -57,6 +60,24 @@ def find_outliers(points: Array, settings: OutlierSettings | None = None) -> npt
     about = np.median(own[index[:, 1:]], axis=1)
     far = own > np.maximum(s.sparser_than_about * about, s.sparser_than_most * np.median(own))
     return none if far.mean() > s.most else np.asarray(far[place])
+
+
+def find_strays(points: Array, some: Array, settings: OutlierSettings | None = None) -> npt.NDArray[np.bool_]:
+    """Which points (N, d) stand far from all of some others (M, d), none of which is an outlier (N,).
+
+    The circle (2D: the interval) from such a point to the nearest of the others has more area than is found for a few
+    points there, and at most places.
+    """
+    s = settings or OutlierSettings()
+    if len(some) < s.fewest:
+        return np.zeros(len(points), dtype=bool)
+    power = points.shape[1] - 1
+    own = nearest(some, some, s.others + 1)[0][:, s.others] ** power
+    distance, index = nearest(some, points, 1)
+    far = distance[:, 0] ** power > np.maximum(
+        s.sparser_than_about * own[index[:, 0]], s.sparser_than_most * np.median(own)
+    )
+    return far & bool(far.mean() <= s.most)
 
 
 def find_background(points: Array, settings: OutlierSettings | None = None) -> npt.NDArray[np.bool_]:

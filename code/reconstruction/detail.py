@@ -33,7 +33,7 @@ import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 
-from phase_recon.geometry.neighbours import TINY
+from phase_recon.geometry.neighbours import TINY, nearest
 from phase_recon.model.grid import SplineField, keys_of
 from phase_recon.reconstruction.detail_system import Data, solve
 from phase_recon.reconstruction.field import FLATTEST, DetailedField, NeuralField
@@ -41,7 +41,7 @@ from phase_recon.reconstruction.openings import opened
 from phase_recon.reconstruction.scene import Scene
 from phase_recon.utils.arrays import different, thinned
 from phase_recon.utils.config import Config
-from phase_recon.utils.threads import in_threads, threads
+from phase_recon.utils.threads import in_threads
 
 Array = npt.NDArray[np.float64]
 ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -63,6 +63,8 @@ HELD_OUT = 5  # every fifth point of a patch is held out
 STANDARD_ERRORS = 1.0
 FEWEST_HELD_OUT = 5  # of a cloud of fewer different points than give so many nothing is told
 NEIGHBOURS = 16  # that tell the spacing
+STRAY = 1.0  # × spacing of the grid: by more than that a value may not differ from those of the points about
+COMPANIONS = 8  # points about, of whose values the median counts: three outliers beside each other are none of it
 
 
 def correction_of(
@@ -97,10 +99,10 @@ def correction_of(
         normals, trust = np.zeros_like(points), np.zeros(len(points))
         if scene.normals != "none":
             measured = scene.points.measured
-            nearest = cKDTree(measured.positions).query(points, workers=threads())[1]
-            normals, trust = measured.normals[nearest], measured.confidence[nearest]
+            beside = nearest(measured.positions, points, 1)[1][:, 0]
+            normals, trust = measured.normals[beside], measured.confidence[beside]
         so_far = DetailedField(field, openings).normalised_value_and_gradient
-        data = data_at(points, normals, trust, so_far, scene.normals == "given")
+        data = without_strays(data_at(points, normals, trust, so_far, scene.normals == "given"), spacing)
         data, told = in_layer(data, spacing, noise, so_far)
         lambda_ = choose_lambda(told, spacing, noise)
     if lambda_ is None:
@@ -119,8 +121,8 @@ def not_blurred(points: Array, scene: Scene) -> Array:
     """
     if scene.blurred is None:
         return points
-    nearest = cKDTree(scene.reference).query(points, workers=threads())[1]
-    return np.asarray(points[~scene.blurred.part[nearest]])
+    beside = nearest(scene.reference, points, 1)[1][:, 0]
+    return np.asarray(points[~scene.blurred.part[beside]])
 
 
 def uncrowded(points: Array, spacing: float) -> Array:
@@ -171,6 +173,14 @@ def data_at(
     wanted = np.where(known[:, None], turned[:, None] * normals, own)
     trust = np.where(known, trust * (GIVEN if oriented else 1.0), 1.0)
     return Data(points, value, gradient, wanted, trust)
+
+
+def without_strays(data: Data, spacing: float) -> Data:
+    """The same without what a point alone says, for a grid of such a spacing: it is an outlier near the surface."""
+    asked = np.flatnonzero(np.abs(data.values - np.median(data.values)) > STRAY * spacing)
+    about = nearest(data.points, data.points[asked], COMPANIONS + 1)[1][:, 1:]
+    stray = np.abs(data.values[asked] - np.median(data.values[about], axis=1)) > STRAY * spacing
+    return data[np.delete(np.arange(len(data.points)), asked[stray])]
 
 
 def choose_lambda(data: Data, spacing: float, noise: float) -> float | None:

@@ -20,7 +20,7 @@ from phase_recon.geometry.hollows import HollowSettings
 from phase_recon.geometry.neighbours import NEIGHBOURS
 from phase_recon.geometry.noise import Blurred, NoiseSettings, Scale
 from phase_recon.geometry.orientation import OrientationSettings
-from phase_recon.geometry.outliers import OutlierSettings, find_background, find_outliers
+from phase_recon.geometry.outliers import OutlierSettings, find_background, find_outliers, find_strays
 from phase_recon.geometry.points import Domain, Normalisation, OrientedPoints
 from phase_recon.geometry.thin_walls import ThinWallSettings
 from phase_recon.geometry.winding import CoarseNormals, WindingSettings
@@ -41,7 +41,6 @@ class PreprocessSettings:
             within its noise.
         most_rows: rows of the input among which repeated points are sought: a second.
         fewest: different points, with fewer of which repeated points are kept: they show nothing.
-        outlier_margin: × extent of the points that are looked at: other points farther off them are outliers too.
         omega_margin: of Ω about the cloud, at least: a thin cloud's own box would cut the transition of u.
         inward: share of the given normals that point outward, below which all are taken to point inward.
         believed: share of the estimated normals whose side must be sure; else the coarse normals show more.
@@ -63,7 +62,6 @@ class PreprocessSettings:
     most_points: int = 300_000
     most_rows: int = 1_000_000
     fewest: int = 10
-    outlier_margin: float = 0.05
     omega_margin: float = 0.2
     inward: float = 0.1
     believed: float = 0.2
@@ -97,7 +95,7 @@ class Scene:
         cloud: the input, in its own units.
         body: rows of the input (B,) that are no outliers.
         kept: those of them (K,) that show the surface.
-        dropped: outliers, of all rows or of the 300 000 that were looked at.
+        dropped: how many rows are outliers.
         domain: Ω and the normalisation.
         reference: different points of the input (M, d), normalised, at most 300 000; for questions about neighbours.
         place: for each of ``reference`` (M,) the first at its place: points that come with several normals share one.
@@ -188,11 +186,10 @@ def find_body(cloud: PointCloud, config: Config, s: PreprocessSettings) -> tuple
         looked_at, outlier = once, find_background(cloud.points[once], s.outliers)
         outlier[~outlier] = find_outliers(cloud.points[once[~outlier]], s.outliers)
         once, dropped = looked_at[~outlier], looked_at[outlier]
-        if len(looked_at) == s.most_points or len(cloud.points) > s.most_rows:  # an outlier that nobody looked at is
-            # not to set the scale
-            near = _near(cloud.points, cloud.points[once], s.outlier_margin)
-            near[dropped] = False
-            kept, dropped = np.flatnonzero(near), np.flatnonzero(~near)
+        if len(looked_at) == s.most_points or len(cloud.points) > s.most_rows:  # others were not looked at
+            far = find_strays(cloud.points, cloud.points[once], s.outliers)
+            far[dropped] = True
+            kept, dropped = np.flatnonzero(~far), np.flatnonzero(far)
         elif len(dropped):
             kinds = unique_rows(rows)[1]
             kept = np.flatnonzero(~np.isin(kinds, kinds[dropped]))
@@ -246,10 +243,3 @@ def _deduplicate(rows: Array, s: PreprocessSettings) -> Index:
     some = thinned(np.arange(len(rows)), s.most_rows)
     once = some[np.sort(unique_rows(rows[some])[0])]
     return thinned(once, s.most_points) if len(once) >= s.fewest else some
-
-
-def _near(points: Array, some: Array, margin: float) -> npt.NDArray[np.bool_]:
-    """Which of the points (N, d) are in the bounding box of some of them (M, d), or within a margin of its extent."""
-    lower, upper = some.min(axis=0), some.max(axis=0)
-    margin = margin * (upper - lower).max()
-    return np.asarray(((points >= lower - margin) & (points <= upper + margin)).all(axis=1))

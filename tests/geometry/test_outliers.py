@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from phase_recon.geometry.outliers import find_background, find_outliers
+from phase_recon.geometry.outliers import find_background, find_outliers, find_strays
 
 
 @pytest.mark.parametrize("d", [2, 3])
@@ -35,6 +35,16 @@ def test_points_that_come_many_times_are_no_outliers_and_outliers_may_come_so():
     ball /= np.linalg.norm(ball, axis=1, keepdims=True)
     points = np.concatenate([np.repeat(ball[:150], 6, axis=0), ball[150:], np.full((7, 3), 5.0)])
     assert np.flatnonzero(find_outliers(points)).tolist() == list(range(1050, 1057))
+
+
+def test_a_point_far_from_those_that_were_looked_at_is_a_stray():
+    """The fourth nearest of a point of a square lattice is one step away, so a stray is more than three away."""
+    lattice = np.array(np.meshgrid(np.arange(20.0), np.arange(20.0), [0.0])).reshape(3, -1).T
+    off = [[9.0, 9.0, 3.01], [9.0, 9.0, 2.99], [-2.99, 9.0, 0.0]]
+    asked = np.concatenate([off, lattice + np.array([0.3, 0.4, 0.0])])
+    assert np.flatnonzero(find_strays(asked, lattice)).tolist() == [0]
+    assert not find_strays(asked[:40], lattice).any()  # one in forty is too many for outliers
+    assert not find_strays(asked, lattice[:99]).any()  # so few show nothing
 
 
 def test_where_many_would_be_outliers_none_are():

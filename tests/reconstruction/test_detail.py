@@ -10,7 +10,15 @@ from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction import detail
 from phase_recon.reconstruction.build_model import check_model
-from phase_recon.reconstruction.detail import CROWD, choose_lambda, data_at, in_layer, point_distance, uncrowded
+from phase_recon.reconstruction.detail import (
+    CROWD,
+    choose_lambda,
+    data_at,
+    in_layer,
+    point_distance,
+    uncrowded,
+    without_strays,
+)
 from phase_recon.reconstruction.detail_system import Data, solve
 from phase_recon.reconstruction.field import DetailedField, NeuralField, load_field
 from phase_recon.reconstruction.meshing import cells_along, distances_to_faces, surface_of
@@ -105,6 +113,20 @@ def test_of_a_crowd_of_points_so_many_count_in_each_cell(d):
     assert [int((kept[:, 0] > 0).sum()), int((kept[:, 0] < 0).sum())] == [CROWD, 20]
     points = on_sphere(20_000, d)
     np.testing.assert_array_equal(uncrowded(points, 1e-3 if d == 2 else 0.05), points)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_what_one_point_says_alone_is_left_out_and_what_neighbours_share_is_not(d):
+    """Points off the ball by two spacings stand alone on one half; on the other the ball rises by four."""
+    directions = on_sphere(4000, d)
+    spacing = point_distance(0.6 * directions)
+    heights = 4 * np.maximum(directions[:, 0], 0)
+    strays = np.flatnonzero(directions[:, 0] < 0)[::100]
+    heights[strays] = 2
+    points = (0.6 + spacing * heights[:, None]) * directions
+    kept = without_strays(data_of(points), spacing)
+    np.testing.assert_array_equal(kept.points, np.delete(points, strays, axis=0))
+    np.testing.assert_allclose(kept.values, np.linalg.norm(kept.points, axis=1) - 0.6, atol=1e-6)
 
 
 def test_the_correction_keeps_to_its_time(monkeypatch):

@@ -393,6 +393,18 @@ def test_an_outlier_that_nobody_looked_at_does_not_set_the_scale():
         assert prepare(configured(), PointCloud(points, None), most_points=500).domain.normalisation.scale < 11
 
 
+def test_no_outlier_stays_in_a_cloud_of_which_some_points_were_looked_at():
+    ball = sphere(6000)
+    middle = ball.points.mean(axis=0)
+    strays = middle + 0.6 * (sphere(6, seed=2).points - middle)
+    points = np.insert(ball.points, np.arange(6) * 1000 + 1, strays, axis=0)
+    stray = np.arange(6) * 1001 + 1
+    found = prepare(configured(), PointCloud(points, None), most_points=3000)
+    assert found.dropped == 6
+    assert np.array_equal(found.kept, np.delete(np.arange(6006), stray))
+    assert np.array_equal(found.body, found.kept)
+
+
 def test_few_different_points_that_come_often_show_nothing():
     corners = np.repeat(np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T, 200, axis=0)
     assert not prepare(configured(), PointCloud(corners.astype(np.float64), None)).scale.denoised
