@@ -143,12 +143,15 @@ def measure_all(options: argparse.Namespace) -> list[Row]:
     flags = given([("--minutes", "train.time_budget", options.minutes)])  # a wrong value is said before the first run
     load_config(find_configuration("setup.conf"), [*flags, *options.set], check_model)
     for case in cases:
-        for method, seed, command in commands(case, options):
-            if method not in methods:
-                continue
+        try:
+            asked = [command for command in commands(case, options) if command[0] in methods]
+        except UserError as error:  # of this case alone
+            rows.append({"case": case.name, "method": "none", "failed": str(error)})
+            _say(rows[-1])
+            continue
+        for method, seed, command in asked:
             row = measured(case, method, seed, command, options.out)
-            shown = ("case", "method", "seed", "d_C", "d_H", "seconds", "failed")
-            print("  ".join(f"{key} {cell(row[key])}" for key in shown if key in row), flush=True)
+            _say(row)
             rows.append(row)
             if oriented := row.get("written", {}).get("oriented"):
                 name, words = f"{method} oriented+poisson9", poisson(Path(oriented), "--depth", "9", "--normals")
@@ -156,6 +159,11 @@ def measure_all(options: argparse.Namespace) -> list[Row]:
         _picture(case, rows, options.out)
     _write_tables(rows, options.out)
     return rows
+
+
+def _say(row: Row) -> None:
+    shown = ("case", "method", "seed", "d_C", "d_H", "seconds", "failed")
+    print("  ".join(f"{key} {cell(row[key])}" for key in shown if key in row), flush=True)
 
 
 def find_cases(data: Path, out: Path, clouds: str) -> Iterator[Case]:
@@ -187,7 +195,11 @@ def find_cases(data: Path, out: Path, clouds: str) -> Iterator[Case]:
         if truth is not None:
             yield Case(stem, path, truth)
         elif path.suffix.lower() in SUFFIXES:
-            surface = read_surface(path)
+            try:
+                surface = read_surface(path)
+            except UserError:  # whoever does its commands is told why
+                yield Case(stem, path, path)
+                continue
             for count, noise, cut in _clouds(clouds) if len(surface.cells) else []:
                 name = f"{stem}-{count}-{noise:g}" + (f"-{cut:g}" if cut else "")
                 yield Case(name, _sampled(surface, count, noise, cut, out / "clouds" / f"{name}.npz"), path)
@@ -285,14 +297,14 @@ def _without_an_end(points: npt.NDArray[np.float64], share: float) -> npt.NDArra
 
 def _picture(case: Case, rows: list[Row], out: Path) -> None:
     """The surfaces of a case side by side, their distance to the true one as colour."""
-    target = read_surface(case.target)
     meshes = {
         f"{row['method']}-{row['seed']}": read_surface(row["written"]["mesh"])
         for row in rows
         if row["case"] == case.name and "failed" not in row
     }
-    errors = {name: distance_to_surface(mesh.vertices, target)[0] for name, mesh in meshes.items()}
     if meshes:
+        target = read_surface(case.target)
+        errors = {name: distance_to_surface(mesh.vertices, target)[0] for name, mesh in meshes.items()}
         render_side_by_side(
             out / f"{case.name}.png", meshes, values=errors, label="distance to the true surface", up=PlotConfig().up
         )

@@ -152,6 +152,31 @@ def test_the_benchmark_runs_what_is_missing_and_writes_its_tables(data, tmp_path
     assert ran[5:] == ["run.py", "poisson.py"]  # another command is not the old result
 
 
+def test_a_file_that_cannot_be_read_fails_alone(data, tmp_path, monkeypatch, capsys):
+    (data / "torn.ply").write_text("ply\n")  # a mesh to sample
+    (data / "bad.xyz").write_text("0 0\n0 0 0\n")  # a scan with its truth
+    (data / "bad_gt.off").write_bytes((data / "scan_gt.off").read_bytes())
+    ball = trimesh.creation.icosphere(2)
+
+    def timed(command: list[str]) -> tuple[int, str, float, float]:
+        write_surface(Path(command[3]), Surface(np.asarray(ball.vertices), np.asarray(ball.faces, dtype=np.int64)))
+        return 0, "", 1.0, 1.0
+
+    monkeypatch.setattr(trials, "timed", timed)
+    out = tmp_path / "out"
+    given = [str(data), "--out", str(out), "--only", "bad,scan,torn", "--methods", "poisson8"]
+    assert main(given) == 1
+    with (out / "table.csv").open(newline="") as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["bad", "scan", "torn"]
+    assert rows["bad"]["failed"].startswith(f"{data / 'bad.xyz'}, line 2 has 3 values")
+    assert rows["torn"]["failed"].startswith(f"{data / 'torn.ply'} has a PLY header without its end")
+    assert float(rows["scan"]["d_C"]) < 1e-3
+    shown = capsys.readouterr().out
+    assert f"case bad  method none  failed {rows['bad']['failed']}" in shown
+    assert "| torn | none | 1 (1 failed) |" in shown
+
+
 def test_poisson_through_our_oriented_points_is_a_row(data, tmp_path, monkeypatch):
     ball = trimesh.creation.icosphere(2)
     mesh, oriented = tmp_path / "ours.ply", tmp_path / "oriented.ply"
