@@ -77,7 +77,7 @@ def find_strays(points: Array, some: Array, settings: OutlierSettings | None = N
     far = distance[:, 0] ** power > np.maximum(
         s.sparser_than_about * own[index[:, 0]], s.sparser_than_most * np.median(own)
     )
-    return far & bool(far.mean() <= s.most)
+    return np.asarray(far & (far.mean() <= s.most))
 
 
 def find_background(points: Array, settings: OutlierSettings | None = None) -> npt.NDArray[np.bool_]:

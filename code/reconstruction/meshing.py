@@ -16,6 +16,7 @@ from phase_recon.geometry.neighbours import TINY
 from phase_recon.reconstruction.field import FLATTEST, Field
 from phase_recon.reconstruction.progress import Announce
 from phase_recon.surface.components import largest_components, substantial_components
+from phase_recon.surface.creased import split_at_creases
 from phase_recon.surface.extract import check_within, extract_surface
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.refine import refine
@@ -107,7 +108,8 @@ def surface_of(
             announce(f"left out {counted(dropped, 'smaller component')} ({kept})")
     if not (allow_open or plot.allow_open or cuts):
         check_within(surface, field.lower, field.upper)  # what no point shows may have left it
-    surface = straddle(refine(surface, field.normalised_value_and_gradient, level))
+    at = field.normalised_value_and_gradient
+    surface = straddle(split_at_creases(refine(surface, at, level), at, level))
     if points is not None and cuts:
         surface = _trimmed(surface, points, level, plot, field.normalisation.scale, announce)
         if plot.keep_components is not None:  # the cut may have made more

@@ -14,16 +14,13 @@ from phase_recon.surface.surface import Surface
 from phase_recon.utils.arrays import unit
 
 Array = npt.NDArray[np.float64]
+ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 SHORTEST = 5e-4  # × median edge: edges of a refined surface, so that readers that merge near vertices leave it closed
 ENOUGH = 1e-4  # × half the median edge: a vertex so near to the level set is on it
 
 
-def refine(
-    surface: Surface,
-    value_and_gradient: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
-    level: float = 0.0,
-) -> Surface:
+def refine(surface: Surface, value_and_gradient: ValueAndGradient, level: float = 0.0) -> Surface:
     """Vertices moved onto the level set by up to two Newton steps x - (u - level) ∇u / |∇u|², with normals along ∇u.
 
     value_and_gradient gives (N,) and (N, d) at float32 points (N, d). A vertex moves by at most half the
@@ -35,7 +32,7 @@ def refine(
     median = float(np.median(np.linalg.norm(start[edges[:, 0, 1]] - start[edges[:, 0, 0]], axis=1)))
     limit, edges = 0.5 * median, edges.reshape(-1, 2)
     vertices, off = start.copy(), np.arange(len(start))
-    first_value, first_gradient = _in_chunks(value_and_gradient, vertices)
+    first_value, first_gradient = in_chunks(value_and_gradient, vertices)
     value, gradient = first_value.copy(), first_gradient.copy()
     for _ in range(2):
         slope = np.maximum(np.linalg.norm(gradient[off], axis=1), np.finfo(np.float32).tiny)
@@ -45,7 +42,7 @@ def refine(
         moved = vertices[off] - ((value[off] - level) / slope**2)[:, None] * gradient[off]
         away = np.linalg.norm(moved - start[off], axis=1, keepdims=True)
         moved = start[off] + (moved - start[off]) * np.minimum(1.0, limit / np.maximum(away, limit))
-        moved_value, moved_gradient = _in_chunks(value_and_gradient, moved)
+        moved_value, moved_gradient = in_chunks(value_and_gradient, moved)
         better = np.abs(moved_value - level) < np.abs(value[off] - level)
         off = off[better]
         vertices[off], value[off], gradient[off] = moved[better], moved_value[better], moved_gradient[better]
@@ -59,7 +56,7 @@ def refine(
     return replace(surface, vertices=vertices, normals=unit(gradient))
 
 
-def _in_chunks(function: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], points: Array) -> list[Array]:
+def in_chunks(function: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], points: Array) -> list[Array]:
     """Each output of a function of float32 points, gathered in double precision."""
     outputs = [
         function(torch.from_numpy(points[start : start + CHUNK].astype(np.float32)))

@@ -9,10 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from phase_recon.surface.creased import SMOOTH
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.arrays import ratio
-
-SMOOTH = 0.9  # least cosine between the normals at the ends of an edge: across a crease nothing is curved like a ball
 
 
 def straddle(surface: Surface) -> Surface:
@@ -20,8 +19,8 @@ def straddle(surface: Surface) -> Surface:
 
     The surface over a cell is its quadric to second order: over an edge e from vertex i to vertex j, with normals n,
     it bends by e · (n_j - n_i), and in the mean it lies above the cell by a twelfth of that (2D), or by a 24th of the
-    sum over the three edges of a triangle (derived). A vertex moves by the mean of its cells, weighted by their
-    measures, so that the volume is right to the same order.
+    sum over the three edges of a triangle (derived); but across a crease nothing is curved like a ball. A vertex moves
+    by the mean of its cells, weighted by their measures, so that the volume is right to the same order.
 
     Args:
         surface: with normals.
