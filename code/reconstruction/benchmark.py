@@ -252,7 +252,8 @@ def poisson(cloud: Path, *flags: str) -> list[str]:
 def measured(case: Case, method: str, seed: int, command: list[str], out: Path) -> Row:
     """The row of one command: run and measured, each unless it has been."""
     folder = out / "results" / case.name
-    run = run_once(folder, f"{method}-{seed}", command, [case.cloud])
+    own = [] if str(PEER) in command else [find_configuration("setup.conf").resolve()]
+    run = run_once(folder, f"{method}-{seed}", command, [case.cloud, *own])
     row = {"case": case.name, "method": method, "seed": seed, **run}
     if "failed" not in run:
         mesh = Path(run["written"]["mesh"])

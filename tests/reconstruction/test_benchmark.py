@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from conftest import ROOT
 from phase_recon.reconstruction import trials
 from phase_recon.reconstruction.benchmark import PUBLISHED, Case, _measures, _without_an_end, find_cases, main
 from phase_recon.surface.files import write_surface
@@ -150,6 +151,13 @@ def test_the_benchmark_runs_what_is_missing_and_writes_its_tables(data, tmp_path
     assert ran[4:] == ["poisson.py"]  # what failed is tried again
     call("--minutes", "3")
     assert ran[5:] == ["run.py", "poisson.py"]  # another command is not the old result
+    own = (ROOT / "setup.conf").read_text()
+    (tmp_path / "setup.conf").write_text(own.replace("nepoch = 1500", "nepoch = 7"))
+    monkeypatch.chdir(tmp_path)
+    call("--minutes", "3")
+    assert ran[7:] == ["run.py", "poisson.py"]  # nor is another setup.conf's, but a peer reads none
+    call("--minutes", "3")
+    assert ran[9:] == ["poisson.py"]
 
 
 def test_a_file_that_cannot_be_read_fails_alone(data, tmp_path, monkeypatch, capsys):
