@@ -63,28 +63,29 @@ def find_outliers(points: Array, settings: OutlierSettings | None = None) -> npt
 
 
 def find_strays(points: Array, some: Array, settings: OutlierSettings | None = None) -> npt.NDArray[np.bool_]:
-    """Which points (N, d) stand far from all of some others (M, d), none of which is an outlier (N,).
+    """Which points (N, d) stand far from all of some others (M, d), from which outliers were taken (N,).
 
-    The circle (2D: the interval) from such a point to the nearest of the others has more area than is found for a few
-    points there, and at most places.
+    The circle (2D: the interval) from such a point to the nearest of the others has more area than a few points have
+    there, and at most places. Where outliers were left among the others, their like stay.
     """
     s = settings or OutlierSettings()
+    some = some[unique_rows(some)[0]]
     if len(some) < s.fewest:
         return np.zeros(len(points), dtype=bool)
     power = points.shape[1] - 1
     own = nearest(some, some, s.others + 1)[0][:, s.others] ** power
     distance, index = nearest(some, points, 1)
-    far = distance[:, 0] ** power > np.maximum(
-        s.sparser_than_about * own[index[:, 0]], s.sparser_than_most * np.median(own)
-    )
-    return np.asarray(far & (far.mean() <= s.most))
+    least = np.maximum(s.sparser_than_about * own[index[:, 0]], s.sparser_than_most * np.median(own))
+    return np.asarray(distance[:, 0] ** power > least)
 
 
-def find_background(points: Array, settings: OutlierSettings | None = None) -> npt.NDArray[np.bool_]:
-    """Which points (N, d), in any unit, are far behind the body (N,), where this is a small part of all; else none."""
+def find_background(
+    points: Array, some: Array, settings: OutlierSettings | None = None
+) -> npt.NDArray[np.bool_]:
+    """Which points (N, d), in any unit, are far behind the body that some of them (M, d) show, if it is small (N,)."""
     s = settings or OutlierSettings()
-    low, high = np.quantile(points, [(1 - s.body) / 2, (1 + s.body) / 2], axis=0)
+    low, high = np.quantile(some, [(1 - s.body) / 2, (1 + s.body) / 2], axis=0)
     extent = float((high - low).max())
-    if len(points) < s.fewest or np.ptp(points, axis=0).max() <= s.behind * extent:
+    if len(some) < s.fewest or np.ptp(some, axis=0).max() <= s.behind * extent:
         return np.zeros(len(points), dtype=bool)
     return np.asarray(((points < low - s.margin * extent) | (points > high + s.margin * extent)).any(axis=1))

@@ -81,6 +81,7 @@ class Case:
     name: str
     cloud: Path
     target: Path
+    failed: str = ""  # why there is none, if the file cannot be read
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -144,6 +145,8 @@ def measure_all(options: argparse.Namespace) -> list[Row]:
     load_config(find_configuration("setup.conf"), [*flags, *options.set], check_model)
     for case in cases:
         try:
+            if case.failed:
+                raise UserError(case.failed)
             asked = [command for command in commands(case, options) if command[0] in methods]
         except UserError as error:  # of this case alone
             rows.append({"case": case.name, "method": "none", "failed": str(error)})
@@ -197,8 +200,8 @@ def find_cases(data: Path, out: Path, clouds: str) -> Iterator[Case]:
         elif path.suffix.lower() in SUFFIXES:
             try:
                 surface = read_surface(path)
-            except UserError:  # whoever does its commands is told why
-                yield Case(stem, path, path)
+            except UserError as error:
+                yield Case(stem, path, path, str(error))
                 continue
             for count, noise, cut in _clouds(clouds) if len(surface.cells) else []:
                 name = f"{stem}-{count}-{noise:g}" + (f"-{cut:g}" if cut else "")
@@ -257,9 +260,12 @@ def measured(case: Case, method: str, seed: int, command: list[str], out: Path) 
     row = {"case": case.name, "method": method, "seed": seed, **run}
     if "failed" not in run:
         mesh = Path(run["written"]["mesh"])
-        request = checksums([mesh, case.target, case.cloud])
         name, module = f"{method}-{seed}-measures", Path(__file__).resolve()
-        row |= remembered(folder, name, request, lambda stem: _measures(case, mesh), module)
+        try:
+            request = checksums([mesh, case.target, case.cloud])
+            row |= remembered(folder, name, request, lambda stem: _measures(case, mesh), module)
+        except UserError as error:
+            row["failed"] = str(error)
     return row
 
 

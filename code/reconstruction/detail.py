@@ -63,8 +63,11 @@ HELD_OUT = 5  # every fifth point of a patch is held out
 STANDARD_ERRORS = 1.0
 FEWEST_HELD_OUT = 5  # of a cloud of fewer different points than give so many nothing is told
 NEIGHBOURS = 16  # that tell the spacing
-STRAY = 1.0  # × spacing of the grid: by more than that a value may not differ from those of the points about
-COMPANIONS = 8  # points about, of whose values the median counts: three outliers beside each other are none of it
+STRAY = 1.0  # × spacing: a point that is no farther off the field's surface is no outlier,
+COMPANIONS = 8  # nor one whose value differs by no more from the median of so many points about: three outliers
+# beside each other are none of that
+DENSE = 0.25  # share of the points about that are crowded more: by theirs the spacing there is told
+FAR = 10.0  # × spacing: so far off the field's surface a point is an outlier, whatever is about it
 
 
 def correction_of(
@@ -147,9 +150,14 @@ def seconds_for(count: int) -> float:
 
 def point_distance(points: Array) -> float:
     """The side of the square (2D: the length) that each of different points (N, d) has for itself, the median."""
-    nearest = min(NEIGHBOURS, len(points) - 1)
-    radius = float(np.median(cKDTree(points).query(thinned(points, SAMPLED), k=[nearest + 1])[0]))
-    return 2 * radius / nearest if points.shape[1] == 2 else radius * float(np.sqrt(np.pi / nearest))
+    others = min(NEIGHBOURS, len(points) - 1)
+    radius = np.median(cKDTree(points).query(thinned(points, SAMPLED), k=[others + 1])[0])
+    return float(_distance_in(radius, others, points.shape[1]))
+
+
+def _distance_in(radius: npt.ArrayLike, others: int, d: int) -> Array:
+    """The side of the square (2D: the length) that each of so many points has for itself, within a radius (...)."""
+    return np.asarray(radius) * (2 / others if d == 2 else np.sqrt(np.pi / others))
 
 
 def data_at(
@@ -176,10 +184,24 @@ def data_at(
 
 
 def without_strays(data: Data, spacing: float) -> Data:
-    """The same without what a point alone says, for a grid of such a spacing: it is an outlier near the surface."""
-    asked = np.flatnonzero(np.abs(data.values - np.median(data.values)) > STRAY * spacing)
+    """The same without what a point alone says, which is an outlier.
+
+    Their values would be most of what the solution is to give, so that it would end before it is good elsewhere.
+
+    Args:
+        data: of the points.
+        spacing: of the points; where they are sparser, theirs there counts, as the field knows less.
+    """
+    asked = np.flatnonzero(np.abs(data.values) > STRAY * spacing)
+    if not len(asked):
+        return data
     about = nearest(data.points, data.points[asked], COMPANIONS + 1)[1][:, 1:]
-    stray = np.abs(data.values[asked] - np.median(data.values[about], axis=1)) > STRAY * spacing
+    some, place = np.unique(about, return_inverse=True)
+    radii = nearest(data.points, data.points[some], COMPANIONS + 1)[0][:, -1]
+    radius = np.quantile(radii[place.reshape(about.shape)], DENSE, axis=1)
+    there = np.maximum(_distance_in(radius, COMPANIONS, data.points.shape[1]), spacing)
+    stray = np.abs(data.values[asked] - np.median(data.values[about], axis=1)) > STRAY * there
+    stray |= np.abs(data.values[asked]) > FAR * spacing
     return data[np.delete(np.arange(len(data.points)), asked[stray])]
 
 

@@ -149,7 +149,7 @@ def _trimmed(
             why = "the surface that closes the points leaves Ω"
             closed = (
                 "a body, not a sheet, may be closed by a longer training (--steps) with --trim closed, or in a larger "
-                "Ω (train.bounding_box_scale)"
+                "Ω (--set train.bounding_box_scale=3)"
             )
         if announce:
             announce(

@@ -183,12 +183,15 @@ def find_body(cloud: PointCloud, config: Config, s: PreprocessSettings) -> tuple
     once = _deduplicate(rows, s)
     kept, dropped = np.arange(len(cloud.points)), np.empty(0, dtype=np.int64)
     if config.train.drop_outliers:
-        looked_at, outlier = once, find_background(cloud.points[once], s.outliers)
+        looked_at, far = once, find_background(cloud.points, cloud.points[once], s.outliers)
+        outlier = far[looked_at]
         outlier[~outlier] = find_outliers(cloud.points[once[~outlier]], s.outliers)
         once, dropped = looked_at[~outlier], looked_at[outlier]
         if len(looked_at) == s.most_points or len(cloud.points) > s.most_rows:  # others were not looked at
-            far = find_strays(cloud.points, cloud.points[once], s.outliers)
             far[dropped] = True
+            others = ~far
+            others[once] = False
+            far[others] = find_strays(cloud.points[others], cloud.points[once], s.outliers)
             kept, dropped = np.flatnonzero(~far), np.flatnonzero(far)
         elif len(dropped):
             kinds = unique_rows(rows)[1]

@@ -15,7 +15,8 @@ Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
 SMOOTH = 0.9  # least cosine between the normals at the ends of an edge that does not cross a crease
-REACH = 0.5  # × edge: how far its middle is moved at most: as far as to a right angle, and off both ends
+REACH = 0.5  # × edge: how far its middle is moved at most: up to the corner of a right angle
+NEARER = 0.1  # × its distance from the level set: no more may be left of it, or the edge stays as it is
 SIDE = 1.0  # least length of the sum of two unit normals that tells where the crease is: they differ by 120°
 STEPS = 2  # of Newton's method
 
@@ -28,22 +29,23 @@ def split_at_creases(surface: Surface, value_and_gradient: ValueAndGradient, lev
         value_and_gradient: of the field: (N,) and (N, d) at float32 points (N, d).
         level: of the surface.
 
-    An edge is left as it is where its middle lies on the level set, where it would leave an edge shorter than SHORTEST
-    of the median, and where it would turn a cell over.
+    An edge is left as it is where its middle lies on the level set or does not come there, where an edge would be
+    shorter than SHORTEST of the median, and where a cell would be turned over.
     """
     assert surface.normals is not None
     edges = surface.edges()
     ends = np.sort(edges.reshape(-1, 2), axis=1)
-    turns = np.einsum("nd,nd->n", *surface.normals[ends.T]) < SMOOTH
+    known = np.asarray(surface.normals.any(axis=1))[ends].all(axis=1)
+    turns = known & (np.einsum("nd,nd->n", *surface.normals[ends.T]) < SMOOTH)
     keys = ends[turns] @ np.array([len(surface.vertices), 1])
     _, first, of = np.unique(keys, return_index=True, return_inverse=True)
     if not len(first):
         return surface
     crossing = surface.vertices[ends[turns][first]], surface.normals[ends[turns][first]]
-    places, gradients, moved = _up_to_the_crease(*crossing, value_and_gradient, level)
+    places, gradients, there = _up_to_the_crease(*crossing, value_and_gradient, level)
     vertices = np.concatenate([surface.vertices, places])
     normals = np.concatenate([surface.normals, unit(gradients)])
-    number = np.where(moved, len(surface.vertices) + np.arange(len(first)), -1)
+    number = np.where(there, len(surface.vertices) + np.arange(len(first)), -1)
     least = SHORTEST * float(np.median(np.linalg.norm(np.diff(surface.vertices[edges[:, 0]], axis=1)[:, 0], axis=1)))
     while True:
         marks = np.full(len(ends), -1)
@@ -76,13 +78,14 @@ def _up_to_the_crease(
         level: of the surface.
 
     Returns:
-        Places (N, d), the gradients there (N, d), and which were moved (N,).
+        Places (N, d), the gradients there (N, d), and which came onto the level set (N,).
     """
     middles, sums = ends.mean(axis=1), normals.sum(axis=1)
     told = np.linalg.norm(sums, axis=1) >= SIDE
     along, reach = unit(sums), np.where(told, REACH * np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1), 0.0)
     step = np.zeros(len(ends))
     value, gradient = in_chunks(value_and_gradient, middles)
+    least = NEARER * np.abs(value - level)
     for _ in range(STEPS):
         slope = np.einsum("nd,nd->n", gradient, along)
         tried = np.clip(step - ratio(value - level, slope), -reach, reach)
@@ -90,7 +93,7 @@ def _up_to_the_crease(
         better = np.abs(tried_value - level) < np.abs(value - level)
         step, value = np.where(better, tried, step), np.where(better, tried_value, value)
         gradient = np.where(better[:, None], tried_gradient, gradient)
-    return middles + step[:, None] * along, gradient, step != 0
+    return middles + step[:, None] * along, gradient, (step != 0) & (np.abs(value - level) <= least)
 
 
 def _divided(cells: Index, marks: Index, vertices: Array) -> tuple[Index, Index]:

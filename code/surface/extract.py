@@ -91,8 +91,8 @@ def _leaves_box(exits: Collection[tuple[int, int]]) -> UserError:
     """The error of a surface that goes through some walls, each by its axis, and 1 for the upper one."""
     where = ", ".join(f"{SIDES[side]} {'xyz'[axis]}" for axis, side in sorted(exits))
     return UserError(
-        f"the surface leaves the box at its {where} side: train again with a larger Ω, such as twice the "
-        "train.bounding_box_scale that it had (1.5 by default); of an open cloud, such as terrain or one view, "
+        f"the surface leaves the box at its {where} side: train again with a larger Ω, "
+        "--set train.bounding_box_scale=3 (1.5 by default); of an open cloud, such as terrain or one view, "
         "plot.trim=open (--eval --trim open) keeps the part that the points show"
     )
 

@@ -43,8 +43,16 @@ def test_a_point_far_from_those_that_were_looked_at_is_a_stray():
     off = [[9.0, 9.0, 3.01], [9.0, 9.0, 2.99], [-2.99, 9.0, 0.0]]
     asked = np.concatenate([off, lattice + np.array([0.3, 0.4, 0.0])])
     assert np.flatnonzero(find_strays(asked, lattice)).tolist() == [0]
-    assert not find_strays(asked[:40], lattice).any()  # one in forty is too many for outliers
+    assert np.flatnonzero(find_strays(asked, np.repeat(lattice, 6, axis=0))).tolist() == [0]  # each place counts once
     assert not find_strays(asked, lattice[:99]).any()  # so few show nothing
+
+
+def test_near_a_crowd_a_stray_is_as_far_as_elsewhere():
+    """Of most points the fourth nearest is one step away: by area a stray is √6 steps away from all, not 3 / 10."""
+    lattice = np.array(np.meshgrid(np.arange(20.0), np.arange(20.0), [0.0])).reshape(3, -1).T
+    crowd = lattice[:100] / 10 + [4.0, 4.0, 0.0]
+    asked = np.array([[4.3, 4.3, 1.0], [4.3, 4.3, 2.4], [4.3, 4.3, 2.5]])
+    assert find_strays(asked, np.concatenate([lattice, crowd])).tolist() == [False, False, True]
 
 
 def test_where_many_would_be_outliers_none_are():
@@ -61,14 +69,16 @@ def test_a_sky_far_behind_a_body_is_background_and_what_is_about_the_body_is_non
     directions = generator.standard_normal((1000, d))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     radius = np.repeat([1.0, 1.5, 40.0], [900, 40, 60])[:, None]
-    assert np.flatnonzero(find_background(7 + radius * directions)).tolist() == list(range(940, 1000))
+    assert np.flatnonzero(find_background(sky := 7 + radius * directions, sky)).tolist() == list(range(940, 1000))
     near = np.minimum(radius, 8.0)  # nine times as wide as the 90 % in the middle: one scene
-    assert not find_background(7 + near * directions).any()
-    assert not find_background((radius * directions)[-99:]).any()
+    assert find_background(sky, sky[::2]).sum() == 60  # some of the points tell it of all
+    assert not find_background(7 + near * directions, 7 + near * directions).any()
+    assert not find_background(sky[-99:], sky[-99:]).any()
 
 
 def test_a_tall_thin_post_on_wide_ground_is_no_background():
     generator = np.random.default_rng(6)
     ground = generator.uniform(-5, 5, (10_000, 3)) * [1, 1, 0.002]
     post = generator.uniform(0, 1, (300, 3)) * [0.06, 0.06, 8.0]
-    assert not find_background(np.concatenate([ground, post])).any()
+    cloud = np.concatenate([ground, post])
+    assert not find_background(cloud, cloud).any()

@@ -161,7 +161,7 @@ def test_the_benchmark_runs_what_is_missing_and_writes_its_tables(data, tmp_path
 
 
 def test_a_file_that_cannot_be_read_fails_alone(data, tmp_path, monkeypatch, capsys):
-    (data / "torn.ply").write_text("ply\n")  # a mesh to sample
+    (data / "torn.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n")  # a mesh to sample, whose points can be read
     (data / "bad.xyz").write_text("0 0\n0 0 0\n")  # a scan with its truth
     (data / "bad_gt.off").write_bytes((data / "scan_gt.off").read_bytes())
     ball = trimesh.creation.icosphere(2)
@@ -178,7 +178,7 @@ def test_a_file_that_cannot_be_read_fails_alone(data, tmp_path, monkeypatch, cap
         rows = {row["case"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["bad", "scan", "torn"]
     assert rows["bad"]["failed"].startswith(f"{data / 'bad.xyz'}, line 2 has 3 values")
-    assert rows["torn"]["failed"].startswith(f"{data / 'torn.ply'} has a PLY header without its end")
+    assert rows["torn"]["failed"].startswith(f"{data / 'torn.obj'}: ")
     assert float(rows["scan"]["d_C"]) < 1e-3
     shown = capsys.readouterr().out
     assert f"case bad  method none  failed {rows['bad']['failed']}" in shown

@@ -115,6 +115,19 @@ def test_of_a_crowd_of_points_so_many_count_in_each_cell(d):
     np.testing.assert_array_equal(uncrowded(points, 1e-3 if d == 2 else 0.05), points)
 
 
+def test_where_points_are_sparse_they_may_differ_more():
+    """On one half a hundredth of the points, so ten times as far apart, and every second is off by five spacings."""
+    directions = on_sphere(20_000, 3)
+    sparse = directions[:, 0] < 0
+    directions = directions[~sparse | (np.arange(20_000) % 100 == 0)]
+    spacing = point_distance(0.6 * directions)
+    heights = np.where((directions[:, 0] < -0.5) & (np.arange(len(directions)) % 2 == 0), 5 * spacing, 0.0)
+    points = (0.6 + heights[:, None]) * directions
+    assert len(without_strays(data_of(points), spacing).points) == len(points)
+    far = np.concatenate([points, 1.2 * points[-40:-20]])  # 20 beside each other, off by more than 10 spacings
+    np.testing.assert_array_equal(without_strays(data_of(far), spacing).points, points)
+
+
 @pytest.mark.parametrize("d", [2, 3])
 def test_what_one_point_says_alone_is_left_out_and_what_neighbours_share_is_not(d):
     """Points off the ball by two spacings stand alone on one half; on the other the ball rises by four."""

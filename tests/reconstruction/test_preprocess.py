@@ -405,6 +405,16 @@ def test_no_outlier_stays_in_a_cloud_of_which_some_points_were_looked_at():
     assert np.array_equal(found.body, found.kept)
 
 
+def test_a_background_of_which_some_was_looked_at_is_left_out_whole():
+    ball = sphere(19_000)
+    middle = ball.points.mean(axis=0)
+    sky = middle + 30 * (sphere(1000, seed=2).points - middle)
+    order = np.random.default_rng(0).permutation(20_000)
+    found = prepare(configured(), PointCloud(np.concatenate([ball.points, sky])[order], None), most_points=5000)
+    assert np.array_equal(found.kept, np.flatnonzero(order < 19_000))
+    assert found.dropped == 1000
+
+
 def test_few_different_points_that_come_often_show_nothing():
     corners = np.repeat(np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T, 200, axis=0)
     assert not prepare(configured(), PointCloud(corners.astype(np.float64), None)).scale.denoised

@@ -149,6 +149,39 @@ def test_each_kind_of_triangle_is_divided(normals, split_edges, cells):
     assert split.normals[3:].tolist() == [[0, 0, 1]] * len(middles)
 
 
+def test_a_level_beside_zero_is_the_one_that_counts():
+    surface, field = corner([X, Y, Z])
+    split = split_at_creases(surface, field, 0.05)
+    np.testing.assert_allclose(split.vertices[3:, 2], [0.15] * 3, atol=1e-6)
+
+
+def test_a_vertex_without_a_direction_is_on_no_crease():
+    surface, field = corner([np.zeros(3), Y, Y])
+    assert split_at_creases(surface, field).cells.tolist() == [[0, 1, 2]]
+
+
+def test_an_edge_whose_middle_does_not_come_onto_the_level_set_stays():
+    """The level set is 0.6 of the edge away, or Newton's steps lead beyond it."""
+    surface, _ = corner([X, Y, Z])
+    for value in (lambda x: x[:, 2] - 3.0, lambda x: torch.sign(x[:, 2] - 0.1) * (x[:, 2] - 0.1).abs().sqrt()):
+        split = split_at_creases(surface, lambda x, v=value: (v(x), torch.tensor([0.0, 0.0, 1.0]).expand(len(x), 3)))
+        np.testing.assert_array_equal(split.cells, surface.cells)
+
+
+def test_an_edge_that_would_be_too_short_stays():
+    """Two middles, 1 from each other, which come to places 2e-4 from each other."""
+
+    def field(x):
+        return x[:, 2] - 0.4999, torch.tensor([0.0, 0.0, 1.0]).expand(len(x), 3)
+
+    vertices = np.array([[0.0, 0, 0], [2, -1, 0], [2, 1, 0]])
+    normals = np.array([[0.0, 0, 1], [0, 1, 0], [0, -1, 0]])
+    surface = Surface(vertices, np.array([[0, 1, 2]]), normals)
+    assert split_at_creases(surface, field).cells.tolist() == [[0, 1, 2]]
+    apart = split_at_creases(surface, lambda x: (x[:, 2] - 0.4, field(x)[1]))
+    np.testing.assert_allclose(apart.vertices[3:], [[1, -0.1, 0.4], [1, 0.1, 0.4]], atol=1e-6)
+
+
 def test_an_edge_whose_middle_would_turn_a_cell_over_stays():
     """A sliver, 0.1 high, whose third corner the middle of its long edge would be moved beyond."""
 
