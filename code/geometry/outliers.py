@@ -79,9 +79,7 @@ def find_strays(points: Array, some: Array, settings: OutlierSettings | None = N
     return np.asarray(distance[:, 0] ** power > least)
 
 
-def find_background(
-    points: Array, some: Array, settings: OutlierSettings | None = None
-) -> npt.NDArray[np.bool_]:
+def find_background(points: Array, some: Array, settings: OutlierSettings | None = None) -> npt.NDArray[np.bool_]:
     """Which points (N, d), in any unit, are far behind the body that some of them (M, d) show, if it is small (N,)."""
     s = settings or OutlierSettings()
     low, high = np.quantile(some, [(1 - s.body) / 2, (1 + s.body) / 2], axis=0)

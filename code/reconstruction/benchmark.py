@@ -81,7 +81,7 @@ class Case:
     name: str
     cloud: Path
     target: Path
-    failed: str = ""  # why there is none, if the file cannot be read
+    failed: str = ""  # why the file cannot be read
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -145,8 +145,6 @@ def measure_all(options: argparse.Namespace) -> list[Row]:
     load_config(find_configuration("setup.conf"), [*flags, *options.set], check_model)
     for case in cases:
         try:
-            if case.failed:
-                raise UserError(case.failed)
             asked = [command for command in commands(case, options) if command[0] in methods]
         except UserError as error:  # of this case alone
             rows.append({"case": case.name, "method": "none", "failed": str(error)})
@@ -225,7 +223,13 @@ def _clouds(text: str) -> list[tuple[int, float, float]]:
 
 
 def commands(case: Case, options: argparse.Namespace) -> Iterator[tuple[str, int, list[str]]]:
-    """Method, seed and command of everything that is run on a case; {mesh} stands for its result."""
+    """Method, seed and command of everything that is run on a case; {mesh} stands for its result.
+
+    Raises:
+        UserError: the case's file cannot be read.
+    """
+    if case.failed:
+        raise UserError(case.failed)
     ours = [sys.executable, str(HERE / "run.py"), "--input", str(case.cloud), "--gpu", options.gpu,
             "--exps-dir", str(options.out / "exps")]  # fmt: skip
     length = "standard"

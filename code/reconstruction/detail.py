@@ -63,10 +63,9 @@ HELD_OUT = 5  # every fifth point of a patch is held out
 STANDARD_ERRORS = 1.0
 FEWEST_HELD_OUT = 5  # of a cloud of fewer different points than give so many nothing is told
 NEIGHBOURS = 16  # that tell the spacing
-STRAY = 1.0  # × spacing: a point that is no farther off the field's surface is no outlier,
-COMPANIONS = 8  # nor one whose value differs by no more from the median of so many points about: three outliers
-# beside each other are none of that
-DENSE = 0.25  # share of the points about that are crowded more: by theirs the spacing there is told
+STRAY = 1.0  # × spacing: an outlier is farther off the field's surface, and differs by more from the points about
+COMPANIONS = 8  # points about, whose median counts: three outliers beside each other do not make it
+DENSE = 0.25  # share of the points about that are more crowded than the one by which the spacing there is told
 FAR = 10.0  # × spacing: so far off the field's surface a point is an outlier, whatever is about it
 
 

@@ -4,10 +4,12 @@ Marching cubes puts vertices on the edges of its grid, hardly ever on a crease. 
 chords, and looks like a saw there. With its middle moved up to the crease, a chord becomes two that lie on the surface.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
-from phase_recon.surface.refine import SHORTEST, ValueAndGradient, in_chunks
+from phase_recon.surface.refine import SHORTEST, ValueAndGradient, in_chunks, median_edge
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.arrays import ratio, unit
 
@@ -46,20 +48,22 @@ def split_at_creases(surface: Surface, value_and_gradient: ValueAndGradient, lev
     vertices = np.concatenate([surface.vertices, places])
     normals = np.concatenate([surface.normals, unit(gradients)])
     number = np.where(there, len(surface.vertices) + np.arange(len(first)), -1)
-    least = SHORTEST * float(np.median(np.linalg.norm(np.diff(surface.vertices[edges[:, 0]], axis=1)[:, 0], axis=1)))
+    least = SHORTEST * median_edge(surface)
     while True:
-        marks = np.full(len(ends), -1)
-        marks[turns] = number[of]
-        cells, parents = _divided(surface.cells, marks.reshape(edges.shape[:2]), vertices)
-        new = (cells >= len(surface.vertices)).any(axis=1)
-        split, whole = Surface(vertices, cells[new]), Surface(surface.vertices, surface.cells[parents[new]])
-        over = np.einsum("nd,nd->n", split.cell_vectors(), whole.cell_vectors()) <= 0
+        marks = np.full(edges.shape[:2], -1)
+        marks[turns.reshape(marks.shape)] = number[of]
+        crossed = (marks >= 0).any(axis=1)
+        whole = replace(surface, cells=surface.cells[crossed])
+        parts, parents = _divided(whole.cells, marks[crossed], vertices)
+        split = Surface(vertices, parts)
+        over = np.einsum("nd,nd->n", split.cell_vectors(), whole.cell_vectors()[parents]) <= 0
         length = np.linalg.norm(np.diff(vertices[split.edges()], axis=2)[:, :, 0], axis=2).min(axis=1)
-        wrong = split.cells[over | (length < least)]
+        wrong = parts[over | (length < least)]
         wrong = wrong[wrong >= len(surface.vertices)] - len(surface.vertices)
         if not len(wrong):
             break
         number[wrong] = -1
+    cells = np.concatenate([surface.cells[~crossed], parts])
     used = np.concatenate([np.full(len(surface.vertices), True), number >= 0])
     return Surface(vertices[used], (np.cumsum(used) - 1)[cells], normals[used])
 
@@ -97,36 +101,27 @@ def _up_to_the_crease(
 
 
 def _divided(cells: Index, marks: Index, vertices: Array) -> tuple[Index, Index]:
-    """Cells (F, d), each divided at the vertices (F, edges) on its edges, -1 without one; and the cell of each part."""
-    if cells.shape[1] == 2:
-        whole = marks[:, 0] < 0
-        parts = [(cells[whole], whole), (np.stack([cells[~whole, 0], marks[~whole, 0]], axis=1), ~whole),
-                 (np.stack([marks[~whole, 0], cells[~whole, 1]], axis=1), ~whole)]  # fmt: skip
-    else:
-        parts = _divided_triangles(cells, marks, vertices)
-    return np.concatenate([of for of, _ in parts]), np.concatenate([np.flatnonzero(where) for _, where in parts])
+    """Cells (F, d), each divided at the vertices (F, edges) on its edges, -1 without one; and the cell of each part.
 
-
-def _divided_triangles(cells: Index, marks: Index, vertices: Array) -> list[tuple[Index, npt.NDArray[np.bool_]]]:
-    """Parts of triangles, and of which triangles (F,) each kind of them is a part.
-
-    A quadrilateral that is left beside a corner is divided by its shorter diagonal.
+    A quadrilateral that is left beside a triangle's corner is divided by its shorter diagonal.
     """
+    if cells.shape[1] == 2:
+        (a, b), middle, every = cells.T, marks[:, 0], np.arange(len(cells))
+        return np.stack([[a, middle], [middle, b]]).transpose(0, 2, 1).reshape(-1, 2), np.tile(every, 2)
     count = (marks >= 0).sum(axis=1)
-    parts = [(cells[count == 0], count == 0)]
+    kinds = []
     for turn in range(3):
         (a, b, c), (ab, bc, ca) = np.roll(cells, -turn, axis=1).T, np.roll(marks, -turn, axis=1).T
         one, two = (count == 1) & (ab >= 0), (count == 2) & (ca < 0)
         diagonals = (np.linalg.norm(vertices[x] - vertices[y], axis=1) for x, y in ((ab, c), (a, bc)))
         from_side = np.less(*diagonals)
-        for where, triangles in (
+        kinds += [
             (one, ((a, ab, c), (ab, b, c))),
             (two, ((ab, b, bc),)),
             (two & from_side, ((a, ab, c), (ab, bc, c))),
             (two & ~from_side, ((a, ab, bc), (a, bc, c))),
-        ):
-            parts += [(np.stack(corners, axis=1)[where], where) for corners in triangles]
-    (a, b, c), (ab, bc, ca), where = cells.T, marks.T, count == 3
-    for corners in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)):
-        parts.append((np.stack(corners, axis=1)[where], where))
-    return parts
+        ]
+    (a, b, c), (ab, bc, ca) = cells.T, marks.T
+    kinds.append((count == 3, ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))))
+    parts = [(np.stack(corners, axis=1)[where], np.flatnonzero(where)) for where, of in kinds for corners in of]
+    return np.concatenate([triangles for triangles, _ in parts]), np.concatenate([parents for _, parents in parts])

@@ -27,10 +27,8 @@ def refine(surface: Surface, value_and_gradient: ValueAndGradient, level: float 
     median edge, about half a grid cell, and only where that brings its value closer to the level; and none where it
     would leave an edge shorter than SHORTEST of the median.
     """
-    start = surface.vertices
-    edges = surface.edges()
-    median = float(np.median(np.linalg.norm(start[edges[:, 0, 1]] - start[edges[:, 0, 0]], axis=1)))
-    limit, edges = 0.5 * median, edges.reshape(-1, 2)
+    start, edges, median = surface.vertices, surface.edges().reshape(-1, 2), median_edge(surface)
+    limit = 0.5 * median
     vertices, off = start.copy(), np.arange(len(start))
     first_value, first_gradient = in_chunks(value_and_gradient, vertices)
     value, gradient = first_value.copy(), first_gradient.copy()
@@ -54,6 +52,12 @@ def refine(surface: Surface, value_and_gradient: ValueAndGradient, level: float 
             break
         vertices[short], gradient[short] = start[short], first_gradient[short]
     return replace(surface, vertices=vertices, normals=unit(gradient))
+
+
+def median_edge(surface: Surface) -> float:
+    """The median length of the edges of a surface; one edge of each cell tells it."""
+    first, second = surface.cells[:, 0], surface.cells[:, 1]
+    return float(np.median(np.linalg.norm(surface.vertices[second] - surface.vertices[first], axis=1)))
 
 
 def in_chunks(function: Callable[[torch.Tensor], tuple[torch.Tensor, ...]], points: Array) -> list[Array]:
