@@ -36,6 +36,7 @@ from scipy.spatial import cKDTree
 from phase_recon.geometry.neighbours import TINY, nearest
 from phase_recon.model.grid import SplineField, keys_of
 from phase_recon.reconstruction.detail_system import Data, solve
+from phase_recon.reconstruction.detail_topology import without_links
 from phase_recon.reconstruction.field import FLATTEST, DetailedField, NeuralField
 from phase_recon.reconstruction.openings import opened
 from phase_recon.reconstruction.scene import Scene
@@ -76,7 +77,7 @@ def correction_of(
 
     First it opens what the network has filled (``openings``). Then every row of the cloud that is no outlier counts, as
     it was given, but of a crowd a part; the normal there is that of the nearest point that was trained on.
-    In a thick layer of noise each is asked of the surface below it.
+    In a thick layer of noise each is asked of the surface below it. It makes no handles (``detail_topology``).
 
     Args:
         field: the trained field.
@@ -96,23 +97,25 @@ def correction_of(
     openings, found = opened(field, scene)
     if found:
         announce("detail: outside, the network had filled places near the points; it is open there now (train.detail)")
-    lambda_ = None
+    so_far, lambda_ = DetailedField(field, openings), None
     if enough:
         normals, trust = np.zeros_like(points), np.zeros(len(points))
         if scene.normals != "none":
             measured = scene.points.measured
             beside = nearest(measured.positions, points, 1)[1][:, 0]
             normals, trust = measured.normals[beside], measured.confidence[beside]
-        so_far = DetailedField(field, openings).normalised_value_and_gradient
-        data = without_strays(data_at(points, normals, trust, so_far, scene.normals == "given"), spacing)
-        data, told = in_layer(data, spacing, noise, so_far)
+        at = so_far.normalised_value_and_gradient
+        data = without_strays(data_at(points, normals, trust, at, scene.normals == "given"), spacing)
+        data, told = in_layer(data, spacing, noise, at)
         lambda_ = choose_lambda(told, spacing, noise)
     if lambda_ is None:
         announce("detail: the points show none that the network lacks (train.detail)")
         return openings if found else None
-    detail = solve(data, spacing, lambda_, noise)
+    detail, links = without_links(so_far, solve(data, spacing, lambda_, noise))
     unit = scene.domain.normalisation.scale
     announce(f"detail: added down to the points' spacing of {spacing * unit:.3g}, λ = {lambda_:g} (train.detail)")
+    if links:
+        announce(f"detail: left out about {links:,} nodes of its grid, where it would make handles or join bodies")
     return SplineField((*openings.grids, *detail.grids))
 
 

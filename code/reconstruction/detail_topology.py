@@ -1,0 +1,54 @@
+"""Keeps the detail from linking what the network has apart: it makes no handles, and joins no bodies.
+
+Where points are few, as on a side of a rib that hardly a ray saw, the network's surface is smooth, and the detail would
+tear holes into it or bridge it. So the corrected field is compared with the network's at the nodes of the detail's
+grid. Where nodes change sides only by a link (``digital_topology``), the detail is left out about them. It may
+close handles.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from phase_recon.model.grid import SplineField, SplineGrid, keys_of, nodes_about
+from phase_recon.reconstruction.digital_topology import linking_nodes
+from phase_recon.reconstruction.field import DetailedField
+
+RINGS = 2  # of nodes without detail about one that links: of these alone, 1.5 spacings wide, a spline reaches it
+ROUNDS = 4  # at most: where the detail ends, others may link; after three hardly any did
+
+
+def without_links(field: DetailedField, detail: SplineField) -> tuple[SplineField, int]:
+    """What is left of a detail that makes no handles, and at how many nodes of its grid it would have.
+
+    Args:
+        field: what the detail is to be added to.
+        detail: of one grid.
+    """
+    from phase_recon.surface.sparse_grid import evaluate  # half a second, and not before the first step
+
+    (grid,) = detail.grids
+    before = evaluate(field.normalised, np.float64(grid.spacing) * grid.nodes)
+    changes = (before < 0) != (before + _values(grid, grid.nodes) < 0)
+    inner = nodes_about(grid.nodes[changes], RINGS + 1)  # beside where the detail ends, others may change
+    nodes = nodes_about(inner, 1)
+    before = evaluate(field.normalised, np.float64(grid.spacing) * nodes)
+    asked = np.isin(keys_of(nodes), keys_of(inner))
+    places = 0
+    for _ in range(ROUNDS):
+        after = before + _values(grid, nodes)
+        changing = np.flatnonzero(((before < 0) != (after < 0)) & asked)
+        share = np.abs(before[changing] / (after - before)[changing])  # of the detail, with which the side changes
+        linking = linking_nodes(nodes, before < 0, changing, share)
+        if not len(linking):
+            break
+        places += len(linking)
+        left = ~np.isin(keys_of(grid.nodes), keys_of(nodes_about(nodes[linking], RINGS)))
+        grid = SplineGrid(grid.spacing, grid.nodes[left], grid.coefficients[left])
+    return SplineField((grid,)), places
+
+
+def _values(grid: SplineGrid, nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """The detail (M,) at nodes (M, d)."""
+    value = SplineField((grid,)).value(torch.from_numpy((nodes * grid.spacing).astype(np.float32)))
+    return np.asarray(value.numpy())
