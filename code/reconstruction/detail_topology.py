@@ -14,6 +14,9 @@ from phase_recon.model.grid import SplineField, SplineGrid, keys_of, nodes_about
 from phase_recon.reconstruction.digital_topology import linking_nodes
 from phase_recon.reconstruction.field import DetailedField
 
+Values = npt.NDArray[np.float32]
+Nodes = npt.NDArray[np.int64]
+
 RINGS = 2  # of nodes without detail about one that links: of these alone, 1.5 spacings wide, a spline reaches it
 ROUNDS = 4  # at most: where the detail ends, others may link; after three hardly any did
 
@@ -25,30 +28,35 @@ def without_links(field: DetailedField, detail: SplineField) -> tuple[SplineFiel
         field: what the detail is to be added to.
         detail: of one grid.
     """
-    from phase_recon.surface.sparse_grid import evaluate  # half a second, and not before the first step
-
     (grid,) = detail.grids
-    before = evaluate(field.normalised, np.float64(grid.spacing) * grid.nodes)
-    changes = (before < 0) != (before + _values(grid, grid.nodes) < 0)
-    inner = nodes_about(grid.nodes[changes], RINGS + 1)  # beside where the detail ends, others may change
-    nodes = nodes_about(inner, 1)
-    before = evaluate(field.normalised, np.float64(grid.spacing) * nodes)
-    asked = np.isin(keys_of(nodes), keys_of(inner))
-    places = 0
+    nodes, keys = grid.nodes, keys_of(grid.nodes)
+    before, places = _field_at(field, grid.spacing, nodes), 0
     for _ in range(ROUNDS):
-        after = before + _values(grid, nodes)
-        changing = np.flatnonzero(((before < 0) != (after < 0)) & asked)
-        share = np.abs(before[changing] / (after - before)[changing])  # of the detail, with which the side changes
-        linking = linking_nodes(nodes, before < 0, changing, share)
+        after = before + _detail_at(grid, nodes)
+        changes = np.flatnonzero((before < 0) != (after < 0))
+        about = nodes_about(nodes[changes], 1)  # of which some are no nodes of the grid
+        place = np.minimum(np.searchsorted(keys, keys_of(about)), len(keys) - 1)
+        values, unknown = before[place], (nodes[place] != about).any(axis=1)
+        values[unknown] = _field_at(field, grid.spacing, about[unknown])
+        changing = np.searchsorted(keys_of(about), keys[changes])
+        share = np.abs(before[changes] / (after - before)[changes])  # of the detail, with which the side changes
+        linking = linking_nodes(about, values < 0, changing, share)
         if not len(linking):
             break
         places += len(linking)
-        left = ~np.isin(keys_of(grid.nodes), keys_of(nodes_about(nodes[linking], RINGS)))
+        left = ~np.isin(keys_of(grid.nodes), keys_of(nodes_about(about[linking], RINGS)))
         grid = SplineGrid(grid.spacing, grid.nodes[left], grid.coefficients[left])
     return SplineField((grid,)), places
 
 
-def _values(grid: SplineGrid, nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """The detail (M,) at nodes (M, d)."""
+def _field_at(field: DetailedField, spacing: float, nodes: Nodes) -> Values:
+    """The field (M,) at nodes (M, d) of a grid, normalised."""
+    from phase_recon.surface.sparse_grid import evaluate  # half a second, and not before the first step
+
+    return evaluate(field.normalised, np.float64(spacing) * nodes)
+
+
+def _detail_at(grid: SplineGrid, nodes: Nodes) -> Values:
+    """The detail (M,) at nodes (M, d), normalised."""
     value = SplineField((grid,)).value(torch.from_numpy((nodes * grid.spacing).astype(np.float32)))
     return np.asarray(value.numpy())
