@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage.measure import find_contours
 
+from phase_recon.surface.manifold import with_single_edges
 from phase_recon.surface.sparse_grid import CHUNK, EDGE_MARGIN, SparseGrid, TensorFunction, evaluate
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.arrays import unique_rows
@@ -65,7 +66,8 @@ def extract_surface(
     if announce:
         total = int(np.prod(cells + 1))
         announce(f"evaluated {evaluations:,} times, {evaluations / total:.1%} of the {total:,} grid points")
-    return Surface(origin + cell * vertices, elements)
+    surface = Surface(origin + cell * vertices, elements)
+    return with_single_edges(surface) if len(cells) == 3 else surface
 
 
 def check_within(surface: Surface, lower: Array, upper: Array) -> None:
