@@ -116,7 +116,8 @@ def correction_of(
     announce(f"detail: added down to the points' spacing of {spacing * unit:.3g}, λ = {lambda_:g} (train.detail)")
     if links:
         announce(f"detail: left out about {links:,} nodes of its grid, where it would make handles or join bodies")
-    return SplineField((*openings.grids, *detail.grids))
+    grids = (*openings.grids, *detail.grids)
+    return SplineField(grids) if grids else None
 
 
 def not_blurred(points: Array, scene: Scene) -> Array:

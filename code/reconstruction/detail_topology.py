@@ -22,7 +22,7 @@ ROUNDS = 4  # at most: where the detail ends, others may link; after three hardl
 
 
 def without_links(field: DetailedField, detail: SplineField) -> tuple[SplineField, int]:
-    """What is left of a detail that makes no handles, and at how many nodes of its grid it would have.
+    """The part of a detail that links nothing, without a grid if that is nothing, and how many nodes would link.
 
     Args:
         field: what the detail is to be added to.
@@ -46,6 +46,8 @@ def without_links(field: DetailedField, detail: SplineField) -> tuple[SplineFiel
         places += len(linking)
         left = ~np.isin(keys_of(grid.nodes), keys_of(nodes_about(about[linking], RINGS)))
         grid = SplineGrid(grid.spacing, grid.nodes[left], grid.coefficients[left])
+        if not left.any():
+            return SplineField(()), places
     return SplineField((grid,)), places
 
 

@@ -17,8 +17,11 @@ SPACING, HALF = 0.1, 0.25  # of the grid; half the thickness of the slab
 class Slab:
     """The signed distance to a slab of half a thickness about z = 0 (2D: y = 0)."""
 
+    def __init__(self, half=HALF):
+        self.half = half
+
     def normalised(self, x):
-        return x[:, -1].abs() - HALF
+        return x[:, -1].abs() - self.half
 
 
 def grid_of(value, d=3):
@@ -81,6 +84,21 @@ def test_a_detail_that_changes_no_side_stays_as_it_is():
     left, places = without_links(Slab(), nothing)
     assert places == 0
     np.testing.assert_array_equal(left.grids[0].nodes, nothing.grids[0].nodes)
+
+
+def test_of_a_detail_that_only_links_nothing_is_left():
+    plug = grid_of(lambda x: np.where(np.linalg.norm(x, axis=1) < 0.05, 5.0, 0.0))
+    assert len(plug.grids[0].nodes) == 1
+    thin = Slab(half=0.04)  # of which only the nodes at z = 0 are inside
+    left, places = without_links(thin, plug)
+    assert (left, places) == (SplineField(()), 1)
+
+
+def test_a_correction_of_which_nothing_is_left_is_none(monkeypatch):
+    scene = scene_of(ring_cloud(hole=0.1))
+    monkeypatch.setattr(of_detail, "choose_lambda", lambda *_: 1.0)
+    monkeypatch.setattr(of_detail, "without_links", lambda field, detail: (SplineField(()), 1))
+    assert correction_of(Filled(scene, hole=0.1), scene, lambda _: None) is None
 
 
 def test_what_was_left_out_is_said(monkeypatch):
