@@ -77,7 +77,8 @@ def correction_of(
 
     First it opens what the network has filled (``openings``). Then every row of the cloud that is no outlier counts, as
     it was given, but of a crowd a part; the normal there is that of the nearest point that was trained on.
-    In a thick layer of noise each is asked of the surface below it. It makes no handles (``detail_topology``).
+    In a thick layer of noise each is asked of the surface below it. The detail makes no
+    handles beside those of the network and its openings (``detail_topology``).
 
     Args:
         field: the trained field.
@@ -112,10 +113,11 @@ def correction_of(
         announce("detail: the points show none that the network lacks (train.detail)")
         return openings if found else None
     detail, links = without_links(so_far, solve(data, spacing, lambda_, noise))
-    unit = scene.domain.normalisation.scale
-    announce(f"detail: added down to the points' spacing of {spacing * unit:.3g}, λ = {lambda_:g} (train.detail)")
+    if detail.grids:
+        unit = scene.domain.normalisation.scale
+        announce(f"detail: added down to the points' spacing of {spacing * unit:.3g}, λ = {lambda_:g} (train.detail)")
     if links:
-        announce(f"detail: left out about {links:,} nodes of its grid, where it would make handles or join bodies")
+        announce(f"detail: left out about {links:,} nodes, where it would make handles, or join or begin bodies")
     grids = (*openings.grids, *detail.grids)
     return SplineField(grids) if grids else None
 

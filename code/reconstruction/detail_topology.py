@@ -2,8 +2,8 @@
 
 Where points are few, as on a side of a rib that hardly a ray saw, the network's surface is smooth, and the detail would
 tear holes into it or bridge it. So the corrected field is compared with the network's at the nodes of the detail's
-grid. Where nodes change sides only by a link (``digital_topology``), the detail is left out about them. It may
-close handles.
+grid, and about it. Where nodes can change sides only by a link (``digital_topology``), the detail is left out about
+them. It may close handles, but makes none, joins no bodies, and begins none. What is finer than the grid is not seen.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from phase_recon.reconstruction.field import DetailedField
 Values = npt.NDArray[np.float32]
 Nodes = npt.NDArray[np.int64]
 
-RINGS = 2  # of nodes without detail about one that links: of these alone, 1.5 spacings wide, a spline reaches it
+RINGS = 2  # of nodes without detail about one that links; splines reach 1.5 spacings, so that it is zero there
 ROUNDS = 4  # at most: where the detail ends, others may link; after three hardly any did
 
 
@@ -29,12 +29,13 @@ def without_links(field: DetailedField, detail: SplineField) -> tuple[SplineFiel
         detail: of one grid.
     """
     (grid,) = detail.grids
-    nodes, keys = grid.nodes, keys_of(grid.nodes)
+    nodes = nodes_about(grid.nodes, 1)  # of these alone the splines reach beyond the grid
+    keys = keys_of(nodes)
     before, places = _field_at(field, grid.spacing, nodes), 0
     for _ in range(ROUNDS):
         after = before + _detail_at(grid, nodes)
         changes = np.flatnonzero((before < 0) != (after < 0))
-        about = nodes_about(nodes[changes], 1)  # of which some are no nodes of the grid
+        about = nodes_about(nodes[changes], 1)  # some of which are farther out
         place = np.minimum(np.searchsorted(keys, keys_of(about)), len(keys) - 1)
         values, unknown = before[place], (nodes[place] != about).any(axis=1)
         values[unknown] = _field_at(field, grid.spacing, about[unknown])

@@ -1,10 +1,11 @@
-"""Which nodes of a grid could change sides only by a link between parts of one side that are apart (digital topology).
+"""Which nodes of a grid cannot change sides without joining parts of that side which are apart (digital topology).
 
 A body is the nodes that are inside, and two of them meet if they share a face of their cells; outside, a corner is
 enough (Kong & Rosenfeld 1989). A node that changes sides links nothing if the neighbours that it comes to are in one
 piece. A body is taken into another node by node, each one at its turn (after Han, Xu & Prince 2003, who allow only what
 changes no topology at all). Where the other body has a handle that the first lacks, or is one where the first is two,
-nodes are left: those where the parts would meet. In space, handles may be closed on the way, and parts come apart.
+nodes stay as they were: those where the parts would meet, and those that have no neighbour on their new side. In space,
+handles may be closed on the way, hollows closed off, and parts come apart.
 """
 
 from functools import cache
@@ -23,7 +24,7 @@ LEVELS = 8  # shares of the nodes, by their order, that are taken one after the 
 
 
 def linking_nodes(nodes: Index, inside: Bools, changing: Index, order: Array) -> Index:
-    """Those of the nodes that are to change sides which cannot without a link, as numbers of ``nodes`` (K,).
+    """Those of the nodes that are to change sides that cannot without a link, as numbers of ``nodes`` (K,).
 
     Args:
         nodes: of a grid (M, d), in the order of their keys: those that change and all their neighbours.
@@ -72,7 +73,7 @@ class _Neighbourhood(NamedTuple):
         by_face: which of them share a face with which, or are the same (K, K), as numbers.
         by_corner: which share a corner, or are the same (K, K), as numbers.
         at_face: which share a face with the node (K,).
-        near: which share an edge with it, or a face (K,); through others no two meet at faces.
+        near: which share an edge with it, or a face (K,); no path over faces leads through the others.
     """
 
     by_face: npt.NDArray[np.float32]

@@ -11,13 +11,15 @@ from phase_recon.surface.surface import Surface
 
 Array = npt.NDArray[np.float64]
 
+TINY = float(np.finfo(np.float64).tiny)
 ASIDE = 0.05  # × length of the edge: how far the middle of the second edge is moved between its triangles
 
 
 def with_single_edges(surface: Surface) -> Surface:
-    """A surface in space, closed or not, of which no edge bounds four triangles, two each way.
+    """A surface in space in which each edge that bounded four triangles, two each way, is two edges.
 
-    Of four triangles about an edge, the two that lie the nearest together get one of their own, bent at its middle.
+    Of the four triangles, the two that lie the nearest together get an edge of their own, bent at its middle, which is
+    off the level set by at most ASIDE of its length.
 
     Args:
         surface: whose vertices have no normals and no colours yet.
@@ -41,14 +43,17 @@ def with_single_edges(surface: Surface) -> Surface:
             continue
         b = end[forward[0]]
         towards = {int(side): _across(vertices, a, b, cells[side // 3, (side + 2) % 3]) for side in sides}
-        pairs = [(int(f), int(g)) for f in forward for g in backward]
+        tips = {side: cells[side // 3, (side + 2) % 3] for side in towards}
+        pairs = [(int(f), int(g)) for f in forward for g in backward if tips[int(f)] != tips[int(g)]]
+        if not pairs:  # one triangle twice, each way
+            continue
         pair = max(pairs, key=lambda p: float(towards[p[0]] @ towards[p[1]]))
         length = np.linalg.norm(vertices[b] - vertices[a])
         middle = 0.5 * (vertices[a] + vertices[b]) + ASIDE * length * 0.5 * (towards[pair[0]] + towards[pair[1]])
         for side in pair:
             kept[side // 3] = False
-            tip, number = cells[side // 3, (side + 2) % 3], len(vertices) + len(more)
-            halves += [[start[side], number, tip], [number, end[side], tip]]
+            number = len(vertices) + len(more)
+            halves += [[start[side], number, tips[side]], [number, end[side], tips[side]]]
         more.append(middle)
     split = Surface(
         np.concatenate([vertices, np.reshape(more, (-1, 3))]),
@@ -59,8 +64,11 @@ def with_single_edges(surface: Surface) -> Surface:
 
 def _across(vertices: Array, a: int, b: int, tip: int) -> Array:
     """The unit vector (3,) from the line of an edge from a to b to a vertex off it."""
-    along = vertices[b] - vertices[a]
-    along = along / np.linalg.norm(along)
+    along = _unit(vertices[b] - vertices[a])
     step = vertices[tip] - vertices[a]
-    step = step - (step @ along) * along
-    return np.asarray(step / max(np.linalg.norm(step), np.finfo(np.float64).tiny))
+    return _unit(step - (step @ along) * along)
+
+
+def _unit(vector: Array) -> Array:
+    """The vector (3,) at length 1, or zero."""
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), TINY))
