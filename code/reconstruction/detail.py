@@ -36,7 +36,6 @@ from scipy.spatial import cKDTree
 from phase_recon.geometry.neighbours import TINY, nearest
 from phase_recon.model.grid import SplineField, keys_of
 from phase_recon.reconstruction.detail_system import Data, solve
-from phase_recon.reconstruction.detail_topology import without_links
 from phase_recon.reconstruction.field import FLATTEST, DetailedField, NeuralField
 from phase_recon.reconstruction.openings import opened
 from phase_recon.reconstruction.scene import Scene
@@ -77,8 +76,7 @@ def correction_of(
 
     First it opens what the network has filled (``openings``). Then every row of the cloud that is no outlier counts, as
     it was given, but of a crowd a part; the normal there is that of the nearest point that was trained on.
-    In a thick layer of noise each is asked of the surface below it. The detail makes no
-    handles beside those of the network and its openings (``detail_topology``).
+    In a thick layer of noise each is asked of the surface below it.
 
     Args:
         field: the trained field.
@@ -98,28 +96,24 @@ def correction_of(
     openings, found = opened(field, scene)
     if found:
         announce("detail: outside, the network had filled places near the points; it is open there now (train.detail)")
-    so_far, lambda_ = DetailedField(field, openings), None
+    lambda_ = None
     if enough:
         normals, trust = np.zeros_like(points), np.zeros(len(points))
         if scene.normals != "none":
             measured = scene.points.measured
             beside = nearest(measured.positions, points, 1)[1][:, 0]
             normals, trust = measured.normals[beside], measured.confidence[beside]
-        at = so_far.normalised_value_and_gradient
-        data = without_strays(data_at(points, normals, trust, at, scene.normals == "given"), spacing)
-        data, told = in_layer(data, spacing, noise, at)
+        so_far = DetailedField(field, openings).normalised_value_and_gradient
+        data = without_strays(data_at(points, normals, trust, so_far, scene.normals == "given"), spacing)
+        data, told = in_layer(data, spacing, noise, so_far)
         lambda_ = choose_lambda(told, spacing, noise)
     if lambda_ is None:
         announce("detail: the points show none that the network lacks (train.detail)")
         return openings if found else None
-    detail, links = without_links(so_far, solve(data, spacing, lambda_, noise))
-    if detail.grids:
-        unit = scene.domain.normalisation.scale
-        announce(f"detail: added down to the points' spacing of {spacing * unit:.3g}, λ = {lambda_:g} (train.detail)")
-    if links:
-        announce(f"detail: left out about {links:,} nodes, where it would make handles, or join or begin bodies")
-    grids = (*openings.grids, *detail.grids)
-    return SplineField(grids) if grids else None
+    detail = solve(data, spacing, lambda_, noise)
+    unit = scene.domain.normalisation.scale
+    announce(f"detail: added down to the points' spacing of {spacing * unit:.3g}, λ = {lambda_:g} (train.detail)")
+    return SplineField((*openings.grids, *detail.grids))
 
 
 def not_blurred(points: Array, scene: Scene) -> Array:
