@@ -37,7 +37,8 @@ def extract_surface(
 
     Cells are cubes (squares); resolution is their number along the box's longest or shortest side, and the
     box grows about its centre, by less than a cell, to whole cells along the others. In 3D the field is
-    evaluated near the level set only; in 2D everywhere. announce receives lines about the work done.
+    evaluated near the level set only; in 2D everywhere. An edge of four triangles is made two, one of them bent off the
+    level set (``surface.manifold``). announce receives lines about the work done.
 
     Raises UserError where the field is not finite, where there is no level set, where the grid does not fit into the
     memory, and, unless allow_open, where the surface leaves the box.

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from phase_recon.surface.surface import Surface
+from phase_recon.utils.arrays import unit
 
 Array = npt.NDArray[np.float64]
 
-TINY = float(np.finfo(np.float64).tiny)
 ASIDE = 0.05  # × length of the edge: how far the middle of the second edge is moved between its triangles
 
 
@@ -25,50 +25,35 @@ def with_single_edges(surface: Surface) -> Surface:
         surface: whose vertices have no normals and no colours yet.
     """
     vertices, cells = surface.vertices, surface.cells
-    start, end = cells.ravel(), np.roll(cells, -1, axis=1).ravel()
+    start, end = surface.edges().reshape(-1, 2).T
+    tip = np.roll(cells, 1, axis=1).ravel()  # the vertex across from each side
     key = np.minimum(start, end) * len(vertices) + np.maximum(start, end)
     order = np.argsort(key, kind="stable")
     first = np.flatnonzero(np.diff(key[order], prepend=-1))
     fourfold = first[np.diff(first, append=len(order)) == 4]
-    if not len(fourfold):
-        return surface
     kept = np.ones(len(cells), dtype=bool)
-    more: list[Array] = []
+    middles: list[Array] = []
     halves: list[list[int]] = []
     for place in fourfold:
         sides = order[place : place + 4]
-        a = min(start[sides[0]], end[sides[0]])
-        forward, backward = sides[start[sides] == a], sides[start[sides] != a]
-        if len(forward) != 2 or not kept[sides // 3].all():  # of a triangle one edge at a time
+        a, b = start[sides[0]], end[sides[0]]
+        forward = start[sides] == a
+        if forward.sum() != 2 or not kept[sides // 3].all():  # of a triangle one edge at a time
             continue
-        b = end[forward[0]]
-        towards = {int(side): _across(vertices, a, b, cells[side // 3, (side + 2) % 3]) for side in sides}
-        tips = {side: cells[side // 3, (side + 2) % 3] for side in towards}
-        pairs = [(int(f), int(g)) for f in forward for g in backward if tips[int(f)] != tips[int(g)]]
-        if not pairs:  # one triangle twice, each way
+        along, steps = vertices[b] - vertices[a], vertices[tip[sides]] - vertices[a]
+        across = unit(steps - np.outer(steps @ unit(along), unit(along)))
+        cosine = across @ across.T
+        cosine[(forward[:, None] == forward) | (tip[sides][:, None] == tip[sides])] = -np.inf
+        if cosine.max() == -np.inf:  # one triangle twice, each way
             continue
-        pair = max(pairs, key=lambda p: float(towards[p[0]] @ towards[p[1]]))
-        length = np.linalg.norm(vertices[b] - vertices[a])
-        middle = 0.5 * (vertices[a] + vertices[b]) + ASIDE * length * 0.5 * (towards[pair[0]] + towards[pair[1]])
-        for side in pair:
+        pair = np.array(np.unravel_index(cosine.argmax(), cosine.shape))
+        number = len(vertices) + len(middles)
+        aside = ASIDE * np.linalg.norm(along) * across[pair].mean(axis=0)
+        middles.append(vertices[[a, b]].mean(axis=0) + aside)
+        for side in sides[pair]:
             kept[side // 3] = False
-            number = len(vertices) + len(more)
-            halves += [[start[side], number, tips[side]], [number, end[side], tips[side]]]
-        more.append(middle)
-    split = Surface(
-        np.concatenate([vertices, np.reshape(more, (-1, 3))]),
-        np.concatenate([cells[kept], np.reshape(halves, (-1, 3)).astype(cells.dtype)]),
-    )
-    return with_single_edges(split) if more else surface
-
-
-def _across(vertices: Array, a: int, b: int, tip: int) -> Array:
-    """The unit vector (3,) from the line of an edge from a to b to a vertex off it."""
-    along = _unit(vertices[b] - vertices[a])
-    step = vertices[tip] - vertices[a]
-    return _unit(step - (step @ along) * along)
-
-
-def _unit(vector: Array) -> Array:
-    """The vector (3,) at length 1, or zero."""
-    return np.asarray(vector / max(float(np.linalg.norm(vector)), TINY))
+            halves += [[start[side], number, tip[side]], [number, end[side], tip[side]]]
+    if not middles:
+        return surface
+    split = Surface(np.concatenate([vertices, middles]), np.concatenate([cells[kept], np.array(halves)]))
+    return with_single_edges(split)

@@ -49,6 +49,13 @@ def test_other_surfaces_stay_as_they_are():
     assert with_single_edges(half) is half
 
 
+def test_a_triangle_that_comes_twice_each_way_stays():
+    """Its sides bound four triangles, but no two of them part."""
+    twice = np.array([[0, 1, 2], [0, 1, 2], [1, 0, 2], [1, 0, 2]])
+    surface = Surface(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), twice)
+    assert with_single_edges(surface) is surface
+
+
 def test_two_walls_in_the_face_of_a_cell_are_closed_for_other_readers(monkeypatch):
     def mesh():
         surface = extract_surface(two_cells, [0.0] * 3, [6.0, 5.0, 5.0], 6)
