@@ -70,7 +70,8 @@ def findings(scene: Scene) -> list[str]:
             f"the rest: {noise * unit:.3g}, {noise:.2g} of the radius; they are moved towards the surface by more "
             "neighbours, and show no detail"
         )
-    doubled, apart = layers(points.measured) if scene.normals == "estimated" else (0.0, 0.0)
+    scanned = scene.normals == "estimated" and scene.dimension == 3
+    doubled, apart = layers(points.measured) if scanned else (0.0, 0.0)
     if doubled >= LAYERED:
         lines.append(
             f"warning: {doubled:.0%} of the points have others behind or before them, {apart * unit:.2g} apart, that "

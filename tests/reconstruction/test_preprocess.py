@@ -9,8 +9,11 @@ import torch
 from scipy.spatial import cKDTree
 
 from conftest import TINY, box_with_hollow
+from phase_recon.benchmarks.scanner import take
+from phase_recon.benchmarks.shapes import SHAPES
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.coarse_surface import CoarseSurfaceSettings
+from phase_recon.geometry.layers import layers
 from phase_recon.geometry.neighbours import areas
 from phase_recon.geometry.noise import NoiseSettings
 from phase_recon.geometry.points import Source
@@ -653,3 +656,11 @@ def test_a_surface_that_is_scanned_twice_is_said():
     facing = np.where(np.arange(20_000)[scene.points.raw_index] % 2, 1.0, -1.0)
     wall = replace(scene.points, normals=scene.points.normals * facing[:, None])
     assert not any("badly registered" in line for line in findings(replace(scene, points=wall)))
+
+
+def test_the_flanks_of_a_curve_are_no_layers():
+    """Teeth 0.2 apart, whose flanks face the same way; 48 neighbours of 250 points go from one to another."""
+    cloud = take(SHAPES["gear_2d"].surface(), "gear_2d", "noisy", 0)
+    scene = preprocess.prepare(Config(), PointCloud(cloud.points))
+    assert layers(scene.points.measured)[0] > 0.01
+    assert not any("badly registered" in line for line in findings(scene))
