@@ -4,7 +4,7 @@
     python code/benchmarks/comparison.py --clouds gear-noisy --steps 100
 
 Each table is that of compare.py, whose command stands above it: all losses have the coarse surface at the start, the
-network, the optimiser and the batch of setup.conf, and only the loss differs. What is in --out already is not done
+network and the optimiser of setup.conf, and one batch, and only the loss differs. What is in --out already is not done
 again, so the command can be stopped and started again; the page is written anew after every table.
 """
 

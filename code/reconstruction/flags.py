@@ -78,7 +78,7 @@ def parser(description: str) -> Parser:
     what.add_argument("--eval", action="store_true", help="mesh, draw and measure a trained run; no training")
     what.add_argument("--is-continue", action="store_true", help="go on with a run, with its configuration")
 
-    how = flags.add_argument_group("how", "A flag wins over the key of the configuration that it stands for.")
+    how = flags.add_argument_group("how", "A flag wins over the configuration file, and --set over both.")
     how.add_argument("--quality", choices=QUALITIES, help="steps and resolution together, see below")
     common_flag(how, "minutes", help="time for the whole command, in place of a number of steps; train.time_budget")
     common_flag(how, "steps", help="length of the training (1500); train.nepoch")

@@ -14,7 +14,7 @@ from phase_recon.utils.errors import raise_problems
 from phase_recon.utils.locations import PACKAGE, find_configuration
 from phase_recon.utils.overrides import Override
 
-SETUP = PACKAGE / "shapespace" / "setup.conf"  # explains every key
+SETUP = PACKAGE / "shapespace" / "setup.conf"  # explains what setup.conf does not
 RATES = (LearningRate("Cosine", 4e-3, Final=2e-5), LearningRate("Cosine", 1e-2, Final=1e-4))
 LATENT_LAMBDA = 1e-3  # weight of the mean length of the codes (Gropp et al. 2020)
 # keys that a single shape has, and the only value that they can have here

@@ -7,7 +7,7 @@
     python code/shapespace/run.py dfaust --scans scans --out processed        # D-FAUST's scans in the layout of IGR
 
 Runs are folders like those of reconstruction/run.py: exps/<expname>/<time of start>/. ``train --is-continue`` goes on
-with one. code/shapespace/setup.conf explains every key.
+with one. code/shapespace/setup.conf explains the keys that only a space has.
 """
 
 import argparse
