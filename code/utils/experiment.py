@@ -27,6 +27,7 @@ GO_ON = "the earlier checkpoints are complete: free some space and continue with
 START_AGAIN = "no checkpoint is complete yet: free some space and start again"
 TIMESTAMP = "%Y_%m_%d_%H_%M_%S"  # name of a run's folder: the local time of its start
 PARTS = ("checkpoints", "plots", "evaluation")  # the folders in a run's folder
+BEGUN = {*PARTS, "config.conf", "log.jsonl", "cloud.json", "output.log"}  # what a run without a checkpoint has left
 MAX_SAME_SECOND = 1000  # runs of one name that can start in one second; more are a mistake
 NO_CHECKPOINT = (
     "has no checkpoint yet, and so nothing to load: a run saves its first after train.checkpoint_frequency steps "
@@ -55,12 +56,12 @@ class Experiment:
         Args:
             exps_dir: the folder of all experiments.
             expname: the name of this one.
-            timestamp: the folder's name in place of <now>, which may be a path; "latest" means <now>. An existing
-                folder without checkpoints is used again.
+            timestamp: the folder's name in place of <now>, which may be a path; "latest" means <now>. The folder of a
+                run that has ended before its first checkpoint is used again.
             parts: the folders to make in it, where it is new.
 
         Raises:
-            UserError: the folder cannot be made, or contains a checkpoint.
+            UserError: the folder cannot be made, or contains a checkpoint or other results.
         """
         if timestamp != "latest":
             return Experiment._create_named(exps_dir / expname / timestamp, parts)
@@ -88,6 +89,8 @@ class Experiment:
     def _create_named(folder: Path, parts: Sequence[str]) -> "Experiment":
         if latest_checkpoint(folder) is not None:
             raise UserError(f"{folder}: contains a run: continue it with --is-continue, or evaluate it with --eval")
+        if others := _results(folder):
+            raise UserError(f"{folder}: contains {others[0]}, but no checkpoint; give another --timestamp")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name in parts:
@@ -303,6 +306,12 @@ def locked(folder: Path, wait: bool) -> Iterator[bool]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _results(folder: Path) -> list[str]:
+    """What a folder, if there is one, holds besides what a run has left that ended before its first checkpoint."""
+    others = [path.name for path in folder.glob("*") if path.name not in BEGUN and not path.name.startswith(".")]
+    return sorted([*others, *(f"evaluation/{path.name}" for path in (folder / "evaluation").glob("[!.]*"))])
 
 
 def latest_checkpoint(run: Path) -> Path | None:

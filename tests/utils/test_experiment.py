@@ -111,6 +111,22 @@ def test_a_run_that_is_being_trained_is_not_begun_again(tmp_path):
     assert not list(experiment.records())
 
 
+@pytest.mark.parametrize("result", ["evaluation/500", "bunny", "notes.txt"])
+def test_a_folder_with_results_but_no_checkpoint_is_not_begun_again(result, tmp_path):
+    """A run whose checkpoints were removed, the folder of many clouds, a user's own."""
+    run = Experiment.create(tmp_path, "a", "mine")
+    run.write_configuration("train {}")
+    run.log({"epoch": 1})
+    (run.folder / "cloud.json").touch()
+    (run.folder / ".config.conf.1a2b").touch()
+    Experiment.create(tmp_path, "a", "mine")  # this much a run leaves that ended before its first checkpoint
+    (run.folder / result).mkdir()
+    run.log({"epoch": 1})
+    with pytest.raises(UserError, match=rf"mine: contains {result}, but no checkpoint; give another --timestamp$"):
+        Experiment.create(tmp_path, "a", "mine")
+    assert len(list(run.records())) == 1
+
+
 def test_a_checkpoint_that_is_missing_is_named_with_those_there_are(tmp_path):
     run = Experiment.create(tmp_path, "a")
     with pytest.raises(UserError, match="has no checkpoint yet"):
