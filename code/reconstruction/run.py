@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 BEFORE_LOADING = ("plot", "train.input_path", "train.expname", "train.exps_dir")
 # What --eval can be told otherwise than the training was, besides how the cloud is read
 EVALUATED = ("plot.", "train.input_path", "train.expname", "train.exps_dir")
+# Keys of plot that the training uses, too: a run that goes on keeps its own, unless the command line has others
+TRAINED_WITH = ("up", "trim", "allow_open")
 EVALUATION_SHARE = 0.25  # of a time budget, at most, for what comes after the training
 EVALUATION_SECONDS = 12.0
 
@@ -232,19 +234,22 @@ def _continued(
     from phase_recon.utils.overrides import assignment
 
     checkpoint = experiment.load_checkpoint(options.checkpoint)
-    asked = replace(override(checkpoint["config"], overrides(options), check_model), plot=config.plot)
+    own = override(checkpoint["config"], overrides(options), check_model)
+    asked = replace(own, plot=replace(config.plot, **{key: getattr(own.plot, key) for key in TRAINED_WITH}))
     if options.checkpoint != "latest" or experiment.is_evaluated(checkpoint["epoch"]):
         points, t = checkpoint["cloud"]["points"], asked.train
         seconds = seconds_of_steps(asked, points, _reserve(t.time_budget))
         refuse_if_over(experiment.folder, checkpoint, t.nepoch, t.time_budget, seconds)
+    kept = tuple(f"plot.{key}" for key in TRAINED_WITH)
     say(
-        f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has "
-        f"(but plot, which is that of {options.conf})"
+        f"continuing {experiment.folder} from step {checkpoint['epoch']}, with the configuration it has (but plot, "
+        f"which is that of {options.conf}, without {', '.join(kept)})"
     )
     changed = _changes(config_from_dict(checkpoint["config"]), asked)
     if "train.seed" in changed:
         raise UserError(GOES_ON_WITH_ITS_SEED)
-    if texts := [assignment(key, value) for key, value in changed.items() if not key.startswith("plot.")]:
+    trained_with = {key: value for key, value in changed.items() if key in kept or not key.startswith("plot.")}
+    if texts := [assignment(key, value) for key, value in trained_with.items()]:
         say(f"changed from here on: {', '.join(texts)}")
     return checkpoint, asked
 

@@ -17,6 +17,7 @@ from phase_recon.reconstruction.run import main
 from phase_recon.reconstruction.target import read_target
 from phase_recon.surface.files import read_surface
 from phase_recon.utils.checkpoint import read_checkpoint
+from phase_recon.utils.config import PlotConfig
 from phase_recon.utils.config_files import load_config
 from phase_recon.utils.errors import UserError
 
@@ -243,14 +244,19 @@ def test_a_part_of_a_cloud_is_read(command: Command, clouds: tuple[Path, Path], 
 
 
 def test_continue_goes_up_to_nepoch_with_the_configuration_of_the_run(command: Command, clouds: tuple[Path, Path]):
-    started = command("--input", clouds[0], "--set", "network.inputs.dims=[12, 12]", "--nepoch", 5)
-    done = command("--is_continue", "--nepoch", 15)
+    """And with those keys of plot that the training uses."""
+    plot = ("--set", "plot.up=y", "--set", "plot.least_component=0.5")
+    started = command("--input", clouds[0], "--set", "network.inputs.dims=[12, 12]", *plot, "--nepoch", 5)
+    done = command("--is_continue", "--nepoch", 15, "--trim", "closed")
     assert done.status == 0, done.err
     assert f"continuing {started.folder} from step 5" in done.out
     assert done.folder == started.folder
     checkpoint = read_checkpoint(done.folder / "checkpoints" / "latest.pth")
     assert checkpoint["epoch"] == 15
     assert checkpoint["config"]["network"]["inputs"]["dims"] == [12, 12]
+    used = checkpoint["config"]["plot"]
+    assert (used["up"], used["trim"], used["least_component"]) == ("y", "closed", PlotConfig().least_component)
+    assert 'changed from here on: train.nepoch = 15, plot.trim = "closed"\n' in done.out
     assert [record["epoch"] for record in records(done.folder)] == [5, 10, 15]
 
     nothing = command("--is_continue", "--nepoch", 15)
@@ -471,7 +477,7 @@ def test_minutes_are_for_the_whole_command(process: Command, clouds: tuple[Path,
     )
     more = process("--is_continue", "--nepoch", steps + 3)
     assert more.status == 0, more.err
-    assert f"with the configuration it has (but plot, which is that of {TINY})" in more.out
+    assert f"with the configuration it has (but plot, which is that of {TINY}, without plot.up, plot.trim, " in more.out
     checkpoint = read_checkpoint(done.folder / "checkpoints" / "latest.pth")
     assert (checkpoint["epoch"], checkpoint["config"]["train"]["time_budget"]) == (steps + 3, None)
 
