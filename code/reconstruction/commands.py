@@ -15,6 +15,7 @@ import phase_recon
 from phase_recon.utils.environment import PACKAGES, missing_text
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.interrupt import Terminated, terminable
+from phase_recon.utils.overrides import values_of
 
 VERSION = f"phase-recon {phase_recon.__version__}"
 EXIT_STATUSES = """exit statuses:
@@ -23,7 +24,6 @@ EXIT_STATUSES = """exit statuses:
   2    a mistake that you can mend, said in one line that begins with "error:"
   130  stopped by Ctrl-C (143: by SIGTERM); the last line says what is saved"""
 
-ONE_LENGTH = "--steps and --minutes: one or the other; a run ends by its steps or by the clock"
 BEGINS_WITH_A_MINUS = "a value that begins with a minus needs =, as in --sensor=-1,0,2"
 OUT_OF_MEMORY = (
     "out of memory ({}): read fewer points (train.voxel), or lower plot.resolution, train.points_batch or "
@@ -116,6 +116,21 @@ COMMON: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "exps-dir": (("--exps-dir",), {"metavar": "FOLDER", "type": Path, "help": "the folder of all results"}),
     "expname": (("--expname",), {"metavar": "NAME", "help": "the folder in it"}),
 }  # fmt: skip
+
+
+def check_length(options: argparse.Namespace) -> None:
+    """Refuse a number of steps beside a time, by which they would not count.
+
+    Raises:
+        UserError: there are both.
+    """
+    if options.steps is None:
+        return
+    time = "--minutes" if options.minutes is not None else ""
+    if any(values_of(text).get("train.time_budget") is not None for text in options.set):
+        time = "--set train.time_budget"
+    if time:
+        raise UserError(f"--steps and {time}: one or the other; a run ends by its steps or by the clock")
 
 
 def command_name(script: str, console: str) -> str:

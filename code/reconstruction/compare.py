@@ -36,9 +36,8 @@ import torch
 from phase_recon.datasets.pointcloud import PointCloud, load_point_cloud
 from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction.build_model import check_model
-from phase_recon.reconstruction.commands import ONE_LENGTH, Parser, common_flag, exit_status
+from phase_recon.reconstruction.commands import Parser, check_length, common_flag, exit_status
 from phase_recon.reconstruction.field import DetailedField, NeuralField, field_from_checkpoint
-from phase_recon.reconstruction.flags import key_of
 from phase_recon.reconstruction.input_cloud import READING_KEYS
 from phase_recon.reconstruction.meshing import surface_of
 from phase_recon.reconstruction.tables import Row, cell, markdown, write_csv
@@ -59,7 +58,7 @@ from phase_recon.utils.files import write_text, write_whole
 from phase_recon.utils.general import sample_ball, sample_omega
 from phase_recon.utils.hocon import parse, read_file, write
 from phase_recon.utils.locations import CONFIGURATIONS, ROOT, find_file, folder_of_runs
-from phase_recon.utils.overrides import Override, given
+from phase_recon.utils.overrides import Override, given, values_of
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -119,8 +118,7 @@ def compare(options: argparse.Namespace, command: str) -> int:
     Raises:
         UserError: the options, the cloud or the target are wrong; or no run gave a surface.
     """
-    if options.steps is not None and options.minutes is not None:
-        raise UserError(ONE_LENGTH)
+    check_length(options)
     _, device = choose_device(options.gpu)
     if (options.cloud is None) == (options.input is None):
         raise UserError("give one point cloud: phase-recon compare CLOUD, or --input PATH")
@@ -217,7 +215,7 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
         if len(losses) > 1:
             raise UserError(f"--sweep compares settings of one loss, but --losses names {len(losses)}: give one")
         settings = list(_settings(options.sweep))
-        key = key_of(settings[0][1])
+        key = options.sweep.partition("=")[0].strip()
         if key in READING_KEYS:
             raise UserError(f"--sweep {key}: {WHOLE}")
         if key == STEPS and (options.steps is not None or options.minutes is not None):
@@ -254,11 +252,11 @@ def methods(options: argparse.Namespace, path: Path, cloud: PointCloud, folder: 
 
 def _length(options: argparse.Namespace, setting: str) -> tuple[list[str], str]:
     """The flags for the length of a run with a setting of the sweep, "" without one, and when it saves checkpoints."""
-    steps = int(setting.partition("=")[2]) if key_of(setting) == STEPS else options.steps
+    steps = values_of(setting).get(STEPS, options.steps)
     if steps is not None:
         return ["--steps", str(steps)], f"train.checkpoint_frequency={max(1, steps // CHECKPOINTS)}"
     minutes = MINUTES if options.minutes is None else options.minutes
-    by_set = options.minutes is None and any(key_of(text) == STEPS for text in options.set)
+    by_set = options.minutes is None and any(STEPS in values_of(text) for text in options.set)
     length = [] if by_set else ["--minutes", f"{minutes:g}"]
     return length, f"train.checkpoint_minutes={minutes / CHECKPOINTS:g}"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phase_recon.reconstruction.commands import EXIT_STATUSES, ONE_LENGTH, Parser, common_flag
+from phase_recon.reconstruction.commands import EXIT_STATUSES, Parser, check_length, common_flag
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.overrides import Override, given
 
@@ -190,11 +190,6 @@ def reading(options: argparse.Namespace) -> list[tuple[str, str, Any]]:
     ]
 
 
-def key_of(text: str | Override) -> str:
-    """The key that a HOCON text of ``overrides`` begins with."""
-    return (text if isinstance(text, str) else text.text).partition("=")[0].strip()
-
-
 def flag_of(key: str, texts: Sequence[str | Override]) -> str:
     """The flag that a key of the configuration was set by, of those of ``overrides``; the key if it was by --set."""
     flags = [text.flag for text in texts if isinstance(text, Override) and text.text.startswith(f"{key} = ")]
@@ -241,8 +236,7 @@ def check_flags(options: argparse.Namespace, size: int) -> None:
     names_one = inputs(options) or options.conf != "setup.conf" or any("input_path" in text for text in options.set)
     if options.output is not None and not (names_one or options.eval or options.is_continue):
         raise UserError(f"--output {options.output}: of which cloud? Name it: phase-recon CLOUD -o {options.output}")
-    if options.steps is not None and options.minutes is not None:
-        raise UserError(ONE_LENGTH)
+    check_length(options)
 
 
 def check_flags_for_many(options: argparse.Namespace) -> None:

@@ -42,7 +42,6 @@ from phase_recon.reconstruction.flags import (
     check_flags_for_many,
     flag_of,
     inputs,
-    key_of,
     overrides,
     parser,
 )
@@ -93,15 +92,16 @@ def run(options: argparse.Namespace) -> int:
     from phase_recon.reconstruction.training import Interrupted
     from phase_recon.utils.config_files import load_config
     from phase_recon.utils.distributed import check_gpu, rank_and_size
+    from phase_recon.utils.overrides import values_of
 
     rank, size = rank_and_size()
     check_flags(options, size)
     if options.output is not None:
         check_extension(options.output)
     loads = options.eval or options.is_continue  # a run that knows its own cloud, unless one is given
-    settings = [
+    settings = [  # without those for the run's own configuration
         text for text in overrides(options)
-        if not loads or key_of(text).startswith(BEFORE_LOADING)  # the others are for the run's own configuration
+        if not loads or any(key.startswith(BEFORE_LOADING) for key in values_of(text))
     ]  # fmt: skip
     config = load_config(find_configuration(options.conf), settings, check_model)
     for line in config.warnings if rank == 0 else ():
@@ -257,8 +257,10 @@ def _continued(
 def _cloud_of(config: Config, options: argparse.Namespace) -> Path | None:
     """The file of the cloud that the command line names, if it is there."""
     from phase_recon.utils.locations import find_file
+    from phase_recon.utils.overrides import values_of
 
-    if config.train.input_path is None or "train.input_path" not in map(key_of, overrides(options)):
+    named = any("train.input_path" in values_of(text) for text in overrides(options))
+    if config.train.input_path is None or not named:
         return None
     path = find_file(config.train.input_path)
     return path if path.is_file() else None

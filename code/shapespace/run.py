@@ -28,7 +28,7 @@ if not __package__:  # started as a file: the package is the folder above
     del sys.path[0]
     require_packages()
 
-from phase_recon.reconstruction.commands import ONE_LENGTH, exit_status, say
+from phase_recon.reconstruction.commands import check_length, exit_status, say
 from phase_recon.reconstruction.flags import GOES_ON_WITH_ITS_SEED, inputs
 from phase_recon.reconstruction.training import Interrupted, refuse_if_over
 from phase_recon.shapespace import flags
@@ -80,8 +80,7 @@ def train(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> None:
     """Train, as every rank does; the first alone writes."""
-    if options.steps is not None and options.minutes is not None:
-        raise UserError(ONE_LENGTH)
+    check_length(options)
     if options.checkpoint != "latest" and not options.is_continue:
         raise UserError("--checkpoint names something to load: add --is-continue")
     config = load_space_config(options.conf, flags.overrides(options))

@@ -15,7 +15,7 @@ from phase_recon.utils.build import build
 from phase_recon.utils.config import Config
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.hocon import merge, parse, read_file, write
-from phase_recon.utils.overrides import Override, meant_key
+from phase_recon.utils.overrides import Override, flat, meant_key
 
 OR_NULL = re.compile(",? or null")  # in what a key expects; a flag is left out instead
 Kind = TypeVar("Kind", bound=Config, default=Config)  # of configuration
@@ -90,15 +90,7 @@ def override(
 
 def differences(config: Config, other: Config) -> dict[str, Any]:
     """The values of ``other`` that differ from those of ``config``, by dotted key."""
-
-    def flat(tree: Mapping[str, Any], above: str) -> dict[str, Any]:
-        parts = [
-            flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-            for key, value in tree.items()
-        ]
-        return {key: value for part in parts for key, value in part.items()}
-
-    before, now = flat(config.to_dict(), ""), flat(other.to_dict(), "")
+    before, now = flat(config.to_dict()), flat(other.to_dict())
     return {key: now.get(key) for key in {**before, **now} if before.get(key) != now.get(key)}
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from phase_recon.utils.build import CLOSE, find_class, name_of_loss
 from phase_recon.utils.errors import UserError
+from phase_recon.utils.hocon import parse
 
 # parameters of networks and losses that no key sets
 SET_BY_THE_PROGRAM = ("d_in", "latent_size", "output")
@@ -33,6 +34,23 @@ def assignment(key: str, value: Any) -> str:
     JSON is HOCON, but for escaped letters: pyhocon would leave the six of \\u00fc as they are. So letters stand in it.
     """
     return f"{key} = {json.dumps(value, ensure_ascii=False, default=_plain)}"
+
+
+def values_of(text: str | Override) -> dict[str, Any]:
+    """What a HOCON text sets, by dotted key; nothing if it is no HOCON, which is refused where it is merged."""
+    try:
+        return flat(parse(text if isinstance(text, str) else text.text, "").tree)
+    except UserError:
+        return {}
+
+
+def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """The values of nested dicts by their dotted keys, which begin with ``above``."""
+    parts = [
+        flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+        for key, value in tree.items()
+    ]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -385,7 +385,9 @@ def test_eval_with_a_preset_names_the_flag_and_the_one_that_is_meant(command: Co
         (["--eval"], "/exps/tiny: no such experiment to load; the experiments there are: none"),
         (["--is_continue"], "/exps/tiny: no such experiment to load"),
         (["--eval", "--is_continue"], "one or the other"),
+        (["--eval", "--set", "train { expname = museum }"], "/exps/museum: no such experiment to load"),
         (["--nepoch", "5", "--minutes", "1"], "--steps and --minutes: one or the other"),
+        (["--steps", "5", "--set", "train { time_budget: 1 }"], "--steps and --set train.time_budget: one or the"),
     ],
 )
 def test_what_there_is_nothing_for_is_an_error(command: Command, tmp_path: Path, arguments: list[str], text: str):

@@ -202,7 +202,8 @@ def test_every_method_gets_the_same_request(tmp_path, clouds, confs, monkeypatch
     assert "train.checkpoint_frequency=10" in words
     assert "--minutes" not in words
     options.steps = options.minutes = None  # what --set says counts, and no time takes it away
-    assert "--minutes" not in next(compare.methods(options, clouds[1], cloud, tmp_path)).command
+    for options.set in (["train.nepoch=7"], ["train { nepoch = 7 }"]):
+        assert "--minutes" not in next(compare.methods(options, clouds[1], cloud, tmp_path)).command
     options.sweep, options.losses = "train.nepoch=80,160", "peer"
     one, two = (method.command for method in compare.methods(options, clouds[1], cloud, tmp_path))
     assert [words[words.index("--steps") + 1] for words in (one, two)] == ["80", "160"]

@@ -14,6 +14,7 @@ from phase_recon.utils.config import Config, LearningRate, PlotConfig, TrainConf
 from phase_recon.utils.config_files import config_from_dict, differences, load_config, to_hocon
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.hocon import parse
+from phase_recon.utils.overrides import Override, values_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FREE_FORM = {"network.inputs", "network.loss"}
@@ -323,6 +324,12 @@ def test_reading_a_configuration_does_not_import_torch():
         "import sys; sys.path.insert(0, sys.argv[1]); import phase_recon.utils.config; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program, str(ROOT / "code")], check=False).returncode == 0
+
+
+def test_values_of_a_text_are_those_of_its_keys_in_any_form_of_hocon():
+    assert values_of("train { expname = museum, nepoch: 3 }") == {"train.expname": "museum", "train.nepoch": 3}
+    assert values_of(Override("network.loss.heat = [1, 2]", "--set")) == {"network.loss.heat": [1, 2]}
+    assert values_of("train.seed") == {}  # no HOCON
 
 
 def test_differences_are_dotted_keys_with_the_other_values():
