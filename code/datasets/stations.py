@@ -66,6 +66,8 @@ def with_stations(table: Table, stations: Path, path: Path) -> Table:
     if len(numbers) < len(known):
         raise UserError(f"{stations}: lists a {STATION} twice: keep one row of each")
     asked = table.columns[STATION]
+    if unnamed := np.count_nonzero(np.isnan(asked)):
+        raise UserError(f"{path}: {unnamed} of {len(asked)} points have no {STATION}: give them one, or remove them")
     found = np.minimum(np.searchsorted(numbers, asked), len(numbers) - 1)
     if (unknown := numbers[found] != asked).any():
         others = ", ".join(f"{number:g}" for number in np.unique(asked[unknown])[:LISTED])

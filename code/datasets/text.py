@@ -144,7 +144,7 @@ def _find_layout(raw: Sequence[bytes], lines: Sequence[bytes], path: Path) -> _L
             following = [row for row in lines[i + 1 : i + 1 + GUESSED_ROWS] if row.strip()]
             decimal_comma = _has_decimal_comma(lines[i + 1 : i + 1 + GUESSED_ROWS], delimiter)
             named = [(name, place) for name, place in places.items() if name in NAMED]
-            texts = [name for name, place in named if any(_is_text(row, delimiter, place) for row in following)]
+            texts = [name for name, place in named if not _has_numbers(following, delimiter, place)]
             places = {name: place for name, place in places.items() if name not in texts}
             return _Layout(delimiter, decimal_comma, len(fields), places, i + 1, rows, None)
         if rows is None and len(fields) == 1 and fields[0].strip().isdigit() and _is_count(lines[i + 1 :]):
@@ -180,10 +180,10 @@ def _has_decimal_comma(rows: Sequence[bytes], delimiter: bytes | None) -> bool:
     return any(map(DECIMAL_COMMA.fullmatch, fields)) and not any(b"." in field for field in fields)
 
 
-def _is_text(row: bytes, delimiter: bytes | None, place: int) -> bool:
-    """Whether that field of a row is there and is no number."""
-    fields = row.split(delimiter)
-    return place < len(fields) and not is_number(fields[place])
+def _has_numbers(rows: Sequence[bytes], delimiter: bytes | None, place: int) -> bool:
+    """Whether that field is a number wherever rows fill it, and some do, if there are any."""
+    fields = [fields[place].strip() for row in rows if len(fields := row.split(delimiter)) > place]
+    return not fields or (any(fields) and all(is_number(field) for field in fields if field))
 
 
 def _is_count(following: Sequence[bytes]) -> bool:

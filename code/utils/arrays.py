@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+ROUNDED = 1e-3  # × largest colour: so far beyond the ends a colour may be that was computed
+
 
 def along_curve(points: Array) -> npt.NDArray[np.int64]:
     """The indices (N,) that sort points (N, d) along a Z-order curve (Morton 1966): successive ones are mostly near."""
@@ -49,10 +51,11 @@ def eight_bit(colours: Array, types: Iterable[np.dtype[Any]]) -> npt.NDArray[np.
     largest = colours.max(initial=0)
     in_text = all(kind == np.float64 for kind in types) and largest > 1 and np.array_equal(colours, np.round(colours))
     wide = in_text or (whole and all(kind.itemsize == 2 for kind in types))
-    most = 65535 if wide and largest > 255 else 1 if not whole and largest <= 1 else 255
-    if not (colours.min(initial=0) >= 0 and largest <= most):
+    most = 65535 if wide and largest > 255 else 1 if not whole and largest <= 1 + ROUNDED else 255
+    beyond = 0.0 if whole else ROUNDED * most
+    if not (colours.min(initial=0) >= -beyond and largest <= most + beyond):
         return None
-    return np.asarray(np.round(colours * (255 / most)).astype(np.uint8))
+    return np.asarray(np.round(np.clip(colours, 0, most) * (255 / most)).astype(np.uint8))
 
 
 def unique_rows(rows: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -213,6 +213,19 @@ class TestDialectsOfText:
         content = header.replace(",", separator) + "\n".join(lines) + "\n"
         np.testing.assert_array_equal(load(tmp_path, "a.csv", content).points, POINTS)
 
+    @pytest.mark.parametrize(
+        ("classes", "kept"),
+        [("2,,3,2", N // 2), ("2,ground,3,2", None), (",,,", None)],  # half are 2; as text, and empty, it is no column
+    )
+    def test_a_class_is_missing_in_some_rows(self, classes: str, kept: int | None, tmp_path: Path) -> None:
+        lines = [f"{x},{y},{z},{classes.split(',')[k % 4]}" for k, (x, y, z) in enumerate(POINTS.tolist())]
+        content = "\n".join(["x,y,z,class", *lines])
+        if kept is None:
+            with pytest.raises(UserError, match="has no classes"):
+                load(tmp_path, "a.csv", content, selection=Selection(classes=(2,)))
+        else:
+            assert len(load(tmp_path, "a.csv", content, selection=Selection(classes=(2,))).points) == kept
+
     def test_decimal_commas_in_a_ply_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"vertex 1 is not a row of numbers.*use decimal points"):
             load(tmp_path, "a.ply", ply(XYZ) + rows(POINTS).replace(".", ","))

@@ -150,6 +150,14 @@ def test_stations_that_do_not_fit(tmp_path, table, column, text):
     assert text in str(refused.value)
 
 
+def test_points_without_a_station_are_counted(tmp_path):
+    rows = [f"{x},{y},{z},{'' if k < 3 else 7}" for k, (x, y, z) in enumerate(positions_of(60)[0].tolist())]
+    (tmp_path / "scan.csv").write_text("\n".join(["x,y,z,station", *rows]))
+    (tmp_path / "stations.csv").write_text("station,x,y,z\n7,1,2,3\n")
+    with pytest.raises(UserError, match=r"scan\.csv: 3 of 60 points have no station: give them one, or remove them$"):
+        load_point_cloud(tmp_path / "scan.csv", stations=tmp_path / "stations.csv")
+
+
 def test_a_station_may_have_a_name_where_nobody_asks_for_it(tmp_path):
     points = positions_of(60)[0]
     rows = [f"{x},{y},{z},S1" for x, y, z in points.tolist()]

@@ -14,6 +14,7 @@ from phase_recon.utils.arrays import eight_bit
         ("u2", [255, 0, 51], [255, 0, 51]),  # eight bits in sixteen
         ("f4", [1.0, 0.0, 0.2], [255, 0, 51]),
         ("f8", [255.0, 0.0, 51.0], [255, 0, 51]),
+        ("f4", [1.0000001, -1e-8, 0.2], [255, 0, 51]),  # computed
     ],
 )
 def test_all_come_to_eight_bits(kind, given, expected):
@@ -22,7 +23,7 @@ def test_all_come_to_eight_bits(kind, given, expected):
 
 @pytest.mark.parametrize(
     ("kind", "given"),
-    [("f8", [300.5, 0.0, 0.0]), ("f4", [300.0, 0.0, 0.0]), ("f4", [-0.1, 0.0, 0.0]), ("u4", [256, 0, 0])],
+    [("f8", [300.5, 0, 0]), ("u4", [65536, 0, 0]), ("f4", [300, 0, 0]), ("f4", [-0.1, 0, 0]), ("u4", [256, 0, 0])],
 )
 def test_what_are_no_colours_are_none(kind, given):
     assert eight_bit(np.array([given], dtype=float), [np.dtype(kind)] * 3) is None
