@@ -104,8 +104,11 @@ def cloud_of(body: Body, count: int, noise: float, seed: int) -> tuple[Array, Ar
     return points + noise * np.random.default_rng(seed).standard_normal(points.shape), normals
 
 
-def write_bodies(folder: Path, train: int, test: int, count: int, noise: float, seed: int) -> None:
+def write_bodies(folder: Path, train: int, test: int, count: int, noise: float, seed: int) -> int:
     """Write train/ and test/ with a cloud of each body, and truth/ with the meshes of those of the test.
+
+    Returns:
+        How many of the clouds were there, and are replaced.
 
     Raises:
         UserError: there are no shapes to write, or a file cannot be written.
@@ -115,10 +118,15 @@ def write_bodies(folder: Path, train: int, test: int, count: int, noise: float, 
     for flag, value in (("test", test), ("noise", noise), ("seed", seed)):
         if not 0 <= value < np.inf:
             raise UserError(f"--{flag}: expected 0 or more, got {value}")
-    for place, first, last in ((folder / "train", 0, train), (folder / "test", train, train + test)):
-        own = {f"body_{index:04d}.npz" for index in range(first, last)}
-        if others := sorted(file.name for file in place.glob("*") if file.name not in own):
-            raise UserError(f"{place}: holds other shapes, such as {others[0]}; give another --out")
+    there = 0
+    for place, first, last, kind in (
+        ("train", 0, train, "npz"), ("test", train, train + test, "npz"), ("truth", train, train + test, "ply")
+    ):  # fmt: skip
+        own = {f"body_{index:04d}.{kind}" for index in range(first, last)}
+        names = {file.name for file in (folder / place).glob("*")}
+        if others := sorted(names - own):
+            raise UserError(f"{folder / place}: holds other shapes, such as {others[0]}; give another --out")
+        there += len(names) if kind == "npz" else 0
     for index in range(train + test):
         shape, name = body(index, seed), f"body_{index:04d}"
         part = folder / ("train" if index < train else "test")
@@ -131,6 +139,7 @@ def write_bodies(folder: Path, train: int, test: int, count: int, noise: float, 
                 write_surface(folder / "truth" / f"{name}.ply", shape.surface())
         except OSError as error:
             raise UserError(f"{part}: cannot be written ({error.strerror}); choose another --out") from None
+    return there
 
 
 def _turned(forward: float, outward: float, side: float) -> Array:

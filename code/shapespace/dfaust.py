@@ -17,8 +17,8 @@ from phase_recon.utils.files import npy_of, write_whole
 SAMPLES = 250_000  # of each scan, as in IGR
 
 
-def process_scans(scans: Path, out: Path, samples: int = SAMPLES) -> int:
-    """Sample every scan below a folder that has not been; returns how many were.
+def process_scans(scans: Path, out: Path, samples: int = SAMPLES) -> tuple[int, int]:
+    """Sample every scan below a folder that has not been; returns how many were, and how many had been.
 
     Raises:
         UserError: there are no scans, one is not a mesh, or a file cannot be written.
@@ -47,4 +47,4 @@ def process_scans(scans: Path, out: Path, samples: int = SAMPLES) -> int:
         rows = np.concatenate([points - centre, surface.cell_normals()[cells]], axis=1)
         write_whole(target, npy_of(rows), "choose another --out")
         done += 1
-    return done
+    return done, len(files) - done

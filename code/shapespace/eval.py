@@ -54,11 +54,13 @@ def _evaluated(
     space: Space, name: str, file: Path, target: Path | None, folder: Path, epoch: int, announce: Announce
 ) -> Path:
     """Fit and evaluate one cloud; returns the file of its metrics."""
+    place = Experiment(folder / "fits" / name)
+    if not space.config.plot.overwrite and (place.folder / CODE).exists():
+        raise UserError(f"{place.folder / CODE}: is there, and plot.overwrite = false: move the folder away")
     cloud = load_shape(space.config, file, announce)
     if points_inward(cloud):
         announce(f"warning: {name}: {INWARD}, or the code is fitted to the shape inside out")
     code = fit_code(space, cloud)
-    place = Experiment(folder / "fits" / name)
     own = refined(space, code, cloud) if space.config.train.refine_steps else space
     metrics = write_shape(own, code, cloud, file, target, place, epoch, announce)
     write_whole(place.folder / CODE, npz_of(code=code.cpu().numpy(), network=np.array(space.fingerprint)))

@@ -17,7 +17,7 @@ from phase_recon.shapespace.shapes import load_shape
 from phase_recon.shapespace.space import CODE, Space
 from phase_recon.surface.files import write_surface
 from phase_recon.surface.surface import Surface
-from phase_recon.utils.errors import UserError
+from phase_recon.utils.errors import UserError, counted
 from phase_recon.utils.files import offset_of_mesh
 
 
@@ -80,8 +80,10 @@ def write_path(
             announce(note)
         there -= {path, offset_of_mesh(path)}
         surfaces.append(surface)
-    for path in there:  # an earlier path had more surfaces
+    for path in there:
         path.unlink()
+    if there:
+        announce(f"note: {counted(len(there), 'file')} of an earlier path, longer or in another format, removed")
     components = [surface.components()[0] for surface in surfaces]
     announce(f"components along the path: {', '.join(map(str, components))}")
     written = {"page": folder / "path.html", "picture": folder / "path.gif"}

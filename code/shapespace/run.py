@@ -41,7 +41,7 @@ from phase_recon.utils.distributed import choose_device, join_ranks, leave_ranks
 from phase_recon.utils.errors import UserError, counted
 from phase_recon.utils.experiment import Experiment
 from phase_recon.utils.locations import folder_of_runs
-from phase_recon.utils.overrides import Override, assignment
+from phase_recon.utils.overrides import Override, assignment, values_of
 from phase_recon.utils.processor import keep_freed_memory
 
 # what may be told otherwise than in the training, where a trained space is used
@@ -55,6 +55,8 @@ USED = (
     "network.has_normals",
     "network.loss.latent_lambda",
 )
+# Of these, what says nothing to a path: it has one page, all its surfaces, no cloud that shows a part, and one network
+IDLE_FOR_PATHS = {"plot.save_html", "plot.save_ply", "plot.trim", "train.refine_steps"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -149,6 +151,8 @@ def interpolate(options: argparse.Namespace) -> None:
 
     _check_alone()
     space, experiment, epoch = _loaded(options)
+    if idle := [key for text in options.set for key in values_of(text) if key in IDLE_FOR_PATHS]:
+        raise UserError(f"--set: {', '.join(idle)}: does nothing for a path; leave it out")
     ends = (options.A, options.B)
     names = "-".join(_name_of_end(end, space) for end in ends)
     folder = experiment.folder / "paths" / str(epoch) / names
@@ -160,15 +164,19 @@ def bodies(options: argparse.Namespace) -> None:
     """Write a family made by formulas."""
     from phase_recon.shapespace.bodies import write_bodies
 
-    write_bodies(options.out, options.train, options.test, options.points, options.noise, options.seed)
-    print(f"written: {options.out}, {counted(options.train, 'shape')} to train on and {counted(options.test, 'other')}")
+    there = write_bodies(options.out, options.train, options.test, options.points, options.noise, options.seed)
+    replaced = f"; {there} that were there are replaced" if there else ""
+    shapes = f"{counted(options.train, 'shape')} to train on and {counted(options.test, 'other')}"
+    print(f"written: {options.out}, {shapes}{replaced}")
 
 
 def dfaust(options: argparse.Namespace) -> None:
     """Process D-FAUST's scans."""
     from phase_recon.shapespace.dfaust import process_scans
 
-    print(f"written: {options.out}, {process_scans(options.scans, options.out, options.points)} scans")
+    done, there = process_scans(options.scans, options.out, options.points)
+    kept = f"; {there} that were there are as they were" if there else ""
+    print(f"written: {options.out}, {counted(done, 'scan')}{kept}")
 
 
 def _loaded(options: argparse.Namespace, texts: Sequence[Override] = ()) -> tuple[Space, Experiment, int]:

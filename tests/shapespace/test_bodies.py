@@ -64,10 +64,13 @@ def test_what_is_written(tmp_path):
 
 
 def test_a_family_is_not_mixed_with_another_split_of_it(tmp_path):
-    write_bodies(tmp_path, 2, 1, 50, 0.0, 0)
-    write_bodies(tmp_path, 2, 1, 50, 0.0, 0)  # the same again
+    assert write_bodies(tmp_path, 2, 1, 50, 0.0, 0) == 0
+    assert write_bodies(tmp_path, 2, 1, 50, 0.0, 0) == 3  # the same again
     with pytest.raises(UserError, match=r"train: holds other shapes, such as body_0001\.npz; give another --out"):
         write_bodies(tmp_path, 1, 2, 50, 0.0, 0)
+    (tmp_path / "test" / "body_0002.npz").unlink()
+    with pytest.raises(UserError, match=r"truth: holds other shapes, such as body_0002\.ply; give another --out"):
+        write_bodies(tmp_path, 2, 0, 50, 0.0, 0)
     with pytest.raises(UserError, match="--seed: expected 0 or more, got -1"):
         write_bodies(tmp_path, 1, 0, 50, 0.0, -1)
     with pytest.raises(UserError, match=r"^--noise: expected 0 or more, got nan$"):

@@ -330,6 +330,10 @@ def test_eval_writes_what_an_evaluation_has(capsys, space, tmp_path):
     said = call(capsys, space, "eval", tmp_path / "others")[1]
     was = f"{folder / 'evaluation' / '600'} was the evaluation of {tmp_path / 'clouds' / 'new.npz'}, and is replaced"
     assert f"note: {was}\n" in said.out
+    code = (folder / "code.npz").read_bytes()
+    refused = call(capsys, space, "eval", tmp_path / "others" / "new.npz", "--set", "plot.overwrite=false")[1].err
+    assert refused == f"error: {folder / 'code.npz'}: is there, and plot.overwrite = false: move the folder away\n"
+    assert (folder / "code.npz").read_bytes() == code
 
 
 def test_a_code_is_for_the_network_that_it_was_fitted_to(capsys, space, tmp_path):
@@ -398,6 +402,10 @@ def test_a_path_goes_from_one_shape_to_the_other(capsys, space):
     assert extents[0] == pytest.approx(WIDTHS[0], abs=0.06)
     assert "components along the path: 1, 1, 1" in said.out
     assert (folder / "path.gif").read_bytes()[:3] == b"GIF"
+    status, said = call(capsys, space, "interpolate", "e0", "e6", "--shapes", "2")
+    assert status == 0, said.err
+    assert "note: 1 file of an earlier path, longer or in another format, removed\n" in said.out
+    assert not (folder / "002.ply").exists()
 
 
 @pytest.mark.parametrize(
@@ -405,6 +413,7 @@ def test_a_path_goes_from_one_shape_to_the_other(capsys, space):
     [
         (("interpolate", "e0", "e9"), "e9: no file, and no shape of the training; there are e0, e1, e2"),
         (("interpolate", "e0", "e6", "--shapes", "1"), "--shapes: expected at least 2, got 1"),
+        (("interpolate", "e0", "e6", "--set", "plot.save_html=false"), "plot.save_html: does nothing for a path"),
         (("eval",), "give one cloud, a folder, a quoted glob or @list.txt"),
         (("eval", "none.npz"), "none.npz"),
         (("eval", "x", "--refine", "-1"), "--refine: expected 0 or more, got -1"),

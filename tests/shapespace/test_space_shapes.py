@@ -48,7 +48,7 @@ def processed(tmp_path):
         path = tmp_path / "scans" / "50002" / action / f"{name}.ply"
         path.parent.mkdir(parents=True)
         write_surface(path, tetrahedron())
-    assert process_scans(tmp_path / "scans", tmp_path / "processed", samples=400) == 2
+    assert process_scans(tmp_path / "scans", tmp_path / "processed", samples=400) == (2, 0)
     return tmp_path / "processed"
 
 
@@ -64,7 +64,7 @@ def test_scans_are_processed_into_points_and_normals_about_their_mean(processed,
     np.testing.assert_allclose(np.abs(on).min(axis=0), 0, atol=1e-6)
     outward = np.array([[-1.0, 0, 0], [0, -1, 0], [0, 0, -1], np.full(3, 1 / np.sqrt(3))])
     np.testing.assert_allclose(rows[:, 3:], outward[np.abs(on).argmin(axis=0)], atol=1e-6)
-    assert process_scans(tmp_path / "scans", processed, samples=400) == 0  # they are there
+    assert process_scans(tmp_path / "scans", processed, samples=400) == (0, 2)  # they are there
 
 
 def test_processed_scans_are_shapes_and_a_split_names_some(processed, tmp_path):
