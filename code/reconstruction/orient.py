@@ -77,9 +77,17 @@ def orient(options: argparse.Namespace) -> None:
     for note in (arrangement_note(scene), sensor_warning(scene)):
         if note is not None:
             print(note)
-    positions, normals, confidence = oriented_points(scene)
+    if scene.normals == "none":
+        raise UserError(
+            f"{options.cloud}: shows no normals: its points are too few or too noisy for their spacing; more or better "
+            "points show them"
+        )
     if scene.coarse_normals is None and cloud.sensors is None:
-        raise UserError(f"{options.cloud}: encloses nothing, so that no side of its points is outside")
+        raise UserError(
+            f"{options.cloud}: encloses nothing, so that no side of its points is outside; if one scan saw "
+            "them, --sensor=X,Y,Z tells it"
+        )
+    positions, normals, confidence = oriented_points(scene)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_whole(output, oriented_ply(positions, normals, confidence))
     left_out = counted(scene.dropped, "outlier")

@@ -6,24 +6,18 @@ from scipy.spatial import cKDTree
 
 from phase_recon.datasets.ply import ply_of_columns
 from phase_recon.reconstruction.scene import Scene
-from phase_recon.utils.errors import UserError
 from phase_recon.utils.threads import threads
 
 Array = npt.NDArray[np.float64]
 
 
 def oriented_points(scene: Scene) -> tuple[Array, Array, Array]:
-    """The points of a scene's cloud that are no outliers, with normals.
+    """The points of a scene's cloud that are no outliers, with the normals that the scene has.
 
     Returns:
         Positions (K, d) in the input's units, outward unit normals (K, d), and confidence (K,), 0 to 1. A row that was
         not trained on has the normal of the nearest one that was.
-
-    Raises:
-        UserError: the cloud shows no normals.
     """
-    if scene.normals == "none":
-        raise UserError("the cloud shows no normals: its points are too few or too noisy for their spacing")
     measured = scene.points.measured
     positions = scene.cloud.points[scene.kept]
     nearest = cKDTree(scene.cloud.points[measured.raw_index]).query(positions, workers=threads())[1]

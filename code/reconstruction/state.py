@@ -201,7 +201,7 @@ def checkpoint_of(run: Run, state: State, status: Status) -> dict[str, Any]:
         "seconds": run.clock.seconds,
         "config": run.config.to_dict(),
         "d": run.scene.dimension,
-        "network": {name: value.cpu() for name, value in state.field.network.state_dict().items()},
+        "network": {name: value.cpu().contiguous() for name, value in state.field.network.state_dict().items()},
         "optimizers": state.optimizers.state_dict(),
         "generator": state.generator.get_state(),
         "gaps": None if state.gaps is None else state.gaps.state_dict(),

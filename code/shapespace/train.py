@@ -91,7 +91,7 @@ class Training:
             "seconds": seconds,
             "config": space.config.to_dict(),
             "d": len(domain.lower),
-            "network": {name: value.cpu() for name, value in space.network.state_dict().items()},
+            "network": {name: value.cpu().contiguous() for name, value in space.network.state_dict().items()},
             "codes": self.codes.detach().cpu(),
             "names": space.names,
             "noise": self.shapes.noise,

@@ -19,7 +19,8 @@ from phase_recon.utils.errors import UserError
 # The objects that a checkpoint of this program names. torch's weights-only reader allows about a hundred more, some of
 # which allocate any amount of memory.
 NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"} | {
-    f"torch {kind}Storage" for kind in ("Byte", "Double", "Float", "Int", "Long")
+    f"torch {kind}Storage"
+    for kind in ("BFloat16", "Bool", "Byte", "Char", "Double", "Float", "Half", "Int", "Long", "Short")
 }
 ANOTHER = "load another checkpoint (--checkpoint N)"  # end of errors
 MOST_GRIDS = 16  # of a correction

@@ -25,8 +25,11 @@ class Radial(Network):
         super().__init__()
         self.centres = torch.nn.Parameter(torch.randn(centres, d_in))
         self.weights = torch.nn.Parameter(torch.zeros(centres))
+        self.turn = torch.nn.Parameter(torch.eye(d_in).T)  # whose numbers lie in another order
+        self.register_buffer("used", torch.ones(centres, dtype=torch.bool))
+        self.register_buffer("halved", torch.full((1,), 0.5, dtype=torch.float16))
     def forward(self, x):
-        far = (x.unsqueeze(-2) - self.centres).square().sum(-1)
+        far = (x.unsqueeze(-2) - self.centres[self.used] @ self.turn).square().sum(-1)
         return x.norm(dim=-1) - 0.5 + (torch.exp(-far) * self.weights).sum(-1)
 class Bare(torch.nn.Module):
     pass

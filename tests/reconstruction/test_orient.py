@@ -82,7 +82,8 @@ def test_a_cloud_too_noisy_for_normals_is_not_said_to_enclose_nothing(tmp_path: 
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     np.savetxt(tmp_path / "noisy.xyz", points + 0.12 * random.standard_normal((1500, 3)))
     assert main([str(tmp_path / "noisy.xyz"), "-o", str(tmp_path / "n.ply")]) == 2
-    assert "the cloud shows no normals: its points are too few or too noisy" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "noisy.xyz: shows no normals: its points are too few or too noisy for their spacing; more or better" in said
 
 
 def positions_of(count):
