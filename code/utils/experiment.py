@@ -27,7 +27,8 @@ GO_ON = "the earlier checkpoints are complete: free some space and continue with
 START_AGAIN = "no checkpoint is complete yet: free some space and start again"
 TIMESTAMP = "%Y_%m_%d_%H_%M_%S"  # name of a run's folder: the local time of its start
 PARTS = ("checkpoints", "plots", "evaluation")  # the folders in a run's folder
-BEGUN = {*PARTS, "config.conf", "log.jsonl", "cloud.json", "output.log"}  # what a run without a checkpoint has left
+# What a run has left that ended before its first checkpoint
+BEGUN = {*PARTS, "config.conf", "log.jsonl", "tensorboard", "cloud.json", "output.log"}
 MAX_SAME_SECOND = 1000  # runs of one name that can start in one second; more are a mistake
 NO_CHECKPOINT = (
     "has no checkpoint yet, and so nothing to load: a run saves its first after train.checkpoint_frequency steps "

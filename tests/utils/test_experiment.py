@@ -118,6 +118,7 @@ def test_a_folder_with_results_but_no_checkpoint_is_not_begun_again(result, tmp_
     run.write_configuration("train {}")
     run.log({"epoch": 1})
     (run.folder / "cloud.json").touch()
+    (run.folder / "tensorboard").mkdir()
     (run.folder / ".config.conf.1a2b").touch()
     Experiment.create(tmp_path, "a", "mine")  # this much a run leaves that ended before its first checkpoint
     (run.folder / result).mkdir()
