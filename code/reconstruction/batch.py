@@ -146,10 +146,10 @@ class Batch:
             output.close()
             print(f"{name}: {record['input']} cannot be read; the finished run stays as it is", flush=True)
             return None
-        if record["sha256"] == digest and record["state"] == "running" and ended_alone(folder):
-            write_record(folder, record | {"state": "done"})
+        if record["sha256"] == digest and record["state"] in ("running", "failed", "stopped") and ended_alone(folder):
+            write_record(folder, record | {"state": "done", "reason": ""})
             output.close()
-            print(f"{name}: was done already, by a run that outlived its command", flush=True)
+            print(f"{name}: was done already, by a run that outlived its command, or by --eval", flush=True)
             return None
         if digest is not None and record["sha256"] not in (None, digest) and (folder / "checkpoints").exists():
             stamp = datetime.now().strftime(TIMESTAMP)
@@ -280,12 +280,12 @@ def is_finished(folder: Path, digest: str | None) -> bool:
 
 
 def ended_alone(folder: Path) -> bool:
-    """Whether the run of a cloud came to its end, as it does where the command that started it was killed.
+    """Whether the run of a cloud came to its end, though its command was killed, or --eval did what had failed.
 
     The evaluation comes after the last checkpoint; a run that was cut off has none, or an older one.
     """
     result, latest = result_of(folder), latest_checkpoint(folder)
-    if result is None or latest is None:
+    if result is None or latest is None or not result.metrics.get("ended"):
         return False
     return (result.folder / "metrics.json").stat().st_mtime >= latest.stat().st_mtime
 
@@ -304,16 +304,26 @@ def reason_of(status: int, output: bytes) -> str:
 
 
 def copy_surface(run: Path, output: Path | None) -> None:
-    """Copy the surface of a finished run to <output>/<its name>, in place of what is there; None copies nothing."""
-    result = result_of(run)
-    if output is not None and result is not None and result.mesh is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        path, surface = output / f"{run.name}{result.mesh.suffix}", result.mesh.read_bytes()
-        offset, beside = offset_of_mesh(result.mesh), offset_of_mesh(path)
-        beside.unlink(missing_ok=True)  # first: one that is missing does less harm than that of another mesh
-        write_whole(path, surface)
-        if offset.is_file():  # of a mesh in single precision that is far from the origin
-            write_whole(beside, offset.read_bytes())
+    """Copy the surface of a finished run to <output>/<its name>, in place of what is there; None copies nothing.
+
+    Raises:
+        UserError: the run has none any more, or a file cannot be written.
+        OSError: a file cannot be read, or the folder not made.
+    """
+    if output is None:
+        return
+    if (result := result_of(run)) is None or result.mesh is None:
+        raise UserError(
+            f"{run / 'evaluation'} has none any more; --eval --expname {run.parent.parent.name} --timestamp "
+            f"{run.parent.name}/{run.name} makes it again"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    path, surface = output / f"{run.name}{result.mesh.suffix}", result.mesh.read_bytes()
+    offset, beside = offset_of_mesh(result.mesh), offset_of_mesh(path)
+    beside.unlink(missing_ok=True)  # first: one that is missing does less harm than that of another mesh
+    write_whole(path, surface)
+    if offset.is_file():  # of a mesh in single precision that is far from the origin
+        write_whole(beside, offset.read_bytes())
 
 
 def _others_files(folder: Path, names: Sequence[str], output: Path, formats: Sequence[str]) -> list[Path]:

@@ -46,6 +46,7 @@ def evaluate(
     output: Path | None = None,
     body: npt.NDArray[np.int64] | None = None,
     scene: Scene | None = None,
+    ended: bool = True,
 ) -> dict[str, Path]:
     """Write evaluation/<epoch>/ of a run; returns what was written, by what it is.
 
@@ -62,6 +63,7 @@ def evaluate(
         output: another file to write the surface to, in place of what is there, or None.
         body: rows of the cloud that are no outliers, which alone show a surface; None for all.
         scene: what the preprocessing found, whose normals are written if it found some, or None.
+        ended: whether the run has had all its steps and its detail, for the record.
 
     Raises:
         UserError: there is no surface; a file cannot be read or written; or plot.overwrite = false and the
@@ -109,6 +111,7 @@ def evaluate(
     saved_as = written.get("mesh", written.get("curve"))
     metrics: dict[str, Any] = {
         "epoch": epoch,
+        "ended": ended,
         "surface": None if saved_as is None else saved_as.name,
         "seconds_extraction": round(extraction, 3),
         "resolution": resolution,

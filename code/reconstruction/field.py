@@ -1,5 +1,6 @@
 """The trained field as its users ask for it: u, w and ∇w at any points, in the input's units."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ Array = npt.NDArray[np.float64]
 CHUNK = 1 << 13  # points at a time: a layer of them stays in the processor's cache, which halves the time on two cores
 FLATTEST = 0.3  # slope of w that is believed, where a distance is its value over its slope
 WALL = 32  # points along a side of each wall of Ω, at which the sign of a field is looked at
+WITHOUT_DETAIL = "the run was cut off after its last step, and lacks the detail that is solved for then"
 INVERTED = 0.9  # share of these that are on the wrong side, from which the field has the wrong sign
 
 
@@ -300,6 +302,17 @@ def load_field(run_or_checkpoint: str | Path) -> NeuralField | DetailedField:
 
     Raises:
         UserError: nothing to load there.
+
+    Warns:
+        UserWarning: the run was cut off before its detail was solved for.
     """
     path = checkpoint_at(run_or_checkpoint)
-    return field_from_checkpoint(read_checkpoint(path), torch.device("cpu"), str(path))
+    checkpoint = read_checkpoint(path)
+    if lacks_detail(checkpoint):
+        warnings.warn(f"{path}: {WITHOUT_DETAIL}: --is-continue does it", stacklevel=2)
+    return field_from_checkpoint(checkpoint, torch.device("cpu"), str(path))
+
+
+def lacks_detail(checkpoint: dict[str, Any]) -> bool:
+    """Whether its run was cut off after its last step, before the detail was solved for."""
+    return checkpoint.get("stage") == "detail"

@@ -229,6 +229,7 @@ def _continued(
     from dataclasses import replace
 
     from phase_recon.reconstruction.build_model import check_model
+    from phase_recon.reconstruction.field import lacks_detail
     from phase_recon.reconstruction.training import refuse_if_over, seconds_of_steps
     from phase_recon.utils.config_files import config_from_dict, override
     from phase_recon.utils.overrides import assignment
@@ -236,7 +237,8 @@ def _continued(
     checkpoint = experiment.load_checkpoint(options.checkpoint)
     own = override(checkpoint["config"], overrides(options), check_model)
     asked = replace(own, plot=replace(config.plot, **{key: getattr(own.plot, key) for key in TRAINED_WITH}))
-    if options.checkpoint != "latest" or experiment.is_evaluated(checkpoint["epoch"]):
+    evaluated = experiment.is_evaluated(checkpoint["epoch"]) and not lacks_detail(checkpoint)
+    if options.checkpoint != "latest" or evaluated:
         points, t = checkpoint["cloud"]["points"], asked.train
         seconds = seconds_of_steps(asked, points, _reserve(t.time_budget))
         refuse_if_over(experiment.folder, checkpoint, t.nepoch, t.time_budget, seconds)
@@ -306,7 +308,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     from dataclasses import replace
 
     from phase_recon.reconstruction import evaluation
-    from phase_recon.reconstruction.field import field_from_checkpoint
+    from phase_recon.reconstruction.field import WITHOUT_DETAIL, field_from_checkpoint, lacks_detail
     from phase_recon.reconstruction.input_cloud import READING_KEYS, describe, load_cloud
     from phase_recon.reconstruction.scene import PreprocessSettings, find_body
     from phase_recon.utils.config_files import config_from_dict, override
@@ -320,6 +322,8 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
     say(line)
     say(f"evaluating step {checkpoint['epoch']} of {experiment.folder}")
     field = field_from_checkpoint(checkpoint, device, str(experiment.folder))
+    if lacks_detail(checkpoint):
+        say(f"warning: {WITHOUT_DETAIL}: the same command with --is-continue in place of --eval does it")
     texts = overrides(options)
     asked = override(checkpoint["config"], texts)
     changed = _changes(config_from_dict(checkpoint["config"]), asked)
@@ -368,6 +372,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> dict[str, Path]:
         query=options.query,
         output=output,
         body=find_body(cloud, config_of_run, PreprocessSettings())[1],
+        ended=checkpoint.get("stage") == "end",
     )
     _say_verdict(written["metrics"], len(cloud.points))
     return written

@@ -193,11 +193,15 @@ def resume(run: Run, checkpoint: dict[str, Any]) -> tuple[Run, State]:
     return run, state
 
 
-def checkpoint_of(run: Run, state: State, status: Status) -> dict[str, Any]:
-    """What ``resume`` needs to go on from a state, and ``reconstruction.field`` to evaluate it."""
+def checkpoint_of(run: Run, state: State, status: Status, stage: str) -> dict[str, Any]:
+    """What ``resume`` needs to go on from a state, and ``reconstruction.field`` to evaluate it.
+
+    ``stage``, of utils.checkpoint.STAGES, is what the run is to do next.
+    """
     domain = run.scene.domain
     return {
         "epoch": state.epoch,
+        "stage": stage,
         "seconds": run.clock.seconds,
         "config": run.config.to_dict(),
         "d": run.scene.dimension,

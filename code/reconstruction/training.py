@@ -267,9 +267,10 @@ def _save(run: Run, state: State, status: Status, progress: float, stopped: bool
     experiment = run.experiment
     if last and not stopped and adds_detail(run.config) and run.ranks.first:
         if experiment is not None:  # the steps are on disk while the correction is solved for
-            experiment.save_checkpoint(run.course.saved(checkpoint_of(run, state, status), healthy))
+            experiment.save_checkpoint(run.course.saved(checkpoint_of(run, state, status, "detail"), healthy))
         state.correction = correction_of(state.field.outward(), run.scene, run.announce, _seconds_of_detail(run))
-    saved = run.course.saved(checkpoint_of(run, state, status), healthy)
+    stage = "end" if last and not stopped else "steps"
+    saved = run.course.saved(checkpoint_of(run, state, status, stage), healthy)
     if experiment is not None and last:
         experiment.save_checkpoint(saved)
     elif experiment is not None:

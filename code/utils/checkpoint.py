@@ -29,6 +29,7 @@ LARGEST_LENGTH = 1e100  # input units: largest coordinate or scale, as for cloud
 LARGEST_OMEGA = 1e6  # normalised units: largest coordinate of Ω's corners; the cloud is in the unit ball
 FARTHEST_NODE = 1 << 18  # largest index of a grid's node along an axis: half of what a key of model.grid holds
 LARGEST_SECONDS = 1e12  # seconds of training: 30 000 years
+STAGES = ("steps", "detail", "end")  # what a run is to do next, from a checkpoint on
 FORMAT = 1  # version of the checkpoints' format
 # the keys that every checkpoint has
 CHECKPOINT_KEYS = frozenset(
@@ -110,6 +111,7 @@ def check_values(data: dict[str, Any], path: Path) -> None:
     rules = {
         "d": _is_whole(d) and d in (2, 3),
         "epoch": _is_whole(data["epoch"]) and data["epoch"] >= 0,
+        "stage": data.get("stage", "end") in STAGES,
         "seconds": _is_number(data["seconds"], LARGEST_SECONDS) and data["seconds"] >= 0,
         "config": isinstance(data["config"], dict),
         "network": _are_tensors(data["network"], size),

@@ -63,7 +63,7 @@ evaluation.mkdir(parents=True, exist_ok=True)
 (run / "checkpoints" / "latest.pth").write_text("whole")
 for name in ("surface.ply", "surface.png", "surface.html"):
     (evaluation / name).write_text(word)
-metrics = {{"epoch": 10, "components": 1, "closed": True, "euler_characteristic": 2, "scale": 20.0}}
+metrics = {{"epoch": 10, "ended": True, "components": 1, "closed": True, "euler_characteristic": 2, "scale": 20.0}}
 metrics["input"] = {{"cloud_to_surface_mean": 0.125, "cloud_to_surface_max": 0.5, "d_C": 0.25, "d_H": 1.0}}
 (evaluation / "metrics.json").write_text(json.dumps(metrics))
 """
@@ -223,9 +223,33 @@ def test_a_run_that_outlived_its_command_is_done(command: Command, scans: Path, 
     write_record(folder / "a", read_record(folder / "a") | {"state": "running"})
     done = command("--input", scans, "-o", tmp_path / "meshes")
     assert done.status == 0
-    assert "a: was done already, by a run that outlived its command" in done.out
+    assert "a: was done already, by a run that outlived its command, or by --eval" in done.out
     assert (tmp_path / "meshes" / "a.ply").read_text() == "fine"
     assert len(calls(scans, "a")) == 1
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_run_whose_evaluation_was_mended_by_eval_is_done(command: Command, scans: Path, ended: bool):
+    """But not one that was only looked at on the way."""
+    put(scans, a="fine")
+    folder = runs(command("--input", scans).out)
+    write_record(folder / "a", read_record(folder / "a") | {"state": "failed", "reason": "out of memory"})
+    metrics = folder / "a" / "evaluation" / "10" / "metrics.json"
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"ended": ended}))
+    assert command("--input", scans).status == 0
+    assert (rows(folder)["a"]["state"], rows(folder)["a"]["reason"]) == ("done", "")
+    assert len(calls(scans, "a")) == (1 if ended else 2)
+
+
+def test_a_surface_that_is_gone_is_not_said_to_be_copied(command: Command, scans: Path, tmp_path: Path):
+    put(scans, a="fine", b="fine")
+    folder = runs(command("--input", scans).out)
+    (folder / "a" / "evaluation" / "10" / "surface.ply").unlink()
+    done = command("--input", scans, "-o", tmp_path / "meshes")
+    assert done.status == 1
+    said = f"a: its surface was not copied: {folder / 'a' / 'evaluation'} has none any more; --eval --expname"
+    assert f"{said} tiny --timestamp {folder.name}/a makes it again" in done.out
+    assert [path.name for path in (tmp_path / "meshes").iterdir()] == ["b.ply"]
 
 
 def test_a_run_that_was_cut_off_goes_on(command: Command, scans: Path):
@@ -475,8 +499,8 @@ def test_a_run_that_ended_while_its_command_was_stopped_is_done(scans: Path, tmp
     write_record(folder, {"input": str(scans / "a.xyz"), "state": "running"})
     for evaluated, state in ((False, "stopped"), (True, "done")):
         if evaluated:
-            metrics = {"epoch": 10, "components": 1, "closed": True, "euler_characteristic": 2, "scale": 1.0}
-            metrics["input"] = dict.fromkeys(DISTANCES, 0.1)
+            metrics = {"epoch": 10, "ended": True, "components": 1, "closed": True, "euler_characteristic": 2}
+            metrics["scale"], metrics["input"] = 1.0, dict.fromkeys(DISTANCES, 0.1)
             (folder / "evaluation" / "10" / "metrics.json").write_text(json.dumps(metrics))
         process = subprocess.Popen([sys.executable, "-c", "import sys; sys.exit(143)"])
         process.wait()

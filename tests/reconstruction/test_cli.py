@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_commands import raising
 
 from conftest import CENTRES, RADIUS, ROOT, TINY, Command, records, tiny_arguments
 from phase_recon.datasets.pointcloud import load_point_cloud
-from phase_recon.reconstruction import evaluation
+from phase_recon.reconstruction import evaluation, training
+from phase_recon.reconstruction.field import load_field
 from phase_recon.reconstruction.run import main
 from phase_recon.reconstruction.target import read_target
 from phase_recon.surface.files import read_surface
@@ -274,6 +276,31 @@ def test_continue_from_an_earlier_checkpoint_rewinds_the_log(command: Command, c
     assert command(*keys, "--is_continue", "--checkpoint", 10).status == 0
     after = records(folder)
     assert [{**record, "time": 0} for record in after] == [{**record, "time": 0} for record in before]
+
+
+def test_a_run_that_was_cut_off_before_its_detail_says_so_and_goes_on(
+    command: Command, clouds: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+):
+    keys = ("--input", clouds[0], "--nepoch", 10, "--set", "train.detail=true")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "correction_of", lambda *_: raising(MemoryError())(None))
+        cut_off = command(*keys)
+    assert "out of memory" in cut_off.err
+    done = command("--eval")
+    assert done.status == 0, done.err
+    said = "warning: the run was cut off after its last step, and lacks the detail that is solved for then: the same"
+    assert said in done.out
+    metrics = cut_off.folder / "evaluation" / "10" / "metrics.json"
+    assert not json.loads(metrics.read_text())["ended"]
+    with pytest.warns(UserWarning, match="lacks the detail that is solved for then: --is-continue does it"):
+        load_field(cut_off.folder)
+    more = command("--is-continue")
+    assert more.status == 0, more.err
+    assert "detail: " in more.out
+    assert json.loads(metrics.read_text())["ended"]
+    assert read_checkpoint(cut_off.folder / "checkpoints" / "latest.pth")["stage"] == "end"
+    assert "step 10 of 10 is done" in command("--is-continue").err
+    assert said not in command("--eval").out
 
 
 def test_continue_from_an_earlier_checkpoint_loses_nothing(command: Command, clouds: tuple[Path, Path]):
