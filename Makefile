@@ -18,7 +18,7 @@ benchmark: .venv/installed
 	.venv/bin/python code/reconstruction/benchmark.py $(DATA)
 
 # docs/RESULTS.md and docs/gallery.png from this commit, in hours; DATA is a folder of further scans, and for a look in
-# minutes: make results ARGUMENTS=--quick. Stopped, it goes on where it was
+# minutes, which goes to results/: make results ARGUMENTS=--quick. Stopped, it goes on where it was
 results: .venv/installed
 	.venv/bin/python code/benchmarks/results.py $(if $(DATA),--data $(DATA)) $(ARGUMENTS)
 

@@ -45,6 +45,10 @@ SHOWN = {"ours": "ours", "ours oriented+poisson9": "our normals + Poisson, depth
          "ipsr9": "iterated Poisson, depth 9", "ours+normals": "ours, with the file's normals",
          "poisson9+normals": "the file's normals + Poisson, depth 9",
          "poisson10+normals": "the file's normals + Poisson, depth 10"}  # fmt: skip
+GALLERY = """
+![Runs of ours, the worst first, and the best peer on the same cloud: the error as colour, and cross-sections through \
+the place of the largest error](gallery.png)
+"""
 HEADER = ("cloud", "method", "runs", "Chamfer distance", "Hausdorff distance", "ratios", "normals", "components",
           "Euler characteristic", "IoU", "points to surface, max", "seconds", "MB")  # fmt: skip
 QUICK = ("plate", "still_life")
@@ -97,12 +101,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="time for every run of ours (as long as setup.conf says)")
     parser.add_argument("--seeds", type=partial(whole_numbers, "--seeds", 0), default="0", help="of ours (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of clouds and records (%(default)s)")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the page (docs/)")
+    parser.add_argument("--docs", type=Path, help="folder of the page (docs/; of --quick that of --out)")
     return exit_status(parser, None, command, "stopped; the same command goes on with what is missing")
 
 
-def command(options: argparse.Namespace) -> None:
-    """Measure table by table; the page is written after each.
+def command(options: argparse.Namespace) -> int:
+    """Measure table by table; the page is written after each. Returns 1 if a run failed.
 
     Raises:
         UserError: the options are wrong, or a file cannot be written.
@@ -112,9 +116,12 @@ def command(options: argparse.Namespace) -> None:
     known = tables(options.data, options.quick)
     names = chosen("--tables", options.tables, [table.name for table in known])
     shapes = chosen("--shapes", options.shapes, list(SHAPES))
-    options.docs.mkdir(parents=True, exist_ok=True)
+    docs = options.docs or (options.out if options.quick else ROOT / "docs")
+    docs.mkdir(parents=True, exist_ok=True)
+    page, picture = docs / "RESULTS.md", docs / "gallery.png"
+    picture.unlink(missing_ok=True)  # it is of another page
     parts: list[str] = []
-    drawn: list[Row] = []
+    drawn, failed = list[Row](), False
     for table in (table for table in known if table.name in names):
         if table.folder is None:
             table = replace(table, shapes=tuple(name for name in table.shapes if name in shapes))
@@ -123,12 +130,13 @@ def command(options: argparse.Namespace) -> None:
         text, rows = measured_table(table, options)
         parts.append(text)
         drawn += [row for row in rows if table.name != "curves"]
-        page = "\n".join([_head(options), *([_summary(drawn)] if drawn else []), *parts])
-        write_text(options.docs / "RESULTS.md", page)
+        failed |= any("failed" in row for row in rows)
+        write_text(page, "\n".join([_head(options, bool(drawn)), *([_summary(drawn)] if drawn else []), *parts]))
     if not parts:
         raise UserError(f"--shapes {options.shapes}: none of them is in the tables {', '.join(names)}")
-    draw_gallery(options.docs / "gallery.png", drawn, WITHOUT_NORMALS)
-    print(f"page: {options.docs / 'RESULTS.md'}\npicture: {options.docs / 'gallery.png'}")
+    draw_gallery(picture, drawn, WITHOUT_NORMALS)
+    print(f"page: {page}" + (f"\npicture: {picture}" if picture.is_file() else ""))
+    return int(failed)
 
 
 def measured_table(table: Table, options: argparse.Namespace) -> tuple[str, list[Row]]:
@@ -269,18 +277,19 @@ def _summary(rows: list[Row]) -> str:
     return "\n".join(text)
 
 
-def _head(options: argparse.Namespace) -> str:
-    """What the page is, of which commit, on what machine."""
+def _head(options: argparse.Namespace, drawn: bool) -> str:
+    """What the page is, of which commit, on what machine; ``drawn``: whether it has a picture."""
     words = (" --quick" if options.quick else "") + (" --data DATA" if options.data else "")
     words += f" --tables {options.tables}" if options.tables else ""
     words += f" --shapes {options.shapes}" if options.shapes else ""
     time = "as long as setup.conf says" if options.minutes is None else f"{options.minutes:g} minutes, all included"
+    what = "this page and its picture" if drawn else "this page"
     return f"""# Results
 
     python code/benchmarks/results.py{words} {_length(options)}--seeds \
 {",".join(map(str, options.seeds))}
 
-made this page and its picture on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on {machine()}{load()}. Clouds are
+made {what} on {datetime.now(UTC):%Y-%m-%d} of commit {commit()}, on {machine()}{load()}. Clouds are
 made with seed 0, and without the positions of their sensors: ours would use them, as it does where a file of DATA has
 them. "Ours" is this program; it has the seeds above and runs {time}. Every method runs alone, one after the other;
 seconds are wall clock of the whole command, MB its peak memory.
@@ -296,10 +305,7 @@ the least of tangent planes + Poisson and iterated Poisson; Poisson with our nor
 |cosine| at nearest points. In brackets after the Euler characteristic is the truth's. On noisy points no method can
 reach zero. No constant was chosen on shapes for checking ([shapes.py](../code/benchmarks/shapes.py)), but some faults
 that were seen on them were mended ([ORIENTATION](ORIENTATION.md)).
-
-![Runs of ours, the worst first, and the best peer on the same cloud: the error as colour, and cross-sections through \
-the place of the largest error](gallery.png)
-"""
+{GALLERY if drawn else ""}"""
 
 
 def _length(options: argparse.Namespace) -> str:

@@ -18,7 +18,6 @@ that two such commands share the work.
 import hashlib
 import math
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -45,7 +44,7 @@ from phase_recon.utils.distributed import (
 from phase_recon.utils.errors import UserError, counted
 from phase_recon.utils.experiment import TIMESTAMP, Experiment, in_utf8, latest_checkpoint, locked
 from phase_recon.utils.files import offset_of_mesh, write_whole
-from phase_recon.utils.interrupt import deferred_signals
+from phase_recon.utils.interrupt import deferred_signals, killed_by
 from phase_recon.utils.locations import find_file
 
 if sys.platform != "win32":
@@ -293,11 +292,7 @@ def ended_alone(folder: Path) -> bool:
 def reason_of(status: int, output: bytes) -> str:
     """Why a process failed: the signal that killed it, or the last line that it said."""
     if status < 0:
-        try:
-            name = signal.Signals(-status).name
-        except ValueError:
-            name = f"signal {-status}"
-        return f"killed by {name}" + (": out of memory, or by hand" if name == "SIGKILL" else "")
+        return killed_by(status)
     lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines or [f"exit status {status}"])[-1]

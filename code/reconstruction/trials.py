@@ -20,10 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from phase_recon.reconstruction.provenance import version_of_code
+from phase_recon.reconstruction.provenance import machine, version_of_code
 from phase_recon.reconstruction.tables import Row
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.files import write_whole
+from phase_recon.utils.interrupt import killed_by
 
 PEER = Path(__file__).resolve().with_name("poisson.py")  # the script that runs the peers, without the rest of our code
 
@@ -63,7 +64,7 @@ def remembered(
 
 
 def run_once(folder: Path, name: str, command: Sequence[str], reads: Iterable[Path]) -> Row:
-    """Run a command, unless the same one has been run on the same files.
+    """Run a command, unless the same one has been run on the same files, on such a machine with as many threads.
 
     Args:
         folder: of the records.
@@ -75,7 +76,7 @@ def run_once(folder: Path, name: str, command: Sequence[str], reads: Iterable[Pa
         seconds (wall clock), megabytes (peak) and written, which has "mesh" and all else that run.py wrote; or
         failed, the reason.
     """
-    request = {"command": list(command), "reads": checksums(reads)}
+    request = {"command": list(command), "reads": checksums(reads), "machine": machine()}
     module = PEER if str(PEER) in command else None
     return remembered(folder, name, request, lambda stem: _run(command, stem), module)
 
@@ -96,7 +97,7 @@ def _run(command: Sequence[str], stem: Path) -> Row:
     own = stem.with_name(f"{stem.name}.ply")
     status, output, seconds, megabytes = timed([word.replace("{mesh}", str(own)) for word in command])
     if status != 0:
-        raise UserError(_reason(output) or f"exit status {status}")
+        raise UserError(killed_by(status) if status < 0 else _reason(output) or f"exit status {status}")
     # run.py ends with a block of "what: path"; a curve is a mesh of the plane
     last = output.rpartition("\n\n")[2]
     written = dict(re.findall(r"^(\w+): +(.+)$", last, re.MULTILINE)) if "{mesh}" not in command else {"mesh": str(own)}

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: as a request to stop after the current step, or as an exception that ends the program."""
+"""Ctrl-C and SIGTERM: as a request to stop after the current step, or as an exception that ends the program.
+
+And what is said of a process that a signal ended.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -69,3 +72,12 @@ def deferred_signals(second_acts: bool = True) -> Iterator[StopRequest]:
         yield request
     finally:
         restore()
+
+
+def killed_by(status: int) -> str:
+    """What ended a process with a negative status, in words."""
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"killed by {name}" + (": out of memory, or by hand" if name == "SIGKILL" else "")

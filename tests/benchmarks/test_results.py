@@ -42,8 +42,9 @@ def page(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(results, "measure_all", measure_all)
 
-    def call(*arguments):
-        words = ["results.py", "--out", str(tmp_path / "out"), "--docs", str(tmp_path / "docs"), *arguments]
+    def call(*arguments, docs=True):
+        words = ["results.py", "--out", str(tmp_path / "out"), *arguments]
+        words += ["--docs", str(tmp_path / "docs")] if docs else []
         monkeypatch.setattr(sys, "argv", words)
         status = results.main()
         return status, capsys.readouterr(), asked, tmp_path / "docs"
@@ -54,7 +55,7 @@ def page(tmp_path, monkeypatch, capsys):
 def test_the_page_says_what_was_measured_and_what_went_wrong(page):
     status, _, asked, docs = page("--quick", "--tables", "noisy", "--seeds", "0,1")
     assert "/some/" not in (docs / "RESULTS.md").read_text()
-    assert status == 0
+    assert status == 1  # one failed
     text = (docs / "RESULTS.md").read_text()
     (options,) = asked
     assert (options.minutes, options.seeds) == (None, [0, 1])
@@ -84,6 +85,20 @@ def test_only_the_shapes_that_are_asked_for_are_measured(page):
     status, output, *_ = page("--quick", "--shapes", "plates")
     assert status == 2
     assert "--shapes 'plates': expected some of" in output.err
+
+
+def test_a_page_without_a_picture_has_none_of_another_page(page, tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "gallery.png").write_text("of another page")
+    _, output, _, docs = page("--tables", "curves", "--shapes", "gear_2d")
+    assert [path.name for path in docs.iterdir()] == ["RESULTS.md"]
+    assert "gallery" not in (docs / "RESULTS.md").read_text()
+    assert output.out.endswith(f"page: {docs / 'RESULTS.md'}\n")
+
+
+def test_a_trial_does_not_replace_the_page(page, tmp_path):
+    _, output, *_ = page("--quick", "--tables", "scan", "--shapes", "plate", docs=False)
+    assert f"page: {tmp_path / 'out' / 'RESULTS.md'}\n" in output.out
 
 
 def test_noise_and_spacing_are_shares_of_the_radius(page):

@@ -113,7 +113,7 @@ def test_what_run_py_says_it_wrote_is_found(tmp_path, monkeypatch):
     [
         (2, "device: CPU\nerror: c: 2 problems\n  a: wrong\n  b: wrong\n", "c: 2 problems; a: wrong; b: wrong"),
         (1, "Traceback\n  line\nValueError: no\n", "ValueError: no"),
-        (-9, "", "exit status -9"),
+        (-9, "step 450: 30% done", "killed by SIGKILL: out of memory, or by hand"),
         (0, "\n\nmetrics: /m.json\n", "no mesh was written: leave plot.save_ply = true"),
     ],
 )  # fmt: skip
