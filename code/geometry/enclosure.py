@@ -7,6 +7,7 @@ of all directions lead into the body (principal value). On a flat sheet it is ze
 import numpy as np
 import numpy.typing as npt
 
+from phase_recon.geometry.crowds import evened
 from phase_recon.geometry.neighbours import areas, density_of
 from phase_recon.utils.arrays import ratio, thinned, unique_rows
 
@@ -31,7 +32,7 @@ def enclosure(points: Array, normals: Array) -> float:
         normals: of any side.
     """
     once = np.sort(unique_rows(points)[0])
-    some = thinned(once, POINTS)
+    some = thinned(once[evened(points[once])], POINTS)  # a point stands for LARGEST_AREA at most
     points, normals, d = points[some], normals[some], points.shape[1]
     if len(points) < 2:
         return 0.0

@@ -33,8 +33,9 @@ import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 
+from phase_recon.geometry.crowds import evened, few_in_each_cell
 from phase_recon.geometry.neighbours import TINY, nearest
-from phase_recon.model.grid import SplineField, keys_of
+from phase_recon.model.grid import SplineField
 from phase_recon.reconstruction.detail_system import Data, solve
 from phase_recon.reconstruction.field import FLATTEST, DetailedField, NeuralField
 from phase_recon.reconstruction.openings import opened
@@ -91,8 +92,8 @@ def correction_of(
         announce(f"detail: of {len(points):,} points, as more would take longer than there is time")
     noise = scene.scale.noise
     if enough := len(points) >= FEWEST_HELD_OUT * HELD_OUT:
-        spacing = max(point_distance(points), NOISE_WIDTHS * noise, FINEST)
-        points = uncrowded(points, spacing)
+        spacing = max(point_distance(points[evened(points)]), NOISE_WIDTHS * noise, FINEST)
+        points = points[few_in_each_cell(points, spacing, CROWD)]
     openings, found = opened(field, scene)
     if found:
         announce("detail: outside, the network had filled places near the points; it is open there now (train.detail)")
@@ -125,16 +126,6 @@ def not_blurred(points: Array, scene: Scene) -> Array:
         return points
     beside = nearest(scene.reference, points, 1)[1][:, 0]
     return np.asarray(points[~scene.blurred.part[beside]])
-
-
-def uncrowded(points: Array, spacing: float) -> Array:
-    """Of points (N, d), at most CROWD, by chance, in each cell of a grid of such a spacing."""
-    order = np.random.default_rng(0).permutation(len(points))
-    cell = keys_of(np.floor(points[order] / spacing).astype(np.int64))
-    by_cell = np.argsort(cell, kind="stable")
-    begins = np.flatnonzero(np.diff(cell[by_cell], prepend=-1))  # keys are not negative
-    rank = np.arange(len(points)) - np.repeat(begins, np.diff(begins, append=len(points)))
-    return points[np.sort(order[by_cell[rank < CROWD]])]
 
 
 def adds_detail(config: Config) -> bool:

@@ -54,6 +54,12 @@ def findings(scene: Scene) -> list[str]:
             "note: the points are an open sheet, whose shape does not say which side is outside: of one that lies, as "
             "terrain does, it is the upper side (plot.up); --sensor=X,Y,Z tells another"
         )
+    if scene.crowded:
+        share = scene.crowded / (scene.crowded + len(scene.reference))
+        lines.append(
+            f"note: much of the surface is sparser than most points are: {share:.0%} of them, in dense parts, are not "
+            "trained on, and only their detail counts"
+        )
     if scene.outward is not None and scene.outward < scene.settings.inward:
         lines.append("note: the cloud's normals point inward, so they are turned round")
     elif scene.outward is not None and scene.outward < (MIXED_SHEET if scene.is_sheet else MIXED):

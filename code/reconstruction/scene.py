@@ -15,6 +15,7 @@ from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.arrangement import Arrangement, ArrangementSettings, arrangement
 from phase_recon.geometry.coarse_surface import CoarseSurface, CoarseSurfaceSettings
 from phase_recon.geometry.creases import CreaseSettings
+from phase_recon.geometry.crowds import evened
 from phase_recon.geometry.enclosure import ENCLOSED, SHEET
 from phase_recon.geometry.hollows import HollowSettings
 from phase_recon.geometry.neighbours import NEIGHBOURS
@@ -103,6 +104,7 @@ class Scene:
         normals: where the normals of ``points`` come from: "given" are the input's, and trusted; "estimated" ones
             count by their confidence; with "none" there are none.
         arrangement: how the points lay; ``kept`` are those that show the surface.
+        crowded: how many different points are not in ``reference``, as they lie in crowds.
         settings: the constants of the stages.
         scale: noise and resolution of the cloud.
         blurred: the part of ``reference`` (M,) that is much noisier than the rest; None where none is.
@@ -127,6 +129,7 @@ class Scene:
     points: OrientedPoints
     normals: Literal["none", "given", "estimated"]
     arrangement: Arrangement
+    crowded: int
     settings: PreprocessSettings = field(repr=False)
     scale: Scale
     blurred: Blurred | None = None
@@ -176,17 +179,25 @@ class Scene:
         return self.is_room or (self.is_sheet and plot.trim != "closed")
 
 
-def find_body(cloud: PointCloud, config: Config, s: PreprocessSettings) -> tuple[Index, Index, int]:
-    """What is no outlier: each different point once (M,), all rows (B,), and how many outliers there are."""
+def find_body(cloud: PointCloud, config: Config, s: PreprocessSettings) -> tuple[Index, Index, int, int]:
+    """What is no outlier: each different point once, of crowds a few (M,), and all rows (B,).
+
+    Returns:
+        These, how many outliers there are, and how many different points lie in crowds and are not among the first.
+    """
     given = cloud.normals if config.network.has_normals else None
     rows = cloud.points if given is None else np.concatenate([cloud.points, given], axis=1)
-    once = _deduplicate(rows, s)
+    once, crowded = _deduplicate(rows, s), 0
     kept, dropped = np.arange(len(cloud.points)), np.empty(0, dtype=np.int64)
     if config.train.drop_outliers:
         looked_at, far = once, find_background(cloud.points, cloud.points[once], s.outliers)
-        outlier = far[looked_at]
-        outlier[~outlier] = find_outliers(cloud.points[once[~outlier]], s.outliers)
-        once, dropped = looked_at[~outlier], looked_at[outlier]
+        once = looked_at[~far[looked_at]]
+        if given is None:  # a background would stand for most of the area
+            left = evened(cloud.points[once])
+            once, crowded = once[left], len(once) - len(left)
+        outlier = find_outliers(cloud.points[once], s.outliers)
+        dropped = np.sort(np.concatenate([looked_at[far[looked_at]], once[outlier]]))
+        once = once[~outlier]
         if len(looked_at) == s.most_points or len(cloud.points) > s.most_rows:  # others were not looked at
             far[dropped] = True
             others = ~far
@@ -196,14 +207,14 @@ def find_body(cloud: PointCloud, config: Config, s: PreprocessSettings) -> tuple
         elif len(dropped):
             kinds = unique_rows(rows)[1]
             kept = np.flatnonzero(~np.isin(kinds, kinds[dropped]))
-    return once, kept, len(dropped)
+    return once, kept, len(dropped), crowded
 
 
 def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) -> Scene:
-    """Each different point once, outliers left out, the rest in the unit ball, and Ω about it."""
+    """Each different point once, of crowds a few, outliers left out, the rest in the unit ball, and Ω about it."""
     t, s = config.train, settings
     given = cloud.normals if config.network.has_normals else None
-    once, body, dropped = find_body(cloud, config, s)
+    once, body, dropped, crowded = find_body(cloud, config, s)
     kept = body
     arranged: Arrangement = "surface"
     if given is None:
@@ -227,6 +238,7 @@ def find_scene(cloud: PointCloud, config: Config, settings: PreprocessSettings) 
         points=OrientedPoints.bare(reference, raw_index=once).with_given(given),
         normals="none" if given is None else "given",
         arrangement=arranged,
+        crowded=crowded,
         settings=s,
         scale=Scale(noise=0.0, spacing=0.0, neighbours=NEIGHBOURS, width=0.0, resolved=False, noise_left=0.0),
     )

@@ -25,6 +25,14 @@ def test_it_is_a_half_on_a_ball(d, sign):
     assert enclosure(1e5 + 7 * ball, sign * ball) == pytest.approx(sign / 2, abs=0.06)
 
 
+@pytest.mark.parametrize("dense", [0.4, 0.55])
+def test_it_is_a_half_on_a_ball_of_which_a_hundredth_has_half_of_the_points(dense):
+    ball = on_sphere(100_000, 3)
+    patch = ball[ball[:, 2] < -0.98]
+    ball = np.concatenate([patch, on_sphere(int(len(patch) * (1 - dense) / dense), 3, seed=1)])
+    assert enclosure(ball, ball) == pytest.approx(0.5, abs=0.1)
+
+
 def test_it_is_nothing_on_a_flat_sheet_and_little_in_a_valley():
     assert enclosure(*sheet(0.0)) == 0
     assert -ENCLOSED < enclosure(*sheet(0.3)) < -0.05

@@ -11,12 +11,10 @@ from phase_recon.geometry.points import Normalisation
 from phase_recon.reconstruction import detail
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.detail import (
-    CROWD,
     choose_lambda,
     data_at,
     in_layer,
     point_distance,
-    uncrowded,
     without_strays,
 )
 from phase_recon.reconstruction.detail_system import Data, solve
@@ -103,16 +101,6 @@ def test_a_hump_that_chance_explains_is_passed(monkeypatch):
     points, ones = np.arange(9000.0).reshape(-1, 3), np.ones(3000)
     along = np.eye(3)[np.zeros(3000, dtype=int)]
     assert choose_lambda(Data(points, ones, along, along, ones), 1.0, 0.0) == 0.3
-
-
-@pytest.mark.parametrize("d", [2, 3])
-def test_of_a_crowd_of_points_so_many_count_in_each_cell(d):
-    """In cells by hand: 20 000 points in one, 20 in another."""
-    crowd, few = np.full((20_000, d), 0.05), np.full((20, d), -0.05)
-    kept = uncrowded(np.concatenate([crowd, few]), 0.1)
-    assert [int((kept[:, 0] > 0).sum()), int((kept[:, 0] < 0).sum())] == [CROWD, 20]
-    points = on_sphere(20_000, d)
-    np.testing.assert_array_equal(uncrowded(points, 1e-3 if d == 2 else 0.05), points)
 
 
 def test_where_points_are_sparse_they_may_differ_more():

@@ -658,6 +658,24 @@ def test_a_surface_that_is_scanned_twice_is_said():
     assert not any("badly registered" in line for line in findings(replace(scene, points=wall)))
 
 
+def test_a_close_up_does_not_set_the_scale():
+    """A ball of radius 100: 10 000 points all over it, and 15 000 on a fiftieth."""
+    random = np.random.default_rng(0)
+    ball = random.standard_normal((900_000, 3))
+    ball *= 100 / np.linalg.norm(ball, axis=1, keepdims=True)
+    even, patch = ball[:10_000], ball[10_000:][ball[10_000:, 2] < -96][:15_000]
+    stages = preprocess.ORIENTING
+    alone = preprocess.prepare(Config(), PointCloud(even), stages=stages)
+    scene = preprocess.prepare(Config(), PointCloud(np.concatenate([even, patch])), stages=stages)
+    assert scene.crowded + len(scene.reference) == 25_000
+    assert scene.scale.spacing == pytest.approx(alone.scale.spacing, rel=0.2)
+    assert scene.dropped == 0
+    said = "\n".join(findings(scene))
+    assert re.search(r"note: much of the surface is sparser than most points are: 5\d% of them, in dense parts", said)
+    assert "sparser than most points" not in "\n".join(findings(alone))
+    assert alone.crowded == 0
+
+
 def test_the_flanks_of_a_curve_are_no_layers():
     """Teeth 0.2 apart, whose flanks face the same way; 48 neighbours of 250 points go from one to another."""
     cloud = take(SHAPES["gear_2d"].surface(), "gear_2d", "noisy", 0)
