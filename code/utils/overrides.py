@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from phase_recon.utils.build import CLOSE, find_class, name_of_loss
 from phase_recon.utils.errors import UserError
-from phase_recon.utils.hocon import parse
 
 # parameters of networks and losses that no key sets
 SET_BY_THE_PROGRAM = ("d_in", "latent_size", "output")
@@ -38,6 +37,8 @@ def assignment(key: str, value: Any) -> str:
 
 def values_of(text: str | Override) -> dict[str, Any]:
     """What a HOCON text sets, by dotted key; nothing if it is no HOCON, which is refused where it is merged."""
+    from phase_recon.utils.hocon import parse  # pyhocon, for which --help would wait
+
     try:
         return flat(parse(text if isinstance(text, str) else text.text, "").tree)
     except UserError:
