@@ -137,13 +137,13 @@ class PhaseLoss(DistanceLoss):
         mu = self.mu
         if mu is None:
             mu = UNGIVEN_MU if batch.normals is None else GIVEN_MU
-        u = None if batch.balls is None else self.phase(field(batch.balls)).mean(-1)
-        if u is None or mu > 0:
-            value, gradient = field.value_and_gradient(batch.points)
-            slope = self.distance_gradient(value, gradient)
-            u = self.phase(value) if u is None else u
+        # of both kinds of points at once, which takes a processor two thirds of the time
+        points = batch.points if batch.balls is None or mu > 0 else batch.points[:0]
+        both = field.value_and_gradient(torch.cat([points, batch.omega]))
+        (at_points, value), (slope, gradient) = (part.split([len(points), len(batch.omega)]) for part in both)
+        slope = self.distance_gradient(at_points, slope)
+        u = self.phase(at_points) if batch.balls is None else self.phase(field(batch.balls)).mean(-1)
         terms = {"reconstruction": weight * u.abs().mean()}
-        value, gradient = field.value_and_gradient(batch.omega)
         if self.output == "w":  # u = sign(w)(1 - exp(-|w|/√ε)) put into both (derived)
             potential = torch.exp(-2.0 / math.sqrt(self.epsilon) * value.abs())
             kinetic = potential * gradient.square().sum(-1)
