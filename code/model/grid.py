@@ -132,7 +132,7 @@ class SplineGrid:
 
 @dataclass(frozen=True)
 class SplineField:
-    """The sum of some grids, the coarsest first."""
+    """The sum of some grids."""
 
     grids: tuple[SplineGrid, ...]
 
@@ -158,6 +158,14 @@ class SplineField:
                 for grid in plain
             )
         )
+
+    def spacing_at(self, places: Array) -> Array:
+        """That of the finest grid which has a node nearest to each of some places (N, d); infinite without one (N,)."""
+        least = np.full(len(places), np.inf)
+        for grid in self.grids:
+            there = np.isin(keys_of(np.rint(places / grid.spacing).astype(np.int64)), keys_of(grid.nodes))
+            least[there] = np.minimum(least[there], grid.spacing)
+        return least
 
     def value(self, x: Tensor) -> Tensor:
         """The sum (N,) at points (N, d)."""

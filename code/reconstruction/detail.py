@@ -10,6 +10,9 @@ is that of its area, ∫_S ‖∇g‖², stands the energy of bending: measured,
 parts alike, as it lets a face or an edge move as a whole (docs/ABLATION.md). Without the normal term g would bring all
 points nearer by making the field flat.
 
+Where a part of the cloud is much denser than the rest, as a close-up is, a finer grid follows there, and so on
+(``levels``).
+
 All three terms are squares of what is linear in the unknowns, the coefficients of a grid of ``model.grid`` whose nodes
 are as far apart as the points (``detail_system``). With s that spacing and σ the points' noise,
 κ = λ s^(4-d) and ν = λ s² + σ², so that λ alone says how smooth g is to be, and noise does not make the field flat. λ
@@ -18,13 +21,13 @@ noise. Where every λ takes the others clearly farther off, or the best is the s
 nearer, there is nothing to add. Where the layer of noise is so thick that a field could be zero about all points in it,
 each is asked of the surface below it, and what only makes the field as steep as a distance is no gain.
 
-A second grid of four times the spacing gained 2 % in the mean, and put blobs where no point is near, as what bends
-little goes on as a plane does (docs/ABLATION_NOTEBOOK.md).
+λ of a grid is told by points that are spread evenly. A coarser grid, of four times the spacing, gained 2 % in the
+mean, and put blobs where no point is near, as what bends little goes on as a plane does (docs/ABLATION_NOTEBOOK.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -34,7 +37,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from phase_recon.geometry.crowds import evened, few_in_each_cell
-from phase_recon.geometry.neighbours import TINY, nearest
+from phase_recon.geometry.neighbours import TINY, distance_to_other, nearest
 from phase_recon.model.grid import SplineField
 from phase_recon.reconstruction.detail_system import Data, solve
 from phase_recon.reconstruction.field import FLATTEST, DetailedField, NeuralField
@@ -51,6 +54,7 @@ FINEST = 0.001  # spacing, normalised: of finer grids nothing is left in the fin
 NOISE_WIDTHS = 3.0  # × noise: the least spacing; a finer grid could hold each of many noisy points
 NOISE_REACHES = 2.0  # × noise: how far below a point the surface is looked for; 1 is too little
 LAYER = 0.25  # × spacing of the grid: noise above which a correction can vary across its layer
+FINER = 0.5  # × spacing of a grid: of the next, at most, and the distance of the points that it is solved for
 CROWD = 30  # points in each cell of the grid, at most: they tell its few coefficients
 SAMPLED = 3000  # points that tell the spacing
 FEWEST = 10_000  # points that count, however short the time is: they take a second
@@ -90,31 +94,63 @@ def correction_of(
     if len(points) > count:
         points = thinned(points, int(count))
         announce(f"detail: of {len(points):,} points, as more would take longer than there is time")
-    noise = scene.scale.noise
-    if enough := len(points) >= FEWEST_HELD_OUT * HELD_OUT:
-        spacing = max(point_distance(points[evened(points)]), NOISE_WIDTHS * noise, FINEST)
-        points = points[few_in_each_cell(points, spacing, CROWD)]
     openings, found = opened(field, scene)
     if found:
         announce("detail: outside, the network had filled places near the points; it is open there now (train.detail)")
-    lambda_ = None
-    if enough:
-        normals, trust = np.zeros_like(points), np.zeros(len(points))
-        if scene.normals != "none":
-            measured = scene.points.measured
-            beside = nearest(measured.positions, points, 1)[1][:, 0]
-            normals, trust = measured.normals[beside], measured.confidence[beside]
-        so_far = DetailedField(field, openings).normalised_value_and_gradient
-        data = without_strays(data_at(points, normals, trust, so_far, scene.normals == "given"), spacing)
-        data, told = in_layer(data, spacing, noise, so_far)
-        lambda_ = choose_lambda(told, spacing, noise)
-    if lambda_ is None:
+    correction = openings
+    for level, (some, spacing) in enumerate(levels(points, scene.scale.noise)):
+        detail, lambda_ = _on_one_grid(field, correction, scene, some, spacing)
+        if detail is None:
+            continue
+        where = " where they are densest" if level else ""
+        distance = spacing * scene.domain.normalisation.scale
+        announce(f"detail: added down to the points' spacing of {distance:.3g}{where}, λ = {lambda_:g} (train.detail)")
+        correction = SplineField((*correction.grids, *detail.grids))
+    if len(correction.grids) == len(openings.grids):
         announce("detail: the points show none that the network lacks (train.detail)")
-        return openings if found else None
-    detail = solve(data, spacing, lambda_, noise)
-    unit = scene.domain.normalisation.scale
-    announce(f"detail: added down to the points' spacing of {spacing * unit:.3g}, λ = {lambda_:g} (train.detail)")
-    return SplineField((*openings.grids, *detail.grids))
+    return correction if correction.grids else None
+
+
+def levels(points: Array, noise: float) -> Iterator[tuple[Array, float]]:
+    """The points that each grid of the detail is solved for, and its spacing, the coarsest first; all normalised.
+
+    The first is as fine as the points are apart over most of their area; the next as they are where they are less than
+    half as far apart, as in a close-up beside an overview, if a few hundredths of the points lie so.
+
+    Args:
+        points: different ones (N, d).
+        noise: of them.
+    """
+    spacing = np.inf
+    while len(points) >= FEWEST_HELD_OUT * HELD_OUT:
+        left = evened(points)
+        finer = max(point_distance(points[left]), NOISE_WIDTHS * noise, FINEST)
+        if finer > FINER * spacing:
+            return
+        spacing = finer
+        yield points[few_in_each_cell(points, spacing, CROWD)], spacing
+        if len(left) == len(points):
+            return
+        points = points[own_distances(points, points) <= FINER * spacing]
+
+
+def _on_one_grid(
+    field: NeuralField, correction: SplineField, scene: Scene, points: Array, spacing: float
+) -> tuple[SplineField | None, float]:
+    """What points (N, d) know and a corrected field misses, on a grid of a spacing, and its λ; None if that is nothing.
+
+    A field that was turned (``NeuralField.outward``) had normals that point inward.
+    """
+    normals, trust = np.zeros_like(points), np.zeros(len(points))
+    if scene.normals != "none":
+        measured = scene.points.measured
+        beside = nearest(measured.positions, points, 1)[1][:, 0]
+        normals, trust = field.sign * measured.normals[beside], measured.confidence[beside]
+    noise, so_far = scene.scale.noise, DetailedField(field, correction).normalised_value_and_gradient
+    data = without_strays(data_at(points, normals, trust, so_far, scene.normals == "given"), spacing)
+    data, told = in_layer(data, spacing, noise, so_far)
+    lambda_ = choose_lambda(told[evened(told.points)], spacing, noise)
+    return (None, 0.0) if lambda_ is None else (solve(data, spacing, lambda_, noise), lambda_)
 
 
 def not_blurred(points: Array, scene: Scene) -> Array:
@@ -140,9 +176,13 @@ def seconds_for(count: int) -> float:
 
 def point_distance(points: Array) -> float:
     """The side of the square (2D: the length) that each of different points (N, d) has for itself, the median."""
+    return float(np.median(own_distances(points, thinned(points, SAMPLED))))
+
+
+def own_distances(points: Array, some: Array) -> Array:
+    """The side of the square (2D: the length) (M,) that some of different points (N, d) have each for themselves."""
     others = min(NEIGHBOURS, len(points) - 1)
-    radius = np.median(cKDTree(points).query(thinned(points, SAMPLED), k=[others + 1])[0])
-    return float(_distance_in(radius, others, points.shape[1]))
+    return _distance_in(distance_to_other(points, some, others), others, points.shape[1])
 
 
 def _distance_in(radius: npt.ArrayLike, others: int, d: int) -> Array:

@@ -61,9 +61,8 @@ class Field(Protocol):
     def normalised_value_and_gradient(self, x: Tensor, /) -> tuple[Tensor, Tensor]:
         """w (N,) and ∇w (N, d) at float32 points (N, d) on the CPU, normalised."""
 
-    @property
-    def spacing(self) -> float | None:
-        """Of the last grid that the field holds, the detail's where it has one, normalised; None without grids."""
+    def spacing_at(self, places: Array, /) -> Array:
+        """That of the finest grid which the field holds at places (N, d), both normalised; infinite without (N,)."""
 
     def level(self, phase: float, /) -> float:
         """The normalised w at which u has a value."""
@@ -117,9 +116,9 @@ class NeuralField:
         """2 or 3."""
         return len(self.lower)
 
-    @property
-    def spacing(self) -> None:
-        """A network has no grid."""
+    def spacing_at(self, places: Array) -> Array:
+        """A network has no grid: infinite (N,)."""
+        return np.full(len(places), np.inf)
 
     def level(self, phase: float) -> float:
         """The normalised w at which u has a value."""
@@ -200,10 +199,9 @@ class DetailedField:
         """2 or 3."""
         return self.base.dimension
 
-    @property
-    def spacing(self) -> float:
-        """Of the last grid, the detail's where there is one, normalised."""
-        return self.correction.grids[-1].spacing
+    def spacing_at(self, places: Array) -> Array:
+        """That of the correction's finest grid at places (N, d), both normalised; infinite where it has none (N,)."""
+        return self.correction.spacing_at(places)
 
     def level(self, phase: float) -> float:
         """The normalised w at which u has a value."""

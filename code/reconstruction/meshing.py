@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from phase_recon.datasets.pointcloud import PointCloud
+from phase_recon.geometry.crowds import evened
 from phase_recon.geometry.neighbours import TINY
 from phase_recon.reconstruction.field import FLATTEST, Field
 from phase_recon.reconstruction.progress import Announce
@@ -27,8 +28,9 @@ from phase_recon.utils.arrays import thinned
 from phase_recon.utils.config import LEAST_RESOLUTION, MOST_RESOLUTION, PlotConfig
 from phase_recon.utils.errors import UserError, counted
 
-CELL = 1.0  # × spacing of the field's finest grid: side of a cell; with 1.5 flat faces were a fifth of the error,
+CELL = 1.0  # × spacing of the field's grid: side of a cell; with 1.5 flat faces were a fifth of the error,
 FINEST_CELL = 0.5  # and at least, where the points lie nearer to the field than flat faces would
+SPACED = 20_000  # points of the cloud at which that spacing is asked for
 LOOKED_AT = 2000  # points of the cloud that tell that
 # Share of a surface that the points show, below which the cloud is taken to be open: of 46 bodies, scanned with holes
 # too, it was 0.76 to 1, of sheets, views and terrains 0.31 to 0.71, of a ball and a tube without their ends 0.84.
@@ -167,16 +169,18 @@ def _trimmed(
 def cells_along(field: Field, cloud: PointCloud | None, plot: PlotConfig) -> int:
     """The cells along a side of Ω that plot.is_uniform_grid names: plot.resolution, or what the field's grid asks for.
 
-    Where the points of the cloud lie nearer to the field than the faces of such a mesh would, the cells are smaller.
+    That is the grid over most of the area that the points of the cloud show. Where they lie nearer to the field than
+    the faces of such a mesh would, the cells are smaller. Without a cloud nothing is asked for.
     """
     if plot.resolution is not None:
         return plot.resolution
     sides, cells = field.upper - field.lower, float(LEAST_RESOLUTION)
-    if field.spacing is not None:
-        cell = CELL * field.spacing
-        if cloud is not None:
-            off, flat = distances_to_faces(field, field.normalisation.apply(cloud.points), cell)
-            cell *= float(np.clip(np.sqrt(off / max(flat, TINY)), FINEST_CELL, 1.0))
+    points = np.empty((0, field.dimension)) if cloud is None else field.normalisation.apply(cloud.points)
+    some = thinned(points, SPACED)
+    if len(some) and np.isfinite(spacing := float(np.median(field.spacing_at(some[evened(some)])))):
+        cell = CELL * spacing
+        off, flat = distances_to_faces(field, points, cell)
+        cell *= float(np.clip(np.sqrt(off / max(flat, TINY)), FINEST_CELL, 1.0))
         cells = float(np.clip(sides.max() / cell, LEAST_RESOLUTION, MOST_RESOLUTION))
     return int(cells) if plot.is_uniform_grid else max(round(cells * sides.min() / sides.max()), 1)
 

@@ -97,5 +97,14 @@ def test_a_field_is_the_sum_of_its_grids_and_survives_a_checkpoint():
         assert torch.equal(one, other)
 
 
+def test_the_finest_grid_with_a_node_there_tells_the_spacing():
+    coarse = SplineGrid(0.2, np.array([[0, 0], [1, 0]]), np.ones(2, dtype=np.float32))
+    fine = SplineGrid(0.1, np.array([[0, 0]]), np.ones(1, dtype=np.float32))
+    places = np.array([[0.04, -0.04], [0.06, 0.0], [0.2, 0.0], [0.0, 0.11]])
+    for grids in ((coarse, fine), (fine, coarse)):
+        np.testing.assert_array_equal(SplineField(grids).spacing_at(places), [0.1, 0.2, 0.2, np.inf])
+    np.testing.assert_array_equal(SplineField(()).spacing_at(places), np.full(4, np.inf))
+
+
 def _some(grid):
     return grid.nodes, grid.coefficients

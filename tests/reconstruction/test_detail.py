@@ -1,5 +1,7 @@
 """The correction about fields that are known by formula, so that what they miss is known too."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,14 @@ from waves import bumps, data_of, on_sphere, round_field
 from conftest import TINY, spline_at
 from phase_recon.datasets.pointcloud import PointCloud
 from phase_recon.geometry.points import Normalisation
+from phase_recon.model.grid import SplineField
 from phase_recon.reconstruction import detail
 from phase_recon.reconstruction.build_model import check_model
 from phase_recon.reconstruction.detail import (
     choose_lambda,
     data_at,
     in_layer,
+    levels,
     point_distance,
     without_strays,
 )
@@ -30,7 +34,8 @@ from phase_recon.utils.experiment import Experiment
 class Ball:
     """The signed distance to a ball about the origin, as far as it is asked as a field, in a box that is 8 wide."""
 
-    spacing = 0.02
+    def spacing_at(self, places):
+        return np.full(len(places), 0.02)
 
     def __init__(self, radius, d):
         self.radius, self.dimension = radius, d
@@ -130,6 +135,51 @@ def test_what_one_point_says_alone_is_left_out_and_what_neighbours_share_is_not(
     np.testing.assert_allclose(kept.values, np.linalg.norm(kept.points, axis=1) - 0.6, atol=1e-6)
 
 
+def close_up(d):
+    """4 000 points of the unit sphere (2D: 400), and as many of the fiftieth of it about its first axis."""
+    count = 4000 if d == 3 else 400
+    everywhere, more = on_sphere(count, d), on_sphere(60 * count, d, seed=1)
+    dense = more[more[:, 0] > (0.96 if d == 3 else np.cos(np.pi / 50))][:count]
+    assert len(dense) == count
+    return everywhere, dense
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_a_dense_part_has_a_finer_grid_of_its_own(d):
+    """Where 50 times as many points lie, they are √51 times as near to each other (2D: 51 times)."""
+    everywhere, dense = close_up(d)
+    (first, spacing), (second, finer) = levels(np.concatenate([everywhere, dense]), 0.0)
+    count, apart = len(everywhere), np.sqrt(4 * np.pi / 4000) if d == 3 else 2 * np.pi / 400
+    assert spacing == pytest.approx(apart, rel=0.1)
+    assert finer == pytest.approx(max(apart / (np.sqrt(51) if d == 3 else 51), detail.FINEST), rel=0.1)
+    assert len(first) > 0.9 * count
+    assert len(second) == pytest.approx(1.02 * count, rel=0.03)
+    assert second[:, 0].min() > 0.94
+    assert [len(some) for some, _ in levels(everywhere, 0.0)] == [count]
+    assert len(list(levels(np.concatenate([everywhere, dense]), 0.3 * apart))) == 1  # noise hides the finer detail
+
+
+def test_relief_that_only_a_close_up_shows_is_found_and_the_mesh_is_as_fine_as_most_of_the_surface():
+    """Ripples as long as the points are apart elsewhere, on the part that is seen from near."""
+    everywhere, dense = close_up(3)
+
+    def rippled(directions):
+        return (1 + 0.004 * np.sin(100 * directions[:, 1]))[:, None] * directions
+
+    points = np.concatenate([everywhere[everywhere[:, 0] < 0.95], rippled(dense[::2])])
+    base, correction, spacings = Ball(1.0, 3), SplineField(()), []
+    for some, spacing in levels(points, 0.0):
+        data = data_of(some, DetailedField(base, correction).normalised_value_and_gradient)
+        correction = SplineField((*correction.grids, *solve(data, spacing, 0.001, 0.0).grids))
+        spacings.append(spacing)
+    coarse, field = (DetailedField(base, SplineField(correction.grids[:count])) for count in (1, 2))
+    others = dense[1::2]
+    places = torch.from_numpy(rippled(others[others[:, 0] > 0.97]).astype(np.float32))
+    assert field.normalised(places).abs().mean() < 0.2 * coarse.normalised(places).abs().mean()
+    np.testing.assert_array_equal(np.unique(field.spacing_at(points)), sorted(spacings))
+    assert 256 <= cells_along(field, PointCloud(points), PlotConfig()) <= 8 / (0.5 * spacings[0])
+
+
 def test_the_correction_keeps_to_its_time(monkeypatch):
     """In 1 s beyond what any takes there is time for 100 of 400 points; 50 count, however short the time is."""
     config = load_config(TINY, ("train.detail=false", "train.nepoch=5"), check_model)
@@ -154,6 +204,35 @@ def test_normals_are_followed_whichever_way_they_point():
         np.testing.assert_allclose(data.normals, directions, atol=1e-6)
     given = data_at(0.6 * directions, -directions, np.ones(2000), round_field(0.6), oriented=True)
     np.testing.assert_allclose(given.normals, -directions)
+
+
+class Negative(torch.nn.Module):
+    """A network with the other sign."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return -self.network(x)
+
+    def value_and_gradient(self, x):
+        value, gradient = self.network.value_and_gradient(x)
+        return -value, -gradient
+
+
+def test_given_normals_turn_with_a_field_that_is_turned(shapes):
+    """A network that followed normals which point inward, turned, is the field that followed outward ones."""
+    rows = ("train.detail=false", "train.nepoch=20", "network.has_normals=true")
+    config, scenes = load_config(TINY, rows, check_model), []
+    circle = on_sphere(400, 2)
+    field, _ = fit(config, PointCloud(circle, circle), torch.device("cpu"), [].append, observe=scenes.append)
+    turned = replace(field, network=Negative(field.network), sign=-field.sign)
+    points = scenes[0].points
+    inward = replace(scenes[0], points=replace(points, normals=-points.normals))
+    one, other = detail.correction_of(field, scenes[0], [].append), detail.correction_of(turned, inward, [].append)
+    for grid, same in zip(one.grids, other.grids, strict=True):
+        np.testing.assert_array_equal(grid.coefficients, same.coefficients)
 
 
 def test_points_that_come_many_times_have_the_spacing_of_different_ones():
@@ -182,7 +261,8 @@ def test_a_run_ends_with_its_detail_in_field_checkpoint_and_mesh(tmp_path, shape
     np.testing.assert_allclose(field.u(places), -np.sign(w) * np.expm1(-np.abs(w) / 0.1), atol=1e-5)  # √ε = 0.1
     curve = surface_of(field, cloud, config.plot)
     assert curve.is_closed()
-    assert cells_along(field, None, PlotConfig()) >= 256 == cells_along(field.base, None, PlotConfig())
+    assert cells_along(field, cloud, PlotConfig()) >= 256 == cells_along(field, None, PlotConfig())
+    assert cells_along(field.base, cloud, PlotConfig()) == 256
     sides = field.upper - field.lower
     shortest = PlotConfig(is_uniform_grid=False)
     assert cells_along(field.base, None, shortest) == round(256 * sides.min() / sides.max())
@@ -226,7 +306,7 @@ def test_cells_are_finer_where_points_are_more_exact_than_flat_faces(d):
         assert between == pytest.approx(flat, rel=0.05)
         found = cells_along(base, PointCloud(points), PlotConfig())
         assert found == pytest.approx(max(8 / (cell * h), 256), rel=0.03)
-    assert cells_along(base, None, PlotConfig()) == 400
+    assert cells_along(base, PointCloud(1.1 * points), PlotConfig()) == 400
     assert distances_to_faces(base, points + 100, h) == (0.0, 0.0)
 
 

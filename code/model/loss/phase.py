@@ -140,7 +140,7 @@ class PhaseLoss(DistanceLoss):
         # of both kinds of points at once, which takes a processor two thirds of the time
         points = batch.points if batch.balls is None or mu > 0 else batch.points[:0]
         both = field.value_and_gradient(torch.cat([points, batch.omega]))
-        (at_points, value), (slope, gradient) = (part.split([len(points), len(batch.omega)]) for part in both)
+        (at_points, value), (slope, gradient) = (torch.split(part, [len(points), len(batch.omega)]) for part in both)
         slope = self.distance_gradient(at_points, slope)
         u = self.phase(at_points) if batch.balls is None else self.phase(field(batch.balls)).mean(-1)
         terms = {"reconstruction": weight * u.abs().mean()}
