@@ -39,6 +39,8 @@ class Filled:
     It is asked as a trained field, normalised.
     """
 
+    sign = 1.0
+
     def __init__(self, scene, hole, radius=0.0, height=0.0):
         self.scale, centre = scene.domain.normalisation.scale, scene.domain.normalisation.centre
         self.centre, self.hole, self.radius, self.height = torch.from_numpy(centre).float(), hole, radius, height
