@@ -18,7 +18,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -342,8 +342,8 @@ def _history(folder: Path, cloud: PointCloud, target: Surface | None) -> Iterato
         plot = config_from_dict(checkpoint["config"], str(path)).plot
         field = field_from_checkpoint(checkpoint, torch.device("cpu"), str(path))
         try:
-            resolution = min(HISTORY_RESOLUTION, plot.resolution or HISTORY_RESOLUTION)
-            surface = surface_of(field, cloud, plot, resolution=resolution, allow_open=True)
+            plot = replace(plot, resolution=min(HISTORY_RESOLUTION, plot.resolution or HISTORY_RESOLUTION))
+            surface = surface_of(field, cloud, plot, allow_open=True)
         except UserError:
             continue  # no surface yet
         error = _accuracy(surface, cloud, target, HISTORY_SAMPLES)[_error_column(target)]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from phase_recon.datasets.pointcloud import PointCloud, load_points
 from phase_recon.reconstruction.field import Field
-from phase_recon.reconstruction.meshing import cells_along, surface_of
+from phase_recon.reconstruction.meshing import cells_of, surface_of
 from phase_recon.reconstruction.oriented import oriented_ply, oriented_points
 from phase_recon.reconstruction.output import MADE_BY
 from phase_recon.reconstruction.progress import Announce
@@ -89,8 +89,8 @@ def evaluate(
 
     started = time.monotonic()
     showing = cloud if body is None else cloud.rows(body)
-    resolution = cells_along(field, showing, plot)
-    surface = surface_of(field, showing, plot, announce, resolution)
+    cells = cells_of(field, showing, plot)
+    surface = surface_of(field, showing, plot, announce, cells)
     record = folder / "metrics.json"
     before, of = (_path_before(record, part) for part in ("target", "input"))
     if of is not None and cloud_path is not None and Path(of).absolute() != Path(cloud_path).absolute():
@@ -114,7 +114,7 @@ def evaluate(
         "ended": ended,
         "surface": None if saved_as is None else saved_as.name,
         "seconds_extraction": round(extraction, 3),
-        "resolution": resolution,
+        "resolution": cells.along,
         "scale": field.normalisation.scale,
         **_topology(surface),
         "input": {"path": cloud_path, **compare_to_points(surface, points, CLOUD_SAMPLES)},
@@ -139,8 +139,8 @@ def preview(
     """
     details = announce if plot.verbose else None
     try:
-        whole = dataclasses.replace(plot, trim="closed")
-        surface = surface_of(field, cloud, whole, details, plot.preview_resolution, allow_open=True)
+        whole = dataclasses.replace(plot, trim="closed", resolution=plot.preview_resolution)
+        surface = surface_of(field, cloud, whole, details, allow_open=True)
         if plot.save_ply:
             write_surface(folder / f"{epoch}.ply", surface)
         render_surface(folder / f"{epoch}.png", surface, None, up=plot.up, size=(1000, 500))

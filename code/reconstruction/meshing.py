@@ -5,7 +5,7 @@ import warnings
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from phase_recon.surface.components import largest_components, substantial_compo
 from phase_recon.surface.creased import split_at_creases
 from phase_recon.surface.extract import check_within, extract_surface
 from phase_recon.surface.files import write_surface
+from phase_recon.surface.finer import made_finer
 from phase_recon.surface.refine import refine
 from phase_recon.surface.straddle import straddle
 from phase_recon.surface.surface import Surface, carry_colours, transform
@@ -35,6 +36,16 @@ LOOKED_AT = 2000  # points of the cloud that tell that
 # Share of a surface that the points show, below which the cloud is taken to be open: of 46 bodies, scanned with holes
 # too, it was 0.76 to 1, of sheets, views and terrains 0.31 to 0.71, of a ball and a tube without their ends 0.84.
 OPEN = 0.73
+
+
+class Cells(NamedTuple):
+    """How fine a mesh is: ``along`` cells along the side of Ω that plot.is_uniform_grid names.
+
+    Where the field's grid is so fine that ``share`` of its spacing is less, they are as small as that there.
+    """
+
+    along: int
+    share: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,7 +79,7 @@ def surface_of(
     cloud: PointCloud | None,
     plot: PlotConfig,
     announce: Announce | None = None,
-    resolution: int | None = None,
+    cells: Cells | None = None,
     allow_open: bool = False,
 ) -> Surface:
     """The level set of a field in the input's units, with normals, and colours if the cloud has them.
@@ -78,7 +89,7 @@ def surface_of(
         cloud: without outliers, or None; it keeps what it shows of the surface, and gives colours.
         plot: grid and level.
         announce: receives lines about the extraction, or None.
-        resolution: instead of plot.resolution.
+        cells: those of ``cells_of``, if they are known.
         allow_open: whether a surface may leave Ω even if plot.allow_open is false.
 
     Raises:
@@ -87,11 +98,12 @@ def surface_of(
     level = field.level(plot.mc_value)
     cuts = cloud is not None and plot.trim != "closed"
     points = None if cloud is None else field.normalisation.apply(cloud.points)
+    cells = cells or cells_of(field, cloud, plot)
     surface = extract_surface(
         field.normalised,
         field.lower,
         field.upper,
-        resolution or cells_along(field, cloud, plot),
+        cells.along,
         level,
         grid_axis="longest" if plot.is_uniform_grid else "shortest",
         allow_open=True,
@@ -111,7 +123,8 @@ def surface_of(
     if not (allow_open or plot.allow_open or cuts):
         check_within(surface, field.lower, field.upper)  # what no point shows may have left it
     at = field.normalised_value_and_gradient
-    surface = straddle(split_at_creases(refine(surface, at, level), at, level))
+    surface = made_finer(refine(surface, at, level), at, lambda places: cells.share * field.spacing_at(places), level)
+    surface = straddle(split_at_creases(surface, at, level))
     if points is not None and cuts:
         surface = _trimmed(surface, points, level, plot, field.normalisation.scale, announce)
         if plot.keep_components is not None:  # the cut may have made more
@@ -166,23 +179,25 @@ def _trimmed(
     return substantial_components(part, plot.least_component, points)[0]
 
 
-def cells_along(field: Field, cloud: PointCloud | None, plot: PlotConfig) -> int:
-    """The cells along a side of Ω that plot.is_uniform_grid names: plot.resolution, or what the field's grid asks for.
+def cells_of(field: Field, cloud: PointCloud | None, plot: PlotConfig) -> Cells:
+    """The cells of a mesh: as plot.resolution says, or as the field's grid asks for.
 
-    That is the grid over most of the area that the points of the cloud show. Where they lie nearer to the field than
-    the faces of such a mesh would, the cells are smaller. Without a cloud nothing is asked for.
+    That is the grid over most of the area that the points of the cloud show; where it is finer, so is the mesh. Where
+    the points lie nearer to the field than the faces of such a mesh would, all cells are smaller. Without a cloud
+    nothing is asked for.
     """
     if plot.resolution is not None:
-        return plot.resolution
-    sides, cells = field.upper - field.lower, float(LEAST_RESOLUTION)
+        return Cells(plot.resolution, np.inf)
+    sides, cells, share = field.upper - field.lower, float(LEAST_RESOLUTION), np.inf
     points = np.empty((0, field.dimension)) if cloud is None else field.normalisation.apply(cloud.points)
     some = thinned(points, SPACED)
     if len(some) and np.isfinite(spacing := float(np.median(field.spacing_at(some[evened(some)])))):
-        cell = CELL * spacing
-        off, flat = distances_to_faces(field, points, cell)
-        cell *= float(np.clip(np.sqrt(off / max(flat, TINY)), FINEST_CELL, 1.0))
-        cells = float(np.clip(sides.max() / cell, LEAST_RESOLUTION, MOST_RESOLUTION))
-    return int(cells) if plot.is_uniform_grid else max(round(cells * sides.min() / sides.max()), 1)
+        off, flat = distances_to_faces(field, points, CELL * spacing)
+        share = CELL * float(np.clip(np.sqrt(off / max(flat, TINY)), FINEST_CELL, 1.0))
+        cells = float(np.clip(sides.max() / (share * spacing), LEAST_RESOLUTION, MOST_RESOLUTION))
+        share = max(share, float(sides.max()) / cells / spacing)
+    along = int(cells) if plot.is_uniform_grid else max(round(cells * sides.min() / sides.max()), 1)
+    return Cells(along, share)
 
 
 def distances_to_faces(field: Field, points: npt.NDArray[np.float64], cell: float) -> tuple[float, float]:

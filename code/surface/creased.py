@@ -4,17 +4,15 @@ Marching cubes puts vertices on the edges of its grid, hardly ever on a crease. 
 chords, and looks like a saw there. With its middle moved up to the crease, a chord becomes two that lie on the surface.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
 
+from phase_recon.surface.division import different_edges, divided_at
 from phase_recon.surface.refine import SHORTEST, ValueAndGradient, in_chunks, median_edge
 from phase_recon.surface.surface import Surface
 from phase_recon.utils.arrays import ratio, unit
 
 Array = npt.NDArray[np.float64]
-Index = npt.NDArray[np.int64]
 
 SMOOTH = 0.9  # least cosine between the normals at the ends of an edge that does not cross a crease
 REACH = 0.5  # × edge: how far its middle is moved at most: up to the corner of a right angle
@@ -36,36 +34,15 @@ def split_at_creases(surface: Surface, value_and_gradient: ValueAndGradient, lev
     """
     assert surface.normals is not None
     edges = surface.edges()
-    ends = np.sort(edges.reshape(-1, 2), axis=1)
-    known = np.asarray(surface.normals.any(axis=1))[ends].all(axis=1)
-    turns = known & (np.einsum("nd,nd->n", *surface.normals[ends.T]) < SMOOTH)
-    keys = ends[turns] @ np.array([len(surface.vertices), 1])
-    _, first, of = np.unique(keys, return_index=True, return_inverse=True)
-    if not len(first):
+    known = np.asarray(surface.normals.any(axis=1))[edges].all(axis=2)
+    turns = known & (np.einsum("fed,fed->fe", *np.moveaxis(surface.normals[edges], 2, 0)) < SMOOTH)
+    if not turns.any():
         return surface
-    crossing = surface.vertices[ends[turns][first]], surface.normals[ends[turns][first]]
+    ends, numbers = different_edges(surface, turns)
+    crossing = surface.vertices[ends], surface.normals[ends]
     places, gradients, there = _up_to_the_crease(*crossing, value_and_gradient, level)
-    vertices = np.concatenate([surface.vertices, places])
-    normals = np.concatenate([surface.normals, unit(gradients)])
-    number = np.where(there, len(surface.vertices) + np.arange(len(first)), -1)
     least = SHORTEST * median_edge(surface)
-    while True:
-        marks = np.full(edges.shape[:2], -1)
-        marks[turns.reshape(marks.shape)] = number[of]
-        crossed = (marks >= 0).any(axis=1)
-        whole = replace(surface, cells=surface.cells[crossed])
-        parts, parents = _divided(whole.cells, marks[crossed], vertices)
-        split = Surface(vertices, parts)
-        over = np.einsum("nd,nd->n", split.cell_vectors(), whole.cell_vectors()[parents]) <= 0
-        length = np.linalg.norm(np.diff(vertices[split.edges()], axis=2)[:, :, 0], axis=2).min(axis=1)
-        wrong = parts[over | (length < least)]
-        wrong = wrong[wrong >= len(surface.vertices)] - len(surface.vertices)
-        if not len(wrong):
-            break
-        number[wrong] = -1
-    cells = np.concatenate([surface.cells[~crossed], parts])
-    used = np.concatenate([np.full(len(surface.vertices), True), number >= 0])
-    return Surface(vertices[used], (np.cumsum(used) - 1)[cells], normals[used])
+    return divided_at(surface, numbers, places, unit(gradients), np.flatnonzero(there), least)
 
 
 def _up_to_the_crease(
@@ -98,30 +75,3 @@ def _up_to_the_crease(
         step, value = np.where(better, tried, step), np.where(better, tried_value, value)
         gradient = np.where(better[:, None], tried_gradient, gradient)
     return middles + step[:, None] * along, gradient, (step != 0) & (np.abs(value - level) <= least)
-
-
-def _divided(cells: Index, marks: Index, vertices: Array) -> tuple[Index, Index]:
-    """Cells (F, d), each divided at the vertices (F, edges) on its edges, -1 without one; and the cell of each part.
-
-    A quadrilateral that is left beside a triangle's corner is divided by its shorter diagonal.
-    """
-    if cells.shape[1] == 2:
-        (a, b), middle, every = cells.T, marks[:, 0], np.arange(len(cells))
-        return np.stack([[a, middle], [middle, b]]).transpose(0, 2, 1).reshape(-1, 2), np.tile(every, 2)
-    count = (marks >= 0).sum(axis=1)
-    kinds = []
-    for turn in range(3):
-        (a, b, c), (ab, bc, ca) = np.roll(cells, -turn, axis=1).T, np.roll(marks, -turn, axis=1).T
-        one, two = (count == 1) & (ab >= 0), (count == 2) & (ca < 0)
-        diagonals = (np.linalg.norm(vertices[x] - vertices[y], axis=1) for x, y in ((ab, c), (a, bc)))
-        from_side = np.less(*diagonals)
-        kinds += [
-            (one, ((a, ab, c), (ab, b, c))),
-            (two, ((ab, b, bc),)),
-            (two & from_side, ((a, ab, c), (ab, bc, c))),
-            (two & ~from_side, ((a, ab, bc), (a, bc, c))),
-        ]
-    (a, b, c), (ab, bc, ca) = cells.T, marks.T
-    kinds.append((count == 3, ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))))
-    parts = [(np.stack(corners, axis=1)[where], np.flatnonzero(where)) for where, of in kinds for corners in of]
-    return np.concatenate([triangles for triangles, _ in parts]), np.concatenate([parents for _, parents in parts])

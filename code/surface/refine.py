@@ -28,22 +28,7 @@ def refine(surface: Surface, value_and_gradient: ValueAndGradient, level: float 
     would leave an edge shorter than SHORTEST of the median.
     """
     start, edges, median = surface.vertices, surface.edges().reshape(-1, 2), median_edge(surface)
-    limit = 0.5 * median
-    vertices, off = start.copy(), np.arange(len(start))
-    first_value, first_gradient = in_chunks(value_and_gradient, vertices)
-    value, gradient = first_value.copy(), first_gradient.copy()
-    for _ in range(2):
-        slope = np.maximum(np.linalg.norm(gradient[off], axis=1), np.finfo(np.float32).tiny)
-        off, slope = (of[np.abs(value[off] - level) > ENOUGH * limit * slope] for of in (off, slope))
-        if not len(off):
-            break
-        moved = vertices[off] - ((value[off] - level) / slope**2)[:, None] * gradient[off]
-        away = np.linalg.norm(moved - start[off], axis=1, keepdims=True)
-        moved = start[off] + (moved - start[off]) * np.minimum(1.0, limit / np.maximum(away, limit))
-        moved_value, moved_gradient = in_chunks(value_and_gradient, moved)
-        better = np.abs(moved_value - level) < np.abs(value[off] - level)
-        off = off[better]
-        vertices[off], value[off], gradient[off] = moved[better], moved_value[better], moved_gradient[better]
+    first_gradient, vertices, gradient = onto_level(start, np.full(len(start), 0.5 * median), value_and_gradient, level)
     while True:
         ends = vertices[edges]
         short = edges[np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1) < SHORTEST * median]
@@ -52,6 +37,39 @@ def refine(surface: Surface, value_and_gradient: ValueAndGradient, level: float 
             break
         vertices[short], gradient[short] = start[short], first_gradient[short]
     return replace(surface, vertices=vertices, normals=unit(gradient))
+
+
+def onto_level(
+    start: Array, limit: Array, value_and_gradient: ValueAndGradient, level: float
+) -> tuple[Array, Array, Array]:
+    """Places moved onto the level set by up to two Newton steps, each by at most its limit.
+
+    Args:
+        start: the places (N, d).
+        limit: of each (N,); a move counts only where it brings the value closer to the level.
+        value_and_gradient: of the field.
+        level: of the surface.
+
+    Returns:
+        The gradient at the start, the places, and the gradient there, all (N, d).
+    """
+    places, off = start.copy(), np.arange(len(start))
+    value, first_gradient = in_chunks(value_and_gradient, places)
+    gradient = first_gradient.copy()
+    for _ in range(2):
+        slope = np.maximum(np.linalg.norm(gradient[off], axis=1), np.finfo(np.float32).tiny)
+        far = np.abs(value[off] - level) > ENOUGH * limit[off] * slope
+        off, slope = off[far], slope[far]
+        if not len(off):
+            break
+        moved = places[off] - ((value[off] - level) / slope**2)[:, None] * gradient[off]
+        away, most = np.linalg.norm(moved - start[off], axis=1), limit[off]
+        moved = start[off] + (moved - start[off]) * np.minimum(1.0, most / np.maximum(away, most))[:, None]
+        moved_value, moved_gradient = in_chunks(value_and_gradient, moved)
+        better = np.abs(moved_value - level) < np.abs(value[off] - level)
+        off = off[better]
+        places[off], value[off], gradient[off] = moved[better], moved_value[better], moved_gradient[better]
+    return first_gradient, places, gradient
 
 
 def median_edge(surface: Surface) -> float:

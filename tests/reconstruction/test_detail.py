@@ -23,7 +23,7 @@ from phase_recon.reconstruction.detail import (
 )
 from phase_recon.reconstruction.detail_system import Data, solve
 from phase_recon.reconstruction.field import DetailedField, NeuralField, load_field
-from phase_recon.reconstruction.meshing import cells_along, distances_to_faces, surface_of
+from phase_recon.reconstruction.meshing import cells_of, distances_to_faces, surface_of
 from phase_recon.reconstruction.training import fit
 from phase_recon.utils.arrays import different
 from phase_recon.utils.config import PlotConfig
@@ -42,6 +42,9 @@ class Ball:
         self.upper = np.full(d, 4.0)
         self.lower = -self.upper
         self.normalisation = Normalisation(np.zeros(d), 1.0)
+
+    def level(self, phase):
+        return 0.0
 
     def normalised(self, x):
         return self.normalised_value_and_gradient(x)[0]
@@ -159,7 +162,7 @@ def test_a_dense_part_has_a_finer_grid_of_its_own(d):
     assert len(list(levels(np.concatenate([everywhere, dense]), 0.3 * apart))) == 1  # noise hides the finer detail
 
 
-def test_relief_that_only_a_close_up_shows_is_found_and_the_mesh_is_as_fine_as_most_of_the_surface():
+def test_relief_that_only_a_close_up_shows_is_found_and_meshed():
     """Ripples as long as the points are apart elsewhere, on the part that is seen from near."""
     everywhere, dense = close_up(3)
 
@@ -177,7 +180,17 @@ def test_relief_that_only_a_close_up_shows_is_found_and_the_mesh_is_as_fine_as_m
     places = torch.from_numpy(rippled(others[others[:, 0] > 0.97]).astype(np.float32))
     assert field.normalised(places).abs().mean() < 0.2 * coarse.normalised(places).abs().mean()
     np.testing.assert_array_equal(np.unique(field.spacing_at(points)), sorted(spacings))
-    assert 256 <= cells_along(field, PointCloud(points), PlotConfig()) <= 8 / (0.5 * spacings[0])
+    along = cells_of(field, cloud := PointCloud(points), PlotConfig()).along
+    assert 256 <= along <= 8 / (0.5 * spacings[0])
+    off = []
+    for mesh in (surface_of(field, cloud, PlotConfig(trim="closed", resolution=n)) for n in (along, None)):
+        assert mesh.is_closed()
+        middles = mesh.vertices[mesh.cells].mean(axis=1)
+        radius = np.linalg.norm(middles, axis=1)
+        relief = 0.004 * np.sin(100 * middles[:, 1] / radius)
+        shown = middles[:, 0] > 0.97
+        off.append(np.average(np.abs(radius - 1 - relief)[shown], weights=mesh.cell_measures()[shown]))
+    assert off[1] < 0.5 * off[0]
 
 
 def test_the_correction_keeps_to_its_time(monkeypatch):
@@ -261,12 +274,12 @@ def test_a_run_ends_with_its_detail_in_field_checkpoint_and_mesh(tmp_path, shape
     np.testing.assert_allclose(field.u(places), -np.sign(w) * np.expm1(-np.abs(w) / 0.1), atol=1e-5)  # √ε = 0.1
     curve = surface_of(field, cloud, config.plot)
     assert curve.is_closed()
-    assert cells_along(field, cloud, PlotConfig()) >= 256 == cells_along(field, None, PlotConfig())
-    assert cells_along(field.base, cloud, PlotConfig()) == 256
+    assert cells_of(field, cloud, PlotConfig()).along >= 256 == cells_of(field, None, PlotConfig()).along
+    assert cells_of(field.base, cloud, PlotConfig()).along == 256
     sides = field.upper - field.lower
     shortest = PlotConfig(is_uniform_grid=False)
-    assert cells_along(field.base, None, shortest) == round(256 * sides.min() / sides.max())
-    assert cells_along(field, cloud, PlotConfig(resolution=40)) == 40
+    assert cells_of(field.base, None, shortest).along == round(256 * sides.min() / sides.max())
+    assert cells_of(field, cloud, PlotConfig(resolution=40)).along == 40
 
     more = load_config(TINY, ("train.detail=false", "train.nepoch=12"), check_model)  # goes on without detail
     field, epoch = fit(more, cloud, torch.device("cpu"), lines.append, checkpoint=experiment.load_checkpoint())
@@ -304,9 +317,9 @@ def test_cells_are_finer_where_points_are_more_exact_than_flat_faces(d):
         off, between = distances_to_faces(base, points, h)
         assert off == pytest.approx(noise, abs=2e-7)
         assert between == pytest.approx(flat, rel=0.05)
-        found = cells_along(base, PointCloud(points), PlotConfig())
+        found = cells_of(base, PointCloud(points), PlotConfig()).along
         assert found == pytest.approx(max(8 / (cell * h), 256), rel=0.03)
-    assert cells_along(base, PointCloud(1.1 * points), PlotConfig()) == 400
+    assert cells_of(base, PointCloud(1.1 * points), PlotConfig()).along == 400
     assert distances_to_faces(base, points + 100, h) == (0.0, 0.0)
 
 
