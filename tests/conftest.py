@@ -27,7 +27,7 @@ import pytest
 import torch
 
 from phase_recon.model.base import value_and_gradient
-from phase_recon.reconstruction import progress
+from phase_recon.reconstruction import evaluation, progress
 from phase_recon.reconstruction.run import main
 from phase_recon.report import render
 
@@ -86,11 +86,15 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> float:
 
 
 @pytest.fixture(autouse=True)
-def few_rays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture takes 3 s of rays, of which a tenth shows as well that it is drawn; how, tests/report looks at."""
+def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take seconds of rays, and ask the field half a million times, of which a few show as well that they are
+    drawn; how, tests/report looks at.
+    """
     if request.path.parent.name != "report":
         monkeypatch.setattr(render, "SUBPIXELS", 1)
         monkeypatch.setattr(render, "AMBIENT_RAYS", 1)
+        coarse = functools.partial(evaluation.cross_section_picture, resolution=16)
+        monkeypatch.setattr(evaluation, "cross_section_picture", coarse)
 
 
 @pytest.fixture(scope="session")

@@ -15,11 +15,11 @@ from phase_recon.utils.config_files import override
 from phase_recon.utils.errors import UserError
 from phase_recon.utils.hocon import parse, write
 
-INPUTS, SEED = 2000, 20260101
+INPUTS, SEED = 1000, 20260101
 FIXED = settings(max_examples=60, deadline=None, derandomize=True)
 
 
-def test_two_thousand_damaged_inputs():
+def test_a_thousand_damaged_inputs():
     findings = fuzz.hunt(SEED, INPUTS)
     assert not findings.failures, "\n".join(findings.failures)
     assert sum(findings.outcomes.values()) == INPUTS

@@ -36,6 +36,9 @@ DPI = 100  # pixels per inch, the unit of matplotlib's sizes: a font of 14 point
 TITLE_HEIGHT = 36  # pixels above the panels
 COLOUR_BAR_WIDTH = 120  # pixels, with its label
 TICK_MARGIN = 48  # pixels left of and below a 2D panel
+SECTION = 500  # pixels, the side of a cross-section with what is about it:
+LABELS = 60  # left of and below it,
+SECTION_TITLE = 30  # and above it
 MAX_POINTS = 20_000  # points drawn in a panel: more only cover each other
 PROFILE_POINTS = 1_000  # points of a scatter plot: more only cover each other
 SLICE = 0.01  # × longest side of the box: half the thickness of the slice whose points a cross-section shows
@@ -206,9 +209,8 @@ def cross_section_picture(
     middle, longest, d = (lower + upper) / 2, float((upper - lower).max()), len(lower)
     planes = list(combinations(range(d), 2))
     digits = max(6, 3 + math.ceil(math.log10(max(np.abs(middle).max() / longest, 1.0))))  # more far from zero
-    figure = _figure((500 * len(planes) + 100, 1000))
-    grid = figure.subplots(2, len(planes), squeeze=False)
-    figure.set_layout_engine("constrained")
+    size = (SECTION * len(planes) + COLOUR_BAR_WIDTH, 2 * SECTION)
+    figure, inner = _figure(size), SECTION - LABELS - SECTION_TITLE
     for row, (name, field) in enumerate([("u", u), ("w", w)]):
         sections = []
         for i, j in planes:
@@ -227,7 +229,9 @@ def cross_section_picture(
             )
         top = 1.0 if name == "u" else float(np.abs(values).max()) or 1.0
         levels = MaxNLocator(20, symmetric=True).tick_values(-top, top)
-        for axes, (i, j), (x, y, section) in zip(grid[row], planes, sections, strict=True):
+        for column, ((i, j), (x, y, section)) in enumerate(zip(planes, sections, strict=True)):
+            corner = (column * SECTION + LABELS, (1 - row) * SECTION + LABELS)
+            axes = figure.add_axes(_box((*corner, inner, inner), size))
             beyond = "both" if name == "u" else "neither"
             filled = axes.contourf(x, y, section, levels, cmap="RdBu_r", extend=beyond)
             drawn = levels if name == "w" else np.zeros(1)
@@ -242,7 +246,8 @@ def cross_section_picture(
             axes.set(xlabel="xyz"[i], ylabel="xyz"[j], xlim=x[[0, -1]], ylim=y[[0, -1]], aspect="equal")
             axes.locator_params(nbins=4)
             axes.set_title(", ".join([name, *(f"{'xyz'[k]} = {middle[k]:.{digits}g}" for k in others)]))
-        figure.colorbar(filled, ax=list(grid[row]), label="u" if name == "u" else "w (input units)")
+        bar = figure.add_axes(_box((size[0] - COLOUR_BAR_WIDTH + 10, corner[1], 18, inner), size))
+        figure.colorbar(filled, cax=bar, label="u" if name == "u" else "w (input units)")
     save_figure(figure, path)
 
 
@@ -335,7 +340,7 @@ def loss_curves(path: Path, records: Sequence[Mapping[str, float]]) -> None:
 
     terms = dict.fromkeys(name for record in records for name in record if name not in NOT_TERMS)
     figure = _figure((1100, 700))
-    figure.set_layout_engine("constrained")
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.08, top=0.98, hspace=0.06)
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
     losses.plot(epochs, column("loss"), color="black", linewidth=1.8, label="loss")
     for name in terms:

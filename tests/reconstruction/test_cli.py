@@ -3,7 +3,6 @@
 import json
 import shutil
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +41,6 @@ def run(trained: tuple[Path, Path], tmp_path: Path, kind: int) -> Path:
     folder = tmp_path / "exps" / "tiny" / trained[kind].name
     shutil.copytree(trained[kind], folder)
     return folder
-
-
-@pytest.fixture
-def coarse_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pictures of cuts ask the field a few times a million, seconds for a large network."""
-    monkeypatch.setattr(evaluation, "cross_section_picture", partial(evaluation.cross_section_picture, resolution=16))
 
 
 @pytest.fixture
@@ -489,19 +482,19 @@ sys.exit(main(arguments))
 
 def test_minutes_are_for_the_whole_command(process: Command, clouds: tuple[Path, Path]):
     started = time.monotonic()
-    done = process("--input", clouds[0], "--minutes", 0.5, "--set", "train.status_frequency=1")
+    done = process("--input", clouds[0], "--minutes", 0.3, "--set", "train.status_frequency=1")
     assert done.status == 0, done.err
-    assert time.monotonic() - started < 60  # 30, with as much again for a machine that is busy
+    assert time.monotonic() - started < 36  # 18, with as much again for a machine that is busy
     log = records(done.folder)
     assert log[-1]["epoch"] > 10
     assert log[-1]["lr"] < 0.0005  # from 0.005 down to nearly 0.00005
-    assert log[-1]["time"] == pytest.approx(22.5, abs=3)  # a quarter is left for what comes after
+    assert log[-1]["time"] == pytest.approx(13.5, abs=3)  # a quarter is left for what comes after
 
     steps = log[-1]["epoch"]
     again = process("--is_continue")
     assert (again.status, again.err) == (
         2,
-        f"error: {done.folder}: step {steps} ended its 0.5 minutes; --steps N continues up to step N, --minutes M up "
+        f"error: {done.folder}: step {steps} ended its 0.3 minutes; --steps N continues up to step N, --minutes M up "
         "to M minutes in all\n",
     )
     more = process("--is_continue", "--nepoch", steps + 3)
@@ -511,7 +504,6 @@ def test_minutes_are_for_the_whole_command(process: Command, clouds: tuple[Path,
     assert (checkpoint["epoch"], checkpoint["config"]["train"]["time_budget"]) == (steps + 3, None)
 
 
-@pytest.mark.usefixtures("coarse_cuts")
 def test_a_configuration_of_the_forks_of_igr_runs_with_one_warning(command: Command, clouds: tuple[Path, Path]):
     conf = ROOT / "tests" / "data" / "fork_family.conf"
     done = command("--conf", conf, "--input", clouds[1], "--nepoch", 2, "--set", "train.start=network", *SMALL)
@@ -527,7 +519,6 @@ def test_a_configuration_of_the_forks_of_igr_runs_with_one_warning(command: Comm
     assert (done.folder / "evaluation" / "2" / "surface.ply").is_file()
 
 
-@pytest.mark.usefixtures("coarse_cuts")
 def test_the_published_configuration_runs(command: Command, clouds: tuple[Path, Path]):
     done = command("--conf", ROOT / "code" / "confs" / "published.conf", "--input", clouds[1], "--nepoch", 1, *SMALL)
     assert (done.status, done.err) == (0, "")

@@ -225,7 +225,7 @@ def test_cuts_look_at_the_planes_through_the_middle(tmp_path):
 
     lower, upper = np.array([0.0, 10, 20]), np.array([4.0, 12, 21])
     cross_section_picture(tmp_path / "c.png", field, field, lower, upper, np.empty((0, 3)), resolution=8)
-    assert pixels(tmp_path / "c.png").shape == (1000, 1600, 3)
+    assert pixels(tmp_path / "c.png").shape == (1000, 1620, 3)
     assert [len(points) for points in seen] == [9 * 5, 9 * 3, 5 * 3] * 2
     for points, axis in zip(seen, [2, 1, 0] * 2, strict=True):
         np.testing.assert_array_equal(points[:, axis], ((lower + upper) / 2)[axis])
@@ -241,7 +241,7 @@ def test_cuts_show_both_signs_and_the_points_of_the_slice(tmp_path, d):
     given = {"resolution": 32}
     cross_section_picture(tmp_path / "c.png", transition, distance, *box, on_plane, **given)
     image = pixels(tmp_path / "c.png")
-    assert image.shape == (1000, 500 * (3 if d == 3 else 1) + 100, 3)
+    assert image.shape == (1000, 500 * (3 if d == 3 else 1) + 120, 3)
     red, blue = image[..., 0] - image[..., 2] > 60, image[..., 2] - image[..., 0] > 60
     assert red.mean() > 0.1
     assert blue.mean() > 0.1
