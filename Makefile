@@ -30,8 +30,8 @@ speed: .venv/installed
 spaces: .venv/installed
 	.venv/bin/python code/shapespace/measure.py $(ARGUMENTS)
 
-# docs/REPRODUCTION.md: the published method and its table, on the scans of the folder DATA; in hours on a GPU. On a CPU:
-# make reproduce DATA=scans ARGUMENTS=--quick. Stopped, it goes on where it was
+# docs/REPRODUCTION.md: the published method and its table, on the scans of the folder DATA; in hours on a GPU. For a
+# look on a CPU, which goes to reproduction/: make reproduce DATA=scans ARGUMENTS=--quick. Stopped, it goes on where it was
 reproduce: .venv/installed
 	.venv/bin/python code/benchmarks/reproduce.py $(DATA) $(ARGUMENTS)
 

@@ -65,8 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status(parser, arguments, command, "stopped; the same command goes on with what is missing")
 
 
-def command(options: argparse.Namespace) -> None:
-    """Make the clouds and measure, table by table; the page is written after each.
+def command(options: argparse.Namespace) -> int:
+    """Make the clouds and measure, table by table; the page is written after each. Returns 1 if a run failed.
 
     Raises:
         UserError: the options are wrong, or a file cannot be written.
@@ -80,6 +80,7 @@ def command(options: argparse.Namespace) -> None:
             tables[name, steps] = rows_of(name, steps, losses, options)
             write_text(options.docs / "COMPARISON.md", page_of(tables, losses, options))
     print(f"page: {options.docs / 'COMPARISON.md'}")
+    return int(any("failed" in row for rows in tables.values() for row in rows))
 
 
 def rows_of(name: str, steps: int, losses: list[str], options: argparse.Namespace) -> list[Row]:

@@ -1,7 +1,7 @@
 """docs/REPRODUCTION.md: the published method beside its published figures, its sensitivity, and the way to ours.
 
     python code/benchmarks/reproduce.py DATA              # as published: hours on a GPU; or make reproduce DATA=...
-    python code/benchmarks/reproduce.py DATA --quick      # a smaller network and fewer steps, for a CPU
+    python code/benchmarks/reproduce.py DATA --quick      # a look on a CPU: a small network, few steps; goes to --out
     python code/benchmarks/reproduce.py DATA --network 4x256 --steps 2000 --batch 2048 --tables published,grid
 
 DATA is a folder of scans with their true surfaces, as benchmark.py takes it: name.ply beside name_gt.off. There are
@@ -111,13 +111,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     common_flag(parser, "gpu")
     parser.add_argument("--out", type=Path, default=Path("reproduction"), help="folder of all results (%(default)s)")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the page (docs/)")
+    parser.add_argument("--docs", type=Path, help="folder of the page (docs/; of --quick that of --out)")
     parser.add_version_and_debug()
     return exit_status(parser, arguments, reproduce, "stopped; the same command goes on with what is missing")
 
 
-def reproduce(options: argparse.Namespace) -> None:
+def reproduce(options: argparse.Namespace) -> int:
     """Everything, in its order: a table after the other, and in each all scans of a row before the next row.
+
+    Returns 1 if a run failed.
 
     Raises:
         UserError: the options are wrong, the folder holds nothing to do, or a file cannot be written.
@@ -133,7 +135,8 @@ def reproduce(options: argparse.Namespace) -> None:
     if not cases:
         raise UserError(f"{options.data}: no scan with its _gt mesh and no mesh to sample (with this --only)")
     device = choose_device(options.gpu)[1]
-    options.docs.mkdir(parents=True, exist_ok=True)
+    docs = options.docs or (options.out if options.quick else ROOT / "docs")
+    docs.mkdir(parents=True, exist_ok=True)
     figures = options.out / "reproduction.json"
     before = {_identity(row): row for row in _read(figures)}
     rows: list[Row] = []
@@ -151,8 +154,9 @@ def reproduce(options: argparse.Namespace) -> None:
                 kept = [*rows, *(row for identity, row in before.items() if identity not in done)]
                 write_whole(figures, (json.dumps(kept, indent=1, ensure_ascii=False) + "\n").encode())
                 page = page_of(rows, wanted, [case.name for case in cases], options)
-                write_text(options.docs / "REPRODUCTION.md", page)
-    print(f"page: {options.docs / 'REPRODUCTION.md'}\nfigures: {figures}")
+                write_text(docs / "REPRODUCTION.md", page)
+    print(f"page: {docs / 'REPRODUCTION.md'}\nfigures: {figures}")
+    return int(any("failed" in row for row in rows))
 
 
 def settings(options: argparse.Namespace) -> Iterator[Setting]:

@@ -238,8 +238,8 @@ def cross_section_picture(
             drawn = drawn[(section.min() < drawn) & (drawn < section.max())]
             if len(drawn):  # black for the zero level, thin and grey for the others
                 zero = np.abs(drawn) < 1e-9 * top
-                style = {"colors": np.where(zero, "black", "0.4"), "linewidths": np.where(zero, 2.0, 0.5)}
-                axes.contour(x, y, section, drawn, linestyles="solid", **style)
+                colours, widths = np.where(zero, "black", "0.4").tolist(), np.where(zero, 2.0, 0.5).tolist()
+                axes.contour(x, y, section, drawn, linestyles="solid", colors=colours, linewidths=widths)
             others = [k for k in range(d) if k not in (i, j)]
             near = (np.abs(points[:, others] - middle[others]) < SLICE * longest).all(axis=1)
             axes.plot(*thinned(points[near][:, [i, j]], MAX_POINTS).T, ".", color="#20a040", markersize=3)

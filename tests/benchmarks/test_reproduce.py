@@ -137,6 +137,27 @@ def test_a_tiny_table_is_made_and_goes_on_where_it_was(tmp_path, capsys):
     capsys.readouterr()
 
 
+@pytest.mark.parametrize(("chamfer", "status"), [(0.1, 0), (None, 1)])
+def test_a_quick_look_goes_beside_its_runs_and_a_failed_run_is_told_by_the_status(
+    tmp_path, monkeypatch, chamfer, status
+):
+    np.savez(tmp_path / "dc.npz", points=np.eye(3))
+    write_surface(tmp_path / "dc_gt.ply", ball(1.0, 0.3))
+
+    def run(setting, case, seed, options):
+        return row(setting.name, chamfer, table=setting.table) | {"steps": 2, "keys": {}, "size": {}}
+
+    monkeypatch.setattr(reproduce, "run", run)
+    pages = []
+    monkeypatch.setattr(reproduce, "write_text", lambda path, text: pages.append(path))
+    words = [str(tmp_path), "--tables", "published", "--gpu", "cpu", "--out", str(tmp_path / "out")]
+    assert reproduce.main([*words, "--quick"]) == status
+    assert set(pages) == {tmp_path / "out" / "REPRODUCTION.md"}
+    pages.clear()
+    assert reproduce.main(words) == status
+    assert set(pages) == {ROOT / "docs" / "REPRODUCTION.md"}
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
