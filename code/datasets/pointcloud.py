@@ -46,7 +46,8 @@ class PointCloud:
     points (N, d) float64; normals (N, d) float64 of unit length, or None; colours (N, 3) uint8, or None;
     sensors (N, d) float64: the position of the sensor that saw each point, finite, or None where the file
     does not tell it for all points;
-    note: what the user should know of how the file was read, or None.
+    note: what the user should know of how the file was read, or None;
+    source: the file, or what else errors call it.
     """
 
     points: Array
@@ -54,6 +55,7 @@ class PointCloud:
     colours: npt.NDArray[np.uint8] | None = None
     sensors: Array | None = None
     note: str | None = None
+    source: str = "points"
 
     def rows(self, chosen: npt.NDArray[np.int64]) -> "PointCloud":
         """The cloud of some of its rows, by index (K,)."""
@@ -63,6 +65,7 @@ class PointCloud:
             None if self.colours is None else self.colours[chosen],
             None if self.sensors is None else self.sensors[chosen],
             self.note,
+            self.source,
         )
 
     @cached_property
@@ -196,7 +199,8 @@ def _cloud(path: Path, table: Table, d_in: int | None, drop_invalid: bool, norma
     directions, normals_note = (_normals(path, table, axes), None) if normals else _sound_normals(path, table, axes)
     notes += [axes_note, colours_note, sensors_note, normals_note]
     notes += [_left_out(table) if table.dropped else None, _sparse(points)]
-    return PointCloud(points, directions, colours, sensors, "; ".join(note for note in notes if note) or None)
+    note = "; ".join(note for note in notes if note) or None
+    return PointCloud(points, directions, colours, sensors, note, str(path))
 
 
 def _left_out(table: Table) -> str:

@@ -22,21 +22,21 @@ def findings(scene: Scene) -> list[str]:
     Raises:
         UserError: it is a needle, or flat but for its outliers.
     """
-    lines: list[str] = []
+    lines, source = list[str](), scene.cloud.source
     unit, points, scale = scene.domain.normalisation.scale, scene.points, scene.scale
     thickness = float(scene.extents[0])
     if scene.dimension == 3 and scene.extents[1] < NEEDLE:
         raise UserError(
-            f"the cloud is a needle, {scene.extents[1] * unit:.3g} by {thickness * unit:.3g} thick and "
-            f"{scene.extents[2] * unit:.3g} long: finer than the field resolves, it would come in pieces; stretch it "
-            "across, say tenfold, and shrink the mesh as much"
+            f"{source}: the cloud is a needle, {scene.extents[1] * unit:.3g} by {thickness * unit:.3g} thick "
+            f"and {scene.extents[2] * unit:.3g} long: finer than the field resolves, it would come in pieces; stretch "
+            "it across, say tenfold, and shrink the mesh as much"
         )
     if thickness <= FLAT * scene.extents[-1]:
         lies, needs = ("in one plane", "surface encloses a volume") if scene.dimension == 3 else (
             "on one straight line", "curve encloses an area")  # fmt: skip
         raise UserError(
-            f"the points that are no outliers lie {lies}: a closed {needs}; if the {scene.dropped} others belong to "
-            "the shape, --set train.drop_outliers=false keeps them"
+            f"{source}: the points that are no outliers lie {lies}: a closed {needs}; if the {scene.dropped} others "
+            "belong to the shape, --set train.drop_outliers=false keeps them"
         )
     if scene.dropped:
         lines.append(

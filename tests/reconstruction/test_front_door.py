@@ -348,7 +348,7 @@ def test_a_run_that_fails_before_its_first_step_leaves_no_folder(command: Comman
     np.savetxt(tmp_path / "needle.xyz", unit * [1, 0.01, 0.01])
     done = command(tmp_path / "needle.xyz")
     assert (done.status, done.err.count("\n")) == (2, 1)
-    assert "the cloud is a needle" in done.err
+    assert done.err.startswith(f"error: {tmp_path / 'needle.xyz'}: the cloud is a needle, ")
     assert not (tmp_path / "exps").exists()
     (tmp_path / "exps").mkdir()
     assert command(tmp_path / "needle.xyz").status == 2
