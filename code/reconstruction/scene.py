@@ -192,9 +192,8 @@ def find_body(cloud: PointCloud, config: Config, s: PreprocessSettings) -> tuple
     if config.train.drop_outliers:
         looked_at, far = once, find_background(cloud.points, cloud.points[once], s.outliers)
         once = looked_at[~far[looked_at]]
-        if given is None:  # a background would stand for most of the area
-            left = evened(cloud.points[once])
-            once, crowded = once[left], len(once) - len(left)
+        left = evened(cloud.points[once])  # without the background, which would stand for most of the area
+        once, crowded = once[left], len(once) - len(left)
         outlier = find_outliers(cloud.points[once], s.outliers)
         dropped = np.sort(np.concatenate([looked_at[far[looked_at]], once[outlier]]))
         once = once[~outlier]
