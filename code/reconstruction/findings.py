@@ -56,10 +56,9 @@ def findings(scene: Scene) -> list[str]:
         )
     if scene.crowded:
         share = scene.crowded / (scene.crowded + len(scene.reference))
-        given = scene.normals == "given"
-        without = "tell no spacing and no noise" if given else "are not trained on, and only their detail counts"
         lines.append(
-            f"note: much of the surface is sparser than most points are: {share:.0%} of them, in dense parts, {without}"
+            f"note: much of the surface is sparser than most points are: {share:.0%} of them, in dense parts, are not "
+            "trained on, and only their detail counts"
         )
     if scene.outward is not None and scene.outward < scene.settings.inward:
         lines.append("note: the cloud's normals point inward, so they are turned round")

@@ -68,8 +68,10 @@ def estimate_scale(scene: Scene, config: Config) -> Scene:
 
 
 def choose_points(scene: Scene, config: Config) -> Scene:
-    """The points that are trained on: all rows kept, or fewer, the more neighbours each is denoised with."""
+    """The points that are trained on: all rows kept, of crowds a few; or fewer, the more neighbours denoise each."""
     if not (_denoises(scene, config) or _estimates(scene, config)):
+        if scene.crowded:
+            return replace(scene, scale=replace(scene.scale, trained_spacing=scene.scale.spacing))
         given = scene.cloud.normals if scene.normals == "given" else None
         rows = scene.domain.normalisation.apply(scene.cloud.points[scene.kept])
         points = OrientedPoints.bare(rows, raw_index=scene.kept).with_given(given)
