@@ -22,8 +22,8 @@ def findings(scene: Scene) -> list[str]:
     Raises:
         UserError: it is a needle, or flat but for its outliers.
     """
-    lines, source = list[str](), scene.cloud.source
-    unit, points, scale = scene.domain.normalisation.scale, scene.points, scene.scale
+    lines: list[str] = []
+    source, unit, points, scale = scene.cloud.source, scene.domain.normalisation.scale, scene.points, scene.scale
     thickness = float(scene.extents[0])
     if scene.dimension == 3 and scene.extents[1] < NEEDLE:
         raise UserError(

@@ -39,9 +39,11 @@ OPEN = 0.73
 
 
 class Cells(NamedTuple):
-    """How fine a mesh is: ``along`` cells along the side of Ω that plot.is_uniform_grid names.
+    """How fine a mesh is.
 
-    Where the field's grid is so fine that ``share`` of its spacing is less, they are as small as that there.
+    Attributes:
+        along: cells along the side of Ω that plot.is_uniform_grid names.
+        share: × spacing of the field's grid: the side of a cell where that is less; infinite if all are of one size.
     """
 
     along: int
@@ -123,7 +125,9 @@ def surface_of(
     if not (allow_open or plot.allow_open or cuts):
         check_within(surface, field.lower, field.upper)  # what no point shows may have left it
     at = field.normalised_value_and_gradient
-    surface = made_finer(refine(surface, at, level), at, lambda places: cells.share * field.spacing_at(places), level)
+    surface = refine(surface, at, level)
+    if np.isfinite(cells.share):
+        surface = made_finer(surface, at, lambda places: cells.share * field.spacing_at(places), level)
     surface = straddle(split_at_creases(surface, at, level))
     if points is not None and cuts:
         surface = _trimmed(surface, points, level, plot, field.normalisation.scale, announce)

@@ -70,11 +70,11 @@ def estimate_scale(scene: Scene, config: Config) -> Scene:
 def choose_points(scene: Scene, config: Config) -> Scene:
     """The points that are trained on: all rows kept, of crowds a few; or fewer, the more neighbours denoise each."""
     if not (_denoises(scene, config) or _estimates(scene, config)):
-        if scene.crowded:
-            return replace(scene, scale=replace(scene.scale, trained_spacing=scene.scale.spacing))
-        given = scene.cloud.normals if scene.normals == "given" else None
-        rows = scene.domain.normalisation.apply(scene.cloud.points[scene.kept])
-        points = OrientedPoints.bare(rows, raw_index=scene.kept).with_given(given)
+        points = scene.points
+        if not scene.crowded:
+            given = scene.cloud.normals if scene.normals == "given" else None
+            rows = scene.domain.normalisation.apply(scene.cloud.points[scene.kept])
+            points = OrientedPoints.bare(rows, raw_index=scene.kept).with_given(given)
         return replace(scene, points=points, scale=replace(scene.scale, trained_spacing=scene.scale.spacing))
     count = len(scene.reference) * NEIGHBOURS // max(scene.scale.neighbours, NEIGHBOURS)
     chosen = thinned(np.arange(len(scene.reference)), count)

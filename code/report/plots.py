@@ -149,7 +149,7 @@ def _write_panels(path: Path, panels: Sequence[_Panel], label: str, up: Up, size
         x, y = (k + 0.5) * width / size[0], 1 - TITLE_HEIGHT / 2 / size[1]
         figure.text(x, y, panel.title, ha="center", va="center", fontsize=14)
     if known:
-        bar = figure.add_axes(_box((size[0] - COLOUR_BAR_WIDTH + 20, 0.2 * size[1], 18, 0.6 * size[1]), size))
+        bar = _bar_axes(figure, size, 0.2 * size[1], 0.6 * size[1])
         figure.colorbar(colours, cax=bar, label=label, extend="max")
     save_figure(figure, path)
 
@@ -246,7 +246,7 @@ def cross_section_picture(
             axes.set(xlabel="xyz"[i], ylabel="xyz"[j], xlim=x[[0, -1]], ylim=y[[0, -1]], aspect="equal")
             axes.locator_params(nbins=4)
             axes.set_title(", ".join([name, *(f"{'xyz'[k]} = {middle[k]:.{digits}g}" for k in others)]))
-        bar = figure.add_axes(_box((size[0] - COLOUR_BAR_WIDTH + 10, corner[1], 18, inner), size))
+        bar = _bar_axes(figure, size, corner[1], inner)
         figure.colorbar(filled, cax=bar, label="u" if name == "u" else "w (input units)")
     save_figure(figure, path)
 
@@ -367,6 +367,11 @@ def _box(
     """Left, bottom, width and height in pixels, as fractions of a figure of `size` pixels."""
     left, bottom, width, height = pixels
     return left / size[0], bottom / size[1], width / size[0], height / size[1]
+
+
+def _bar_axes(figure: Figure, size: tuple[int, int], bottom: float, height: float) -> Axes:
+    """Axes for a colour bar at the right of a figure of `size` pixels, from `bottom` up, in pixels."""
+    return figure.add_axes(_box((size[0] - COLOUR_BAR_WIDTH + 20, bottom, 18, height), size))
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -52,8 +52,7 @@ def divided_at(surface: Surface, numbers: Index, places: Array, normals: Array, 
         parts, parents = _divided(whole.cells, np.where(there[about], count + about, -1), vertices)
         finer = Surface(vertices, parts)
         over = np.einsum("nd,nd->n", finer.cell_vectors(), whole.cell_vectors()[parents]) <= 0
-        length = np.linalg.norm(np.diff(vertices[finer.edges()], axis=2)[:, :, 0], axis=2).min(axis=1)
-        wrong = parts[over | (length < least)]
+        wrong = parts[over | (finer.edge_lengths().min(axis=1) < least)]
         wrong = wrong[wrong >= count] - count
         if not len(wrong):
             break

@@ -18,7 +18,7 @@ Array = npt.NDArray[np.float64]
 
 LONGEST = 3**0.5  # × side of a cell: the longest edge of a mesh by marching cubes, the diagonal of its cell
 REACH = 0.5  # × edge: how far its middle is moved at most
-ROUNDS = 6  # of halving: the finest cells are at least so many times half of those of the mesh
+ROUNDS = 6  # of halving, at most: no edge becomes shorter than a 64th of what it was
 
 
 def made_finer(
@@ -37,9 +37,7 @@ def made_finer(
     """
     least = SHORTEST * median_edge(surface)
     for _ in range(ROUNDS):
-        edges = surface.edges()
-        length = np.linalg.norm(np.diff(surface.vertices[edges], axis=2)[:, :, 0], axis=2)
-        long = length > LONGEST * cell_at(surface.vertices)[edges].min(axis=2)
+        long = surface.edge_lengths() > LONGEST * cell_at(surface.vertices)[surface.edges()].min(axis=2)
         if not long.any():
             break
         ends, numbers = different_edges(surface, long)

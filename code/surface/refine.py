@@ -17,7 +17,7 @@ Array = npt.NDArray[np.float64]
 ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 SHORTEST = 5e-4  # × median edge: edges of a refined surface, so that readers that merge near vertices leave it closed
-ENOUGH = 1e-4  # × half the median edge: a vertex so near to the level set is on it
+ENOUGH = 1e-4  # × the most that a place may move: one so near to the level set is on it
 
 
 def refine(surface: Surface, value_and_gradient: ValueAndGradient, level: float = 0.0) -> Surface:
@@ -42,7 +42,7 @@ def refine(surface: Surface, value_and_gradient: ValueAndGradient, level: float 
 def onto_level(
     start: Array, limit: Array, value_and_gradient: ValueAndGradient, level: float
 ) -> tuple[Array, Array, Array]:
-    """Places moved onto the level set by up to two Newton steps, each by at most its limit.
+    """Places moved onto the level set by up to two Newton steps, each no farther than its limit in all.
 
     Args:
         start: the places (N, d).

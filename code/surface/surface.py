@@ -56,6 +56,11 @@ class Surface:
         """The ends (F, 1, 2) of each segment, or of the three edges (F, 3, 2) of each triangle, one after the other."""
         return self.cells[:, [[0, 1]] if self.dimension == 2 else [[0, 1], [1, 2], [2, 0]]]
 
+    def edge_lengths(self) -> npt.NDArray[np.float64]:
+        """The lengths (F, edges) of the edges of each cell, in the order of ``edges``."""
+        ends = self.vertices[self.edges()]
+        return np.asarray(np.linalg.norm(ends[:, :, 1] - ends[:, :, 0], axis=2))
+
     def to_trimesh(self) -> trimesh.Trimesh:
         """The mesh (d = 3) as a trimesh, vertex normals and colours included.
 
